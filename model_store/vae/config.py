@@ -1,0 +1,102 @@
+"""VAEConfig: everything that must be known to build a network. It is the part of a card that a program obeys.
+
+Every size is bounded, so that a card from a stranger cannot ask for more memory than a machine has.
+It knows no tensors: `model.py` builds the network from it.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .record import Record
+
+Width = Annotated[int, Field(ge=1, le=8192)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+Activation = Literal["tanh", "relu", "silu"]
+
+MAX_IMAGE_VALUES = 3 * 4096 * 4096
+MAX_LATENT_VALUES = 2**20
+
+
+class MLPConfig(Record):
+    """Fully connected networks: `hidden` units per layer of the encoder; the decoder mirrors them."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)]
+    activation: Activation = "tanh"
+
+
+class ConvConfig(Record):
+    """Residual convolutional networks: each entry of `widths` halves the resolution and gives its channels."""
+
+    kind: Literal["conv"] = "conv"
+    widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]
+    blocks: Annotated[int, Field(ge=0, le=16, description="residual blocks at each resolution")] = 1
+    hidden: Annotated[
+        Width | None, Field(description="units between the feature map and a latent vector; none for a grid")
+    ] = None
+
+    @property
+    def reduction(self) -> int:
+        """How many pixels of a side become one cell of the smallest feature map."""
+        return int(2 ** len(self.widths))
+
+
+class BernoulliConfig(Record):
+    """Binary pixels: the decoder gives each pixel's probability of being on."""
+
+    kind: Literal["bernoulli"] = "bernoulli"
+
+
+class StandardNormalConfig(Record):
+    """p(z) = N(0, I)."""
+
+    kind: Literal["standard_normal"] = "standard_normal"
+
+
+class VAEConfig(Record):
+    """A variational autoencoder: image shape (C, H, W), latent shape, network, likelihood and prior.
+
+    `latent_shape` is `(D,)` for a vector and `(C, H, W)` for a grid.
+
+    Raises:
+        ValueError: the parts do not fit each other; the message names both values.
+    """
+
+    image_shape: tuple[Literal[1, 3], Side, Side]
+    latent_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
+    network: Annotated[MLPConfig | ConvConfig, Field(discriminator="kind")]
+    likelihood: BernoulliConfig = BernoulliConfig()
+    prior: StandardNormalConfig = StandardNormalConfig()
+
+    @model_validator(mode="after")
+    def _sizes_are_affordable(self) -> Self:
+        if prod(self.image_shape) > MAX_IMAGE_VALUES:
+            raise ValueError(f"image_shape {self.image_shape} has more than {MAX_IMAGE_VALUES} values")
+        if prod(self.latent_shape) > MAX_LATENT_VALUES:
+            raise ValueError(f"latent_shape {self.latent_shape} has more than {MAX_LATENT_VALUES} values")
+        return self
+
+    @model_validator(mode="after")
+    def _network_fits_the_shapes(self) -> Self:
+        if not isinstance(self.network, ConvConfig):
+            return self
+        _, height, width = self.image_shape
+        reduction = self.network.reduction
+        if height % reduction or width % reduction:
+            raise ValueError(
+                f"network.widths has {len(self.network.widths)} entries and reduces each side {reduction} times, "
+                f"but {height}×{width} images cannot be divided by {reduction}; use fewer widths or another size"
+            )
+        smallest = (height // reduction, width // reduction)
+        is_vector = len(self.latent_shape) == 1 and self.network.hidden is not None
+        is_grid = self.latent_shape[1:] == smallest and self.network.hidden is None
+        if not (is_vector or is_grid):
+            raise ValueError(
+                f"latent_shape {self.latent_shape} does not fit the network: with network.hidden it is a vector "
+                f"(D,), without it a grid (C, {smallest[0]}, {smallest[1]})"
+            )
+        return self

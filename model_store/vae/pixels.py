@@ -1,0 +1,46 @@
+"""The one data contract between pictures and networks.
+
+`pixels` are uint8 (B, C, H, W) in 0 … 255, as files hold them; `images` are float (B, C, H, W) in [0, 1], as networks
+see them. Everything here works on batches and on any device.
+"""
+
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+
+def to_images(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Images in [0, 1] from uint8 pixels."""
+    return pixels.to(dtype).div_(255)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 pixels from images in [0, 1], rounded half to even; values outside are clipped."""
+    return images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def binarise(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Binary images: each pixel is on with the probability that its grey value states.
+
+    Drawn anew for every epoch this is dynamic binarisation (Salakhutdinov and Murray 2008, "On the quantitative
+    analysis of deep belief networks", section 5; the protocol of Burda et al. 2016, section 5).
+    """
+    uniform = torch.rand(pixels.shape, generator=generator, device=pixels.device)
+    return (to_images(pixels) > uniform).to(torch.float32)
+
+
+def columns_of_grid(count: int) -> int:
+    """Columns of the squarest grid that holds `count` pictures: 16 → 4, 10 → 4, 2 → 2."""
+    return isqrt(count - 1) + 1
+
+
+def grid(pixels: Tensor, columns: int | None = None) -> Tensor:
+    """One picture (C, rows·H, columns·W) from a batch (B, C, H, W), row by row without gaps, the rest black."""
+    count, channels, height, width = pixels.shape
+    columns = columns or columns_of_grid(count)
+    rows = -(-count // columns)
+    tiles = pixels.new_zeros(rows * columns, channels, height, width)
+    tiles[:count] = pixels
+    tiles = tiles.view(rows, columns, channels, height, width)
+    return tiles.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)

@@ -1,0 +1,15 @@
+"""Record: a frozen value that refuses what it does not know. Cards, configurations and recipes are made of these."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """A frozen value with strict types; an unknown key or a non-finite number is an error, never ignored."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+    )
