@@ -1,0 +1,116 @@
+"""Card: the JSON beside the weights. It says what network to build, what weights belong to it, and where they are from.
+
+The folder gives a model its name and version; the card holds neither, so that a folder may be copied and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError
+
+from .errors import UnknownFormat
+from .vae import Record, VAEConfig
+
+FORMAT: Final = 1
+MAX_CARD_BYTES = 2**20
+
+
+class WeightsSummary(Record):
+    """The file of tensors: its SHA-256, its size, and how many numbers the network learned."""
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=1)]
+    parameters: Annotated[int, Field(ge=1)]
+
+
+class DataSummary(Record):
+    """The images a model was trained on. `sha256` is of the pixels of all splits, in order, as uint8."""
+
+    name: str
+    train_images: int
+    validation_images: int
+    test_images: int
+    sha256: str
+    resize: str
+
+
+class TrainingSummary(Record):
+    """Where the weights come from: enough to make them again."""
+
+    recipe: dict[str, JsonValue]
+    data: DataSummary
+    seed: int
+    git_commit: str | None
+    epochs: int
+    best_epoch: int
+    seconds: float
+    device: str
+    torch: str
+
+
+class Metric(Record):
+    """A number, its unit, and the protocol without which it means nothing."""
+
+    name: str
+    value: float
+    unit: str
+    protocol: str
+
+
+class Card(Record):
+    """What a stored model is. Frozen; it carries a format number and refuses what it does not know."""
+
+    format: Literal[1] = FORMAT
+    created: AwareDatetime
+    model: VAEConfig
+    weights: WeightsSummary
+    training: TrainingSummary | None = None
+    metrics: tuple[Metric, ...] = ()
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of that name, or None."""
+        return next((metric for metric in self.metrics if metric.name == name), None)
+
+    def to_json(self) -> str:
+        """The text of `card.json`."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def read_card(path: Path) -> Card:
+    """The card in a file.
+
+    Raises:
+        UnknownFormat: it is missing, too large, not JSON, of another format, or says something this release does not
+            know.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CARD_BYTES + 1)
+    except OSError as error:
+        raise UnknownFormat(path, error.strerror or str(error)) from error
+    if len(text) > MAX_CARD_BYTES:
+        raise UnknownFormat(path, f"it is larger than {MAX_CARD_BYTES} bytes")
+    _check_format(path, text)
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        raise UnknownFormat(path, _first_problem(error)) from error
+
+
+def _check_format(path: Path, text: bytes) -> None:
+    try:
+        card = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnknownFormat(path, "it is not JSON") from error
+    number = card.get("format") if isinstance(card, dict) else None
+    if number != FORMAT:
+        raise UnknownFormat(path, f"its format is {number!r}, but this release knows format {FORMAT}")
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else problem["msg"]

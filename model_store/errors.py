@@ -1,0 +1,63 @@
+"""What can be wrong with a stored model.
+
+StoreError
+├── StoreNotFound       the folder of the store is not there
+├── InvalidName         a name that no model may have
+├── ModelNotFound       no such model, or not in that version
+├── VersionExists       versions are immutable; this one has been published
+├── UnknownFormat       a card that this release cannot know
+└── CorruptWeights      tensors that are not what the card says
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class StoreError(Exception):
+    """Something is wrong with the store or with a model in it."""
+
+
+class StoreNotFound(StoreError):
+    """The folder of the store is not there."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(f"No store at {root}: the folder does not exist. Name another with --store or LATENTD_STORE.")
+
+
+class InvalidName(StoreError, ValueError):
+    """A name that no model may have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name[:80]!r} is no model's name: it takes 1 to 64 letters, digits, '-', '_' and '.', "
+            "beginning with a letter or digit, and for a version '@' and its number, as in mnist@1."
+        )
+
+
+class ModelNotFound(StoreError):
+    """No such model, or not in that version."""
+
+    def __init__(self, reference: str, available: Iterable[object]) -> None:
+        there = ", ".join(str(version) for version in available) or "nothing"
+        super().__init__(f"No model {reference}; there is {there}.")
+
+
+class VersionExists(StoreError):
+    """Versions are immutable; this one has been published."""
+
+    def __init__(self, version: object) -> None:
+        super().__init__(f"{version} has been published and versions never change; publish the next one.")
+
+
+class UnknownFormat(StoreError):
+    """A card that this release cannot know."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"Cannot read the card {path}: {reason}.")
+
+
+class CorruptWeights(StoreError):
+    """Tensors that are not what the card says."""
+
+    def __init__(self, path: Path, *reasons: str) -> None:
+        super().__init__(f"Cannot use the weights {path}: {'; '.join(reasons)}.")

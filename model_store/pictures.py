@@ -1,0 +1,62 @@
+"""How a picture becomes the pixels of a model, and pixels a picture.
+
+The same in training and in the service, so that a model is asked about images as it was shown them. It knows Pillow,
+and opens no files.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+Resize = Literal["none", "contain", "cover", "stretch"]
+
+_SMOOTH = Image.Resampling.LANCZOS
+
+
+def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> Tensor:
+    """Pixels uint8 (C, H, W): upright, on black where transparent, in the channels and size of `image_shape`.
+
+    `contain` fits the whole picture and pads it with black, `cover` fills the size and crops, `stretch` does not keep
+    the proportions, `none` leaves the size as it is.
+    """
+    channels, height, width = image_shape
+    upright = ImageOps.exif_transpose(picture)
+    opaque = _on_black(_eight_bits(upright)).convert("L" if channels == 1 else "RGB")
+    sized = _resized(opaque, (width, height), resize)
+    values = torch.from_numpy(np.array(sized))
+    return values.view(sized.height, sized.width, channels).permute(2, 0, 1).contiguous()
+
+
+def pixels_to_picture(pixels: Tensor) -> Image.Image:
+    """A picture, grey or RGB, from uint8 pixels (C, H, W)."""
+    values = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(values[:, :, 0] if len(pixels) == 1 else values)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bits; Pillow's own conversion would clip it."""
+    if not picture.mode.startswith("I"):
+        return picture
+    values = np.asarray(picture).clip(0, 65535)
+    return Image.fromarray((values / 257).round().astype(np.uint8))
+
+
+def _on_black(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    black = Image.new("RGBA", picture.size, "black")
+    return Image.alpha_composite(black, picture)
+
+
+def _resized(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+    if resize == "none" or picture.size == size:
+        return picture
+    if resize == "contain":
+        return ImageOps.pad(picture, size, _SMOOTH, color="black")
+    if resize == "cover":
+        return ImageOps.fit(picture, size, _SMOOTH)
+    return picture.resize(size, _SMOOTH)

@@ -1,0 +1,198 @@
+"""Store: a shelf of models in a folder, `<store>/<name>/<version>/{card.json, weights.safetensors, …}`.
+
+Versions are whole numbers and immutable. One appears whole or not at all: it is written beside the others under a name
+that readers ignore, read back, and renamed in one step. A publisher that is killed leaves nothing but such a folder,
+which the next one removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import weights
+from .card import Card, Metric, TrainingSummary, WeightsSummary, read_card
+from .errors import CorruptWeights, ModelNotFound, StoreNotFound, VersionExists
+from .vae import VAE
+from .version import ModelVersion, check_name, parse_reference
+
+DEFAULT_ROOT = Path(__file__).parent / "models"
+
+_CARD = "card.json"
+_WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A version read from the store: its card, and the network with its weights."""
+
+    version: ModelVersion
+    card: Card
+    model: VAE
+
+
+class Store:
+    """The models in a folder. It holds no state: every question is answered by what is on the disk now."""
+
+    def __init__(self, root: Path = DEFAULT_ROOT) -> None:
+        self.root = root
+
+    def versions(self, name: str | None = None) -> list[ModelVersion]:
+        """All versions, or those of one model, in order.
+
+        Raises:
+            StoreNotFound: the store's folder is not there.
+        """
+        if not self.root.is_dir():
+            raise StoreNotFound(self.root)
+        names = _visible_folders(self.root) if name is None else [name]
+        return sorted(
+            ModelVersion(name, int(number))
+            for name in names
+            for number in _visible_folders(self.root / name)
+            if number.isdecimal() and str(int(number)) == number
+        )
+
+    def resolve(self, reference: str) -> ModelVersion:
+        """The version that `name@version`, or the newest that `name`, stands for.
+
+        Raises:
+            InvalidName: the reference is neither of both.
+            ModelNotFound: there is none.
+        """
+        name, number = parse_reference(reference)
+        versions = self.versions(name)
+        wanted = [version for version in versions if number in (None, version.number)]
+        if not wanted:
+            raise ModelNotFound(reference, versions or self.versions())
+        return wanted[-1]
+
+    def folder(self, version: ModelVersion) -> Path:
+        """Where a version's files are."""
+        return self.root / version.name / str(version.number)
+
+    def card(self, version: ModelVersion) -> Card:
+        """The card of a version.
+
+        Raises:
+            UnknownFormat: this release cannot know it.
+        """
+        return read_card(self.folder(version) / _CARD)
+
+    def load(self, version: ModelVersion) -> StoredModel:
+        """A version, checked: card, hash, tensors.
+
+        Raises:
+            UnknownFormat: this release cannot know the card.
+            CorruptWeights: the tensors are not what the card says.
+        """
+        return _read(self.folder(version), version)
+
+    def prepare(self, name: str) -> None:
+        """Make the shelf of a model, so that a long training does not end at a store that cannot be written."""
+        (self.root / check_name(name)).mkdir(parents=True, exist_ok=True)
+
+    def publish(
+        self,
+        name: str,
+        model: VAE,
+        *,
+        training: TrainingSummary | None = None,
+        metrics: Sequence[Metric] = (),
+        files: Mapping[str, bytes] | None = None,
+        number: int | None = None,
+    ) -> ModelVersion:
+        """Write a model as the next version of `name`, or as version `number`, with further `files` beside it.
+
+        Publishers of one model take turns; readers never wait and never see half a version.
+
+        Raises:
+            InvalidName: no model may have that name.
+            VersionExists: version `number` has been published.
+            CorruptWeights: what was written does not read back, a full disk for example.
+        """
+        check_name(name)
+        content = weights.to_bytes(model)
+        card = _new_card(model, content, training, metrics)
+        everything = {**(files or {}), _WEIGHTS: content, _CARD: card.to_json().encode()}
+        with _turn(self.root / name) as shelf:
+            newest = max((version.number for version in self.versions(name)), default=0)
+            version = ModelVersion(name, number or newest + 1)
+            if self.folder(version).exists():
+                raise VersionExists(version)
+            incoming = _write_folder(shelf / f".incoming-{version.number}", everything)
+            _read(incoming, version)
+            incoming.rename(self.folder(version))
+            _sync(shelf)
+        return version
+
+
+def _visible_folders(parent: Path) -> list[str]:
+    if not parent.is_dir():
+        return []
+    return [
+        entry.name
+        for entry in os.scandir(parent)
+        if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+    ]
+
+
+def _read(folder: Path, version: ModelVersion) -> StoredModel:
+    card = read_card(folder / _CARD)
+    path = folder / _WEIGHTS
+    if path.is_symlink():
+        raise CorruptWeights(path, "it is a symbolic link, and a version holds its own files")
+    return StoredModel(version, card, weights.read_model(path, card))
+
+
+def _new_card(model: VAE, content: bytes, training: TrainingSummary | None, metrics: Sequence[Metric]) -> Card:
+    summary = WeightsSummary(
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+    return Card(
+        created=datetime.now(UTC).replace(microsecond=0),
+        model=model.config,
+        weights=summary,
+        training=training,
+        metrics=tuple(metrics),
+    )
+
+
+@contextmanager
+def _turn(shelf: Path) -> Iterator[Path]:
+    """One publisher of a model at a time; the lock ends with its process, so what is unfinished now is abandoned."""
+    shelf.mkdir(parents=True, exist_ok=True)
+    with (shelf / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for abandoned in shelf.glob(".incoming-*"):
+            shutil.rmtree(abandoned)
+        yield shelf
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        with (folder / name).open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o444)
+    _sync(folder)
+    return folder
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

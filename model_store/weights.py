@@ -1,0 +1,75 @@
+"""Tensors to bytes and back, in the safetensors format, which cannot run code.
+
+It trusts nothing but the card's hash: keys, shapes, types and values are compared with the network that the card
+describes before a single tensor is used.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .card import Card
+from .errors import CorruptWeights
+from .vae import VAE, VAEConfig
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def to_bytes(model: VAE) -> bytes:
+    """The content of a `weights.safetensors`."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return safetensors.torch.save(state)
+
+
+def read_model(path: Path, card: Card) -> VAE:
+    """The network of a card with its weights, on the CPU, for inference.
+
+    The file is read once: the bytes that are hashed are the bytes that are used.
+
+    Raises:
+        CorruptWeights: the file cannot be read or is not the one that the card was written for.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CorruptWeights(path, error.strerror or str(error)) from error
+    if hashlib.sha256(content).hexdigest() != card.weights.sha256:
+        raise CorruptWeights(path, "its SHA-256 is not the one in the card; a byte was changed or lost")
+    try:
+        state = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise CorruptWeights(path, str(error)) from error
+    model = empty(card.model)
+    if problems := list(_differences(state, model.state_dict())):
+        raise CorruptWeights(path, *problems)
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def empty(config: VAEConfig) -> VAE:
+    """The network without weights: names and shapes, but no memory."""
+    with torch.device("meta"):
+        return VAE(config)
+
+
+def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[str]:
+    if missing := sorted(expected.keys() - found.keys()):
+        yield f"missing {', '.join(missing)}"
+    if extra := sorted(found.keys() - expected.keys()):
+        yield f"unexpected {', '.join(extra)}"
+    for name in sorted(found.keys() & expected.keys()):
+        yield from _tensor_problems(name, found[name], expected[name])
+
+
+def _tensor_problems(name: str, found: Tensor, expected: Tensor) -> Iterator[str]:
+    if found.shape != expected.shape:
+        yield f"{name} is {tuple(found.shape)}, expected {tuple(expected.shape)}"
+    elif found.dtype not in FLOATS:
+        yield f"{name} is {found.dtype}, expected one of {', '.join(map(str, FLOATS))}"
+    elif not found.isfinite().all():
+        yield f"{name} has values that are not finite"
