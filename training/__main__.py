@@ -1,0 +1,135 @@
+"""`python -m training RECIPE`: train a variational autoencoder on images and publish it into the model store."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from model_store import DEFAULT_ROOT, ModelVersion, Store, StoreError
+
+from . import checkpoint, screen
+from .data import Dataset, load_dataset
+from .devices import choose_device
+from .errors import TrainingError, WrongRun
+from .loop import Run, start, train
+from .publish import git_commit, publish
+from .recipe import SHELF, Recipe, read_recipe
+from .sources.download import DATASETS, DEFAULT_CACHE
+
+EXIT_FAILED = 1
+EXIT_STOPPED = 130  # what a shell reports of a command that Ctrl-C ended
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0 when a version was published."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.recipe is None) == (options.resume is None) or (options.resume and options.set):
+        parser.error("name a recipe, with --set to change it, or a run with --resume, which keeps its own")
+    try:
+        return _resume(options) if options.resume else _begin(options)
+    except (TrainingError, StoreError, OSError) as error:
+        screen.fail(str(error))
+        return EXIT_FAILED
+
+
+def _begin(options: argparse.Namespace) -> int:
+    recipe = read_recipe(options.recipe, options.set)
+    dataset = load_dataset(recipe, options.data, cache=options.cache, strict=options.strict)
+    run = start(recipe, choose_device(options.device))
+    folder = checkpoint.begin(
+        options.runs,
+        checkpoint.RunDescription(
+            recipe=recipe,
+            data=str(options.data.resolve()) if options.data else None,
+            data_sha256=dataset.summary().sha256,
+            git_commit=git_commit(),
+        ),
+    )
+    checkpoint.save(folder, run.state())
+    return _finish(run, dataset, folder, options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    folder = options.resume
+    description = checkpoint.describe(folder)
+    place = options.data or (Path(description.data) if description.data else None)
+    dataset = load_dataset(description.recipe, place, cache=options.cache, strict=options.strict)
+    if (found := dataset.summary().sha256) != description.data_sha256:
+        raise WrongRun(folder, expected=description.data_sha256, got=found)
+    run = start(description.recipe, choose_device(options.device))
+    run.restore(checkpoint.load(folder, run.device))
+    return _finish(run, dataset, folder, options)
+
+
+def _finish(run: Run, dataset: Dataset, folder: Path, options: argparse.Namespace) -> int:
+    store = Store(options.store)
+    store.prepare(run.recipe.name)
+    _say_what_begins(run.recipe, dataset, run, folder)
+    try:
+        train(run, dataset, save=partial(checkpoint.save, folder))
+    except KeyboardInterrupt:
+        screen.say(f"Stopped after epoch {len(run.history)}. Go on with: python -m training --resume {folder}")
+        return EXIT_STOPPED
+    commit = checkpoint.describe(folder).git_commit
+    _say_how_to_use(publish(run, dataset, store, commit), store)
+    return 0
+
+
+def _say_what_begins(recipe: Recipe, dataset: Dataset, run: Run, folder: Path) -> None:
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    screen.say(
+        f"[bold]{recipe.name}[/bold]: {len(dataset.train):,} images of {dataset.name} to train on, "
+        f"{len(dataset.validation):,} to choose by, {len(dataset.test):,} to test with; "
+        f"{parameters:,} parameters on {run.device}; the run is kept in {folder}"
+    )
+
+
+def _say_how_to_use(version: ModelVersion, store: Store) -> None:
+    elbo = store.card(version).metrics[0]
+    place = "" if store.root == DEFAULT_ROOT else f" --store {store.root}"
+    screen.say(f"Published [bold]{version}[/bold] in {store.folder(version)}: {elbo.value:.2f} {elbo.unit}")
+    screen.say(f"  {elbo.protocol}")
+    screen.say(f"Serve it: python -m service{place}, then")
+    screen.say(f"  curl 'localhost:8000/v1/models/{version.name}/sample?n=16' -o samples.png")
+
+
+def _parser() -> argparse.ArgumentParser:
+    recipes = ", ".join(sorted(file.stem for file in SHELF.glob("*.toml")))
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description=__doc__,
+        epilog="Ctrl-C leaves a run that --resume continues as if it had never stopped.",
+    )
+    parser.add_argument("recipe", nargs="?", help=f"one of {recipes}, or the path of a TOML file")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="images: IDX files, a folder of pictures, an .npy or .npz file; "
+        f"without it the recipe's data set ({', '.join(DATASETS)}) is downloaded",
+    )
+    parser.add_argument(
+        "--store", type=Path, default=DEFAULT_ROOT, metavar="DIR", help="where to publish (%(default)s)"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the recipe, for example: --set epochs=3 optimiser.learning_rate=1e-4",
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, from the last whole epoch")
+    parser.add_argument("--strict", action="store_true", help="stop at a picture that cannot be read; else skip it")
+    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu, cuda, cuda:1 (%(default)s)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (%(default)s)"
+    )
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="for downloads (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+"""What can stop a training run before it starts or while it goes.
+
+TrainingError
+├── BadRecipe            a recipe that cannot be followed, or a `--set` that does not fit it
+├── DataNotFound         no images where they were looked for
+├── BadData              images that cannot be read, or that do not fit the recipe
+├── DownloadFailed       no mirror gave the file that was expected
+├── RunNotFound          nothing to resume
+├── WrongRun             a run that was begun with other data
+├── DeviceNotFound       no such device in this machine
+└── Diverged             the loss is no longer a number
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class TrainingError(Exception):
+    """A run cannot start or go on."""
+
+
+class BadRecipe(TrainingError):
+    """A recipe that cannot be followed, or a `--set` that does not fit it."""
+
+    def __init__(self, recipe: str, *problems: str) -> None:
+        super().__init__(f"Cannot follow the recipe {recipe}: {'; '.join(problems)}.")
+
+
+class DataNotFound(TrainingError):
+    """No images where they were looked for."""
+
+    def __init__(self, place: object, remedy: str) -> None:
+        super().__init__(f"No images in {place}: {remedy}.")
+
+
+class BadData(TrainingError):
+    """Images that cannot be read, or that do not fit the recipe."""
+
+    def __init__(self, place: object, problem: str) -> None:
+        super().__init__(f"Cannot use {place}: {problem}.")
+
+
+class DownloadFailed(TrainingError):
+    """No mirror gave the file that was expected."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        super().__init__(
+            f"Cannot download {name}: {'; '.join(problems)}. Fetch it by other means and name its folder with --data."
+        )
+
+
+class RunNotFound(TrainingError):
+    """Nothing to resume."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"No run to resume in {folder}: it has no checkpoint, which the first epoch's end writes.")
+
+
+class WrongRun(TrainingError):
+    """A run that was begun with other data."""
+
+    def __init__(self, folder: Path, expected: str, got: str) -> None:
+        super().__init__(
+            f"The run in {folder} was begun with images of SHA-256 {expected[:12]}…, these are {got[:12]}…; "
+            "name the folder that it was begun with by --data."
+        )
+
+
+class DeviceNotFound(TrainingError):
+    """No such device in this machine."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no device {name} here; --device takes auto, cpu, cuda or cuda:N.")
+
+
+class Diverged(TrainingError):
+    """The loss is no longer a number."""
+
+    def __init__(self, epoch: int, learning_rate: float) -> None:
+        super().__init__(
+            f"The bound is not finite in epoch {epoch}, at a learning rate of {learning_rate:g}; "
+            "try a smaller one: --set optimiser.learning_rate=…"
+        )

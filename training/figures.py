@@ -1,0 +1,72 @@
+"""Pictures of a trained model, as PNG bytes: what it makes up, what it makes of test images, how it learned."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from model_store import VAE
+from model_store.pictures import pixels_to_picture
+from model_store.vae.noise import standard_normal
+from model_store.vae.pixels import grid, to_images, to_pixels
+
+from .loop import Epoch
+
+SAMPLES = 64
+PAIRS = 16
+
+_LEAST_SIDE = 448
+
+
+@torch.inference_mode()
+def samples(model: VAE, seed: int = 0) -> bytes:
+    """A grid of images that are in no data set: latents drawn from the prior, decoded."""
+    latents = model.prior.sample(standard_normal(seed, SAMPLES, model.config.latent_shape))
+    return _png(grid(to_pixels(model.decode(latents).mean)))
+
+
+@torch.inference_mode()
+def reconstructions(model: VAE, test: Tensor) -> bytes:
+    """Test images (uint8), and under each what the model makes of its latents' mean."""
+    originals = test[:PAIRS]
+    remade = to_pixels(model.decode(model.encode(to_images(originals)).mean).mean)
+    half = (len(originals) + 1) // 2
+    rows = [part for start in (0, half) for part in (originals[start : start + half], remade[start : start + half])]
+    return _png(torch.cat([grid(row, columns=half) for row in rows], dim=1))
+
+
+def curves(history: Sequence[Epoch], best_epoch: int) -> bytes:
+    """The bound and its KL over the epochs."""
+    epochs = [epoch.number for epoch in history]
+    with matplotlib.rc_context(
+        {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
+    ):
+        figure = Figure(figsize=(9, 4), layout="constrained")
+        bounds, divergence = figure.subplots(1, 2)
+        bounds.plot(epochs, [epoch.train_elbo_nats for epoch in history], label="training, with the running weights")
+        bounds.plot(
+            epochs, [epoch.validation_elbo_nats for epoch in history], label="validation, with the averaged weights"
+        )
+        bounds.axvline(best_epoch, color="grey", linestyle=":", label=f"best: epoch {best_epoch}")
+        bounds.set(xlabel="epoch", title="ELBO, nats per image")
+        bounds.legend(frameon=False)
+        divergence.plot(epochs, [epoch.validation_kl_nats for epoch in history], color="tab:green")
+        divergence.set(xlabel="epoch", title="KL of the posterior to the prior, nats per image (validation)")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _png(pixels: Tensor) -> bytes:
+    """A picture as PNG, its pixels doubled until a person can see them."""
+    picture = pixels_to_picture(pixels)
+    scale = -(-_LEAST_SIDE // min(picture.size))
+    buffer = io.BytesIO()
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,173 @@
+"""The training loop: epochs of steps, the best weights kept, a checkpoint after each epoch.
+
+Every epoch draws its randomness from a generator of its own, made from the recipe's seed and the epoch's number. So a
+run that was stopped and resumed is bit for bit the run that was not, and no random state needs to be saved.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from model_store import VAE
+from model_store.vae import bound
+from model_store.vae.pixels import binarise
+
+from . import screen
+from .data import Dataset, shuffled_batches
+from .devices import mixed_precision, resident
+from .errors import Diverged
+from .evaluation import evaluate
+from .objective import loss
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is remembered of an epoch; the bounds are means per image in nats."""
+
+    number: int
+    train_elbo_nats: float
+    validation_elbo_nats: float
+    validation_kl_nats: float
+    images_per_s: float
+    seconds: float
+
+
+@dataclass
+class Run:
+    """Everything that changes while a model is trained."""
+
+    recipe: Recipe
+    model: VAE
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    best_weights: dict[str, Tensor]
+    best_epoch: int = 0
+    history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return next(self.model.parameters()).device
+
+    @property
+    def averaged(self) -> VAE:
+        """The model with its averaged weights: the one that is measured and published."""
+        return cast(VAE, self.average.module)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "best_weights": self.best_weights,
+            "best_epoch": self.best_epoch,
+            "history": [asdict(epoch) for epoch in self.history],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best_weights = state["best_weights"]
+        self.best_epoch = state["best_epoch"]
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+
+
+def start(recipe: Recipe, device: torch.device) -> Run:
+    """A run that has not begun: weights drawn from the recipe's seed."""
+    torch.manual_seed(recipe.seed)
+    model = VAE(recipe.model).to(device)
+    average = AveragedModel(model, multi_avg_fn=partial(_move_average, recipe.optimiser.average_decay))
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.optimiser.learning_rate, fused=True)
+    return Run(recipe, model, average, optimiser, best_weights=_copy(model))
+
+
+def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) -> None:
+    """Train until the recipe's last epoch, saving after each; the model then has the best weights of all epochs.
+
+    Raises:
+        Diverged: the bound is no longer a number.
+    """
+    pixels = resident(dataset.train, run.device)
+    for number in range(len(run.history) + 1, run.recipe.epochs + 1):
+        epoch = _train_epoch(run, number, pixels, dataset.validation)
+        best = max((past.validation_elbo_nats for past in run.history), default=-math.inf)
+        if epoch.validation_elbo_nats > best:
+            run.best_weights, run.best_epoch = _copy(run.averaged), number
+        run.history.append(epoch)
+        save(run.state())
+        screen.epoch_line(epoch, run.recipe.epochs, best=run.best_epoch == number)
+    run.averaged.load_state_dict(run.best_weights)
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """The rate at `progress` (0 to 1) of a run: a straight rise, then a cosine down to zero."""
+    peak, warmup = recipe.optimiser.learning_rate, recipe.optimiser.warmup_fraction
+    if progress < warmup:
+        return peak * progress / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> Epoch:
+    generator = torch.Generator(run.device).manual_seed(run.recipe.seed * 1_000_003 + number)
+    began = time.perf_counter()
+    total = torch.zeros((), dtype=torch.float64, device=run.device)
+    batches = math.ceil(len(pixels) / run.recipe.optimiser.batch_images)
+    with screen.epoch_bar(number, run.recipe.epochs, len(pixels)) as bar:
+        for step, batch in enumerate(shuffled_batches(pixels, run.recipe.optimiser.batch_images, generator)):
+            rate = learning_rate(run.recipe, (number - 1 + (step + 1) / batches) / run.recipe.epochs)
+            elbo = train_step(run, batch.to(run.device, non_blocking=True), rate, generator)
+            total += elbo.double() * len(batch)
+            bar.step(len(batch), elbo)
+    train_elbo = total.item() / len(pixels)
+    trained = time.perf_counter()
+    if not math.isfinite(train_elbo):
+        raise Diverged(number, run.recipe.optimiser.learning_rate)
+    evaluation = evaluate(run.averaged, validation)
+    return Epoch(
+        number=number,
+        train_elbo_nats=train_elbo,
+        validation_elbo_nats=evaluation.elbo_nats,
+        validation_kl_nats=evaluation.kl_nats,
+        images_per_s=len(pixels) / (trained - began),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def train_step(run: Run, pixels: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """One step on a batch of uint8 pixels (B, C, H, W); gives the mean bound of its images in nats, on the device."""
+    images = binarise(pixels, generator)
+    noise = torch.randn(len(pixels), *run.recipe.model.latent_shape, generator=generator, device=run.device)
+    with mixed_precision(run.device):
+        negative_elbo = loss(bound(run.model, images, noise))
+    run.optimiser.zero_grad()
+    negative_elbo.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.optimiser.gradient_norm)
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate
+    run.optimiser.step()
+    run.average.update_parameters(run.model)
+    return -negative_elbo.detach()
+
+
+def _move_average(decay: float, averaged: list[Tensor], current: list[Tensor], count: int | Tensor) -> None:
+    """An exponential average that forgets its first weights quickly: after n steps it looks back on about n / 9."""
+    early = (1 + int(count)) / (10 + int(count))
+    move = get_ema_multi_avg_fn(min(decay, early))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    move(averaged, current, count)
+
+
+def _copy(model: VAE) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,64 @@
+"""The last step of a run: the test set once, the figures, the card, and the version in the store."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+
+from model_store import ModelVersion, Store, TrainingSummary
+
+from . import figures
+from .data import Dataset
+from .evaluation import evaluate
+from .loop import Run
+
+
+def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> ModelVersion:
+    """Measure a finished run on its test set, and put it into the store with its figures and its card."""
+    model = run.averaged.eval()
+    metrics = evaluate(model, dataset.test).metrics("test")
+    model = model.cpu()
+    return store.publish(
+        run.recipe.name,
+        model,
+        training=_summary(run, dataset, commit),
+        metrics=metrics,
+        files={
+            "samples.png": figures.samples(model),
+            "reconstructions.png": figures.reconstructions(model, dataset.test),
+            "curves.png": figures.curves(run.history, run.best_epoch),
+        },
+    )
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with `-dirty` where it was changed since; None outside a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # words of our own only
+    return result.stdout.strip() or None
+
+
+def _summary(run: Run, dataset: Dataset, commit: str | None) -> TrainingSummary:
+    return TrainingSummary(
+        recipe=run.recipe.model_dump(mode="json"),
+        data=dataset.summary(),
+        seed=run.recipe.seed,
+        git_commit=commit,
+        epochs=len(run.history),
+        best_epoch=run.best_epoch,
+        seconds=round(sum(epoch.seconds for epoch in run.history), 1),
+        device=_device_name(run.device),
+        torch=torch.__version__,
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

@@ -1,0 +1,102 @@
+"""What a run shows to the person who watches it: progress bars, a line for each epoch, warnings.
+
+On a terminal the bars move; in a file only the lines remain.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .loop import Epoch
+
+T = TypeVar("T")
+
+_REFRESH_S = 0.5
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line for the person."""
+    console.print(text)
+
+
+def warn(text: str) -> None:
+    """A line about something that is wrong, but does not stop the run."""
+    console.print(f"[yellow]{text}[/yellow]")
+
+
+def fail(text: str) -> None:
+    """Why the run does not start or cannot go on."""
+    console.print(f"[red]{text}[/red]")
+
+
+def track(items: Iterable[T], total: int | None, what: str, advance: Callable[[Any], int] | None = None) -> Iterator[T]:
+    """The items, with a bar that moves as they pass: by one, or by what `advance` says of each."""
+    with _bar(BarColumn(), MofNCompleteColumn()) as bar:
+        task = bar.add_task(what, total=total)
+        for item in items:
+            yield item
+            bar.advance(task, advance(item) if advance else 1)
+
+
+@dataclass
+class EpochBar:
+    """The bar of one epoch. It looks at the device's numbers only now and then, so that the device need not wait."""
+
+    progress: Progress
+    task: TaskID
+    began: float = field(default_factory=time.perf_counter)
+    shown: float = 0.0
+    images: int = 0
+
+    def step(self, images: int, elbo_nats: Tensor) -> None:
+        """Move on by a batch whose mean bound is `elbo_nats`."""
+        self.images += images
+        now = time.perf_counter()
+        if now - self.shown < _REFRESH_S:
+            return
+        self.shown = now
+        speed = self.images / (now - self.began)
+        note = f"ELBO {elbo_nats.item():8.2f} nats  {speed:7,.0f} images/s"
+        self.progress.update(self.task, completed=self.images, note=note)
+
+
+@contextmanager
+def epoch_bar(number: int, epochs: int, images: int) -> Iterator[EpochBar]:
+    """A bar that is there while an epoch lasts."""
+    with _bar(BarColumn(bar_width=30), TextColumn("{task.fields[note]}"), TimeRemainingColumn()) as progress:
+        task = progress.add_task(f"epoch {number}/{epochs}", total=images, note="")
+        yield EpochBar(progress, task)
+
+
+def epoch_line(epoch: Epoch, epochs: int, *, best: bool) -> None:
+    """What remains of an epoch."""
+    say(
+        f"epoch {epoch.number:3}/{epochs}"
+        f"  ELBO {epoch.train_elbo_nats:8.2f} train {epoch.validation_elbo_nats:8.2f} validation"
+        f"  KL {epoch.validation_kl_nats:6.2f} nats  {epoch.images_per_s:7,.0f} images/s{'  best' if best else ''}"
+    )
+
+
+def _bar(*columns: ProgressColumn) -> Progress:
+    text = TextColumn("{task.description}")
+    return Progress(text, *columns, console=console, transient=True, disable=not console.is_terminal)
