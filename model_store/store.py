@@ -78,6 +78,11 @@ class Store:
         """Where a version's files are."""
         return self.root / version.name / str(version.number)
 
+    def fingerprint(self, version: ModelVersion) -> tuple[tuple[str, int, int], ...]:
+        """Something that changes when the version's files do: the name, size and time of each."""
+        files = self.folder(version).glob("*")
+        return tuple(sorted((file.name, (stat := file.lstat()).st_size, stat.st_mtime_ns) for file in files))
+
     def card(self, version: ModelVersion) -> Card:
         """The card of a version.
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 
-def to_images(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Images in [0, 1] from uint8 pixels."""
-    return pixels.to(dtype).div_(255)
+def to_images(pixels: Tensor) -> Tensor:
+    """Images float32 in [0, 1] from uint8 pixels."""
+    return pixels.to(torch.float32).div_(255)
 
 
 def to_pixels(images: Tensor) -> Tensor:

@@ -1,0 +1,82 @@
+"""Around every request: its id, its line in the log, its place in the metrics, and an answer if all else fails."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .error_responses import problem
+from .metrics import Metrics
+from .timings import Timings
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_QUIET = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+
+log = structlog.get_logger()
+
+
+class Access:
+    """Middleware in pure ASGI, the outermost."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and remember how it went."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id = _request_id(Headers(scope=scope))
+        state["timings"] = Timings()
+        sent = _Sent(send, request_id)
+        began = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=request_id), self._metrics.in_flight.track_inprogress():
+            try:
+                await self._app(scope, receive, sent)
+            except Exception:
+                log.exception("bug")
+                if not sent.status:
+                    await _bug(request_id)(scope, receive, sent)
+            self._remember(scope, sent.status, time.perf_counter() - began)
+
+    def _remember(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        model, timings = scope["state"].get("model", ""), scope["state"]["timings"]
+        self._metrics.request_answered(route, model, status, seconds, timings)
+        write = log.debug if route in _QUIET else log.info
+        write(
+            "request", method=scope["method"], route=route, model=model, status=status, ms=round(seconds * 1000, 2),
+        )  # fmt: skip
+
+
+class _Sent:
+    """Sends on, adds the request's id to the headers, and knows the status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-Id"] = self._request_id
+        await self._send(message)
+
+
+def _request_id(headers: Headers) -> str:
+    """The caller's own id, if it is harmless in a log; else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _bug(request_id: str) -> ASGIApp:
+    detail = f"The service has a bug here; its log says more under the request's id {request_id}."
+    return problem(request_id, 500, "InternalError", detail)

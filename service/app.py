@@ -1,0 +1,92 @@
+"""The composition root: settings in, an ASGI application out. It imports everything; only `__main__` imports it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+import torch
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi_offline import FastAPIOffline
+
+from model_store import Store
+
+from . import error_responses
+from .access import Access
+from .dependencies import model_in_path, require_key
+from .inference.devices import Device, choose_device
+from .inference.engine import Engine
+from .inference.registry import Registry
+from .lifecycle import Lifecycle
+from .metrics import Metrics
+from .routes import health, models, operations, page
+from .settings import Settings
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Its models are read when it is started, and it answers 503 until then.
+
+    Raises:
+        ValueError: the device that the settings name is not there.
+    """
+    metrics = Metrics()
+    registry = _registry(settings, metrics)
+    metrics.watch(registry)
+    app = FastAPIOffline(
+        title="latentd",
+        version=version("latentd"),
+        description="Variational autoencoders over HTTP: encode, decode, sample, reconstruct.",
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.engine = Engine(
+        registry,
+        timeout_s=settings.timeout_s,
+        max_images=settings.max_images_per_request,
+        max_pixels=settings.max_request_pixels,
+    )
+    app.state.lifecycle = Lifecycle(registry)
+    app.include_router(_v1())
+    app.include_router(health.router)
+    app.include_router(page.router)
+    error_responses.install(app)
+    app.add_middleware(Access, metrics=metrics)
+    return app
+
+
+def _registry(settings: Settings, metrics: Metrics) -> Registry:
+    dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    return Registry(
+        Store(settings.store),
+        Device(choose_device(settings.device), dtype),
+        metrics,
+        default_model=settings.default_model,
+        versions_per_model=settings.versions_per_model,
+        max_batch_images=settings.max_batch_images,
+        queue_images=settings.queue_images,
+    )
+
+
+def _v1() -> APIRouter:
+    router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
+    router.include_router(models.router)
+    router.include_router(operations.router, prefix="/models/{model}", dependencies=[Depends(model_in_path)])
+    router.include_router(operations.router)
+    return router
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Read the models beside the first requests, look for new ones from time to time, end with the device."""
+    registry: Registry = app.state.engine.registry
+    keeping = asyncio.create_task(registry.keep(app.state.settings.reload_s))
+    yield
+    keeping.cancel()
+    registry.device.close()

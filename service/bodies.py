@@ -1,0 +1,210 @@
+"""A request's body, by its Content-Type: pictures or arrays to pixels, numbers to latents.
+
+The body is read once, within bounds of size and time, and parsed aside from the event loop when it is large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import TypeVar
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+from torch import Tensor
+
+from . import images, tensors
+from .concurrency import aside
+from .errors import (
+    BadImage,
+    BadValue,
+    BodyTimeout,
+    ClientGone,
+    TooLarge,
+    Unparseable,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
+from .images import Target
+from .schemas import ImagesBody, LatentsBody
+from .settings import Settings
+from .tensors import NPY, SAFETENSORS
+
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
+IMAGE_BODIES = (*images.MEDIA_TYPES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
+LATENT_BODIES = (JSON, NPY, SAFETENSORS)
+
+_LATENT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+Body = TypeVar("Body", ImagesBody, LatentsBody)
+
+
+async def read_images(request: Request, target: Target, settings: Settings) -> Tensor:
+    """Pixels uint8 (B, C, H, W).
+
+    Raises:
+        UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadImage, BadValue, WrongShape:
+            as they say.
+    """
+    content_type = _content_type(request, IMAGE_BODIES)
+    body = await _read(request, settings)
+    return await aside(len(body), parse_images, content_type, body, target, settings.max_images_per_request)
+
+
+async def read_latents(request: Request, settings: Settings) -> Tensor:
+    """Latents float32 (B, …), not yet compared with any model.
+
+    Raises:
+        UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadValue: as they say.
+    """
+    content_type = _content_type(request, LATENT_BODIES)
+    body = await _read(request, settings)
+    return await aside(len(body), parse_latents, content_type, body)
+
+
+def parse_images(content_type: str, body: bytes, target: Target, max_images: int) -> Tensor:
+    """Pixels uint8 (B, C, H, W) of a body."""
+    media_type = _media_type(content_type)
+    if media_type in (NPY, SAFETENSORS):
+        return _pixels_of_array(media_type, body)
+    if media_type == MULTIPART:
+        pictures = _parts(content_type, body, max_images)
+    elif media_type == JSON:
+        pictures = _from_base64(_from_json(ImagesBody, body).images, max_images)
+    else:
+        pictures = [body]
+    return images.decode(pictures, target)
+
+
+def parse_latents(content_type: str, body: bytes) -> Tensor:
+    """Latents float32 (B, …) of a body."""
+    media_type = _media_type(content_type)
+    if media_type == NPY:
+        return _some(tensors.read_npy(body, _LATENT_DTYPES[:2], "latents"), "latents").float()
+    if media_type == SAFETENSORS:
+        return _some(tensors.read_safetensors(body, _LATENT_DTYPES, "latents"), "latents").float()
+    return _numbers(_from_json(LatentsBody, body).latents)
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _content_type(request: Request, allowed: tuple[str, ...]) -> str:
+    content_type = request.headers.get("content-type", "")
+    if _media_type(content_type) not in allowed:
+        raise UnsupportedMediaType(allowed)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedEncoding
+    return content_type
+
+
+async def _read(request: Request, settings: Settings) -> bytes:
+    """The body, refused as soon as it is known to be too large."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > settings.max_body_bytes:
+        raise TooLarge("The body", size=int(declared), limit=settings.max_body_bytes, unit="bytes")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_timeout_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > settings.max_body_bytes:
+                    raise TooLarge("The body", size=None, limit=settings.max_body_bytes, unit="bytes")
+    except TimeoutError as error:
+        raise BodyTimeout(settings.body_timeout_s) from error
+    except ClientDisconnect as error:
+        raise ClientGone from error
+    return bytes(body)
+
+
+def _from_json(model: type[Body], body: bytes) -> Body:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if problem["type"] == "json_invalid":
+            raise Unparseable(JSON, "it is not JSON, or nested too deeply") from error
+        place = ".".join(str(part) for part in problem["loc"])[:80]
+        raise BadValue(f"{place or 'The body'}: {problem['msg'][:200]}.") from error
+
+
+def _from_base64(texts: list[str], max_images: int) -> list[bytes]:
+    if len(texts) > max_images:
+        raise TooLarge("The body", size=len(texts), limit=max_images, unit="images")
+    return [_picture(text, number) for number, text in enumerate(texts, start=1)]
+
+
+def _picture(text: str, number: int) -> bytes:
+    if text.startswith(("http:", "https:", "file:", "ftp:")):
+        raise BadImage(f"Picture {number}", "addresses are not fetched; send the picture itself, as base64")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadImage(f"Picture {number}", "it is no base64 and no data: URI") from error
+
+
+def _parts(content_type: str, body: bytes, max_images: int) -> list[bytes]:
+    """The files of a multipart body, kept in memory: there may be no disk to write on."""
+    contents: list[bytes] = []
+
+    def keep(file: File) -> None:
+        if len(contents) == max_images:
+            raise TooLarge("The body", size=None, limit=max_images, unit="images")
+        file.file_object.seek(0)
+        contents.append(file.file_object.read())
+
+    def refuse(_: Field) -> None:
+        raise BadValue("A part is text and not a picture; send each as a file, as curl -F file=@picture.png does.")
+
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise Unparseable(MULTIPART, "its Content-Type names no boundary")
+    try:
+        parser = FormParser(MULTIPART, refuse, keep, boundary=boundary, config={"MAX_MEMORY_FILE_SIZE": len(body) + 1})
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise Unparseable(MULTIPART, "its parts cannot be told apart") from error
+    if not contents:
+        raise Unparseable(MULTIPART, "it has no whole part with a file")
+    return contents
+
+
+def _pixels_of_array(media_type: str, body: bytes) -> Tensor:
+    """Pixels (B, C, H, W) from npy, which has channels last or none, or from safetensors, which has them first."""
+    if media_type == SAFETENSORS:
+        array = _some(tensors.read_safetensors(body, (torch.uint8,), "images"), "images")
+        if array.ndim != 4:
+            raise BadValue(f"The images are {tuple(array.shape)}; expected (B, C, H, W).")
+        return array
+    array = _some(tensors.read_npy(body, (torch.uint8,), "images"), "images")
+    if array.ndim == 3:
+        array = array.unsqueeze(-1)
+    if array.ndim != 4 or array.shape[-1] not in (1, 3):
+        raise BadValue(f"The images are {tuple(array.shape)}; expected (B, H, W), (B, H, W, 1) or (B, H, W, 3).")
+    return array.permute(0, 3, 1, 2).contiguous()
+
+
+def _numbers(nested: list[object]) -> Tensor:
+    try:
+        array = np.asarray(nested)
+    except ValueError as error:
+        raise BadValue("The latents are nested unevenly; each needs the model's latent shape.") from error
+    if array.dtype.kind not in "iuf":
+        raise BadValue("The latents hold something that is no number, or one too large.")
+    return _some(torch.from_numpy(array.astype(np.float64)), "latents").float()
+
+
+def _some(tensor: Tensor, name: str) -> Tensor:
+    if not tensor.numel():
+        raise BadValue(f"The {name} are empty; send at least one.")
+    return tensor

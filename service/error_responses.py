@@ -1,0 +1,101 @@
+"""Errors as HTTP: one table from error to status, one form for all of them (RFC 9457, problem details)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from model_store import InvalidName, ModelNotFound
+
+from . import errors
+from .schemas import Problem
+
+CLIENT_GONE = 499  # nobody receives it; it is what logs and metrics call a caller who hung up
+
+STATUS: dict[type[Exception], int] = {
+    errors.Unparseable: 400,
+    errors.Unauthorized: 401,
+    InvalidName: 404,
+    ModelNotFound: 404,
+    errors.NotAcceptable: 406,
+    errors.BodyTimeout: 408,
+    errors.TooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.UnsupportedEncoding: 415,
+    errors.BadImage: 422,
+    errors.WrongShape: 422,
+    errors.BadValue: 422,
+    errors.Overloaded: 429,
+    errors.ClientGone: CLIENT_GONE,
+    errors.NotFinite: 500,
+    errors.Starting: 503,
+    errors.Draining: 503,
+    errors.OutOfMemory: 503,
+    errors.DeviceLost: 503,
+    errors.DeadlineExceeded: 504,
+}
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def install(app: FastAPI) -> None:
+    """Let the app answer every error as a problem."""
+    for error in STATUS:
+        app.add_exception_handler(error, _known)
+    app.add_exception_handler(RequestValidationError, _invalid_parameter)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def problem(
+    request_id: str, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """A problem of a `kind`, which is a CamelCase word."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind)
+    body = Problem(
+        type=f"urn:latentd:problem:{words.lower().replace(' ', '-')}",
+        title=words.capitalize(),
+        status=status,
+        detail=detail,
+        instance=f"urn:latentd:request:{request_id}",
+        error=detail,
+        request_id=request_id,
+    )
+    return JSONResponse(body.model_dump(), status, headers, media_type=MEDIA_TYPE)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    headers = {}
+    if retry_after_s := getattr(error, "retry_after_s", None):
+        headers["Retry-After"] = str(retry_after_s)
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(request.state.request_id, status, type(error).__name__, str(error), headers)
+
+
+async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse:
+    """The first parameter that is wrong; its value is not repeated."""
+    first = cast(RequestValidationError, error).errors()[0]
+    place, *names = (str(part) for part in first["loc"])
+    detail = f"{place} {'.'.join(names)[:80]}: {first['msg'][:200]}."
+    return problem(request.state.request_id, 422, "InvalidParameter", detail)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    """What the router itself says: no such path, not that method."""
+    error = cast(HTTPException, error)
+    phrase = HTTPStatus(error.status_code).phrase
+    details = {
+        404: "There is nothing at this address; /docs lists what is.",
+        405: "This address takes another method; see Allow.",
+    }
+    kind = phrase.title().replace(" ", "").replace("-", "")
+    detail = details.get(error.status_code, f"{phrase}.")
+    return problem(request.state.request_id, error.status_code, kind, detail, error.headers)

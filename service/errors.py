@@ -1,0 +1,169 @@
+"""What the service answers when it does not answer. `error_responses.py` gives each its status.
+
+ServiceError
+├── Unparseable             the body is not what its Content-Type says
+├── Unauthorized            no key, or a wrong one
+├── NotAcceptable           none of the formats asked for can be given
+├── BodyTimeout             the body did not arrive in time
+├── TooLarge                a body, a picture, or a number of images beyond a limit
+├── UnsupportedMediaType    a body in a format that is not read here
+├── UnsupportedEncoding     a body that is compressed
+├── BadImage                a picture that cannot be read
+├── WrongShape              images or latents that do not fit the model
+├── BadValue                a value that cannot be used, such as a number that is not finite
+├── Overloaded              the queue is full
+├── ClientGone              the caller hung up; nobody hears this answer
+├── Unavailable             not now: try again
+│   ├── Starting            models are still being read
+│   ├── Draining            the service is being stopped
+│   ├── OutOfMemory         not even one image fits into the device's memory now
+│   └── DeviceLost          the device has failed
+├── DeadlineExceeded        the answer would come too late
+└── NotFinite               the model gave numbers that are not finite
+"""
+
+from collections.abc import Iterable, Sequence
+
+
+class ServiceError(Exception):
+    """Something keeps the service from answering."""
+
+
+class Unparseable(ServiceError):
+    """The body is not what its Content-Type says."""
+
+    def __init__(self, media_type: str, problem: str) -> None:
+        super().__init__(f"The body is no {media_type}: {problem}.")
+
+
+class Unauthorized(ServiceError):
+    """No key, or a wrong one."""
+
+    def __init__(self) -> None:
+        super().__init__("No valid key; send one as Authorization: Bearer KEY.")
+
+
+class NotAcceptable(ServiceError):
+    """None of the formats asked for can be given."""
+
+    def __init__(self, offered: Iterable[str]) -> None:
+        super().__init__(f"No format that was asked for can be given here; ask for one of {', '.join(offered)}.")
+
+
+class BodyTimeout(ServiceError):
+    """The body did not arrive in time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The body did not arrive within {limit_s:g} s; send it faster or in smaller requests.")
+
+
+class TooLarge(ServiceError):
+    """A body, a picture, or a number of images beyond a limit."""
+
+    def __init__(self, what: str, *, size: int | None, limit: int, unit: str) -> None:
+        found = f"more than {limit:,} {unit}" if size is None else f"{size:,} {unit}"
+        super().__init__(f"{what} has {found}, the limit is {limit:,}; send less in one request.")
+
+
+class UnsupportedMediaType(ServiceError):
+    """A body in a format that is not read here."""
+
+    def __init__(self, offered: Iterable[str], what: str = "Content-Type") -> None:
+        super().__init__(f"This {what} is not read here; send one of {', '.join(offered)}.")
+
+
+class UnsupportedEncoding(ServiceError):
+    """A body that is compressed."""
+
+    def __init__(self) -> None:
+        super().__init__("A body with a Content-Encoding is not read here; send it as it is.")
+
+
+class BadImage(ServiceError):
+    """A picture that cannot be read."""
+
+    def __init__(self, which: str, problem: str) -> None:
+        super().__init__(f"{which} cannot be read: {problem}.")
+
+
+class WrongShape(ServiceError):
+    """Images or latents that do not fit the model."""
+
+    def __init__(self, what: str, *, got: Sequence[int], model: object, expected: Sequence[int], remedy: str) -> None:
+        super().__init__(f"{what} {_times(got)}, but {model} takes {_times(expected)}; {remedy}.")
+
+
+class BadValue(ServiceError):
+    """A value that cannot be used, such as a number that is not finite."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+
+class Overloaded(ServiceError):
+    """The queue is full."""
+
+    def __init__(self, *, waiting: int, limit: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting} of at most {limit} images are waiting; try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class ClientGone(ServiceError):
+    """The caller hung up; nobody hears this answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The caller hung up before the answer.")
+
+
+class Unavailable(ServiceError):
+    """Not now: try again."""
+
+    retry_after_s = 1
+
+
+class Starting(Unavailable):
+    """Models are still being read."""
+
+    def __init__(self) -> None:
+        super().__init__("The models are still being read; try again in a moment.")
+
+
+class Draining(Unavailable):
+    """The service is being stopped."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is being stopped; try again, another one will answer.")
+
+
+class OutOfMemory(Unavailable):
+    """Not even one image fits into the device's memory now."""
+
+    def __init__(self) -> None:
+        super().__init__("Not even one image fits into the device's memory now; try again.")
+
+
+class DeviceLost(Unavailable):
+    """The device has failed."""
+
+    retry_after_s = 10
+
+    def __init__(self) -> None:
+        super().__init__("The device that computes has failed; another replica may answer.")
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer would come too late."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The answer was not ready within {limit_s:g} s; try again, or send fewer images.")
+
+
+class NotFinite(ServiceError):
+    """The model gave numbers that are not finite."""
+
+    def __init__(self) -> None:
+        super().__init__("The model gave numbers that are not finite for this request; this is its fault, not yours.")
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) or "a single number"

@@ -1,0 +1,101 @@
+"""A torch device, the one thread that talks to it, and the way tensors travel there and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from model_store.vae import VAE
+
+from ..errors import DeviceLost
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"there is no device {name!r} here; take auto or cpu") from error
+
+
+class Device:
+    """A device with a thread of its own, in which inference mode and the CUDA stream hold.
+
+    `dtype` is the precision that networks are given on it, or None for that of their stored weights.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        self.torch_device = device
+        self.dtype = dtype
+        self.lost = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{device}")
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    def __str__(self) -> str:
+        return str(self.torch_device)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether some batch sizes can be expected to agree bit for bit."""
+        return self.torch_device.type == "cpu"
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function gives in the device's thread.
+
+        Raises:
+            DeviceLost: the device has failed, now or before.
+        """
+        if self.lost:
+            raise DeviceLost
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self._enter(function, *args, **kwargs)
+        )
+
+    def place(self, model: VAE) -> VAE:
+        """The model on the device, in its precision and in the memory order that convolutions like best."""
+        model.to(self.torch_device, self.dtype)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs omit it
+        return model
+
+    def upload(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; on CUDA from pinned memory, so that the copy does not hold up this thread."""
+        if self._stream is None:
+            return tensor
+        return tensor.pin_memory().to(self.torch_device, non_blocking=True)
+
+    def download(self, tensor: Tensor) -> Tensor:
+        """The tensor in the machine's memory, when the device has finished it."""
+        return tensor.cpu()
+
+    def free_memory(self) -> None:
+        """Give unused memory back, before something is tried again in less."""
+        if self._stream is not None:
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _enter(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            with torch.inference_mode(), torch.cuda.stream(self._stream):
+                return function(*args, **kwargs)
+        except torch.AcceleratorError as error:
+            self.lost = True
+            raise DeviceLost from error

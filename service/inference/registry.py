@@ -1,0 +1,167 @@
+"""Registry: the models that are served now, kept in step with the store.
+
+A version is read and warmed up before anyone is sent to it, and one that cannot be read is refused while the others
+stay. Requests are answered from memory: a name in a request never becomes a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+import structlog
+from torch import Tensor
+
+from model_store import Card, ModelNotFound, ModelVersion, Store, StoredModel, StoreError, parse_reference
+from model_store.vae import StandardNormal
+
+from ..errors import ServiceError, Starting
+from .batcher import Batcher
+from .devices import Device
+from .runner import Outputs, Runner
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A version that answers: its card, its prior, and the queue in front of it."""
+
+    version: ModelVersion
+    card: Card
+    prior: StandardNormal
+    batcher: Batcher[Tensor, Outputs]
+
+
+class Events(Protocol):
+    """Whoever counts what happens to models."""
+
+    def batch_computed(self, operation: str, images: int) -> None:
+        """A batch of that many images was computed."""
+
+    def version_refused(self, name: str) -> None:
+        """A version of that model could not be served."""
+
+
+class Registry:
+    """The served models by version; `refresh` compares them with the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        device: Device,
+        events: Events,
+        *,
+        default_model: str | None = None,
+        versions_per_model: int = 3,
+        max_batch_images: int = 64,
+        queue_images: int = 1024,
+    ) -> None:
+        self.device = device
+        self._store = store
+        self._events = events
+        self._default = default_model
+        self._versions_per_model = versions_per_model
+        self._max_batch_images = max_batch_images
+        self._queue_images = queue_images
+        self._served: dict[ModelVersion, ServedModel] = {}
+        self._refused: dict[ModelVersion, object] = {}
+        self._refreshed = False
+
+    @property
+    def served(self) -> list[ServedModel]:
+        """All models that answer, by name and version."""
+        return [self._served[version] for version in sorted(self._served)]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request for the default model would be answered."""
+        try:
+            self.find(None)
+        except (StoreError, ServiceError):
+            return False
+        return not self.device.lost
+
+    def find(self, reference: str | None) -> ServedModel:
+        """The model that `name` (its newest version) or `name@version` stands for; None is the default model.
+
+        Raises:
+            InvalidName, ModelNotFound: there is none.
+            Starting: the store has not been read yet.
+        """
+        if not self._refreshed:
+            raise Starting
+        reference = reference or self._default or min((version.name for version in self._served), default="")
+        if not reference:
+            raise ModelNotFound("to serve", [])
+        name, number = parse_reference(reference)
+        found = [version for version in self._served if version.name == name and number in (None, version.number)]
+        if not found:
+            raise ModelNotFound(reference, sorted(self._served))
+        return self._served[max(found)]
+
+    async def refresh(self) -> None:
+        """Serve what is new in the store, stop serving what is gone from it.
+
+        Raises:
+            StoreNotFound: the store's folder is not there; what is served stays.
+        """
+        published = await asyncio.to_thread(self._store.versions)
+        wanted: set[ModelVersion] = set()
+        for _, versions in groupby(published, key=lambda version: version.name):
+            wanted.update(await self._serve_newest(list(versions)))
+        self._refreshed = True
+        for version in self._served.keys() - wanted:
+            del self._served[version]  # whoever found it before is still answered
+            log.info("no longer serving", model=str(version))
+
+    async def keep(self, every_s: float) -> None:
+        """Refresh now and then every so often, or only now if that is 0; a store that cannot be read is logged."""
+        while True:
+            try:
+                await self.refresh()
+            except (StoreError, OSError) as error:
+                log.warning("store cannot be read", reason=str(error))
+            if not every_s:
+                return
+            await asyncio.sleep(every_s)
+
+    async def _serve_newest(self, versions: list[ModelVersion]) -> list[ModelVersion]:
+        """Of one model, the newest versions that can be served, as many as are wanted."""
+        kept: list[ModelVersion] = []
+        for version in reversed(versions):
+            if len(kept) < self._versions_per_model and await self._serve(version):
+                kept.append(version)
+        return kept
+
+    async def _serve(self, version: ModelVersion) -> bool:
+        """Whether the version answers, now or already. One that was refused is tried again when its files change."""
+        if version in self._served:
+            return True
+        fingerprint = await asyncio.to_thread(self._store.fingerprint, version)
+        if self._refused.get(version) == fingerprint:
+            return False
+        try:
+            self._served[version] = await self._load(version)
+        except Exception as error:  # whatever is wrong with one version, the others are still to be served
+            self._refused[version] = fingerprint
+            self._events.version_refused(version.name)
+            log.error("version refused", model=str(version), reason=str(error))
+            return False
+        self._refused.pop(version, None)
+        log.info("serving", model=str(version), device=str(self.device))
+        return True
+
+    async def _load(self, version: ModelVersion) -> ServedModel:
+        stored: StoredModel = await asyncio.to_thread(self._store.load, version)
+        runner = Runner(stored.model, self.device, self._max_batch_images)
+        await runner.warm_up()
+        batcher: Batcher[Tensor, Outputs] = Batcher(
+            runner.run,
+            max_batch_images=self._max_batch_images,
+            queue_images=self._queue_images,
+            batch_computed=self._events.batch_computed,
+        )
+        return ServedModel(version, stored.card, stored.model.prior, batcher)

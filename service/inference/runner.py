@@ -1,0 +1,120 @@
+"""Runner: one model on one device. It knows no requests, only operations on lists of tensors.
+
+Payloads are stacked, computed, and split again, as many answers as payloads. What one payload does wrong is that
+payload's error alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from model_store.vae import VAE
+from model_store.vae.noise import standard_normal
+from model_store.vae.pixels import to_images, to_pixels
+
+from ..errors import NotFinite, OutOfMemory
+from . import sizes
+from .devices import Device
+
+Outputs = tuple[Tensor, ...]
+Operation = Callable[[VAE, Tensor], Outputs]
+
+
+def encode(model: VAE, pixels: Tensor) -> Outputs:
+    """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W)."""
+    posterior = model.encode(to_images(pixels))
+    return posterior.mean, posterior.log_variance
+
+
+def decode(model: VAE, latents: Tensor) -> Outputs:
+    """Images float32 (B, C, H, W) in [0, 1] from latents float32 (B, *latent_shape)."""
+    return (model.decode(latents).mean,)
+
+
+OPERATIONS: dict[str, Operation] = {"encode": encode, "decode": decode}
+
+
+class Runner:
+    """Runs the operations of one model, at most `max_batch_images` at once; `warm_up` comes first."""
+
+    def __init__(self, model: VAE, device: Device, max_batch_images: int) -> None:
+        self._model = device.place(model)
+        self._device = device
+        self._sizes = {operation: [max_batch_images] for operation in OPERATIONS}
+
+    async def run(self, operation: str, payloads: Sequence[Tensor]) -> Sequence[Outputs | Exception]:
+        """For each payload the operation's outputs, on the CPU, or an error."""
+        return await self._device.call(self._answers, operation, payloads)
+
+    async def warm_up(self) -> None:
+        """Find the batch sizes to compute; this runs each of them, so that no caller pays for a first time."""
+        config, largest = self._model.config, self._sizes["decode"][-1]
+        latents = standard_normal(0, largest, config.latent_shape)
+        pixels = to_pixels(standard_normal(0, largest, config.image_shape).sigmoid())
+        for operation, rows in (("encode", pixels), ("decode", latents)):
+            self._sizes[operation] = await self._device.call(self._find_sizes, operation, rows)
+
+    def _find_sizes(self, operation: str, rows: Tensor) -> list[int]:
+        forward = partial(self._forward, operation)
+        try:
+            rows = rows[: sizes.affordable(forward, rows)]
+            steady = sizes.steady(forward, rows)
+            return steady if self._device.is_exact else sizes.candidates(len(rows))
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        self._device.free_memory()
+        return self._find_sizes(operation, rows[: len(rows) // 2])
+
+    def _answers(self, operation: str, payloads: Sequence[Tensor]) -> list[Outputs | Exception]:
+        """Out of memory halves the work until it fits: first the batch, then a payload, down to one image."""
+        try:
+            return self._together(operation, payloads)
+        except torch.OutOfMemoryError:
+            pass  # the failed batch is only freed when this block is left
+        self._device.free_memory()
+        if len(payloads) > 1:
+            middle = len(payloads) // 2
+            return self._answers(operation, payloads[:middle]) + self._answers(operation, payloads[middle:])
+        if len(payloads[0]) > 1:
+            return [self._in_halves(operation, payloads[0])]
+        return [OutOfMemory()]
+
+    def _in_halves(self, operation: str, payload: Tensor) -> Outputs | Exception:
+        outputs = []
+        for half in torch.tensor_split(payload, 2):
+            (answer,) = self._answers(operation, [half])
+            if isinstance(answer, Exception):
+                return answer
+            outputs.append(answer)
+        return _joined(outputs)
+
+    def _together(self, operation: str, payloads: Sequence[Tensor]) -> list[Outputs | Exception]:
+        rows = torch.cat(list(payloads))
+        parts = torch.split(rows, self._sizes[operation][-1])
+        outputs = _joined([self._filled(operation, part) for part in parts])
+        counts = [len(payload) for payload in payloads]
+        return [_checked(answer) for answer in zip(*(torch.split(output, counts) for output in outputs), strict=True)]
+
+    def _filled(self, operation: str, rows: Tensor) -> Outputs:
+        """The outputs of some rows, computed in the next larger size that is known."""
+        size = next(size for size in self._sizes[operation] if size >= len(rows))
+        filling = rows.new_zeros(size - len(rows), *rows.shape[1:])
+        outputs = self._forward(operation, torch.cat([rows, filling]))
+        return tuple(output[: len(rows)] for output in outputs)
+
+    def _forward(self, operation: str, rows: Tensor) -> Outputs:
+        outputs = OPERATIONS[operation](self._model, self._device.upload(rows))
+        return tuple(self._device.download(output) for output in outputs)
+
+
+def _joined(outputs: Sequence[Outputs]) -> Outputs:
+    return outputs[0] if len(outputs) == 1 else tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+
+
+def _checked(outputs: Outputs) -> Outputs | Exception:
+    return outputs if all(output.isfinite().all() for output in outputs) else NotFinite()

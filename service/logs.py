@@ -1,0 +1,36 @@
+"""Log lines: for people on a terminal, JSON elsewhere; each with the id of the request it belongs to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from .settings import Settings
+
+
+def configure(settings: Settings) -> None:
+    """Send the service's lines and uvicorn's warnings to standard error, in one form."""
+    as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if as_text
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer,
+    ], foreign_pre_chain=shared))  # fmt: skip
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)

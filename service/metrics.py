@@ -1,0 +1,81 @@
+"""What Prometheus is told. Labels are bounded: routes and models that exist, never what a caller made up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from .inference.registry import Registry
+from .timings import Timings
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Metrics:
+    """Counters of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "latentd_requests", "Requests answered", ["route", "model", "code"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "latentd_request_seconds", "From the first byte in to the last out", ["route"],
+            buckets=_SECONDS, registry=self._registry,
+        )  # fmt: skip
+        self._stages = Histogram(
+            "latentd_stage_seconds", "Where requests spend their time: decode, queue, compute, encode", ["stage"],
+            buckets=_SECONDS, registry=self._registry,
+        )  # fmt: skip
+        self._batches = Histogram(
+            "latentd_batch_images", "Images computed at once", ["operation"], buckets=_IMAGES, registry=self._registry
+        )
+        self._refused = Counter(
+            "latentd_versions_refused",
+            "Published versions that could not be served",
+            ["model"],
+            registry=self._registry,
+        )
+        self.in_flight = Gauge("latentd_requests_in_flight", "Requests under way", registry=self._registry)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def watch(self, models: Registry) -> None:
+        """Report the queues of these models at each scrape."""
+        self._registry.register(_Queues(models))
+
+    def request_answered(self, route: str, model: str, code: int, seconds: float, timings: Timings) -> None:
+        """A request came to its end."""
+        self._requests.labels(route, model, code).inc()
+        self._seconds.labels(route).observe(seconds)
+        for stage, stage_seconds in timings.seconds.items():
+            self._stages.labels(stage).observe(stage_seconds)
+
+    def batch_computed(self, operation: str, images: int) -> None:
+        """A batch of that many images was computed."""
+        self._batches.labels(operation).observe(images)
+
+    def version_refused(self, name: str) -> None:
+        """A version of that model could not be served."""
+        self._refused.labels(name).inc()
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)
+
+
+class _Queues(Collector):
+    def __init__(self, models: Registry) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        gauge = GaugeMetricFamily("latentd_queue_images", "Images waiting to be computed", labels=["model"])
+        for served in self._models.served:
+            gauge.add_metric([str(served.version)], served.batcher.waiting_images)
+        yield gauge

@@ -1,0 +1,44 @@
+"""For orchestrators and monitors. Probes are never behind a key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from ..dependencies import CurrentEngine, CurrentLifecycle, CurrentMetrics
+from ..openapi import problems
+from ..schemas import HealthAnswer
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", summary="is the process alive?")
+async def livez() -> dict[str, str]:
+    """200 while the process can answer at all; otherwise it wants to be restarted."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", summary="does it want requests?", responses=problems(503))
+async def readyz(lifecycle: CurrentLifecycle) -> dict[str, str]:
+    """200 when requests will be answered; 503 while starting, while stopping, and when the device has failed."""
+    if obstacle := lifecycle.obstacle():
+        raise obstacle
+    return {"status": "ready"}
+
+
+@router.get("/healthz", summary="the service at a glance")
+async def healthz(engine: CurrentEngine, lifecycle: CurrentLifecycle) -> HealthAnswer:
+    """The same as /readyz in words, and what is served where; always 200."""
+    obstacle, registry = lifecycle.obstacle(), engine.registry
+    return HealthAnswer(
+        status=type(obstacle).__name__.lower() if obstacle else "ready",
+        device=str(registry.device),
+        models=[str(served.version) for served in registry.served],
+        waiting_images=sum(served.batcher.waiting_images for served in registry.served),
+    )
+
+
+@router.get("/metrics", summary="for Prometheus", response_class=Response)
+async def metrics(metrics: CurrentMetrics) -> Response:
+    """Requests, batches, queues, and where the time goes."""
+    return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,47 @@
+"""What is served."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from model_store import StoreError
+
+from ..dependencies import CurrentEngine, RequestedModel
+from ..errors import ServiceError
+from ..inference.registry import Registry, ServedModel
+from ..openapi import problems
+from ..schemas import CardAnswer, ModelsAnswer, ModelSummary
+
+router = APIRouter(tags=["models"], prefix="/models")
+
+
+@router.get("", summary="all models that are served", responses=problems(401))
+async def models(engine: CurrentEngine) -> ModelsAnswer:
+    """Every model and version that answers now."""
+    default = _default(engine.registry)
+    return ModelsAnswer(models=[_summary(served, is_default=served is default) for served in engine.registry.served])
+
+
+@router.get("/{model}", summary="one model's card", responses=problems(401, 404, 503))
+async def card(model: RequestedModel) -> CardAnswer:
+    """What the model is, where it comes from, and how well it does, by which protocol."""
+    return CardAnswer(model=model.version.name, version=model.version.number, card=model.card)
+
+
+def _default(registry: Registry) -> ServedModel | None:
+    try:
+        return registry.find(None)
+    except (StoreError, ServiceError):
+        return None
+
+
+def _summary(served: ServedModel, *, is_default: bool) -> ModelSummary:
+    config = served.card.model
+    return ModelSummary(
+        model=served.version.name,
+        version=served.version.number,
+        is_default=is_default,
+        image_shape=config.image_shape,
+        latent_shape=config.latent_shape,
+        parameters=served.card.weights.parameters,
+    )

@@ -1,0 +1,39 @@
+"""The page at `/`, for a person who wonders what runs here."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from string import Template
+
+from fastapi import APIRouter
+from starlette.responses import HTMLResponse
+
+from ..dependencies import CurrentEngine
+from ..inference.registry import ServedModel
+
+router = APIRouter(include_in_schema=False)
+
+_PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+_MODEL = Template(
+    '<article><img src="v1/models/$name/sample?n=16&amp;seed=7&amp;format=png" alt="16 random images of $name">'
+    '<div><h2><a href="v1/models/$name">$name</a></h2><p>images $images, latents $latents, $parameters parameters</p>'
+    "</div></article>"
+)
+
+
+@router.get("/")
+async def page(engine: CurrentEngine) -> HTMLResponse:
+    """Links to everything else, and a look at each model."""
+    models = "\n".join(_article(served) for served in engine.registry.served) or "<p>No models yet.</p>"
+    return HTMLResponse(_PAGE.substitute(models=models))
+
+
+def _article(served: ServedModel) -> str:
+    config = served.card.model
+    return _MODEL.substitute(
+        name=escape(str(served.version)),
+        images="×".join(map(str, config.image_shape)),
+        latents="×".join(map(str, config.latent_shape)),
+        parameters=f"{served.card.weights.parameters:,}",
+    )

@@ -1,0 +1,141 @@
+"""The JSON that goes in and out, and the parameters in a query. Field names are promises: see the HTTP contract."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_store import Card
+from model_store.pictures import Resize
+from model_store.vae.noise import MAX_SEED
+
+from .inference.engine import Draw
+from .negotiation import Format
+
+Nested = Annotated[list[Any], Field(description="nested to the model's latent shape, one per image")]
+Seed = Annotated[
+    int | None,
+    Field(ge=0, le=MAX_SEED, description="makes the answer repeatable; drawn, and told in X-Seed, if left out"),
+]
+Latents = Annotated[Draw, Field(description="the posterior's mean, or a draw from the posterior")]
+Sizing = Annotated[
+    Resize,
+    Field(description="for pictures of another size than the model's: contain pads, cover crops, stretch distorts"),
+]
+FormatParameter = Annotated[Format | None, Field(description="the answer's format; wins over Accept")]
+
+
+class Parameters(BaseModel):
+    """A query. A parameter that does not exist is an error, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format: FormatParameter = None
+
+
+class EncodeParameters(Parameters):
+    """Of encode and reconstruct."""
+
+    latents: Latents = "mean"
+    seed: Seed = None
+    resize: Sizing = "none"
+
+
+class SampleParameters(Parameters):
+    """Of sample."""
+
+    n: Annotated[int, Field(ge=1, description="how many images")] = 1
+    seed: Seed = None
+    temperature: Annotated[float, Field(ge=0, le=2, description="scales the prior's standard deviation")] = 1.0
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ImagesBody(_Body):
+    """Pictures in JSON."""
+
+    images: Annotated[list[str], Field(min_length=1, description="base64 or data: URI of a PNG, JPEG or WebP")]
+
+
+class LatentsBody(_Body):
+    """Latents in JSON."""
+
+    latents: Annotated[Nested, Field(min_length=1)]
+
+
+class _Answer(BaseModel):
+    model: str
+    version: int
+
+
+class EncodeAnswer(_Answer):
+    """Latents of images, and the posterior they come from."""
+
+    latents: Nested
+    mean: Nested
+    log_variance: Nested | None = Field(description="null for a model without a posterior distribution")
+
+
+class ImagesAnswer(_Answer):
+    """Images as base64 PNG."""
+
+    images: list[str]
+
+
+class SampleAnswer(ImagesAnswer):
+    """Random images, the latents they were decoded from, and the seed that gives them again."""
+
+    seed: int
+    latents: Nested
+
+
+class ReconstructAnswer(ImagesAnswer):
+    """Images after a way through the latents, and how far they are from the originals on the scale [0, 1]."""
+
+    mse: list[float]
+    psnr_db: list[float | None] = Field(description="null where the images are equal")
+
+
+class ModelSummary(_Answer):
+    """One served model."""
+
+    is_default: bool = Field(description="whether /v1/encode and the like mean this one")
+    image_shape: tuple[int, int, int] = Field(description="(C, H, W)")
+    latent_shape: tuple[int, ...]
+    parameters: int
+
+
+class ModelsAnswer(BaseModel):
+    """All models that are served."""
+
+    models: list[ModelSummary]
+
+
+class CardAnswer(_Answer):
+    """One model's card: what it is, where it comes from, how well it does."""
+
+    card: Card
+
+
+class Problem(BaseModel):
+    """Why there is no answer (RFC 9457); `error` repeats `detail` for clients of the Open Inference Protocol."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    error: str
+    request_id: str
+
+
+class HealthAnswer(BaseModel):
+    """The service at a glance."""
+
+    status: str
+    device: str
+    models: list[str]
+    waiting_images: int

@@ -1,0 +1,60 @@
+"""uvicorn, stopping the way orchestrators expect: readiness turns red first, then requests under way are finished."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from .lifecycle import Lifecycle
+from .settings import Settings
+
+log = structlog.get_logger()
+
+
+class Server(uvicorn.Server):
+    """A server that drains: on SIGTERM it still takes requests for `drain_s`, on a second signal it ends at once."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=int(settings.timeout_s) + 1,
+            )
+        )
+        self._lifecycle: Lifecycle = app.state.lifecycle
+        self._drain_s = settings.drain_s
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGTERM and Ctrl-C while the server runs; the process then ends with status 0."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop, self._drain_s)
+        loop.add_signal_handler(signal.SIGINT, self._stop, 0.0)
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say where."""
+        await super().startup(sockets)
+        for listening in self.servers:
+            host, port = listening.sockets[0].getsockname()[:2]
+            log.info("listening", address=f"http://{host}:{port}")
+
+    def _stop(self, after_s: float) -> None:
+        if self._lifecycle.is_draining:
+            self.should_exit = self.force_exit = True
+            return
+        log.info("draining", seconds=after_s)
+        self._lifecycle.drain()
+        asyncio.get_running_loop().call_later(after_s, setattr, self, "should_exit", True)

@@ -1,0 +1,148 @@
+"""Settings: everything an operator can turn.
+
+Made once in `__main__` and passed down; no module reads the environment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from model_store import DEFAULT_ROOT, parse_reference
+
+DevicePattern = r"^(auto|cpu|cuda(:\d{1,2})?)$"
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def _is_reference(text: str) -> str:
+    parse_reference(text)
+    return text
+
+
+class Settings(BaseSettings):
+    """Serve the models of a store over HTTP. Each setting is a flag, or LATENTD_… in the environment; the flag wins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LATENTD_",
+        frozen=True,
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        validate_default=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 is every network of this machine")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one and logs it")
+    store: Path = Field(DEFAULT_ROOT, description="folder of the models")
+    default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
+        None,
+        description="name or name@version that /v1/encode and the like mean; without it the first by name",
+    )
+    versions_per_model: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="how many newest versions of each model are served; too low: a pinned older version is 404; "
+        "too high: each one takes memory",
+    )
+    device: str = Field("auto", pattern=DevicePattern, description="auto (CUDA if there is one), cpu, cuda or cuda:N")
+    dtype: Dtype = Field(
+        "auto",
+        description="precision of the networks; auto is that of the stored weights; half precision is faster on "
+        "hardware that has it, and changes answers in the third digit",
+    )
+    max_batch_images: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="images computed at once; too low: throughput is lost; too high: memory, and small requests wait "
+        "behind large batches",
+    )
+    queue_images: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="images that may wait for a model; too low: 429 in a burst; too high: requests wait until their "
+        "deadline instead of being refused at once",
+    )
+    max_images_per_request: int = Field(
+        256,
+        ge=1,
+        le=65536,
+        description="too low: 413 or 422 for bulk clients; too high: one request holds the device and memory for long",
+    )
+    max_pixels: int = Field(
+        4_194_304,
+        ge=1,
+        le=2**28,
+        description="pixels of one picture, checked before it is decoded; too low: 413 for photos; too high: a small "
+        "file can unpack to gigabytes",
+    )
+    max_request_pixels: int = Field(
+        16_777_216,
+        ge=1,
+        le=2**30,
+        description="pixels of all pictures of a request together, in and out; too low: 413 for bulk clients; too "
+        "high: memory, for every request that is under way",
+    )
+    max_body_bytes: int = Field(
+        33_554_432,
+        ge=1024,
+        le=2**31,
+        description="size of a request's body; too low: 413 for bulk clients; too high: memory, for every request "
+        "that is under way",
+    )
+    timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="time for an answer to be computed, waiting included; too low: 504 under load; too high: callers "
+        "wait for what they no longer need",
+    )
+    body_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="time for a request's body to arrive; too low: 408 on slow lines; too high: slow clients hold "
+        "connections",
+    )
+    drain_s: float = Field(
+        2.0,
+        ge=0,
+        le=600,
+        description="time between readiness turning red on SIGTERM and the last new request being taken; too low: "
+        "balancers still send requests to a closed port; too high: the orchestrator kills first",
+    )
+    reload_s: float = Field(
+        2.0,
+        ge=0,
+        le=86400,
+        description="how often the store is looked at for new versions; 0 never; too low: needless disk reads; too "
+        "high: new versions wait",
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="comma list of keys; without any, /v1 is open; with some, it takes Authorization: Bearer KEY"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="warning leaves out the line for each request"
+    )
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="auto is text on a terminal, else JSON")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        return tuple(key for key in value.split(",") if key) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _limits_fit_each_other(self) -> Self:
+        if self.queue_images < self.max_images_per_request:
+            raise ValueError(
+                f"queue_images {self.queue_images} is less than max_images_per_request "
+                f"{self.max_images_per_request}, so the largest requests could never be taken; raise the first"
+            )
+        return self

@@ -1,0 +1,77 @@
+"""Tensors on the wire: NumPy's npy and safetensors. Neither can run code."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.lib import format as npy
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .errors import BadValue, Unparseable
+
+NPY = "application/x-npy"
+SAFETENSORS = "application/vnd.safetensors"
+
+_VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tensor:
+    """The array of an npy file, which must have one of the `dtypes`.
+
+    Raises:
+        Unparseable: it is no npy file, or its length is not what its header says.
+        BadValue: it is of another type.
+    """
+    buffer = io.BytesIO(content)
+    try:
+        shape, fortran, dtype = _VERSIONS[npy.read_magic(buffer)](buffer)
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise Unparseable(NPY, "its header cannot be read") from error
+    _check_dtype(str(dtype), dtypes, name)
+    data = content[buffer.tell() :]
+    if len(data) != math.prod(shape) * dtype.itemsize:
+        raise Unparseable(NPY, f"it has {len(data)} bytes of data, its header says {shape} of {dtype}")
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    return torch.from_numpy(array.astype(dtype.newbyteorder("="), order="C"))
+
+
+def read_safetensors(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tensor:
+    """The tensor `name` of a safetensors file that holds nothing else, which must have one of the `dtypes`.
+
+    Raises:
+        Unparseable: it is no safetensors file.
+        BadValue: it holds other tensors, or one of another type.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise Unparseable(SAFETENSORS, "its header cannot be read, or does not fit its length") from error
+    if list(tensors) != [name]:
+        raise BadValue(f"The body has {len(tensors)} tensors; it takes one with the name {name}.")
+    tensor = tensors[name]
+    _check_dtype(str(tensor.dtype).removeprefix("torch."), dtypes, name)
+    return tensor
+
+
+def write_npy(tensor: Tensor) -> bytes:
+    """An npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, tensor.numpy(), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def write_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file."""
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+
+
+def _check_dtype(found: str, dtypes: Collection[torch.dtype], name: str) -> None:
+    expected = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    if found not in expected:
+        raise BadValue(f"The {name} are {found[:40]}; expected {' or '.join(expected)}.")

@@ -1,0 +1,34 @@
+"""Timings: where a request spends its time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+Stage = Literal["decode", "queue", "compute", "encode"]
+
+
+class Timings:
+    """Seconds per stage: decoding the body, waiting in the queue, computing, encoding the answer."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = {}
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Count `seconds` more for a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    @contextmanager
+    def measure(self, stage: Stage) -> Iterator[None]:
+        """Count the time that the block takes, whether it succeeds or not."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - began)
+
+    def header(self) -> str:
+        """The value of a Server-Timing header, in milliseconds."""
+        return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in self.seconds.items())
