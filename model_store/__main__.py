@@ -6,100 +6,69 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from . import tables
 from .card import Card
 from .errors import StoreError
 from .store import DEFAULT_ROOT, Store
 from .version import ModelVersion
 
-console = Console()
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 1 where something is wrong with a model, 2 for a wrong call."""
     options = _parser().parse_args(arguments)
-    store = Store(options.store)
+    store, console = Store(options.store), Console(highlight=False)
     try:
         if options.command == "list":
-            return list_models(store)
+            return list_models(store, console)
         if options.command == "show":
-            return show(store, options.model)
-        return verify(store, options.model)
+            return show(store, console, options.model)
+        return verify(store, console, options.model)
     except StoreError as error:
-        console.print(f"[red]{error}[/red]", soft_wrap=True)
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1
 
 
-def list_models(store: Store) -> int:
+def list_models(store: Store, console: Console) -> int:
     """A row for each version."""
-    table = Table(title=f"Models in {store.root}", title_justify="left")
-    for column in ("model", "images", "latents", "network", "likelihood", "created"):
-        table.add_column(column)
-    for column in ("parameters", "MB", "test ELBO, nats"):
-        table.add_column(column, justify="right")
-    for version in store.versions():
-        table.add_row(f"[bold]{version}[/bold]", *_row(store, version))
-    console.print(table)
+    console.print(tables.shelf((version, _card_or_error(store, version)) for version in store.versions()))
     return 0
 
 
-def show(store: Store, reference: str) -> int:
-    """Everything that one card says."""
+def show(store: Store, console: Console, reference: str) -> int:
+    """Everything that one card says, but for the recipe's text."""
     version = store.resolve(reference)
     card = store.card(version)
-    console.print(f"[bold]{version}[/bold]  {store.folder(version)}", soft_wrap=True)
-    console.print_json(card.model_dump_json(exclude={"metrics"}))
-    table = Table(title="Metrics", title_justify="left")
-    table.add_column("name")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    table.add_column("protocol")
-    for metric in card.metrics:
-        table.add_row(metric.name, f"{metric.value:.4g}", metric.unit, metric.protocol)
-    console.print(table)
+    console.print(f"[bold]{version}[/bold]  {store.folder(version)}\n", soft_wrap=True)
+    console.print(tables.facts(card), "")
+    console.print(tables.metrics(card))
     return 0
 
 
-def verify(store: Store, reference: str | None) -> int:
+def verify(store: Store, console: Console, reference: str | None) -> int:
     """Read every version as the service would: card, hash, tensors."""
     versions = [store.resolve(reference)] if reference else store.versions()
-    problems = [problem for version in versions if (problem := _problem(store, version))]
-    sound = len(versions) - len(problems)
-    console.print(f"{sound} of {len(versions)} versions are sound.")
-    return 1 if problems else 0
+    sound = [_is_sound(store, console, version) for version in versions]
+    console.print(f"{sum(sound)} of {len(sound)} versions are sound.")
+    return 0 if all(sound) else 1
 
 
-def _problem(store: Store, version: ModelVersion) -> StoreError | None:
+def _is_sound(store: Store, console: Console, version: ModelVersion) -> bool:
     try:
         store.load(version)
     except StoreError as error:
-        console.print(f"[red]✗[/red] [bold]{version}[/bold]  {error}", soft_wrap=True)
-        return error
+        console.print(f"[red]✗[/red] [bold]{version}[/bold]", end="  ")
+        console.print(str(error), markup=False, soft_wrap=True)
+        return False
     console.print(f"[green]✓[/green] [bold]{version}[/bold]")
-    return None
+    return True
 
 
-def _row(store: Store, version: ModelVersion) -> tuple[str, ...]:
+def _card_or_error(store: Store, version: ModelVersion) -> Card | StoreError:
     try:
-        card = store.card(version)
+        return store.card(version)
     except StoreError as error:
-        return (f"[red]{error}[/red]",)
-    return (
-        "×".join(map(str, card.model.image_shape)),
-        "×".join(map(str, card.model.latent_shape)),
-        card.model.network.kind,
-        card.model.likelihood.kind,
-        f"{card.created:%Y-%m-%d}",
-        f"{card.weights.parameters:,}",
-        f"{card.weights.bytes / 1e6:.1f}",
-        _elbo(card),
-    )
-
-
-def _elbo(card: Card) -> str:
-    metric = card.metric("elbo_nats")
-    return f"{metric.value:.2f}" if metric else "–"
+        return error
 
 
 def _parser() -> argparse.ArgumentParser:

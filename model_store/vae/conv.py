@@ -2,7 +2,7 @@
 
 Strided convolutions change the resolution and residual blocks work at it (He et al. 2016, "Identity mappings in deep
 residual networks": activation before weight). There is no normalisation, so an image's answer owes nothing to the
-others; instead each block starts as the identity (its last weights at zero), which keeps deep stacks trainable.
+others; instead each block starts as the identity (its last convolution at zero), which keeps deep stacks trainable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, kernel_size=3, padding=1)
         self.second = nn.Conv2d(width, width, kernel_size=3, padding=1)
-        nn.init.zeros_(self.second.weight)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) → the same shape."""

@@ -1,0 +1,47 @@
+# What people do with this project, one word each. `make serve` and `make test` need git, make and Python ≥ 3.11.
+
+PYTHON ?= python3
+VENV := .venv
+IN := $(VENV)/bin
+RECIPE ?= mnist
+
+.DEFAULT_GOAL := help
+.PHONY: help serve train test lint format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+serve: $(VENV)/.service ## serve the models of the store on port 8000 (settings: python -m service --help)
+	$(IN)/python -m service $(ARGS)
+
+train: $(VENV)/.dev ## train and publish a model: make train RECIPE=mnist [DATA=DIR] [ARGS='--set epochs=3']
+	$(IN)/python -m training $(RECIPE) $(if $(DATA),--data $(DATA)) $(ARGS)
+
+test: $(VENV)/.dev ## run the tests
+	$(IN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## style and types
+	$(IN)/ruff format --check .
+	$(IN)/ruff check .
+	$(IN)/mypy
+
+format: $(VENV)/.dev ## put the style right
+	$(IN)/ruff format .
+	$(IN)/ruff check --fix .
+
+clean: ## remove what make made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+# One call of pip, so that torch is taken at its pinned version together with whatever depends on it.
+INSTALL = $(IN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+$(VENV)/.service: pyproject.toml constraints.txt | $(VENV)
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)
+	$(INSTALL) '.[dev]'
+	@touch $@ $(VENV)/.service
+
+$(VENV):
+	$(PYTHON) -m venv $(VENV)

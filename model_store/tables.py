@@ -1,0 +1,95 @@
+"""Stored models as tables that a person likes to read, within 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from .card import Card
+from .errors import StoreError
+from .version import ModelVersion
+
+
+def shelf(rows: Iterable[tuple[ModelVersion, Card | StoreError]]) -> Table:
+    """A row for each version; the ELBO is in nats per test image."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in ("model", "images", "latents", "network"):
+        table.add_column(column, no_wrap=True)
+    for column in ("parameters", "MB", "ELBO"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("created", no_wrap=True)
+    for version, card in rows:
+        if isinstance(card, StoreError):
+            table.add_row(f"[bold]{version}[/bold]", "[red]broken[/red]")
+        else:
+            table.add_row(f"[bold]{version}[/bold]", *_cells(card))
+    return table
+
+
+def facts(card: Card) -> Table:
+    """What a card says of the model and of where it comes from."""
+    model, trained = card.model, card.training
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_row("images", f"{_times(model.image_shape)} (C×H×W)")
+    table.add_row("latents", _times(model.latent_shape))
+    table.add_row("network", _words(model.network.model_dump()))
+    table.add_row("likelihood", model.likelihood.kind)
+    table.add_row("prior", model.prior.kind)
+    table.add_row("weights", f"{card.weights.parameters:,} parameters, {card.weights.bytes / 1e6:.1f} MB")
+    table.add_row("sha256", card.weights.sha256)
+    table.add_row("created", f"{card.created:%Y-%m-%d %H:%M} UTC")
+    if trained is None:
+        return table
+    data = trained.data
+    table.add_row(
+        "data", f"{data.name}: {data.train_images:,} images to train on, {data.validation_images:,} to choose by"
+    )
+    table.add_row("", f"{data.test_images:,} to test with; sha256 {data.sha256[:16]}…")
+    table.add_row("training", f"{trained.epochs} epochs in {trained.seconds / 60:.0f} minutes on {trained.device}")
+    table.add_row("", f"best epoch {trained.best_epoch}, seed {trained.seed}, torch {trained.torch}")
+    table.add_row("commit", trained.git_commit or "not known")
+    return table
+
+
+def metrics(card: Card) -> Table:
+    """Each number with its unit and the protocol without which it means nothing."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("protocol")
+    said = ""
+    for metric in card.metrics:
+        protocol = "the same" if metric.protocol == said else escape(metric.protocol)
+        table.add_row(metric.name, f"{metric.value:.2f} {metric.unit}", protocol)
+        said = metric.protocol
+    return table
+
+
+def _cells(card: Card) -> tuple[str, ...]:
+    elbo = card.metric("elbo_nats")
+    return (
+        _times(card.model.image_shape),
+        _times(card.model.latent_shape),
+        card.model.network.kind,
+        f"{card.weights.parameters:,}",
+        f"{card.weights.bytes / 1e6:.1f}",
+        f"{elbo.value:.2f}" if elbo else "–",
+        f"{card.created:%Y-%m-%d}",
+    )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _words(network: dict[str, object]) -> str:
+    kind = network.pop("kind")
+    return ", ".join([str(kind), *(f"{name} {_plain(value)}" for name, value in network.items() if value is not None)])
+
+
+def _plain(value: object) -> str:
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,38 @@
+"""What many tests need: small models, and a store with some of them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_store import VAE, Metric, Store, VAEConfig
+from model_store.vae import ConvConfig, MLPConfig
+
+GREY = VAEConfig(image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(16,)))
+COLOUR = VAEConfig(image_shape=(3, 8, 8), latent_shape=(2, 4, 4), network=ConvConfig(widths=(8,)))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Coroutine tests run on asyncio, as the service does."""
+    return "asyncio"
+
+
+def make_model(config: VAEConfig = GREY, seed: int = 0) -> VAE:
+    """A model with random weights, strong enough that different latents give different pictures."""
+    torch.manual_seed(seed)
+    model = VAE(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return model
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with `grey@1` and `colour@1`."""
+    store = Store(tmp_path / "store")
+    metric = Metric(name="elbo_nats", value=-91.5, unit="nats", protocol="none, the weights are random")
+    store.publish("grey", make_model(GREY), metrics=[metric])
+    store.publish("colour", make_model(COLOUR))
+    return store

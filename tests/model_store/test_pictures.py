@@ -1,0 +1,104 @@
+"""How a picture becomes pixels: upright, on black, in the model's channels and size."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
+
+
+def striped(width: int, height: int) -> Image.Image:
+    """Grey, with a white left half."""
+    values = np.zeros((height, width), np.uint8)
+    values[:, : width // 2] = 255
+    return Image.fromarray(values)
+
+
+def test_grey_picture_is_taken_as_it_is() -> None:
+    """(1, H, W), value for value."""
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+    assert torch.equal(picture_to_pixels(Image.fromarray(values), (1, 3, 4), "none"), torch.from_numpy(values)[None])
+
+
+def test_colour_picture_has_channels_first() -> None:
+    """(3, H, W)."""
+    pixels = picture_to_pixels(Image.new("RGB", (4, 3), (10, 20, 30)), (3, 3, 4), "none")
+
+    assert pixels.shape == (3, 3, 4)
+    assert pixels[:, 0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_every_mode_becomes_the_models_channels(mode: str) -> None:
+    """A white picture is white in grey and in colour, whatever it was saved as."""
+    white = Image.new("RGB", (4, 4), "white").convert(mode)
+
+    assert picture_to_pixels(white, (1, 4, 4), "none").tolist() == [[[255] * 4] * 4]
+    assert picture_to_pixels(white, (3, 4, 4), "none").tolist() == [[[255] * 4] * 4] * 3
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparent_pixels_are_black(mode: str) -> None:
+    """Half transparent white is half grey, as over a black ground."""
+    white = Image.new("RGBA", (1, 1), (255, 255, 255, 128)).convert(mode)
+
+    assert picture_to_pixels(white, (1, 1, 1), "none").item() == 128
+
+
+def test_transparent_palette_is_black() -> None:
+    """A palette may have a transparent entry."""
+    picture = Image.new("P", (1, 1), 0)
+    picture.putpalette([255, 255, 255])
+    picture.info["transparency"] = 0
+
+    assert picture_to_pixels(picture, (1, 1, 1), "none").item() == 0
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
+    """0 … 65535 becomes 0 … 255."""
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+
+    assert picture_to_pixels(Image.fromarray(values), (1, 1, 4), "none").flatten().tolist() == [0, 1, 128, 255]
+
+
+def test_picture_is_turned_upright() -> None:
+    """EXIF's orientation 6 means that the camera was held on its side."""
+    picture = striped(4, 2)
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.info["exif"] = exif.tobytes()
+
+    pixels = picture_to_pixels(picture, (1, 4, 2), "none")
+
+    assert pixels[0].tolist() == [[255, 255], [255, 255], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("resize", "corners"),
+    [
+        pytest.param("contain", (0, 0), id="contain-pads-with-black"),
+        pytest.param("cover", (255, 0), id="cover-crops"),
+        pytest.param("stretch", (255, 0), id="stretch-distorts"),
+    ],
+)
+def test_other_sizes_are_brought_to_the_models(resize: Resize, corners: tuple[int, int]) -> None:
+    """Twice as wide as high, made square: the top corners tell how."""
+    pixels = picture_to_pixels(striped(64, 32), (1, 16, 16), resize)
+
+    assert pixels.shape == (1, 16, 16)
+    assert (pixels[0, 0, 0].item(), pixels[0, 0, -1].item()) == corners
+
+
+def test_size_stays_where_it_is_not_asked_for() -> None:
+    """The caller compares."""
+    assert picture_to_pixels(striped(6, 4), (1, 16, 16), "none").shape == (1, 4, 6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_survive_the_way_to_a_picture_and_back(channels: int) -> None:
+    """Grey and colour."""
+    pixels = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    assert torch.equal(picture_to_pixels(pixels_to_picture(pixels), (channels, 5, 7), "none"), pixels)

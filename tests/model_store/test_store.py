@@ -1,0 +1,195 @@
+"""The store: versions appear whole or not at all, never change, and are found by name."""
+
+import multiprocessing
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_store import (
+    CorruptWeights,
+    InvalidName,
+    ModelNotFound,
+    ModelVersion,
+    Store,
+    StoreNotFound,
+    VersionExists,
+)
+from model_store import (
+    store as store_module,
+)
+
+from ..conftest import COLOUR, make_model
+
+
+def test_published_model_is_read_back_exactly(store: Store) -> None:
+    """Every weight survives the way to the disk and back."""
+    model = make_model(COLOUR, seed=5)
+
+    read = store.load(store.publish("again", model)).model
+
+    assert read.config == model.config
+    assert all(torch.equal(read.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_loaded_model_is_for_inference(store: Store) -> None:
+    """Nothing of it wants a gradient."""
+    model = store.load(store.resolve("grey")).model
+
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_versions_are_counted_per_model(store: Store) -> None:
+    """Each publication takes the next number of its own name."""
+    store.publish("grey", make_model())
+
+    assert store.versions() == [ModelVersion("colour", 1), ModelVersion("grey", 1), ModelVersion("grey", 2)]
+
+
+def test_bare_name_means_the_newest_version(store: Store) -> None:
+    """Ten is newer than nine."""
+    for number in (9, 10):
+        store.publish("grey", make_model(), number=number)
+
+    assert str(store.resolve("grey")) == "grey@10"
+    assert str(store.resolve("grey@9")) == "grey@9"
+
+
+@pytest.mark.parametrize("reference", ["blue", "grey@7"])
+def test_unknown_model_is_not_found(store: Store, reference: str) -> None:
+    """The error says what there is."""
+    with pytest.raises(ModelNotFound, match=f"No model {reference}; there is .*grey@1"):
+        store.resolve(reference)
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "..", "../grey", "grey/1", "grey@", "grey@0", "grey@01", "grey@-1", "a" * 65, "a\n"]
+)
+def test_what_is_no_name_never_becomes_a_path(store: Store, reference: str) -> None:
+    """Only names and versions are looked up."""
+    with pytest.raises(InvalidName):
+        store.resolve(reference)
+
+
+def test_published_version_cannot_be_published_again(store: Store) -> None:
+    """Versions are immutable."""
+    before = store.card(ModelVersion("grey", 1))
+
+    with pytest.raises(VersionExists, match="grey@1 has been published"):
+        store.publish("grey", make_model(seed=9), number=1)
+
+    assert store.card(ModelVersion("grey", 1)) == before
+
+
+def test_published_files_cannot_be_written_but_can_be_read_by_others(store: Store) -> None:
+    """A service under another user reads what a trainer wrote."""
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in store.folder(ModelVersion("grey", 1)).iterdir()}
+
+    assert modes == {0o444}
+
+
+def test_figures_are_kept_beside_the_weights(store: Store) -> None:
+    """A version holds whatever else is published with it."""
+    version = store.publish("grey", make_model(), files={"samples.png": b"picture"})
+
+    assert (store.folder(version) / "samples.png").read_bytes() == b"picture"
+
+
+def test_readers_ignore_what_is_not_a_version(store: Store) -> None:
+    """Hidden folders, files, odd names and links are passed over."""
+    (store.root / ".incoming-x").mkdir()
+    (store.root / "grey" / ".incoming-2").mkdir()
+    (store.root / "grey" / "02").mkdir()
+    (store.root / "grey" / "notes").mkdir()
+    (store.root / "grey" / "3").touch()
+    (store.root / "grey" / "4").symlink_to(store.root / "grey" / "1")
+
+    assert store.versions("grey") == [ModelVersion("grey", 1)]
+
+
+def test_missing_store_is_named() -> None:
+    """The remedy is in the message."""
+    with pytest.raises(StoreNotFound, match="Name another with --store"):
+        Store(Path("/nowhere/at/all")).versions()
+
+
+def test_next_publisher_removes_what_a_killed_one_left(store: Store) -> None:
+    """The lock has gone with its process, so what is unfinished is nobody's."""
+    abandoned = store.root / "grey" / ".incoming-2"
+    abandoned.mkdir()
+    (abandoned / "weights.safetensors").write_bytes(b"half")
+
+    assert str(store.publish("grey", make_model())) == "grey@2"
+    assert not abandoned.exists()
+
+
+def test_unreadable_publication_never_appears(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not read back, because the disk lost a byte of it, is not published."""
+    write = store_module._write_folder
+
+    def lossy(folder: Path, files: dict[str, bytes]) -> Path:
+        return write(folder, {**files, "weights.safetensors": files["weights.safetensors"][:-1]})
+
+    monkeypatch.setattr(store_module, "_write_folder", lossy)
+
+    with pytest.raises(CorruptWeights):
+        store.publish("grey", make_model())
+    assert store.versions("grey") == [ModelVersion("grey", 1)]
+
+
+def publish_some(root: Path, times: int) -> None:
+    """In a process of its own."""
+    for _ in range(times):
+        Store(root).publish("grey", make_model())
+
+
+def test_publishers_at_the_same_time_take_turns(store: Store) -> None:
+    """Four processes publish three versions each: twelve new ones, all sound."""
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=publish_some, args=(store.root, 3)) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [version.number for version in store.versions("grey")] == list(range(1, 14))
+    assert all(store.load(version) for version in store.versions("grey"))
+
+
+def publish_and_die(root: Path, step: str) -> None:
+    """Publish, but be killed at the named step."""
+
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if step == "rename":
+        Path.rename = die  # type: ignore[method-assign, assignment]
+    else:
+        setattr(store_module, step, die)
+    Store(root).publish("grey", make_model())
+
+
+@pytest.mark.parametrize("step", ["_write_folder", "_sync", "_read", "rename"])
+def test_kill_at_any_step_leaves_the_old_versions_and_no_half_one(store: Store, step: str) -> None:
+    """Before, during and after the writing: readers see grey@1, and the next publisher succeeds."""
+    process = multiprocessing.get_context("spawn").Process(target=publish_and_die, args=(store.root, step))
+    process.start()
+    process.join()
+
+    assert process.exitcode == -signal.SIGKILL
+    assert store.versions("grey") == [ModelVersion("grey", 1)]
+    assert str(store.publish("grey", make_model())) == "grey@2"
+
+
+def test_fingerprint_changes_with_the_files(store: Store) -> None:
+    """So that a version which was refused is looked at again when it was mended."""
+    version = ModelVersion("grey", 1)
+    before = store.fingerprint(version)
+    os.utime(store.folder(version) / "card.json", (1, 1))
+
+    assert store.fingerprint(version) != before

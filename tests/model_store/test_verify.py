@@ -1,0 +1,151 @@
+"""Every way in which a stored model can be wrong is found before it is used, and named."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from model_store import CorruptWeights, ModelVersion, Store, UnknownFormat
+
+GREY = ModelVersion("grey", 1)
+
+
+def rewrite_card(store: Store, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the card of grey@1 by hand."""
+    path = store.folder(GREY) / "card.json"
+    card = json.loads(path.read_text())
+    change(card)
+    path.chmod(0o644)
+    path.write_text(json.dumps(card))
+
+
+def rewrite_weights(store: Store, change: Callable[[dict[str, Tensor]], object]) -> None:
+    """Change the weights of grey@1, and let the card know the new file."""
+    path = store.folder(GREY) / "weights.safetensors"
+    state = safetensors.torch.load(path.read_bytes())
+    change(state)
+    content = safetensors.torch.save(state)
+    path.chmod(0o644)
+    path.write_bytes(content)
+    rewrite_card(store, lambda card: card["weights"].update(sha256=hashlib.sha256(content).hexdigest()))
+
+
+def flip_byte(path: Path) -> None:
+    """One bit of the last byte."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_flipped_byte_is_found(store: Store) -> None:
+    """The hash in the card is of every byte."""
+    flip_byte(store.folder(GREY) / "weights.safetensors")
+
+    with pytest.raises(CorruptWeights, match="its SHA-256 is not the one in the card"):
+        store.load(GREY)
+
+
+def test_missing_file_is_found(store: Store) -> None:
+    """A card alone is no model."""
+    (store.folder(GREY) / "weights.safetensors").unlink()
+
+    with pytest.raises(CorruptWeights, match="No such file"):
+        store.load(GREY)
+
+
+def test_link_to_other_weights_is_refused(store: Store, tmp_path: Path) -> None:
+    """A version holds its own files, and nothing outside the store is read."""
+    path = store.folder(GREY) / "weights.safetensors"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(CorruptWeights, match="symbolic link"):
+        store.load(GREY)
+
+
+BIAS = "decoder.output.bias"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda state: state.pop(BIAS), f"missing {BIAS}", id="missing"),
+        pytest.param(lambda state: state.update(extra=torch.zeros(1)), "unexpected extra", id="extra"),
+        pytest.param(lambda state: state.update({BIAS: torch.zeros(65)}), r"is \(65,\), expected \(64,\)", id="shape"),
+        pytest.param(
+            lambda state: state.update({BIAS: torch.zeros(64, dtype=torch.int32)}), "is torch.int32", id="type"
+        ),
+        pytest.param(lambda state: state.update({BIAS: torch.full((64,), torch.nan)}), "not finite", id="nan"),
+        pytest.param(lambda state: state.update({BIAS: torch.full((64,), torch.inf)}), "not finite", id="infinite"),
+    ],
+)
+def test_tensor_that_does_not_fit_the_card_is_found(store: Store, change: Callable[..., object], message: str) -> None:
+    """Keys, shapes, types and values are compared with the network, even where the hash is right."""
+    rewrite_weights(store, change)
+
+    with pytest.raises(CorruptWeights, match=message):
+        store.load(GREY)
+
+
+def test_file_that_is_no_safetensors_is_found(store: Store) -> None:
+    """A pickle with the right hash is never unpickled."""
+    path = store.folder(GREY) / "weights.safetensors"
+    path.chmod(0o644)
+    torch.save({"a": torch.zeros(1)}, path)
+    rewrite_card(store, lambda card: card["weights"].update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+
+    with pytest.raises(CorruptWeights, match="Cannot use the weights"):
+        store.load(GREY)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            lambda card: card.update(format=2), "its format is 2, but this release knows format 1", id="newer"
+        ),
+        pytest.param(lambda card: card.pop("format"), "its format is None", id="no-format"),
+        pytest.param(lambda card: card.update(colour="blue"), "colour: Extra inputs", id="unknown-key"),
+        pytest.param(
+            lambda card: card["model"]["network"].update(kind="gan"), "network: .*'gan'", id="unknown-network"
+        ),
+        pytest.param(
+            lambda card: card["model"]["likelihood"].update(kind="cauchy"), "likelihood.kind", id="likelihood"
+        ),
+        pytest.param(lambda card: card["model"]["network"].update(hidden=[10**9]), "less than or equal", id="enormous"),
+        pytest.param(lambda card: card["model"].pop("image_shape"), "image_shape: Field required", id="missing-key"),
+    ],
+)
+def test_card_that_cannot_be_known_is_refused(store: Store, change: Callable[..., object], message: str) -> None:
+    """What this release does not know, it does not guess."""
+    rewrite_card(store, change)
+
+    with pytest.raises(UnknownFormat, match=message):
+        store.load(GREY)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"not json", "it is not JSON", id="text"),
+        pytest.param(b"\xff\xfe", "it is not JSON", id="binary"),
+        pytest.param(b"[" * 100_000, "it is not JSON", id="deep"),
+        pytest.param(b"[1]", "its format is None", id="list"),
+        pytest.param(b" " * (2**20 + 1), "larger than 1048576 bytes", id="large"),
+    ],
+)
+def test_file_that_is_no_card_is_refused(store: Store, content: bytes, message: str) -> None:
+    """Whatever lies there, the answer is one clear error."""
+    path = store.folder(GREY) / "card.json"
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+    with pytest.raises(UnknownFormat, match=message):
+        store.load(GREY)

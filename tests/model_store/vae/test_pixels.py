@@ -1,0 +1,66 @@
+"""The data contract between pictures and networks."""
+
+import pytest
+import torch
+
+from model_store.vae.noise import standard_normal
+from model_store.vae.pixels import binarise, columns_of_grid, grid, to_images, to_pixels
+
+
+def test_every_pixel_value_survives_the_way_to_images_and_back() -> None:
+    """uint8 → [0, 1] → uint8 loses nothing."""
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+
+    assert torch.equal(to_pixels(to_images(pixels)), pixels)
+
+
+def test_values_outside_the_range_are_clipped() -> None:
+    """A network may overshoot; a picture cannot."""
+    assert to_pixels(torch.tensor([-0.5, 1.5])).tolist() == [0, 255]
+
+
+def test_binary_pixels_stay_as_they_are() -> None:
+    """Black is never on and white always is."""
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).repeat(500).view(1, 1, 10, 100)
+
+    images = binarise(pixels, torch.Generator().manual_seed(0))
+
+    assert torch.equal(images, to_images(pixels))
+
+
+def test_grey_pixels_are_on_as_often_as_they_are_bright() -> None:
+    """Of 100 000 pixels at 64/255 that share is on, within 6 standard errors: a false alarm once in 5e8 runs."""
+    pixels = torch.full((1, 1, 100, 1000), 64, dtype=torch.uint8)
+    share = 64 / 255
+
+    images = binarise(pixels, torch.Generator().manual_seed(0))
+
+    assert abs(images.mean().item() - share) < 6 * (share * (1 - share) / 100_000) ** 0.5
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (16, 4), (17, 5)])
+def test_grid_is_as_square_as_it_can_be(count: int, columns: int) -> None:
+    """The fewest columns that make a square hold the pictures."""
+    assert columns_of_grid(count) == columns
+
+
+def test_grid_is_laid_row_by_row_and_ends_in_black() -> None:
+    """The third of three pictures begins the second row; the place beside it is empty."""
+    pictures = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+
+    assert grid(pictures)[0].tolist() == [[10, 10, 20, 20], [10, 10, 20, 20], [30, 30, 0, 0], [30, 30, 0, 0]]
+
+
+def test_noise_of_an_image_does_not_depend_on_how_many_are_asked_for() -> None:
+    """The third of three rows is the third of a hundred."""
+    assert torch.equal(standard_normal(7, 3, (4, 5)), standard_normal(7, 100, (4, 5))[:3])
+
+
+def test_noise_differs_between_seeds() -> None:
+    """Another seed, another draw."""
+    assert not torch.equal(standard_normal(7, 1, (32,)), standard_normal(8, 1, (32,)))
+
+
+def test_largest_seed_works() -> None:
+    """Seeds go up to 2⁶³ − 1."""
+    assert standard_normal(2**63 - 1, 1, (2,)).isfinite().all()

@@ -1,0 +1,100 @@
+"""Who may import whom. The rules are the data at the top; the code below only reads import lines."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A package, and the parts of the project that its files may not import.
+FORBIDDEN = {
+    "model_store/vae": ("model_store.card", "model_store.store", "model_store.weights", "training", "service"),
+    "model_store": ("training", "service"),
+    "training": ("service",),
+    "service": ("training",),
+    "service/inference": ("service.routes", "service.app", "service.bodies", "service.answers", "service.schemas"),
+}
+
+# A file, and the libraries that it does not know.
+IGNORANT = {
+    "service/inference/batcher.py": ("torch", "fastapi", "starlette"),
+    "service/inference/engine.py": ("fastapi", "starlette", "PIL"),
+    "service/inference/runner.py": ("fastapi", "starlette", "PIL"),
+    "service/inference/registry.py": ("fastapi", "starlette", "PIL"),
+    "service/routes/operations.py": ("torch", "PIL", "numpy"),
+}
+
+# A library, and the only files that know it.
+ONLY_KNOWN_TO = {
+    "PIL": ("model_store/pictures.py", "service/images.py", "training/figures.py", "training/sources/folder.py"),
+    "safetensors": ("model_store/weights.py", "service/tensors.py"),
+    "prometheus_client": ("service/metrics.py", "service/routes/health.py"),
+    "matplotlib": ("training/figures.py",),
+    "os.environ": ("service/__main__.py", "service/probe.py"),
+}
+
+FILES = sorted(path for package in ("model_store", "training", "service") for path in (ROOT / package).rglob("*.py"))
+
+
+def imported_by(path: Path) -> set[str]:
+    """Every module that a file imports, by its absolute name, and the members it takes from them."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*parent, *([node.module] if node.module else [])))
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names.add(f"{node.value.id}.{node.attr}")
+    return names
+
+
+def offences(path: Path, modules: tuple[str, ...]) -> set[str]:
+    """What a file imports of these modules."""
+    return {name for name in imported_by(path) for module in modules if name == module or name.startswith(f"{module}.")}
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_package_imports_nothing_it_may_not(package: str) -> None:
+    """Imports point down: routes to engine to runner, both commands to the store, the store to its networks."""
+    found = {path.name: offences(path, FORBIDDEN[package]) for path in (ROOT / package).rglob("*.py")}
+
+    assert {name: modules for name, modules in found.items() if modules} == {}
+
+
+@pytest.mark.parametrize("file", IGNORANT)
+def test_file_does_not_know_what_its_docstring_disclaims(file: str) -> None:
+    """The batcher knows no torch, the engine knows no HTTP, the routes know no tensors."""
+    assert offences(ROOT / file, IGNORANT[file]) == set()
+
+
+@pytest.mark.parametrize("library", ONLY_KNOWN_TO)
+def test_library_is_known_to_few_files(library: str) -> None:
+    """A foreign library is met in one place of each package, where its errors are translated."""
+    knowing = {str(path.relative_to(ROOT)) for path in FILES if offences(path, (library,))}
+
+    assert knowing == set(ONLY_KNOWN_TO[library])
+
+
+def test_app_is_imported_by_nobody_but_main() -> None:
+    """The composition root is on top."""
+    knowing = {str(path.relative_to(ROOT)) for path in FILES if offences(path, ("service.app",))}
+
+    assert knowing == {"service/__main__.py"}
+
+
+def test_relative_imports_stay_inside_their_package() -> None:
+    """A leading dot inside a package, none across: the border shows in the import line."""
+    own = {path: path.relative_to(ROOT).parts[0] for path in FILES}
+    absolute = {
+        f"{path.relative_to(ROOT)} imports {node.module}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == own[path]
+    }
+
+    assert absolute == set()
