@@ -33,7 +33,7 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
         shape, fortran, dtype = _VERSIONS[npy.read_magic(buffer)](buffer)
     except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise Unparseable(NPY, "its header cannot be read") from error
-    _check_dtype(str(dtype), dtypes, name)
+    _check_dtype(dtype.name, dtypes, name)
     data = content[buffer.tell() :]
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise Unparseable(NPY, f"it has {len(data)} bytes of data, its header says {shape} of {dtype}")

@@ -8,6 +8,8 @@ import torch
 from model_store import VAE, Metric, Store, VAEConfig
 from model_store.vae import ConvConfig, MLPConfig
 
+torch.set_num_threads(1)  # the models are tiny; several threads would only wait for each other
+
 GREY = VAEConfig(image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(16,)))
 COLOUR = VAEConfig(image_shape=(3, 8, 8), latent_shape=(2, 4, 4), network=ConvConfig(widths=(8,)))
 

@@ -80,8 +80,8 @@ class Device:
         return tensor.pin_memory().to(self.torch_device, non_blocking=True)
 
     def download(self, tensor: Tensor) -> Tensor:
-        """The tensor in the machine's memory, when the device has finished it."""
-        return tensor.cpu()
+        """The tensor in the machine's memory, when the device has finished it, in the order of its indices."""
+        return tensor.cpu().contiguous()
 
     def free_memory(self) -> None:
         """Give unused memory back, before something is tried again in less."""

@@ -36,8 +36,9 @@ def read_arrays(path: Path) -> tuple[Tensor, Tensor | None]:
 
 
 def _pixels(path: Path, array: NDArray[np.generic]) -> Tensor:
+    is_images = array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))
+    if array.dtype != np.uint8 or not is_images or not array.size:
+        raise BadData(path, f"an array is {array.dtype} {array.shape}; expected uint8 (N, H, W), (N, H, W, 1 or 3)")
     if array.ndim == 3:
         array = array[..., np.newaxis]
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3) or not array.size:
-        raise BadData(path, f"an array is {array.dtype} {array.shape}; expected uint8 (N, H, W), (N, H, W, 1 or 3)")
     return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()

@@ -38,6 +38,8 @@ def _read_all(folder: Path, image_shape: tuple[int, int, int], resize: Resize, s
     with ThreadPoolExecutor() as pool:
         results = pool.map(lambda path: _read(path, image_shape, resize), paths)
         pixels = list(_sound(track(results, len(paths), f"reading {folder.name}"), strict))
+    if len(pixels) < len(paths):
+        warn(f"Skipped {len(paths) - len(pixels)} of {len(paths)} pictures; --strict makes this an error.")
     if not pixels:
         raise DataNotFound(folder, f"it has no readable pictures ({', '.join(sorted(SUFFIXES))}) at any depth")
     return torch.stack(pixels)
@@ -58,14 +60,10 @@ def _read(path: Path, image_shape: tuple[int, int, int], resize: Resize) -> Tens
 
 
 def _sound(results: Iterable[Tensor | BadData], strict: bool) -> Iterable[Tensor]:
-    skipped = 0
     for result in results:
         if isinstance(result, Tensor):
             yield result
-            continue
-        if strict:
+        elif strict:
             raise result
-        warn(str(result))
-        skipped += 1
-    if skipped:
-        warn(f"Skipped {skipped} pictures; --strict makes this an error.")
+        else:
+            warn(str(result))

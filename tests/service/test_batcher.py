@@ -1,0 +1,222 @@
+"""The queue, tested with a gate and not with time: a batch is computed when the test lets it through."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from service.errors import Overloaded
+from service.inference.batcher import Answer, Batcher
+
+pytestmark = pytest.mark.anyio
+
+
+class Gate:
+    """Computes `payload * 2`, one batch each time it is opened; it remembers every batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, list[int]]] = []
+        self._open = asyncio.Semaphore(0)
+
+    async def run(self, operation: str, payloads: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append((operation, list(payloads)))
+        await self._open.acquire()
+        return [ValueError(f"{payload} is odd") if payload % 2 else payload * 2 for payload in payloads]
+
+    def open(self, times: int = 1) -> None:
+        """Let that many batches through."""
+        for _ in range(times):
+            self._open.release()
+
+
+def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 10) -> Batcher[int, int]:
+    """A batcher in front of a gate."""
+    return Batcher(
+        gate.run, max_batch_images=max_batch_images, queue_images=queue_images, batch_computed=lambda *_: None
+    )
+
+
+def ask(
+    batcher: Batcher[int, int], payload: int, operation: str = "encode", images: int = 1
+) -> asyncio.Task[Answer[int]]:
+    """A caller who waits in the background."""
+    return asyncio.create_task(batcher.ask(operation, payload, images))
+
+
+async def settle() -> None:
+    """Let everything happen that can happen."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def occupied(batcher: Batcher[int, int]) -> asyncio.Task[Answer[int]]:
+    """A caller whose batch is being computed, so that the next ones must wait."""
+    first = ask(batcher, 0)
+    await settle()
+    return first
+
+
+async def test_idle_batcher_computes_at_once() -> None:
+    """A single caller waits for nobody."""
+    gate = Gate()
+    gate.open()
+
+    answer = await make_batcher(gate).ask("encode", 4, 1)
+
+    assert answer.result == 8
+    assert gate.batches == [("encode", [4])]
+
+
+async def test_what_queued_while_busy_is_the_next_batch() -> None:
+    """Batches fill by themselves under load."""
+    gate = Gate()
+    batcher = make_batcher(gate)
+    first = await occupied(batcher)
+    others = [ask(batcher, payload) for payload in (2, 4, 6)]
+    await settle()
+
+    gate.open(2)
+
+    assert [(await task).result for task in (first, *others)] == [0, 4, 8, 12]
+    assert gate.batches == [("encode", [0]), ("encode", [2, 4, 6])]
+
+
+async def test_batch_is_bounded_in_images() -> None:
+    """Counted in images, not in callers; order is kept."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4)
+    tasks = [await occupied(batcher)]
+    tasks += [ask(batcher, payload, images=images) for payload, images in ((2, 3), (4, 2), (6, 2))]
+    await settle()
+
+    gate.open(3)
+    await asyncio.gather(*tasks)
+
+    assert gate.batches[1:] == [("encode", [2]), ("encode", [4, 6])]
+
+
+async def test_payload_larger_than_a_batch_is_computed_alone() -> None:
+    """The runner divides it."""
+    gate = Gate()
+    gate.open()
+
+    answer = await make_batcher(gate, max_batch_images=4, queue_images=4).ask("encode", 2, 9)
+
+    assert answer.result == 4
+
+
+async def test_operations_do_not_mix_and_the_longest_waiting_goes_first() -> None:
+    """Each batch is of one operation; a caller of another is not overtaken for ever."""
+    gate = Gate()
+    batcher = make_batcher(gate)
+    tasks = [await occupied(batcher)]
+    tasks += [ask(batcher, 2, "decode"), ask(batcher, 4, "encode"), ask(batcher, 6, "decode")]
+    await settle()
+
+    gate.open(3)
+    await asyncio.gather(*tasks)
+
+    assert gate.batches[1:] == [("decode", [2, 6]), ("encode", [4])]
+
+
+async def test_full_queue_refuses_at_once() -> None:
+    """With the numbers, and a time after which to try again."""
+    gate = Gate()
+    batcher = make_batcher(gate, queue_images=3)
+    tasks = [await occupied(batcher), ask(batcher, 2, images=3)]
+    await settle()
+
+    with pytest.raises(Overloaded, match="3 of at most 3 images are waiting; try again in 1 s") as refusal:
+        await batcher.ask("encode", 4, 1)
+
+    assert refusal.value.retry_after_s == 1
+    gate.open(2)
+    await asyncio.gather(*tasks)
+    assert batcher.waiting_images == 0
+
+
+async def test_caller_who_leaves_is_not_computed_and_frees_the_queue() -> None:
+    """Work that nobody waits for is not done."""
+    gate = Gate()
+    batcher = make_batcher(gate, queue_images=2)
+    first = await occupied(batcher)
+    leaving, staying = ask(batcher, 2), ask(batcher, 4)
+    await settle()
+    leaving.cancel()
+    await settle()
+
+    assert batcher.waiting_images == 1
+    gate.open(2)
+    await asyncio.gather(first, staying)
+    assert gate.batches[1:] == [("encode", [4])]
+
+
+async def test_caller_who_leaves_while_computed_harms_nobody() -> None:
+    """The others of the batch are answered."""
+    gate = Gate()
+    batcher = make_batcher(gate)
+    leaving = await occupied(batcher)
+    leaving.cancel()
+    await settle()
+    gate.open(2)
+
+    assert (await batcher.ask("encode", 6, 1)).result == 12
+
+
+async def test_one_payloads_error_is_its_own() -> None:
+    """A poisoned image fails alone."""
+    gate = Gate()
+    batcher = make_batcher(gate)
+    first = await occupied(batcher)
+    good, bad, good_too = (ask(batcher, payload) for payload in (2, 3, 4))
+    await settle()
+    gate.open(2)
+    await first
+
+    assert (await good).result == 4
+    assert (await good_too).result == 8
+    with pytest.raises(ValueError, match="3 is odd"):
+        await bad
+
+
+async def test_failure_of_a_batch_reaches_each_of_its_callers_and_no_other() -> None:
+    """And the batcher goes on."""
+
+    async def fail_first(operation: str, payloads: Sequence[int]) -> Sequence[int]:
+        failures.append(len(payloads))
+        if len(failures) == 1:
+            raise RuntimeError("the device burns")
+        return payloads
+
+    failures: list[int] = []
+    batcher = Batcher(fail_first, max_batch_images=4, queue_images=9, batch_computed=lambda *_: None)
+    doomed = [ask(batcher, 2), ask(batcher, 4)]
+
+    results = await asyncio.gather(*doomed, return_exceptions=True)
+
+    assert [str(result) for result in results] == ["the device burns"] * 2
+    assert (await batcher.ask("encode", 6, 1)).result == 6
+
+
+async def test_too_few_results_are_a_bug_and_not_a_mix_up() -> None:
+    """Nobody gets somebody else's answer."""
+
+    async def lose_one(operation: str, payloads: Sequence[int]) -> Sequence[int]:
+        return payloads[1:]
+
+    batcher = Batcher(lose_one, max_batch_images=4, queue_images=9, batch_computed=lambda *_: None)
+
+    with pytest.raises(RuntimeError, match=r"1 payloads gave 0 results\. This is a bug\."):
+        await batcher.ask("encode", 2, 1)
+
+
+async def test_batches_are_counted() -> None:
+    """By operation and in images."""
+    counted: list[tuple[str, int]] = []
+    gate = Gate()
+    gate.open()
+    batcher = Batcher(gate.run, max_batch_images=4, queue_images=9, batch_computed=lambda *of: counted.append(of))
+
+    await batcher.ask("encode", 2, 3)
+
+    assert counted == [("encode", 3)]

@@ -1,0 +1,186 @@
+"""The served models, in step with the store: new versions appear, broken ones do not, nobody is left without answer."""
+
+import pytest
+
+from model_store import InvalidName, ModelNotFound, ModelVersion, Store
+from service.errors import Starting
+from service.inference.devices import Device, choose_device
+from service.inference.engine import Engine
+from service.inference.registry import Registry
+from service.timings import Timings
+
+from ..conftest import make_model
+from ..model_store.test_verify import flip_byte
+
+pytestmark = pytest.mark.anyio
+
+
+class Events:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, int]] = []
+        self.refused: list[str] = []
+
+    def batch_computed(self, operation: str, images: int) -> None:
+        self.batches.append((operation, images))
+
+    def version_refused(self, name: str) -> None:
+        self.refused.append(name)
+
+
+@pytest.fixture
+def events() -> Events:
+    """Nothing has happened yet."""
+    return Events()
+
+
+def make_registry(store: Store, events: Events, default_model: str | None = None, versions: int = 3) -> Registry:
+    """Small batches on the CPU."""
+    return Registry(
+        store,
+        Device(choose_device("cpu")),
+        events,
+        default_model=default_model,
+        versions_per_model=versions,
+        max_batch_images=4,
+        queue_images=8,
+    )
+
+
+@pytest.fixture
+async def registry(store: Store, events: Events) -> Registry:
+    """A registry that has read the store."""
+    registry = make_registry(store, events)
+    await registry.refresh()
+    return registry
+
+
+def served(registry: Registry) -> list[str]:
+    """Names and versions."""
+    return [str(model.version) for model in registry.served]
+
+
+def break_weights(store: Store, version: ModelVersion) -> None:
+    """Change a byte of a published version."""
+    flip_byte(store.folder(version) / "weights.safetensors")
+
+
+async def test_every_model_of_the_store_is_served(registry: Registry) -> None:
+    """Several at once."""
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_new_version_is_served_and_the_old_one_too(registry: Registry, store: Store) -> None:
+    """The bare name means the new one, a pinned one stays."""
+    store.publish("grey", make_model(seed=1))
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == "grey@2"
+    assert str(registry.find("grey@1").version) == "grey@1"
+
+
+async def test_only_the_newest_versions_are_served(store: Store, events: Events) -> None:
+    """As many as the setting says."""
+    registry = make_registry(store, events, versions=2)
+    for _ in range(3):
+        store.publish("grey", make_model())
+        await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@3", "grey@4"]
+
+
+async def test_broken_version_is_refused_once_and_the_old_one_stays(
+    registry: Registry, store: Store, events: Events
+) -> None:
+    """Counted once, however often the store is looked at."""
+    break_weights(store, store.publish("grey", make_model()))
+    await registry.refresh()
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == "grey@1"
+    assert events.refused == ["grey"]
+
+
+async def test_good_version_after_a_broken_one_is_served(registry: Registry, store: Store) -> None:
+    """One bad publication does not stop the next."""
+    break_weights(store, store.publish("grey", make_model()))
+    await registry.refresh()
+    store.publish("grey", make_model())
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@1", "grey@3"]
+
+
+async def test_refused_version_is_served_when_it_was_mended(registry: Registry, store: Store) -> None:
+    """It is looked at again when its files change."""
+    version = store.publish("grey", make_model())
+    break_weights(store, version)
+    await registry.refresh()
+    break_weights(store, version)
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == "grey@2"
+
+
+async def test_removed_version_is_no_longer_found_but_still_answers_who_found_it(
+    registry: Registry, store: Store
+) -> None:
+    """A request that is under way loses nothing."""
+    model = registry.find("colour")
+    store.folder(model.version).rename(store.root / "away")
+    await registry.refresh()
+
+    with pytest.raises(ModelNotFound):
+        registry.find("colour")
+    samples = await Engine(registry).sample(model, 2, Timings(), seed=1)
+    assert samples.images.shape == (2, 3, 8, 8)
+
+
+async def test_store_that_went_away_leaves_everything_served(registry: Registry, store: Store) -> None:
+    """A volume may be unmounted for a moment."""
+    store.root.rename(store.root.with_name("elsewhere"))
+
+    await registry.keep(every_s=0)
+
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_store_that_was_not_read_yet_is_starting(store: Store, events: Events) -> None:
+    """Not: there is no such model."""
+    registry = make_registry(store, events)
+
+    with pytest.raises(Starting):
+        registry.find("grey")
+    assert not registry.is_ready
+
+
+@pytest.mark.parametrize(
+    ("default", "found"),
+    [(None, "colour@1"), ("grey", "grey@1"), ("grey@1", "grey@1")],
+    ids=["first", "name", "pinned"],
+)
+async def test_default_model_is_the_setting_or_the_first(
+    store: Store, events: Events, default: str | None, found: str
+) -> None:
+    """What /v1/encode means."""
+    registry = make_registry(store, events, default)
+    await registry.refresh()
+
+    assert str(registry.find(None).version) == found
+
+
+async def test_registry_without_its_default_model_is_not_ready(store: Store, events: Events) -> None:
+    """The others are served all the same."""
+    registry = make_registry(store, events, "blue")
+    await registry.refresh()
+
+    assert not registry.is_ready
+    assert str(registry.find("grey").version) == "grey@1"
+
+
+@pytest.mark.parametrize("reference", ["../grey", "grey@", "a/b", "\0", "grey@1@1"])
+async def test_reference_that_is_no_name_is_refused(registry: Registry, reference: str) -> None:
+    """It never reaches a file system."""
+    with pytest.raises(InvalidName):
+        registry.find(reference)

@@ -1,0 +1,196 @@
+"""One model on one device: batches that keep bits, and that shrink when memory runs out."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from model_store import VAE, VAEConfig
+from model_store.vae.likelihoods import Bernoulli
+from service.errors import DeviceLost, NotFinite, OutOfMemory
+from service.inference import sizes
+from service.inference.devices import Device, choose_device
+from service.inference.runner import Runner
+
+from ..conftest import COLOUR, GREY, make_model
+
+pytestmark = pytest.mark.anyio
+
+
+class Limited(VAE):
+    """A model on a device with memory for some images only, or with a poisoned latent, or that is lost."""
+
+    def __init__(self, fits: int = 10**9, failure: Callable[[], Exception] | None = None) -> None:
+        super().__init__(GREY)
+        self.fits = fits
+        self.failure = failure
+        self.computed: list[int] = []
+
+    def decode(self, latents: Tensor) -> Bernoulli:
+        if self.failure:
+            raise self.failure()
+        if len(latents) > self.fits:
+            raise torch.OutOfMemoryError
+        self.computed.append(len(latents))
+        return Bernoulli(logits=latents.sum(1).view(-1, 1, 1, 1).expand(-1, 1, 8, 8))
+
+
+def latents(count: int, value: float = 0.0) -> Tensor:
+    """Equal latents for `Limited`."""
+    return torch.full((count, 3), value)
+
+
+@pytest.fixture
+def device() -> Device:
+    """The CPU."""
+    return Device(choose_device("cpu"))
+
+
+@pytest.mark.parametrize("config", [GREY, COLOUR], ids=["mlp", "conv-grid"])
+async def test_image_is_decoded_to_the_same_bits_alone_and_in_any_batch(device: Device, config: VAEConfig) -> None:
+    """So that a seed gives the same bytes whatever else is computed."""
+    runner = Runner(make_model(config), device, max_batch_images=16)
+    await runner.warm_up()
+    rows = torch.randn(16, *config.latent_shape, generator=torch.Generator().manual_seed(0))
+    ((together,),) = await runner.run("decode", [rows])
+
+    for count in (1, 2, 3, 5, 8, 11):
+        parts = [rows[start : start + count] for start in range(0, 16, count)]
+        answers = await runner.run("decode", parts)
+        assert torch.equal(torch.cat([images for (images,) in answers]), together)
+
+
+async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device) -> None:
+    """As many answers as payloads, each with its own number of images."""
+    model = make_model(GREY)
+    runner = Runner(model, device, max_batch_images=8)
+    pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    answers = await runner.run("encode", [pixels[:2], pixels[2:]])
+
+    posterior = model.encode(pixels / 255)
+    torch.testing.assert_close(torch.cat([answer[0] for answer in answers]), posterior.mean)
+    torch.testing.assert_close(torch.cat([answer[1] for answer in answers]), posterior.log_variance)
+
+
+async def test_large_payload_is_computed_in_parts(device: Device) -> None:
+    """No more at once than was asked for."""
+    model = Limited()
+    runner = Runner(model, device, max_batch_images=4)
+
+    ((images,),) = await runner.run("decode", [latents(10)])
+
+    assert len(images) == 10
+    assert max(model.computed) == 4
+
+
+async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> None:
+    """Everybody is answered."""
+    model = Limited(fits=2)
+    runner = Runner(model, device, max_batch_images=8)
+    runner._sizes["decode"] = [1, 2, 4, 8]
+
+    answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 2)] + [latents(5, 3)])
+
+    assert [len(answer[0]) for answer in answers] == [1, 1, 1, 5]
+    assert [answer[0][0, 0, 0, 0].item() for answer in answers] == [
+        pytest.approx(torch.tensor(3.0 * value).sigmoid().item()) for value in (0, 1, 2, 3)
+    ]
+
+
+async def test_image_that_does_not_fit_alone_is_an_error_for_its_caller(device: Device) -> None:
+    """And says so, instead of trying for ever."""
+    runner = Runner(Limited(fits=0), device, max_batch_images=1)
+
+    answers = await runner.run("decode", [latents(1), latents(2)])
+
+    assert [type(answer) for answer in answers] == [OutOfMemory, OutOfMemory]
+
+
+async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
+    """A batch that does not fit is not tried on callers."""
+    model = Limited(fits=3)
+    runner = Runner(model, device, max_batch_images=8)
+
+    await runner.warm_up()
+
+    assert max(runner._sizes["decode"]) == 2
+
+
+async def test_payload_with_a_result_that_is_not_finite_fails_alone(device: Device) -> None:
+    """NaN never reaches a caller."""
+    runner = Runner(Limited(), device, max_batch_images=4)
+
+    good, bad = await runner.run("decode", [latents(1), latents(1, torch.nan)])
+
+    assert isinstance(bad, NotFinite)
+    assert not isinstance(good, Exception)
+
+
+async def test_device_that_failed_is_lost_for_good(device: Device) -> None:
+    """The first caller and all later ones are told."""
+    runner = Runner(Limited(failure=lambda: torch.AcceleratorError("device-side assert")), device, max_batch_images=4)
+
+    for _ in range(2):
+        with pytest.raises(DeviceLost):
+            await runner.run("decode", [latents(1)])
+    assert device.lost
+
+
+async def test_half_precision_stays_close_to_full(device: Device) -> None:
+    """bfloat16 has 8 bits of mantissa: images agree within 0.05."""
+    rows = torch.randn(8, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+    half = Runner(make_model(COLOUR), Device(choose_device("cpu"), torch.bfloat16), max_batch_images=8)
+    full = Runner(make_model(COLOUR), device, max_batch_images=8)
+
+    ((approximate,),) = await half.run("decode", [rows])
+    ((exact,),) = await full.run("decode", [rows])
+
+    torch.testing.assert_close(approximate, exact, atol=0.05, rtol=0)
+
+
+def test_device_auto_is_one_that_is_there() -> None:
+    """CUDA if there is one, else the CPU."""
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_device_that_is_not_there_is_named() -> None:
+    """With what to take instead."""
+    with pytest.raises(ValueError, match=r"no device 'cuda:99' here; take auto or cpu"):
+        choose_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("largest", "expected"),
+    [
+        (1, [1]),
+        (2, [1, 2]),
+        (5, [1, 2, 3, 4, 5]),
+        (16, [1, 2, 3, 4, 6, 8, 12, 16]),
+        (20, [1, 2, 3, 4, 6, 8, 12, 16, 20]),
+    ],
+)
+def test_candidate_sizes_waste_at_most_a_third(largest: int, expected: list[int]) -> None:
+    """Powers of two, what lies half-way between them, and the largest."""
+    assert sizes.candidates(largest) == expected
+
+
+def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
+    """A kernel that rounds otherwise for fewer than four rows is never given fewer."""
+
+    def compute(rows: Tensor) -> tuple[Tensor]:
+        return (rows if len(rows) >= 4 else rows * (1 + 1e-7),)
+
+    assert sizes.steady(compute, torch.rand(8, 3)) == [4, 6, 8]
+
+
+def test_sizes_in_which_the_place_matters_are_not_used() -> None:
+    """A kernel that treats the last row apart gives another answer when the batch is turned round."""
+
+    def compute(rows: Tensor) -> tuple[Tensor]:
+        last = torch.zeros(len(rows), 1)
+        last[-1] = 1e-6 if len(rows) < 8 else 0
+        return (rows + last,)
+
+    assert sizes.steady(compute, torch.rand(8, 3)) == [8]

@@ -1,0 +1,81 @@
+"""The three splits of a run, and the batches it learns from."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.data import load_dataset, shuffled_batches
+from training.errors import BadData
+from training.recipe import Recipe, read_recipe
+
+from .conftest import bars
+
+
+def test_files_with_a_test_set_keep_it(recipe: Recipe, idx_folder: Path) -> None:
+    """A twentieth of the training images chooses the weights."""
+    dataset = load_dataset(recipe, idx_folder)
+
+    assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [380, 20, 40]
+    assert torch.equal(dataset.test, bars(40))
+
+
+def test_data_without_a_test_set_is_divided(recipe: Recipe, idx_folder: Path) -> None:
+    """A tenth of all images is set aside."""
+    (idx_folder / "t10k-images-idx3-ubyte.gz").unlink()
+
+    dataset = load_dataset(recipe, idx_folder)
+
+    assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [340, 20, 40]
+
+
+def test_splits_are_the_same_for_the_same_seed_and_share_no_image(recipe: Recipe, idx_folder: Path) -> None:
+    """Each image of the file is in one split."""
+    first, second = load_dataset(recipe, idx_folder), load_dataset(recipe, idx_folder)
+    together = torch.cat([first.train, first.validation]).flatten(1)
+
+    assert first.summary() == second.summary()
+    assert sorted(together.tolist()) == sorted(bars(400).flatten(1).tolist())
+
+
+def test_hash_is_of_every_pixel(recipe: Recipe, idx_folder: Path) -> None:
+    """SHA-256 over training, validation and test pixels, in order."""
+    dataset = load_dataset(recipe, idx_folder)
+    pixels = torch.cat([dataset.train, dataset.validation, dataset.test])
+
+    assert dataset.summary().sha256 == hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+
+
+def test_other_size_needs_a_rule(recipe_file: Path, idx_folder: Path) -> None:
+    """8×8 images for a 4×4 model: an error that names the remedy, or pictures brought to size."""
+    smaller = ["model.image_shape=[1, 4, 4]"]
+
+    with pytest.raises(BadData, match=r"\(1, 8, 8\) .* set data\.resize"):
+        load_dataset(read_recipe(str(recipe_file), smaller), idx_folder)
+
+    dataset = load_dataset(read_recipe(str(recipe_file), [*smaller, "data.resize=stretch"]), idx_folder)
+    assert dataset.train.shape == (380, 1, 4, 4)
+
+
+def test_too_few_images_are_an_error(recipe: Recipe, tmp_path: Path) -> None:
+    """Three splits need three images at least."""
+    np.save(tmp_path / "two.npy", bars(2)[:, 0].numpy())
+
+    with pytest.raises(BadData, match="2 images are too few"):
+        load_dataset(recipe, tmp_path / "two.npy")
+
+
+def test_batches_hold_every_image_once_in_a_drawn_order() -> None:
+    """The last one may be smaller; the same generator gives the same order."""
+    pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+
+    def batches(seed: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        return [batch.flatten().tolist() for batch in shuffled_batches(pixels, 4, generator)]
+
+    assert [len(batch) for batch in batches(0)] == [4, 4, 2]
+    assert sorted(number for batch in batches(0) for number in batch) == list(range(10))
+    assert batches(0) == batches(0)
+    assert batches(0) != batches(1)

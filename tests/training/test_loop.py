@@ -1,0 +1,152 @@
+"""Training: it learns, it can be repeated, and a run that was stopped goes on as if it had not been."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training import checkpoint
+from training.data import Dataset, load_dataset
+from training.errors import Diverged, RunNotFound
+from training.evaluation import evaluate
+from training.loop import Run, learning_rate, start, train
+from training.recipe import Recipe, read_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def dataset(recipe: Recipe, idx_folder: Path) -> Dataset:
+    """Bars."""
+    return load_dataset(recipe, idx_folder)
+
+
+def forget(_: dict[str, Any]) -> None:
+    """Save nothing."""
+
+
+class Stop(Exception):
+    """What a test interrupts a run with."""
+
+
+def stopped_after(epochs: int, folder: Path, run: Run, dataset: Dataset) -> None:
+    """Train, saving into the folder, until that epoch has been saved."""
+
+    def save(state: dict[str, Any]) -> None:
+        checkpoint.save(folder, state)
+        if len(state["history"]) == epochs:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(run, dataset, save)
+
+
+def assert_equal_states(one: Any, other: Any) -> None:
+    """Bit for bit, whatever is nested in what."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"images_per_s", "seconds"}:
+            assert_equal_states(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            assert_equal_states(left, right)
+    else:
+        assert one == other
+
+
+def test_training_raises_the_bound(recipe: Recipe, dataset: Dataset) -> None:
+    """After three epochs bars are far likelier than under random weights."""
+    run = start(recipe, CPU)
+    before = evaluate(run.model, dataset.test).elbo_nats
+
+    train(run, dataset, forget)
+
+    assert evaluate(run.averaged, dataset.test).elbo_nats > before + 10
+
+
+def test_same_recipe_and_data_give_the_same_weights(recipe: Recipe, dataset: Dataset) -> None:
+    """Bit for bit on a CPU."""
+    runs = [start(recipe, CPU), start(recipe, CPU)]
+    for run in runs:
+        train(run, dataset, forget)
+
+    assert_equal_states(runs[0].state(), runs[1].state())
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_resumed_run_is_the_run_that_was_not_stopped(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path, epochs: int
+) -> None:
+    """Weights, averages, optimiser and history agree bit for bit after a stop and a way through the disk."""
+    whole = start(recipe, CPU)
+    train(whole, dataset, forget)
+
+    stopped_after(epochs, tmp_path, start(recipe, CPU), dataset)
+    resumed = start(recipe, CPU)
+    resumed.restore(checkpoint.load(tmp_path, CPU))
+    train(resumed, dataset, forget)
+
+    assert_equal_states(resumed.state(), whole.state())
+
+
+def test_best_weights_are_those_of_the_best_validation(recipe: Recipe, dataset: Dataset) -> None:
+    """What is published is not what came last, but what did best on images it has not learned from."""
+    run = start(recipe, CPU)
+    train(run, dataset, forget)
+    best = max(run.history, key=lambda epoch: epoch.validation_elbo_nats)
+
+    assert run.best_epoch == best.number
+    assert evaluate(run.averaged, dataset.validation).elbo_nats == pytest.approx(best.validation_elbo_nats)
+
+
+def test_divergence_is_an_error_that_names_the_remedy(recipe_file: Path, dataset: Dataset) -> None:
+    """And not a model full of NaN."""
+    recipe = read_recipe(str(recipe_file), ["optimiser.learning_rate=1e30", "optimiser.warmup_fraction=0"])
+
+    with pytest.raises(Diverged, match=r"a learning rate of 1e\+30; try a smaller one"):
+        train(start(recipe, CPU), dataset, forget)
+
+
+def test_learning_rate_rises_and_falls(recipe: Recipe) -> None:
+    """From nothing to its peak at the end of the warm-up, then along a cosine to nothing."""
+    peak, warmup = recipe.optimiser.learning_rate, recipe.optimiser.warmup_fraction
+
+    assert learning_rate(recipe, 0) == 0
+    assert learning_rate(recipe, warmup) == pytest.approx(peak)
+    assert learning_rate(recipe, (1 + warmup) / 2) == pytest.approx(peak / 2)
+    assert learning_rate(recipe, 1) == pytest.approx(0, abs=1e-12)
+
+
+def test_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
+    """By its name."""
+    with pytest.raises(RunNotFound, match=str(tmp_path)):
+        checkpoint.describe(tmp_path)
+    with pytest.raises(RunNotFound, match=str(tmp_path)):
+        checkpoint.load(tmp_path, CPU)
+
+
+def test_evaluation_is_the_same_number_every_time(recipe: Recipe, dataset: Dataset) -> None:
+    """The draws belong to the protocol."""
+    model = start(recipe, CPU).model
+
+    assert evaluate(model, dataset.test) == evaluate(model, dataset.test)
+
+
+def test_evaluation_does_not_depend_on_how_it_is_cut_into_batches(
+    recipe: Recipe, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean over all images, within 1 nat of another cut's: other draws, but the same images and the same model."""
+    model = start(recipe, CPU).model
+    whole = evaluate(model, dataset.train)
+    monkeypatch.setattr("training.evaluation._BATCH_IMAGES", 7)
+
+    cut = evaluate(model, dataset.train)
+
+    assert cut.kl_nats == pytest.approx(whole.kl_nats, rel=1e-5)
+    assert math.isclose(cut.elbo_nats, whole.elbo_nats, abs_tol=1)

@@ -1,0 +1,94 @@
+"""A recipe decides everything, and says at once what is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from training.errors import BadRecipe
+from training.recipe import SHELF, read_recipe
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHELF.glob("*.toml")))
+def test_shipped_recipe_can_be_read_by_its_name(name: str) -> None:
+    """It publishes under its own name."""
+    assert read_recipe(name).name == name
+
+
+@pytest.mark.parametrize("path", sorted(SHELF.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_recipe_begins_with_its_command(path: Path) -> None:
+    """A reader learns how to run it, how long that takes, and what to expect."""
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+
+    assert f"python -m training {path.stem}" in header
+    assert "minutes" in header
+    assert "nats" in header
+
+
+def test_recipe_is_read_from_a_path(recipe_file: Path) -> None:
+    """Any TOML file will do."""
+    assert read_recipe(str(recipe_file)).name == "bars"
+
+
+def test_changes_replace_single_values(recipe_file: Path) -> None:
+    """Dotted keys, TOML values, and bare words for strings."""
+    changes = [
+        "epochs=7",
+        "optimiser.learning_rate=1e-4",
+        "model.network.activation=relu",
+        "model.network.hidden=[4, 2]",
+    ]
+
+    recipe = read_recipe(str(recipe_file), changes)
+
+    assert (recipe.epochs, recipe.optimiser.learning_rate) == (7, 1e-4)
+    assert recipe.model.network.model_dump() == {"kind": "mlp", "hidden": (4, 2), "activation": "relu"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param("epoch=3", "epoch: Extra inputs", id="unknown-key"),
+        pytest.param("epochs=three", "epochs: Input should be a valid integer", id="wrong-type"),
+        pytest.param("epochs=0", "epochs: Input should be greater than", id="too-low"),
+        pytest.param("model.latent_shape=[2, 2, 2, 2]", "model.latent_shape", id="wrong-shape"),
+        pytest.param("name=../up", "is no model's name", id="name-with-a-path"),
+        pytest.param("epochs", "--set takes key=value", id="no-value"),
+        pytest.param("epochs.x=1", "epochs is a value, not a table", id="table-of-a-value"),
+        pytest.param("data.resize=squeeze", "data.resize", id="unknown-word"),
+        pytest.param("optimiser.learning_rate=nan", "optimiser.learning_rate", id="not-finite"),
+    ],
+)
+def test_change_that_does_not_fit_is_an_error_before_any_work(recipe_file: Path, change: str, message: str) -> None:
+    """The key and the reason are in the message."""
+    with pytest.raises(BadRecipe, match=message):
+        read_recipe(str(recipe_file), [change])
+
+
+def test_all_problems_are_named_at_once(recipe_file: Path) -> None:
+    """Nobody has to mend and try one by one."""
+    with pytest.raises(BadRecipe, match=r"epochs.*seed|seed.*epochs"):
+        read_recipe(str(recipe_file), ["epochs=-1", "seed=-1"])
+
+
+def test_unknown_name_lists_the_shelf() -> None:
+    """What there is stands in the message."""
+    with pytest.raises(BadRecipe, match="one of mnist, mnist-mlp"):
+        read_recipe("celeba")
+
+
+def test_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    """By its path."""
+    path = tmp_path / "recipe.toml"
+    path.write_text("epochs = ")
+
+    with pytest.raises(BadRecipe, match=str(path)):
+        read_recipe(str(path))
+
+
+def test_recipe_is_frozen(recipe_file: Path) -> None:
+    """It cannot change while it is followed."""
+    recipe = read_recipe(str(recipe_file))
+
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.epochs = 9
