@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 from numpy.lib import format as npy
@@ -67,8 +68,8 @@ def write_npy(tensor: Tensor) -> bytes:
 
 
 def write_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file."""
-    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    """A safetensors file. Through NumPy, since torch's writer refuses two names for the same numbers."""
+    return safetensors.numpy.save({name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
 
 
 def _check_dtype(found: str, dtypes: Collection[torch.dtype], name: str) -> None:

@@ -1,0 +1,250 @@
+"""Bad input gets a clear answer: the right status, one form, no traceback, nothing of the input; the service lives."""
+
+import base64
+import io
+import json
+import struct
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import safetensors.numpy
+from fastapi import FastAPI
+from PIL import Image
+
+from model_store import StoreError
+from service import errors
+from service.error_responses import STATUS
+
+from .conftest import picture
+from .test_operations import JSON, NPY, PNG, SAFETENSORS, base64_of, multipart, npy
+
+pytestmark = pytest.mark.anyio
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of 57 bytes that claims to be of that size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def animated() -> bytes:
+    """A PNG of two frames."""
+    buffer = io.BytesIO()
+    frames = [Image.new("L", (8, 8), value) for value in (0, 255)]
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def encode(content: bytes = b"", query: str = "", **headers: str) -> dict[str, Any]:
+    """An encode request of a PNG, unless a header says otherwise."""
+    return {"method": "POST", "url": f"/v1/encode{query}", "content": content, "headers": {**PNG, **headers}}
+
+
+def decode(content: bytes | str, headers: dict[str, str] = JSON) -> dict[str, Any]:
+    """A decode request."""
+    return {"method": "POST", "url": "/v1/decode", "content": content, "headers": headers}
+
+
+def get(url: str) -> dict[str, Any]:
+    """A GET request."""
+    return {"method": "GET", "url": url}
+
+
+CASES = {
+    # 400: not what its Content-Type says
+    "json-that-is-none": (decode("{"), 400, "it is not JSON"),
+    "json-nested-too-deeply": (decode('{"latents":' + "[" * 40_000), 400, "it is not JSON"),
+    "json-in-bad-utf-8": (decode(b'{"latents": ["\xff"]}'), 400, "it is not JSON"),
+    "json-empty": (decode(""), 400, "it is not JSON"),
+    "npy-that-is-none": (decode(b"no npy", NPY), 400, "its header cannot be read"),
+    "npy-cut-off": (decode(npy(np.zeros((2, 3), np.float32))[:-1], NPY), 400, "bytes of data, its header says"),
+    "npy-too-long": (decode(npy(np.zeros((2, 3), np.float32)) + b"x", NPY), 400, "bytes of data, its header says"),
+    "safetensors-that-is-none": (decode(b"no safetensors", SAFETENSORS), 400, "its header cannot be read"),
+    "multipart-without-boundary": (
+        encode(b"x", **{"Content-Type": "multipart/form-data"}), 400, "names no boundary"),
+    "multipart-cut-off": (
+        encode(b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\nabc',
+               **{"Content-Type": "multipart/form-data; boundary=b"}), 400, "no whole part"),
+    # 404
+    "no-such-path": (get("/v2"), 404, "/docs lists what is"),
+    "no-such-model": (get("/v1/models/blue/sample"), 404, "No model blue; there is colour@1, grey@1"),
+    "no-such-version": (get("/v1/models/grey@9"), 404, "No model grey@9"),
+    "name-that-climbs": (get("/v1/models/..%2f..%2fetc/sample"), 404, ""),
+    "name-that-is-none": (get("/v1/models/a%00b%0d%0a/sample"), 404, "is no model's name"),
+    # 405, 406, 415
+    "wrong-method": (get("/v1/encode"), 405, "takes another method; see Allow"),
+    "latents-as-a-picture": (encode(picture(), "?format=png"), 406, "ask for one of json, npy, safetensors"),
+    "format-nobody-has": ({**get("/v1/sample"), "headers": {"Accept": "audio/mpeg"}}, 406, "image/png"),
+    "media-type-nobody-reads": (encode(b"x", **{"Content-Type": "text/plain"}), 415, "send one of image/png"),
+    "no-media-type": ({"method": "POST", "url": "/v1/encode", "content": b"x"}, 415, "send one of image/png"),
+    "picture-to-decode": (decode(picture(), PNG), 415, "send one of application/json"),
+    "compressed-body": (encode(picture(), **{"Content-Encoding": "gzip"}), 415, "send it as it is"),
+    "gif": (encode(picture(kind="GIF")), 415, "image/webp"),
+    "tiff": (encode(picture(kind="TIFF")), 415, "image/webp"),
+    "bmp": (encode(picture(kind="BMP")), 415, "image/webp"),
+    "svg": (encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), 415, "image/webp"),
+    # 413: too large
+    "body": (encode(b"x" * 100_001), 413, "The body has 100,001 bytes, the limit is 100,000"),
+    "picture-of-many-pixels": (encode(picture((101, 100)), "?resize=cover"), 413, "10,100 pixels, the limit is 10,000"),
+    "picture-that-claims-billions": (encode(png_header(2**31 - 1, 2**31 - 1)), 413, "pixels"),
+    "picture-that-claims-a-hundred-million": (encode(png_header(10_000, 10_000)), 413, "pixels"),
+    "pictures-together": (
+        {"method": "POST", "url": "/v1/encode?resize=cover", **multipart(*[picture((100, 90))] * 3)},
+        413, "The request has more than 20,000 pixels"),
+    "too-many-parts": (
+        {"method": "POST", "url": "/v1/encode", **multipart(*[picture()] * 17)}, 413, "more than 16 images"),
+    "too-many-in-json": (
+        {"method": "POST", "url": "/v1/encode", "json": {"images": ["AA=="] * 17}}, 413, "17 images, the limit is 16"),
+    "too-many-in-an-array": (
+        encode(npy(np.zeros((17, 8, 8), np.uint8)), **NPY), 413, "17 images, the limit is 16"),
+    "too-many-latents": (decode(npy(np.zeros((17, 3), np.float32)), NPY), 413, "17 images, the limit is 16"),
+    "too-many-samples": (get("/v1/sample?n=1000000000"), 413, "1,000,000,000 images, the limit is 16"),
+    # 422: well-formed, but wrong
+    "no-picture": (encode(b"no picture"), 422, "it is no PNG, JPEG or WebP"),
+    "empty-picture": (encode(b""), 422, "it is no PNG, JPEG or WebP"),
+    "picture-cut-off": (encode(picture()[:-40]), 422, "it is broken or cut off"),
+    "picture-with-flipped-bits": (encode(picture()[:60] + b"\xff" + picture()[61:]), 422, "broken"),
+    "picture-that-moves": (encode(animated()), 422, "it has several frames"),
+    "picture-of-another-size": (
+        encode(picture((9, 8))), 422, "The picture is 8×9, but grey@1 takes 8×8; ask for resize=contain"),
+    "one-of-several": (
+        {"method": "POST", "url": "/v1/encode", **multipart(picture(), b"x")}, 422, "Picture 2 cannot be read"),
+    "text-part": ({"method": "POST", "url": "/v1/encode", "data": {"a": "b"}, "files": {"c": b""}}, 422, "is text"),
+    "no-base64": ({"method": "POST", "url": "/v1/encode", "json": {"images": ["!"]}}, 422, "it is no base64"),
+    "address": (
+        {"method": "POST", "url": "/v1/encode", "json": {"images": ["http://127.0.0.1/x.png"]}},
+        422, "addresses are not fetched"),
+    "no-images": ({"method": "POST", "url": "/v1/encode", "json": {"images": []}}, 422, "images: List should have"),
+    "unknown-field": ({"method": "POST", "url": "/v1/encode", "json": {"image": []}}, 422, "Field required"),
+    "image-that-is-a-number": ({"method": "POST", "url": "/v1/encode", "json": {"images": [1]}}, 422, "valid string"),
+    "array-of-floats": (encode(npy(np.zeros((1, 8, 8), np.float32)), **NPY), 422, "float32; expected uint8"),
+    "array-of-another-size": (
+        encode(npy(np.zeros((1, 9, 8), np.uint8)), **NPY), 422, "An image is 1×9×8, but grey@1 takes 1×8×8"),
+    "array-of-colour": (encode(npy(np.zeros((1, 8, 8, 3), np.uint8)), **NPY), 422, "3×8×8, but grey@1 takes 1×8×8"),
+    "array-of-no-images": (encode(npy(np.zeros((0, 8, 8), np.uint8)), **NPY), 422, "are empty"),
+    "array-of-two-dimensions": (encode(npy(np.zeros((8, 8), np.uint8)), **NPY), 422, "expected (B, H, W)"),
+    "tensor-of-another-name": (
+        encode(safetensors.numpy.save({"x": np.zeros((1, 1, 8, 8), np.uint8)}), **SAFETENSORS), 422, "the name images"),
+    "latents-of-another-shape": (decode('{"latents": [[1, 2]]}'), 422, "A latent is 2, but grey@1 takes 3"),
+    "latents-without-a-batch": (decode('{"latents": [1, 2, 3]}'), 422, "A latent is a single number"),
+    "uneven-latents": (decode('{"latents": [[1, 2, 3], [1]]}'), 422, "nested unevenly"),
+    "latents-of-words": (decode('{"latents": [["a", "b", "c"]]}'), 422, "no number"),
+    "latents-of-truths": (decode('{"latents": [[true, false, true]]}'), 422, "no number"),
+    "latents-of-huge-integers": (decode(f'{{"latents": [[{"9" * 400}, 1, 2]]}}'), 422, "no number"),
+    "nan": (decode('{"latents": [[NaN, 0, 0]]}'), 422, "must be finite"),
+    "infinity": (decode('{"latents": [[1e999, 0, 0]]}'), 422, "must be finite"),
+    "nan-in-npy": (decode(npy(np.array([[np.nan, 0, 0]], np.float32)), NPY), 422, "must be finite"),
+    "latents-far-away": (decode('{"latents": [[1e30, 0, 0]]}'), 422, "within ±10000"),
+    "no-latents": (decode('{"latents": []}'), 422, "latents: List should have at least 1"),
+    "n-zero": (get("/v1/sample?n=0"), 422, "query n: Input should be greater than or equal to 1"),
+    "n-negative": (get("/v1/sample?n=-1"), 422, "query n"),
+    "n-that-is-no-number": (get("/v1/sample?n=many"), 422, "query n: Input should be a valid integer"),
+    "seed-negative": (get("/v1/sample?seed=-1"), 422, "query seed"),
+    "seed-too-large": (get(f"/v1/sample?seed={2**63}"), 422, "query seed"),
+    "temperature-too-high": (get("/v1/sample?temperature=2.1"), 422, "query temperature"),
+    "temperature-that-is-not-finite": (get("/v1/sample?temperature=nan"), 422, "query temperature"),
+    "unknown-parameter": (get("/v1/sample?sead=7"), 422, "query sead: Extra inputs are not permitted"),
+    "unknown-format": (get("/v1/sample?format=gif"), 422, "query format"),
+    "unknown-resize": (encode(picture(), "?resize=squeeze"), 422, "query resize"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_bad_input_gets_a_clear_answer(client: httpx.AsyncClient, case: str) -> None:
+    """Status, value, expectation, remedy; a short problem without traceback; and the next request is answered."""
+    request, status, message = CASES[case]
+
+    response = await client.request(**request)
+    problem = response.json()
+
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem.keys() == {"type", "title", "status", "detail", "instance", "error", "request_id"}
+    assert message in problem["detail"]
+    assert problem["error"] == problem["detail"]
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert len(response.content) < 1024
+    assert "Traceback" not in response.text
+    assert (await client.get("/v1/sample")).status_code == 200
+
+
+@pytest.mark.parametrize("way", ["raw", "multipart", "base64"])
+async def test_picture_is_checked_however_it_comes_in(client: httpx.AsyncClient, way: str) -> None:
+    """A bomb is a bomb in every wrapping."""
+    bomb = png_header(60_000, 60_000)
+    requests = {
+        "raw": encode(bomb),
+        "multipart": {"method": "POST", "url": "/v1/encode", **multipart(bomb)},
+        "base64": {"method": "POST", "url": "/v1/encode", "json": {"images": [base64_of(bomb)]}},
+    }
+
+    assert (await client.request(**requests[way])).status_code == 413
+
+
+async def test_body_without_a_length_is_bounded_too(client: httpx.AsyncClient) -> None:
+    """Chunks are counted as they come."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b"x" * 1000
+
+    response = await client.post("/v1/encode", content=endless(), headers=PNG)
+
+    assert response.status_code == 413
+    assert "more than 100,000 bytes" in response.json()["detail"]
+
+
+async def test_value_is_not_echoed(client: httpx.AsyncClient) -> None:
+    """A secret in a wrong place does not come back, nor does a megabyte."""
+    secret = "s3cret" * 1000
+
+    responses = [
+        await client.get("/v1/sample", params={"seed": secret}),
+        await client.post("/v1/decode", json={"latents": secret}),
+        await client.post("/v1/encode", json={"images": [secret]}),
+    ]
+
+    assert [response.status_code for response in responses] == [422, 422, 422]
+    assert not any("s3cret" in response.text for response in responses)
+
+
+async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The caller sees no traceback; the log does."""
+
+    def burst(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr(app.state.engine, "sample", burst)
+    response = await client.get("/v1/sample", headers={"X-Request-Id": "mine"})
+
+    assert response.status_code == 500
+    assert response.json()["request_id"] == "mine"
+    assert "inside" not in response.text
+
+
+async def test_method_that_is_not_allowed_lists_those_that_are(client: httpx.AsyncClient) -> None:
+    """In Allow."""
+    assert (await client.get("/v1/encode")).headers["allow"] == "POST"
+
+
+def test_every_error_has_a_status() -> None:
+    """The table is complete: whatever the service raises, a caller gets it as a problem."""
+    leaves = {error for error in vars(errors).values() if isinstance(error, type) and not error.__subclasses__()}
+
+    assert {error for error in leaves if issubclass(error, errors.ServiceError)} <= STATUS.keys()
+    assert {error.__name__ for error in STATUS if issubclass(error, StoreError)} == {"InvalidName", "ModelNotFound"}
+
+
+def test_base64_helpers_agree_with_the_json_they_make() -> None:
+    """The cases above send what they claim to send."""
+    assert base64.b64decode(json.loads(json.dumps({"images": [base64_of(b"x")]}))["images"][0]) == b"x"

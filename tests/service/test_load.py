@@ -1,0 +1,160 @@
+"""Too many callers, too little time, callers who leave, and a device that fails."""
+
+import asyncio
+
+import httpx
+import pytest
+import torch
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.inference.registry import ServedModel
+from service.settings import Settings
+
+from .conftest import picture
+
+pytestmark = pytest.mark.anyio
+
+PNG = {"Content-Type": "image/png"}
+
+
+class Gate:
+    """Stands before a model's runner, and lets a batch pass when it is opened."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self._run = model.batcher._run
+        self._open = asyncio.Event()
+        self.batches = 0
+        model.batcher._run = self
+
+    async def __call__(self, operation, payloads):
+        self.batches += 1
+        await self._open.wait()
+        return await self._run(operation, payloads)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate(app: FastAPI) -> Gate:
+    """Before the default model."""
+    return Gate(app.state.engine.registry.find(None))
+
+
+async def waiting(app: FastAPI, images: int) -> None:
+    """Until that many images are in the default model's queue."""
+    batcher = app.state.engine.registry.find(None).batcher
+    while batcher.waiting_images != images:
+        await asyncio.sleep(0)
+
+
+async def test_full_queue_is_429_with_a_whole_number_of_seconds(
+    app: FastAPI, client: httpx.AsyncClient, gate: Gate
+) -> None:
+    """At once, while others wait; and who waits is answered."""
+    computing = asyncio.create_task(client.get("/v1/sample"))
+    while not gate.batches:
+        await asyncio.sleep(0)
+    queued = [asyncio.create_task(client.get("/v1/sample?n=16")) for _ in range(6)]
+    await waiting(app, 96)
+
+    refused = await client.get("/v1/sample?n=16")
+    gate.open()
+
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert [response.status_code for response in await asyncio.gather(computing, *queued)] == [200] * 7
+    await waiting(app, 0)
+
+
+async def test_deadline_is_504_and_what_was_not_begun_is_not_computed(settings: Settings) -> None:
+    """The queue is empty afterwards."""
+    app = create_app(settings.model_copy(update={"timeout_s": 0.05}))
+    await app.state.engine.registry.refresh()
+    gate = Gate(app.state.engine.registry.find(None))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
+        responses = await asyncio.gather(*(client.get("/v1/sample") for _ in range(3)))
+        batcher = app.state.engine.registry.find(None).batcher
+
+        assert [response.status_code for response in responses] == [504] * 3
+        assert "within 0.05 s" in responses[0].json()["detail"]
+        assert (batcher.waiting_images, gate.batches) == (0, 1)
+        gate.open()
+        assert (await client.get("/v1/sample")).status_code == 200
+
+
+async def call_and_hang_up(app: FastAPI, hang_up: asyncio.Event) -> None:
+    """A sample request whose caller leaves when told to."""
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": "/v1/sample", "raw_path": b"/v1/sample", "query_string": b"", "headers": [], "root_path": "",
+        "server": ("latentd", 80), "client": ("caller", 1),
+    }  # fmt: skip
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive():
+        if message := next(messages, None):
+            return message
+        await hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    await app(scope, receive, send)
+
+
+async def test_caller_who_hung_up_costs_no_computation(app: FastAPI, client: httpx.AsyncClient, gate: Gate) -> None:
+    """Their place in the queue is free, and the model never sees them."""
+    hang_up = asyncio.Event()
+    computing = asyncio.create_task(client.get("/v1/sample"))
+    while not gate.batches:
+        await asyncio.sleep(0)
+    leaving = asyncio.create_task(call_and_hang_up(app, hang_up))
+    await waiting(app, 1)
+
+    hang_up.set()
+    await leaving
+    await waiting(app, 0)
+    gate.open()
+    await computing
+
+    assert gate.batches == 1
+    assert 'code="499"' in (await client.get("/metrics")).text
+
+
+async def test_body_that_does_not_arrive_is_408(settings: Settings) -> None:
+    """A slow caller is told so."""
+    app = create_app(settings.model_copy(update={"body_timeout_s": 0.02}))
+    await app.state.engine.registry.refresh()
+    transport = httpx.ASGITransport(app)
+
+    async def slow():
+        yield picture()[:10]
+        await asyncio.Event().wait()
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
+        response = await client.post("/v1/encode", content=slow(), headers=PNG)
+
+    assert response.status_code == 408
+    assert "within 0.02 s" in response.json()["detail"]
+
+
+async def test_lost_device_is_503_and_not_ready(app: FastAPI, client: httpx.AsyncClient) -> None:
+    """An orchestrator sends requests elsewhere; the process still answers that it lives."""
+
+    async def fail(operation, payloads):
+        def lose():
+            raise torch.AcceleratorError("an illegal memory access was encountered")
+
+        return await app.state.engine.registry.device.call(lose)
+
+    app.state.engine.registry.find(None).batcher._run = fail
+    answer = await client.get("/v1/sample")
+    ready, alive = await client.get("/readyz"), await client.get("/livez")
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    assert (ready.status_code, ready.json()["type"]) == (503, "urn:latentd:problem:device-lost")
+    assert alive.status_code == 200
