@@ -13,11 +13,12 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from model_store import Store
+from model_store.vae.device import choose_device
 
 from . import error_responses
 from .access import Access
-from .dependencies import model_in_path, require_key
-from .inference.devices import Device, choose_device
+from .dependencies import Parts, model_in_path, require_key
+from .inference.devices import Device
 from .inference.engine import Engine
 from .inference.registry import Registry
 from .lifecycle import Lifecycle
@@ -32,7 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The application. Its models are read when it is started, and it answers 503 until then.
 
     Raises:
-        ValueError: the device that the settings name is not there.
+        NoSuchDevice: the device that the settings name is not there.
     """
     metrics = Metrics()
     registry = _registry(settings, metrics)
@@ -44,15 +45,13 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    app.state.settings = settings
-    app.state.metrics = metrics
-    app.state.engine = Engine(
+    engine = Engine(
         registry,
         timeout_s=settings.timeout_s,
         max_images=settings.max_images_per_request,
         max_pixels=settings.max_request_pixels,
     )
-    app.state.lifecycle = Lifecycle(registry)
+    app.state.parts = Parts(settings, metrics, engine, Lifecycle(registry))
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
@@ -85,8 +84,9 @@ def _v1() -> APIRouter:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Read the models beside the first requests, look for new ones from time to time, end with the device."""
-    registry: Registry = app.state.engine.registry
-    keeping = asyncio.create_task(registry.keep(app.state.settings.reload_s))
+    parts: Parts = app.state.parts
+    registry = parts.engine.registry
+    keeping = asyncio.create_task(registry.keep(parts.settings.reload_s))
     yield
     keeping.cancel()
     registry.device.close()

@@ -18,7 +18,10 @@ from python_multipart.multipart import Field, File, FormParser, parse_options_he
 from starlette.requests import ClientDisconnect, Request
 from torch import Tensor
 
+from model_store.pictures import Resize
+
 from . import images, tensors
+from .call import Call
 from .concurrency import aside
 from .errors import (
     BadImage,
@@ -45,27 +48,32 @@ _LATENT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 Body = TypeVar("Body", ImagesBody, LatentsBody)
 
 
-async def read_images(request: Request, target: Target, settings: Settings) -> Tensor:
+async def read_images(call: Call, resize: Resize) -> Tensor:
     """Pixels uint8 (B, C, H, W).
 
     Raises:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadImage, BadValue, WrongShape:
             as they say.
     """
-    content_type = _content_type(request, IMAGE_BODIES)
-    body = await _read(request, settings)
-    return await aside(len(body), parse_images, content_type, body, target, settings.max_images_per_request)
+    settings, model = call.settings, call.model
+    shape = model.card.model.image_shape
+    target = Target(model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
+    with call.timings.measure("decode"):
+        content_type = _content_type(call.request, IMAGE_BODIES)
+        body = await _read(call.request, settings)
+        return await aside(len(body), parse_images, content_type, body, target, settings.max_images_per_request)
 
 
-async def read_latents(request: Request, settings: Settings) -> Tensor:
+async def read_latents(call: Call) -> Tensor:
     """Latents float32 (B, …), not yet compared with any model.
 
     Raises:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadValue: as they say.
     """
-    content_type = _content_type(request, LATENT_BODIES)
-    body = await _read(request, settings)
-    return await aside(len(body), parse_latents, content_type, body)
+    with call.timings.measure("decode"):
+        content_type = _content_type(call.request, LATENT_BODIES)
+        body = await _read(call.request, call.settings)
+        return await aside(len(body), parse_latents, content_type, body)
 
 
 def parse_images(content_type: str, body: bytes, target: Target, max_images: int) -> Tensor:

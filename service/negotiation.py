@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from starlette.requests import Request
+
 from .errors import NotAcceptable
 from .images import MEDIA_TYPES as PICTURES
 from .tensors import NPY, SAFETENSORS
@@ -19,9 +21,11 @@ MEDIA_TYPES: dict[Format, str] = {
     "jpeg": PICTURES["jpeg"],
     "webp": PICTURES["webp"],
 }
+LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
+IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
 
 
-def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[Format]) -> Format:
+def choose_format(wanted: Format | None, request: Request, offered: Sequence[Format]) -> Format:
     """One of the `offered`, of which the first is the default.
 
     Raises:
@@ -31,6 +35,7 @@ def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[F
         if wanted not in offered:
             raise NotAcceptable(offered)
         return wanted
+    accept = request.headers.get("accept")
     if not accept or accept == "*/*":
         return offered[0]
     ranges = [_media_range(part) for part in accept.lower().split(",")]

@@ -30,7 +30,7 @@ IMAGES_BODY = _body(IMAGE_BODIES, ImagesBody.model_json_schema())
 LATENTS_BODY = _body(LATENT_BODIES, LatentsBody.model_json_schema())
 
 
-def answers(formats: Sequence[Format]) -> Responses:
+def answered_in(formats: Sequence[Format]) -> Responses:
     """The 200 of an operation that answers in these formats; FastAPI adds the JSON's schema from the response model."""
     binary = {MEDIA_TYPES[answer]: {"schema": _BINARY} for answer in formats if answer != "json"}
     headers = {

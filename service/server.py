@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=int(settings.timeout_s) + 1,
             )
         )
-        self._lifecycle: Lifecycle = app.state.lifecycle
+        self._lifecycle: Lifecycle = app.state.parts.lifecycle
         self._drain_s = settings.drain_s
 
     @contextmanager

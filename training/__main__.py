@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from model_store import DEFAULT_ROOT, ModelVersion, Store, StoreError
+from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import checkpoint, screen
 from .data import Dataset, load_dataset
-from .devices import choose_device
 from .errors import TrainingError, WrongRun
 from .loop import Run, start, train
 from .publish import git_commit, publish
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("name a recipe, with --set to change it, or a run with --resume, which keeps its own")
     try:
         return _resume(options) if options.resume else _begin(options)
-    except (TrainingError, StoreError, OSError) as error:
+    except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
         screen.fail(str(error))
         return EXIT_FAILED
 

@@ -1,27 +1,11 @@
-"""Where a run computes, and how: the device, its precision, and where the pixels live."""
+"""How a run uses its device: in which precision it computes, and where the pixels live."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .errors import DeviceNotFound
-
 _RESIDENT_FRACTION = 0.5
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one, else the CPU.
-
-    Raises:
-        DeviceNotFound: there is none of that name.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceNotFound(name) from error
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:

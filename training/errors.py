@@ -7,7 +7,6 @@ TrainingError
 ├── DownloadFailed       no mirror gave the file that was expected
 ├── RunNotFound          nothing to resume
 ├── WrongRun             a run that was begun with other data
-├── DeviceNotFound       no such device in this machine
 └── Diverged             the loss is no longer a number
 """
 
@@ -64,13 +63,6 @@ class WrongRun(TrainingError):
             f"The run in {folder} was begun with images of SHA-256 {expected[:12]}…, these are {got[:12]}…; "
             "name the folder that it was begun with by --data."
         )
-
-
-class DeviceNotFound(TrainingError):
-    """No such device in this machine."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"There is no device {name} here; --device takes auto, cpu, cuda or cuda:N.")
 
 
 class Diverged(TrainingError):

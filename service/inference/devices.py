@@ -18,20 +18,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"there is no device {name!r} here; take auto or cpu") from error
-
-
 class Device:
     """A device with a thread of its own, in which inference mode and the CUDA stream hold.
 

@@ -80,7 +80,7 @@ class Engine:
             WrongShape, TooLarge: the images do not fit the model or the limits.
             Overloaded, DeadlineExceeded, Unavailable: not now.
         """
-        self._check_images(model, pixels)
+        self._check_shape(model, "An image is", pixels, model.card.model.image_shape)
         posterior = DiagonalGaussian(*await self._ask(model, "encode", pixels, timings))
         latents, seed = _latents(posterior, draw, seed)
         return Encoding(latents, posterior.mean, posterior.log_variance, seed)
@@ -92,7 +92,8 @@ class Engine:
             WrongShape, BadValue, TooLarge: the latents do not fit the model or the limits.
             Overloaded, DeadlineExceeded, Unavailable: not now.
         """
-        self._check_latents(model, latents)
+        self._check_shape(model, "A latent is", latents, model.card.model.latent_shape)
+        _check_values(latents)
         (images,) = await self._ask(model, "decode", latents, timings)
         return images
 
@@ -135,33 +136,12 @@ class Engine:
         timings.add("compute", answer.compute_s)
         return answer.result
 
-    def _check_images(self, model: ServedModel, pixels: Tensor) -> None:
-        expected = model.card.model.image_shape
-        if tuple(pixels.shape[1:]) != expected:
+    def _check_shape(self, model: ServedModel, name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+        if tuple(tensor.shape[1:]) != expected:
             raise WrongShape(
-                "An image is",
-                got=pixels.shape[1:],
-                model=model.version,
-                expected=expected,
-                remedy="send images of that size and number of channels",
+                name, got=tensor.shape[1:], model=model.version, expected=expected, remedy="send them in that shape"
             )
-        self._check_count(model, len(pixels))
-
-    def _check_latents(self, model: ServedModel, latents: Tensor) -> None:
-        expected = model.card.model.latent_shape
-        if tuple(latents.shape[1:]) != expected:
-            raise WrongShape(
-                "A latent is",
-                got=latents.shape[1:],
-                model=model.version,
-                expected=expected,
-                remedy="send latents of that shape, one per image",
-            )
-        self._check_count(model, len(latents))
-        if not latents.abs().le(LARGEST_LATENT).all():
-            raise BadValue(
-                f"Latents must be finite and within ±{LARGEST_LATENT:g}; those of images lie within a few units of 0."
-            )
+        self._check_count(model, len(tensor))
 
     def _check_count(self, model: ServedModel, images: int) -> None:
         if images > self._max_images:
@@ -169,6 +149,13 @@ class Engine:
         _, height, width = model.card.model.image_shape
         if images * height * width > self._max_pixels:
             raise TooLarge("The request", size=images * height * width, limit=self._max_pixels, unit="pixels")
+
+
+def _check_values(latents: Tensor) -> None:
+    if not latents.abs().le(LARGEST_LATENT).all():
+        raise BadValue(
+            f"Latents must be finite and within ±{LARGEST_LATENT:g}; those of images lie within a few units of 0."
+        )
 
 
 def draw_seed() -> int:

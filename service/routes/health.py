@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ..dependencies import CurrentEngine, CurrentLifecycle, CurrentMetrics
+from ..dependencies import AppParts
 from ..openapi import problems
 from ..schemas import HealthAnswer
 
@@ -19,17 +19,17 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="does it want requests?", responses=problems(503))
-async def readyz(lifecycle: CurrentLifecycle) -> dict[str, str]:
+async def readyz(parts: AppParts) -> dict[str, str]:
     """200 when requests will be answered; 503 while starting, while stopping, and when the device has failed."""
-    if obstacle := lifecycle.obstacle():
+    if obstacle := parts.lifecycle.obstacle():
         raise obstacle
     return {"status": "ready"}
 
 
 @router.get("/healthz", summary="the service at a glance")
-async def healthz(engine: CurrentEngine, lifecycle: CurrentLifecycle) -> HealthAnswer:
+async def healthz(parts: AppParts) -> HealthAnswer:
     """The same as /readyz in words, and what is served where; always 200."""
-    obstacle, registry = lifecycle.obstacle(), engine.registry
+    obstacle, registry = parts.lifecycle.obstacle(), parts.engine.registry
     return HealthAnswer(
         status=type(obstacle).__name__.lower() if obstacle else "ready",
         device=str(registry.device),
@@ -39,6 +39,6 @@ async def healthz(engine: CurrentEngine, lifecycle: CurrentLifecycle) -> HealthA
 
 
 @router.get("/metrics", summary="for Prometheus", response_class=Response)
-async def metrics(metrics: CurrentMetrics) -> Response:
+async def metrics(parts: AppParts) -> Response:
     """Requests, batches, queues, and where the time goes."""
-    return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)

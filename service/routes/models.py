@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from model_store import StoreError
 
-from ..dependencies import CurrentEngine, RequestedModel
+from ..dependencies import AppParts, RequestedModel
 from ..errors import ServiceError
 from ..inference.registry import Registry, ServedModel
 from ..openapi import problems
@@ -16,10 +16,11 @@ router = APIRouter(tags=["models"], prefix="/models")
 
 
 @router.get("", summary="all models that are served", responses=problems(401))
-async def models(engine: CurrentEngine) -> ModelsAnswer:
+async def models(parts: AppParts) -> ModelsAnswer:
     """Every model and version that answers now."""
-    default = _default(engine.registry)
-    return ModelsAnswer(models=[_summary(served, is_default=served is default) for served in engine.registry.served])
+    registry = parts.engine.registry
+    default = _default(registry)
+    return ModelsAnswer(models=[_summary(served, is_default=served is default) for served in registry.served])
 
 
 @router.get("/{model}", summary="one model's card", responses=problems(401, 404, 503))

@@ -9,7 +9,7 @@ from string import Template
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
-from ..dependencies import CurrentEngine
+from ..dependencies import AppParts
 from ..inference.registry import ServedModel
 
 router = APIRouter(include_in_schema=False)
@@ -23,9 +23,9 @@ _MODEL = Template(
 
 
 @router.get("/")
-async def page(engine: CurrentEngine) -> HTMLResponse:
+async def page(parts: AppParts) -> HTMLResponse:
     """Links to everything else, and a look at each model."""
-    models = "\n".join(_article(served) for served in engine.registry.served) or "<p>No models yet.</p>"
+    models = "\n".join(_article(served) for served in parts.engine.registry.served) or "<p>No models yet.</p>"
     return HTMLResponse(_PAGE.substitute(models=models))
 
 

@@ -42,9 +42,9 @@ def quiet(settings: Settings) -> None:
 async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     """The app with its models read."""
     app = create_app(settings)
-    await app.state.engine.registry.refresh()
+    await app.state.parts.engine.registry.refresh()
     yield app
-    app.state.engine.registry.device.close()
+    app.state.parts.engine.registry.device.close()
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
     def burst(*_: object, **__: object) -> None:
         raise ZeroDivisionError("inside")
 
-    monkeypatch.setattr(app.state.engine, "sample", burst)
+    monkeypatch.setattr(app.state.parts.engine, "sample", burst)
     response = await client.get("/v1/sample", headers={"X-Request-Id": "mine"})
 
     assert response.status_code == 500

@@ -43,7 +43,7 @@ async def test_ready_service_says_so(client: httpx.AsyncClient) -> None:
 
 async def test_draining_service_is_not_ready_but_still_answers(app: FastAPI, client: httpx.AsyncClient) -> None:
     """Who was sent here before the balancer knew is not turned away."""
-    app.state.lifecycle.drain()
+    app.state.parts.lifecycle.drain()
 
     assert (await client.get("/readyz")).status_code == 503
     assert (await client.get("/healthz")).json()["status"] == "draining"
@@ -74,7 +74,7 @@ async def test_new_version_is_answered_after_a_look_at_the_store(
     """Without a restart, and the old one can still be pinned."""
     old = await client.get("/v1/models/grey/sample?seed=7")
     store.publish("grey", make_model(seed=1))
-    await app.state.engine.registry.refresh()
+    await app.state.parts.engine.registry.refresh()
     new = await client.get("/v1/models/grey/sample?seed=7")
     pinned = await client.get("/v1/models/grey@1/sample?seed=7")
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 async def locked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A service with two keys, one of them not ASCII."""
     app = create_app(Settings(**settings.model_dump(exclude={"api_keys"}), api_keys="first,zweitè"))
-    await app.state.engine.registry.refresh()
+    await app.state.parts.engine.registry.refresh()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://latentd") as client:
         yield client
 

@@ -39,12 +39,12 @@ class Gate:
 @pytest.fixture
 def gate(app: FastAPI) -> Gate:
     """Before the default model."""
-    return Gate(app.state.engine.registry.find(None))
+    return Gate(app.state.parts.engine.registry.find(None))
 
 
 async def waiting(app: FastAPI, images: int) -> None:
     """Until that many images are in the default model's queue."""
-    batcher = app.state.engine.registry.find(None).batcher
+    batcher = app.state.parts.engine.registry.find(None).batcher
     while batcher.waiting_images != images:
         await asyncio.sleep(0)
 
@@ -71,12 +71,12 @@ async def test_full_queue_is_429_with_a_whole_number_of_seconds(
 async def test_deadline_is_504_and_what_was_not_begun_is_not_computed(settings: Settings) -> None:
     """The queue is empty afterwards."""
     app = create_app(settings.model_copy(update={"timeout_s": 0.05}))
-    await app.state.engine.registry.refresh()
-    gate = Gate(app.state.engine.registry.find(None))
+    await app.state.parts.engine.registry.refresh()
+    gate = Gate(app.state.parts.engine.registry.find(None))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
         responses = await asyncio.gather(*(client.get("/v1/sample") for _ in range(3)))
-        batcher = app.state.engine.registry.find(None).batcher
+        batcher = app.state.parts.engine.registry.find(None).batcher
 
         assert [response.status_code for response in responses] == [504] * 3
         assert "within 0.05 s" in responses[0].json()["detail"]
@@ -128,7 +128,7 @@ async def test_caller_who_hung_up_costs_no_computation(app: FastAPI, client: htt
 async def test_body_that_does_not_arrive_is_408(settings: Settings) -> None:
     """A slow caller is told so."""
     app = create_app(settings.model_copy(update={"body_timeout_s": 0.02}))
-    await app.state.engine.registry.refresh()
+    await app.state.parts.engine.registry.refresh()
     transport = httpx.ASGITransport(app)
 
     async def slow():
@@ -149,9 +149,9 @@ async def test_lost_device_is_503_and_not_ready(app: FastAPI, client: httpx.Asyn
         def lose():
             raise torch.AcceleratorError("an illegal memory access was encountered")
 
-        return await app.state.engine.registry.device.call(lose)
+        return await app.state.parts.engine.registry.device.call(lose)
 
-    app.state.engine.registry.find(None).batcher._run = fail
+    app.state.parts.engine.registry.find(None).batcher._run = fail
     answer = await client.get("/v1/sample")
     ready, alive = await client.get("/readyz"), await client.get("/livez")
 

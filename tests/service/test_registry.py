@@ -3,8 +3,9 @@
 import pytest
 
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store
+from model_store.vae.device import choose_device
 from service.errors import Starting
-from service.inference.devices import Device, choose_device
+from service.inference.devices import Device
 from service.inference.engine import Engine
 from service.inference.registry import Registry
 from service.timings import Timings

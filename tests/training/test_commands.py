@@ -105,7 +105,7 @@ def test_run_is_not_resumed_with_other_data(
     [
         pytest.param(["--set", "epochs=0"], "epochs: Input should be greater", id="recipe"),
         pytest.param(["--data", "/nowhere"], "No images in /nowhere", id="data"),
-        pytest.param(["--device", "abacus"], "There is no device abacus", id="device"),
+        pytest.param(["--device", "abacus"], "There is no device 'abacus'", id="device"),
         pytest.param(["--store", "/proc/none"], "/proc/none", id="store"),
     ],
 )

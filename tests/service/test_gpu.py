@@ -1,0 +1,84 @@
+"""What only a CUDA device can show. Skipped, visibly, where there is none."""
+
+import pytest
+import torch
+
+from model_store import VAEConfig
+from model_store.vae.device import choose_device
+from service.inference.devices import Device
+from service.inference.runner import Runner
+
+from ..conftest import COLOUR, GREY, make_model
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.anyio,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
+
+
+@pytest.fixture
+def cuda() -> Device:
+    """The GPU, in the precision of the weights."""
+    return Device(choose_device("auto"))
+
+
+@pytest.mark.parametrize("config", [GREY, COLOUR], ids=["mlp", "conv-grid"])
+async def test_gpu_answers_what_the_cpu_answers(cuda: Device, config: VAEConfig) -> None:
+    """Within 1e-3: other kernels, the same mathematics."""
+    latents = torch.randn(8, *config.latent_shape, generator=torch.Generator().manual_seed(0))
+    cpu = Device(choose_device("cpu"))
+
+    ((expected,),) = await Runner(make_model(config), cpu, 8).run("decode", [latents])
+    ((images,),) = await Runner(make_model(config), cuda, 8).run("decode", [latents])
+
+    assert images.device.type == "cpu"
+    torch.testing.assert_close(images, expected, atol=1e-3, rtol=1e-3)
+
+
+async def test_image_is_the_same_alone_and_in_a_batch_within_tolerance(cuda: Device) -> None:
+    """A GPU's kernels differ by batch size; images agree within half a grey value."""
+    latents = torch.randn(8, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+    runner = Runner(make_model(COLOUR), cuda, 8)
+    await runner.warm_up()
+
+    ((together,),) = await runner.run("decode", [latents])
+    ((alone,),) = await runner.run("decode", [latents[3:4]])
+
+    torch.testing.assert_close(alone, together[3:4], atol=0.5 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+async def test_half_precision_stays_within_a_stated_tolerance(cuda: Device, dtype: torch.dtype) -> None:
+    """Images of random weights agree with float32 within 0.05."""
+    latents = torch.randn(8, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+    half = Device(cuda.torch_device, dtype)
+
+    ((approximate,),) = await Runner(make_model(COLOUR), half, 8).run("decode", [latents])
+    ((exact,),) = await Runner(make_model(COLOUR), cuda, 8).run("decode", [latents])
+
+    torch.testing.assert_close(approximate, exact, atol=0.05, rtol=0)
+
+
+async def test_pictures_reach_the_gpu_and_latents_come_back(cuda: Device) -> None:
+    """uint8 there, float32 back, through pinned memory."""
+    pixels = torch.randint(0, 256, (4, *COLOUR.image_shape), dtype=torch.uint8)
+
+    ((mean, log_variance),) = await Runner(make_model(COLOUR), cuda, 8).run("encode", [pixels])
+
+    assert mean.shape == log_variance.shape == (4, *COLOUR.latent_shape)
+    assert mean.dtype == torch.float32
+
+
+async def test_memory_that_is_not_there_splits_the_batch(cuda: Device) -> None:
+    """With room for a few images only, all are answered."""
+    runner = Runner(make_model(COLOUR), cuda, 64)
+    await runner.warm_up()
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(cuda.torch_device)
+    ballast = torch.empty(max(0, free - 16 * 2**20), dtype=torch.uint8, device=cuda.torch_device)
+
+    answers = await runner.run("decode", [torch.zeros(8, *COLOUR.latent_shape) for _ in range(8)])
+    del ballast
+
+    assert not any(isinstance(answer, Exception) for answer in answers)

@@ -1,0 +1,193 @@
+"""The service as people start it: a process of its own, a real port, real signals."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model_store import Store
+from service.settings import Settings
+
+from ..conftest import make_model
+from ..model_store.test_verify import flip_byte
+
+
+class Process:
+    """`python -m service` on a free port, and what it logs."""
+
+    def __init__(self, store: Path, *flags: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service", "--store", str(store), "--port", "0", "--log-format", "json", *flags],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )
+        self.url = self.wait_for("listening")["address"]
+
+    def wait_for(self, event: str) -> dict[str, str]:
+        """The next log line of that event; those before it are passed over."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            entry = json.loads(line)
+            if entry["event"] == event:
+                return entry
+        raise AssertionError(f"the service ended without {event}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for its exit status."""
+        status = self.process.wait(timeout=30)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return status
+
+
+@pytest.fixture
+def started(store: Store) -> Iterator[list[Process]]:
+    """Processes of a test; whatever still runs at its end is killed."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        process.process.kill()
+        process.end()
+
+
+def start(started: list[Process], store: Store, *flags: str, **environment: str) -> Process:
+    """A service whose models are read."""
+    process = Process(store.root, *flags, **environment)
+    started.append(process)
+    process.wait_for("serving")
+    return process
+
+
+def test_service_answers_and_stops_with_status_zero(started: list[Process], store: Store) -> None:
+    """Started with flags and environment, stopped by Ctrl-C."""
+    process = start(started, store, "--default-model", "grey", LATENTD_MAX_IMAGES_PER_REQUEST="3")
+
+    assert httpx.get(f"{process.url}/v1/sample?n=3").status_code == 200
+    assert httpx.get(f"{process.url}/v1/sample?n=4").status_code == 413
+    process.signal(signal.SIGINT)
+    assert process.end() == 0
+
+
+def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Process], store: Store) -> None:
+    """While it drains, requests are still answered; then it ends with status 0."""
+    process = start(started, store, "--drain-s", "1")
+    with httpx.Client(base_url=process.url) as client:
+        assert client.get("/readyz").status_code == 200
+        process.signal(signal.SIGTERM)
+        process.wait_for("draining")
+
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/v1/sample").status_code == 200
+
+    assert process.end() == 0
+
+
+def test_second_signal_ends_it_at_once(started: list[Process], store: Store) -> None:
+    """Nobody has to wait for a long drain."""
+    process = start(started, store, "--drain-s", "600")
+    process.signal(signal.SIGTERM)
+    process.wait_for("draining")
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0
+
+
+async def sample_until(stop: asyncio.Event, url: str) -> list[tuple[int, str]]:
+    """Ask for samples one after the other; status and model of each."""
+    seen = []
+    async with httpx.AsyncClient(base_url=url) as client:
+        while not stop.is_set():
+            response = await client.get("/v1/models/grey/sample")
+            seen.append((response.status_code, response.headers.get("x-model", "")))
+    return seen
+
+
+@pytest.mark.anyio
+async def test_new_versions_are_served_without_a_restart_or_a_failed_request(
+    started: list[Process], store: Store
+) -> None:
+    """Under load: a broken version is refused, the good one after it takes over, every request is answered."""
+    process = await asyncio.to_thread(start, started, store, "--reload-s", "0.1", "--default-model", "grey")
+    stop = asyncio.Event()
+    loads = [asyncio.create_task(sample_until(stop, process.url)) for _ in range(4)]
+    flip_byte(store.folder(store.publish("grey", make_model())) / "weights.safetensors")
+    await asyncio.to_thread(process.wait_for, "version refused")
+    await asyncio.to_thread(store.publish, "grey", make_model(seed=1))
+    await asyncio.to_thread(process.wait_for, "serving")
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        now = await client.get("/v1/models/grey/sample")
+        refused = (await client.get("/metrics")).text
+    stop.set()
+    answers = [answer for answers in await asyncio.gather(*loads) for answer in answers]
+
+    assert now.headers["x-model"] == "grey@3"
+    assert 'latentd_versions_refused_total{model="grey"} 1.0' in refused
+    assert {status for status, _ in answers} == {200}
+    assert {model for _, model in answers} <= {"grey@1", "grey@3"}
+
+
+def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m service`, which is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", *flags],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "message"),
+    [
+        pytest.param(["--port", "70000"], {}, "port: Input should be less than or equal to 65535", id="flag"),
+        pytest.param([], {"LATENTD_PORT": "http"}, "port: Input should be a valid integer", id="environment"),
+        pytest.param([], {"LATENTD_PROT": "80"}, "there is no setting LATENTD_PROT", id="misspelt"),
+        pytest.param(["--store", "/nowhere"], {}, "No store at /nowhere", id="store"),
+        pytest.param(["--device", "cuda:77"], {}, "no device 'cuda:77'", id="device"),
+        pytest.param(["--default-model", "../x"], {}, "is no model's name", id="model"),
+        pytest.param(["--queue-images", "9"], {}, "raise the first", id="limits"),
+    ],
+)
+def test_bad_settings_are_one_line_and_status_2(flags: list[str], environment: dict[str, str], message: str) -> None:
+    """No traceback, and nothing is served with a setting that was not understood."""
+    result = run(*flags, **environment)
+
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_shows_every_setting_its_default_and_what_extremes_do() -> None:
+    """An operator needs no other page."""
+    text = " ".join(run("--help").stdout.split())
+
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert " ".join((field.description or "").split()) in text
+        assert f"(default: {field.default}" in text
+    bounded = [field for field in Settings.model_fields.values() if field.annotation in (int, float)]
+    assert all("too low" in field.description for field in bounded if field is not Settings.model_fields["port"])
+
+
+def test_probe_tells_ready_from_not(started: list[Process], store: Store) -> None:
+    """What the image's HEALTHCHECK runs."""
+    process = start(started, store)
+    port = process.url.rsplit(":", 1)[1]
+
+    def probe(port: str) -> int:
+        command = [sys.executable, "-m", "service.probe"]
+        environment = {**os.environ, "LATENTD_PORT": port}
+        return subprocess.run(command, env=environment, check=False, capture_output=True).returncode
+
+    assert probe(port) == 0
+    assert probe("9") == 1

@@ -1,0 +1,92 @@
+"""The README's commands work as written, and its table of settings is the truth."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+
+from .service.test_server import Process
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The service as `make serve` starts it, on a free port."""
+    process = Process(ROOT / "model_store" / "models")
+    process.wait_for("serving")
+    yield process.url
+    process.process.kill()
+    process.end()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_commands_work_as_written(url: str, tmp_path: Path) -> None:
+    """All of them, one after the other, as a newcomer would; but for `make serve`, which the fixture stands for."""
+    commands = "".join(block for block in BLOCKS if not block.startswith("make"))
+    script = commands.replace("localhost:8000", url.removeprefix("http://")).replace("curl ", "curl -fsS ")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+    result = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in tmp_path.glob("*.png")} >= {
+        "samples.png", "digit.png", "decoded.png", "reconstruction.png",
+    }  # fmt: skip
+    assert "1 of 1 versions are sound." in result.stdout
+
+
+def test_python_example_works(url: str, tmp_path: Path) -> None:
+    """As written."""
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    code = example.replace("http://localhost:8000", url) + "\nassert latents.shape == (8, 32)"
+
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_table_lists_every_setting_with_its_default() -> None:
+    """And says what `--help` says."""
+    rows = dict(re.findall(r"^\| `LATENTD_([A-Z_]+)` \| (.*) \|$", README, re.MULTILINE))
+    defaults = {"store": "`model_store/models`", "default_model": "–", "api_keys": "–"}
+
+    assert rows.keys() == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        default, _, description = rows[name.upper()].partition(" | ")
+        assert default == defaults.get(
+            name, f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
+        )
+        assert description == field.description
+
+
+def test_pictures_and_files_it_mentions_are_there() -> None:
+    """No broken link."""
+    mentioned = re.findall(r"\]\(((?!http)[^)]+)\)", README)
+
+    assert mentioned
+    assert [path for path in mentioned if not (ROOT / path).is_file()] == []
+
+
+def test_tree_names_what_is_there() -> None:
+    """Every folder and file of the tree, and nothing else."""
+    tree = README.split("## The tree")[1].split("```")[1]
+    package = ""
+    for line in tree.strip().splitlines():
+        name = line.split()[0]
+        package = name if not line.startswith(" ") else package
+        parent = "model_store" if line.startswith("    ") and package == "model_store/" else package
+        path = ROOT / name if name == package else ROOT / parent / name
+        assert path.exists(), f"{name} is not there"

@@ -1,0 +1,88 @@
+"""The model that ships: what its card promises, and that it knows a digit when it sees one."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from model_store import Store, StoredModel
+from model_store.vae import bound
+from model_store.vae.noise import standard_normal
+from model_store.vae.pixels import binarise, to_images
+
+PAIRS = 16
+
+
+@pytest.fixture(scope="module")
+def shipped() -> StoredModel:
+    """mnist@1, as the service would read it."""
+    store = Store()
+    return store.load(store.resolve("mnist@1"))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Tensor:
+    """The sixteen test digits of the published picture, uint8 (16, 1, 28, 28): its first and third row."""
+    store = Store()
+    with Image.open(store.folder(store.resolve("mnist@1")) / "reconstructions.png") as picture:
+        small = picture.resize((PAIRS // 2 * 28, 4 * 28), Image.Resampling.NEAREST)
+    tiles = torch.from_numpy(np.array(small)).view(4, 28, PAIRS // 2, 28).permute(0, 2, 1, 3)
+    return torch.cat([tiles[0], tiles[2]]).unsqueeze(1).contiguous()
+
+
+def elbo(shipped: StoredModel, pixels: Tensor) -> Tensor:
+    """The bound of each image in nats."""
+    images = binarise(pixels, torch.Generator().manual_seed(0))
+    return bound(shipped.model, images, standard_normal(0, len(images), shipped.card.model.latent_shape)).elbo_nats
+
+
+def test_card_says_what_was_promised(shipped: StoredModel) -> None:
+    """60 000 images, at most 8 MB, −90 nats or better on the test set under dynamic binarisation."""
+    training, metric = shipped.card.training, shipped.card.metric("elbo_nats")
+
+    assert training is not None
+    assert metric is not None
+    assert training.data.train_images + training.data.validation_images == 60_000
+    assert shipped.card.weights.bytes <= 8_000_000
+    assert metric.value >= -90
+    assert "10000 test images, each binarised" in metric.protocol
+    assert training.git_commit
+    assert not training.git_commit.endswith("-dirty")
+
+
+def test_test_digits_have_about_the_bound_that_the_card_says(shipped: StoredModel, digits: Tensor) -> None:
+    """Single images vary by some 25 nats, so the mean of sixteen lies within 38, six standard errors, of the card's."""
+    metric = shipped.card.metric("elbo_nats")
+
+    assert metric is not None
+    assert abs(elbo(shipped, digits).mean().item() - metric.value) < 38
+
+
+def test_digits_are_likelier_than_what_is_no_digit(shipped: StoredModel, digits: Tensor) -> None:
+    """Each of them beats its own negative, its mirrored and erased self on the whole, and noise."""
+    noise = torch.randint(0, 2, digits.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8) * 255
+    scores = elbo(shipped, digits)
+
+    assert (scores > elbo(shipped, 255 - digits)).all()
+    assert (scores > elbo(shipped, noise)).all()
+    assert scores.mean() > elbo(shipped, digits.flip(3)).mean()
+
+
+def test_reconstructions_resemble_the_originals(shipped: StoredModel, digits: Tensor) -> None:
+    """On the scale [0, 1] the squared error is a small part of what a grey picture would have."""
+    images = to_images(digits)
+    remade = shipped.model.decode(shipped.model.encode(images).mean).mean
+    error = (remade - images).square().mean()
+
+    assert error < 0.2 * (images - images.mean()).square().mean()
+
+
+def test_samples_differ_and_resemble_digits_more_than_noise_does(shipped: StoredModel) -> None:
+    """Random latents give images that the model itself finds likely, and no two of them alike."""
+    latents = shipped.model.prior.sample(standard_normal(7, 64, shipped.card.model.latent_shape))
+    images = shipped.model.decode(latents).mean
+    distances = torch.cdist(images.flatten(1), images.flatten(1)) + 1e9 * torch.eye(64)
+
+    assert distances.min() > 1
+    assert 0.05 < images.mean() < 0.25
