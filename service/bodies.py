@@ -13,8 +13,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from pydantic import ValidationError
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 from torch import Tensor
 
@@ -34,12 +32,12 @@ from .errors import (
     UnsupportedMediaType,
 )
 from .images import Target
+from .multipart import MULTIPART, read_files
 from .schemas import ImagesBody, LatentsBody
 from .settings import Settings
 from .tensors import NPY, SAFETENSORS
 
 JSON = "application/json"
-MULTIPART = "multipart/form-data"
 IMAGE_BODIES = (*images.MEDIA_TYPES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
 LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
@@ -82,7 +80,7 @@ def parse_images(content_type: str, body: bytes, target: Target, max_images: int
     if media_type in (NPY, SAFETENSORS):
         return _pixels_of_array(media_type, body)
     if media_type == MULTIPART:
-        pictures = _parts(content_type, body, max_images)
+        pictures = read_files(content_type, body, max_images)
     elif media_type == JSON:
         pictures = _from_base64(_from_json(ImagesBody, body).images, max_images)
     else:
@@ -158,33 +156,6 @@ def _picture(text: str, number: int) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadImage(f"Picture {number}", "it is no base64 and no data: URI") from error
-
-
-def _parts(content_type: str, body: bytes, max_images: int) -> list[bytes]:
-    """The files of a multipart body, kept in memory: there may be no disk to write on."""
-    contents: list[bytes] = []
-
-    def keep(file: File) -> None:
-        if len(contents) == max_images:
-            raise TooLarge("The body", size=None, limit=max_images, unit="images")
-        file.file_object.seek(0)
-        contents.append(file.file_object.read())
-
-    def refuse(_: Field) -> None:
-        raise BadValue("A part is text and not a picture; send each as a file, as curl -F file=@picture.png does.")
-
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
-    if not boundary:
-        raise Unparseable(MULTIPART, "its Content-Type names no boundary")
-    try:
-        parser = FormParser(MULTIPART, refuse, keep, boundary=boundary, config={"MAX_MEMORY_FILE_SIZE": len(body) + 1})
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise Unparseable(MULTIPART, "its parts cannot be told apart") from error
-    if not contents:
-        raise Unparseable(MULTIPART, "it has no whole part with a file")
-    return contents
 
 
 def _pixels_of_array(media_type: str, body: bytes) -> Tensor:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import error_responses
-from .bodies import IMAGE_BODIES, JSON, LATENT_BODIES, MULTIPART
+from .bodies import IMAGE_BODIES, JSON, LATENT_BODIES
+from .multipart import MULTIPART
 from .negotiation import MEDIA_TYPES, Format
 from .schemas import ImagesBody, LatentsBody, Problem
 

@@ -16,7 +16,7 @@ from model_store.pictures import pixels_to_picture
 from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import grid, to_images, to_pixels
 
-from .loop import Epoch
+from .epoch import Epoch
 
 SAMPLES = 64
 PAIRS = 16

@@ -24,22 +24,11 @@ from model_store.vae.pixels import binarise
 from . import screen
 from .data import Dataset, shuffled_batches
 from .devices import mixed_precision, resident
+from .epoch import Epoch
 from .errors import Diverged
 from .evaluation import evaluate
 from .objective import loss
 from .recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What is remembered of an epoch; the bounds are means per image in nats."""
-
-    number: int
-    train_elbo_nats: float
-    validation_elbo_nats: float
-    validation_kl_nats: float
-    images_per_s: float
-    seconds: float
 
 
 @dataclass

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from ..dependencies import AppParts
@@ -23,10 +23,10 @@ _MODEL = Template(
 
 
 @router.get("/")
-async def page(parts: AppParts) -> HTMLResponse:
+async def page(request: Request, parts: AppParts) -> HTMLResponse:
     """Links to everything else, and a look at each model."""
     models = "\n".join(_article(served) for served in parts.engine.registry.served) or "<p>No models yet.</p>"
-    return HTMLResponse(_PAGE.substitute(models=models))
+    return HTMLResponse(_PAGE.substitute(models=models, address=escape(str(request.base_url).rstrip("/"))))
 
 
 def _article(served: ServedModel) -> str:
