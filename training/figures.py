@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import matplotlib
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -42,24 +41,23 @@ def reconstructions(model: VAE, test: Tensor) -> bytes:
 
 
 def curves(history: Sequence[Epoch], best_epoch: int) -> bytes:
-    """The bound and its KL over the epochs."""
+    """The bound and its KL over the epochs; the steep beginning is cut off, so that the end can be seen."""
     epochs = [epoch.number for epoch in history]
-    with matplotlib.rc_context(
-        {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
-    ):
-        figure = Figure(figsize=(9, 4), layout="constrained")
-        bounds, divergence = figure.subplots(1, 2)
-        bounds.plot(epochs, [epoch.train_elbo_nats for epoch in history], label="training, with the running weights")
-        bounds.plot(
-            epochs, [epoch.validation_elbo_nats for epoch in history], label="validation, with the averaged weights"
-        )
-        bounds.axvline(best_epoch, color="grey", linestyle=":", label=f"best: epoch {best_epoch}")
-        bounds.set(xlabel="epoch", title="ELBO, nats per image")
-        bounds.legend(frameon=False)
-        divergence.plot(epochs, [epoch.validation_kl_nats for epoch in history], color="tab:green")
-        divergence.set(xlabel="epoch", title="KL of the posterior to the prior, nats per image (validation)")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
+    validation = [epoch.validation_elbo_nats for epoch in history]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    bounds, divergence = figure.subplots(1, 2)
+    bounds.plot(epochs, [epoch.train_elbo_nats for epoch in history], label="training, running weights")
+    bounds.plot(epochs, validation, label="validation, averaged weights")
+    bounds.axvline(best_epoch, color="grey", linestyle=":", label=f"best: epoch {best_epoch}")
+    bounds.set(xlabel="epoch", title="ELBO, nats per image", ylim=(validation[len(history) // 20] - 1, None))
+    bounds.legend(frameon=False)
+    divergence.plot(epochs, [epoch.validation_kl_nats for epoch in history], color="tab:green")
+    divergence.set(xlabel="epoch", title="KL to the prior, nats per image (validation)")
+    for axes in (bounds, divergence):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
 
 
