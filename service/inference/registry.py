@@ -156,7 +156,7 @@ class Registry:
 
     async def _load(self, version: ModelVersion) -> ServedModel:
         stored: StoredModel = await asyncio.to_thread(self._store.load, version)
-        runner = Runner(stored.model, self.device, self._max_batch_images)
+        runner = await self.device.call(Runner, stored.model, self.device, self._max_batch_images)
         await runner.warm_up()
         batcher: Batcher[Tensor, Outputs] = Batcher(
             runner.run,

@@ -6,6 +6,7 @@ payload's error alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -51,24 +52,28 @@ class Runner:
         return await self._device.call(self._answers, operation, payloads)
 
     async def warm_up(self) -> None:
-        """Find the batch sizes to compute; this runs each of them, so that no caller pays for a first time."""
+        """Find the batch sizes to compute; this runs each of them, so that no caller pays for a first time.
+
+        Other models' batches go in between.
+        """
         config, largest = self._model.config, self._sizes["decode"][-1]
         latents = standard_normal(0, largest, config.latent_shape)
         pixels = to_pixels(standard_normal(0, largest, config.image_shape).sigmoid())
         for operation, rows in (("encode", pixels), ("decode", latents)):
-            self._sizes[operation] = await self._device.call(self._find_sizes, operation, rows)
+            self._sizes[operation] = await self._find_sizes(operation, rows)
 
-    def _find_sizes(self, operation: str, rows: Tensor) -> list[int]:
-        forward = partial(self._forward, operation)
+    async def _find_sizes(self, operation: str, rows: Tensor) -> list[int]:
         try:
-            rows = rows[: sizes.affordable(forward, rows)]
-            steady = sizes.steady(forward, rows)
+            # the first of these prepares things, and any may be disturbed
+            times = [await self._device.call(self._seconds, operation, rows[:1]) for _ in range(4)]
+            rows = rows[: sizes.affordable(min(times), len(rows))]
+            steady = await sizes.steady(partial(self._device.call, self._forward, operation), rows)
             return steady if self._device.is_exact else sizes.candidates(len(rows))
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
         self._device.free_memory()
-        return self._find_sizes(operation, rows[: len(rows) // 2])
+        return await self._find_sizes(operation, rows[: len(rows) // 2])
 
     def _answers(self, operation: str, payloads: Sequence[Tensor]) -> list[Outputs | Exception]:
         """Out of memory halves the work until it fits: first the batch, then a payload, down to one image."""
@@ -110,6 +115,11 @@ class Runner:
     def _forward(self, operation: str, rows: Tensor) -> Outputs:
         outputs = OPERATIONS[operation](self._model, self._device.upload(rows))
         return tuple(self._device.download(output) for output in outputs)
+
+    def _seconds(self, operation: str, rows: Tensor) -> float:
+        began = time.perf_counter()
+        self._forward(operation, rows)
+        return time.perf_counter() - began
 
 
 def _joined(outputs: Sequence[Outputs]) -> Outputs:

@@ -7,13 +7,12 @@ batch of another size is filled up. A GPU's kernels never agree; there the promi
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import torch
 from torch import Tensor
 
-Compute = Callable[[Tensor], tuple[Tensor, ...]]
+Compute = Callable[[Tensor], Awaitable[tuple[Tensor, ...]]]
 
 BATCH_S = 0.25  # a larger batch would hold up small requests, and make the warm-up of a large model long
 
@@ -24,27 +23,20 @@ def candidates(largest: int) -> list[int]:
     return sorted({size for power in powers for size in (power, power * 3 // 2) if size < largest} | {largest})
 
 
-def affordable(compute: Compute, rows: Tensor) -> int:
-    """How many of the rows can be computed in `BATCH_S`, by the time that one takes; one at least."""
-    fastest = min(_seconds(compute, rows[:1]) for _ in range(4))  # the first prepares things, any may be disturbed
-    return max(1, min(len(rows), int(BATCH_S / fastest)))
+def affordable(seconds_for_one: float, at_most: int) -> int:
+    """How many images can be computed in `BATCH_S`, if one takes that long; at least one."""
+    return max(1, min(at_most, int(BATCH_S / seconds_for_one)))
 
 
-def steady(compute: Compute, rows: Tensor) -> list[int]:
+async def steady(compute: Compute, rows: Tensor) -> list[int]:
     """The candidate sizes in which each row's answer, wherever it stands, has the bits that it has among all rows."""
-    reference = compute(rows)
+    reference = await compute(rows)
 
-    def agrees(size: int) -> bool:
-        straight, turned = compute(rows[:size]), compute(rows[:size].flip(0))
+    async def agrees(size: int) -> bool:
+        straight, turned = await compute(rows[:size]), await compute(rows[:size].flip(0))
         return all(
             torch.equal(there[:size], here) and torch.equal(there[:size], back.flip(0))
             for there, here, back in zip(reference, straight, turned, strict=True)
         )
 
-    return [size for size in candidates(len(rows)) if size == len(rows) or agrees(size)]
-
-
-def _seconds(compute: Compute, rows: Tensor) -> float:
-    began = time.perf_counter()
-    compute(rows)
-    return time.perf_counter() - began
+    return [size for size in candidates(len(rows)) if size == len(rows) or await agrees(size)]

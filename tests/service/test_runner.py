@@ -177,21 +177,26 @@ def test_candidate_sizes_waste_at_most_a_third(largest: int, expected: list[int]
     assert sizes.candidates(largest) == expected
 
 
-def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
+def test_batch_is_no_larger_than_a_quarter_of_a_second() -> None:
+    """By the time that one image takes; one image is always computed."""
+    assert [sizes.affordable(seconds, 64) for seconds in (0.0001, 0.01, 0.1, 3.0)] == [64, 25, 2, 1]
+
+
+async def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
     """A kernel that rounds otherwise for fewer than four rows is never given fewer."""
 
-    def compute(rows: Tensor) -> tuple[Tensor]:
+    async def compute(rows: Tensor) -> tuple[Tensor]:
         return (rows if len(rows) >= 4 else rows * (1 + 1e-7),)
 
-    assert sizes.steady(compute, torch.rand(8, 3)) == [4, 6, 8]
+    assert await sizes.steady(compute, torch.rand(8, 3)) == [4, 6, 8]
 
 
-def test_sizes_in_which_the_place_matters_are_not_used() -> None:
+async def test_sizes_in_which_the_place_matters_are_not_used() -> None:
     """A kernel that treats the last row apart gives another answer when the batch is turned round."""
 
-    def compute(rows: Tensor) -> tuple[Tensor]:
+    async def compute(rows: Tensor) -> tuple[Tensor]:
         last = torch.zeros(len(rows), 1)
         last[-1] = 1e-6 if len(rows) < 8 else 0
         return (rows + last,)
 
-    assert sizes.steady(compute, torch.rand(8, 3)) == [8]
+    assert await sizes.steady(compute, torch.rand(8, 3)) == [8]
