@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,11 +62,14 @@ class Runner:
             self._sizes[operation] = await self._find_sizes(operation, rows)
 
     async def _find_sizes(self, operation: str, rows: Tensor) -> list[int]:
+        async def forward(part: Tensor) -> Outputs:
+            return await self._device.call(self._forward, operation, part)
+
         try:
             # the first of these prepares things, and any may be disturbed
             times = [await self._device.call(self._seconds, operation, rows[:1]) for _ in range(4)]
             rows = rows[: sizes.affordable(min(times), len(rows))]
-            steady = await sizes.steady(partial(self._device.call, self._forward, operation), rows)
+            steady = await sizes.steady(forward, rows)
             return steady if self._device.is_exact else sizes.candidates(len(rows))
         except torch.OutOfMemoryError:
             if len(rows) == 1:
