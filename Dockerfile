@@ -2,7 +2,7 @@
 #
 #   docker build -t latentd .                                   torch as the package index gives it: with CUDA on x86-64
 #   docker build -t latentd --build-arg TORCH_INDEX=URL .       torch from another index, PyTorch's CPU wheels for example
-#   docker build -t latentd-training --target training .       the trainer
+#   docker build -t latentd-training --target training --build-arg GIT_COMMIT=$(git rev-parse HEAD) .      the trainer
 
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
@@ -28,7 +28,7 @@ RUN /opt/latentd/bin/pip install --constraint constraints.txt '.[training]' \
  && rm -rf /opt/latentd/lib/python3*/site-packages/model_store/models
 
 FROM ${BASE} AS base
-ENV PATH=/opt/latentd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/latentd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LATENTD_STORE=/models
 RUN mkdir /models /runs && chown 65532:65532 /models /runs
 COPY --chown=65532:65532 model_store/models /models
 VOLUME /models
@@ -37,13 +37,14 @@ USER 65532:65532
 
 FROM base AS training
 COPY --from=build-training /opt/latentd /opt/latentd
-ENV MPLCONFIGDIR=/tmp
+ARG GIT_COMMIT=""
+ENV GIT_COMMIT=${GIT_COMMIT} MPLCONFIGDIR=/tmp
 VOLUME /runs
-ENTRYPOINT ["python", "-m", "training", "--store", "/models", "--runs", "/runs", "--cache", "/tmp"]
+ENTRYPOINT ["python", "-m", "training", "--runs", "/runs", "--cache", "/tmp"]
 
 FROM base AS service
 COPY --from=build /opt/latentd /opt/latentd
-ENV LATENTD_HOST=0.0.0.0 LATENTD_STORE=/models
+ENV LATENTD_HOST=0.0.0.0
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-m", "service.probe"]
 STOPSIGNAL SIGTERM

@@ -11,10 +11,10 @@ RECIPE ?= mnist
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-serve: $(VENV)/.service ## serve the models of the store on port 8000 (settings: python -m service --help)
+serve: $(VENV)/.use ## serve the models of the store on port 8000 (settings: python -m service --help)
 	$(IN)/python -m service $(ARGS)
 
-train: $(VENV)/.dev ## train and publish a model: make train RECIPE=mnist [DATA=DIR] [ARGS='--set epochs=3']
+train: $(VENV)/.use ## train and publish a model: make train RECIPE=mnist [DATA=DIR] [ARGS='--set epochs=3']
 	$(IN)/python -m training $(RECIPE) $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
@@ -35,13 +35,13 @@ clean: ## remove what make made
 # One call of pip, so that torch is taken at its pinned version together with whatever depends on it.
 INSTALL = $(IN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-$(VENV)/.service: pyproject.toml constraints.txt | $(VENV)
-	$(INSTALL) .
+$(VENV)/.use: pyproject.toml constraints.txt | $(VENV)
+	$(INSTALL) '.[training]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)
 	$(INSTALL) '.[dev]'
-	@touch $@ $(VENV)/.service
+	@touch $@ $(VENV)/.use
 
 $(VENV):
 	$(PYTHON) -m venv $(VENV)

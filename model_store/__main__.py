@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from . import tables
 from .card import Card
@@ -24,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "show":
             return show(store, console, options.model)
         return verify(store, console, options.model)
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1
 
@@ -39,7 +41,7 @@ def show(store: Store, console: Console, reference: str) -> int:
     """Everything that one card says, but for the recipe's text."""
     version = store.resolve(reference)
     card = store.card(version)
-    console.print(f"[bold]{version}[/bold]  {store.folder(version)}\n", soft_wrap=True)
+    console.print(f"[bold]{version}[/bold]  {escape(str(store.folder(version)))}\n", soft_wrap=True)
     console.print(tables.facts(card), "")
     console.print(tables.metrics(card))
     return 0
@@ -80,7 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     checked = commands.add_parser("verify", help="read models as the service would and say what is wrong with them")
     checked.add_argument("model", nargs="?", help="name or name@version; every version when left out")
     for command in commands.choices.values():
-        command.add_argument("--store", type=Path, default=DEFAULT_ROOT, help="the store's folder (%(default)s)")
+        command.add_argument(
+            "--store",
+            type=Path,
+            default=os.environ.get("LATENTD_STORE", DEFAULT_ROOT),
+            help="the store's folder, else LATENTD_STORE (%(default)s)",
+        )
     return parser
 
 

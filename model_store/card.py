@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
 from .errors import UnknownFormat
 from .vae import Record, VAEConfig
+from .vae.record import problems
 
 FORMAT: Final = 1
 MAX_CARD_BYTES = 2**20
@@ -97,7 +98,7 @@ def read_card(path: Path) -> Card:
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
-        raise UnknownFormat(path, _first_problem(error)) from error
+        raise UnknownFormat(path, problems(error)[0]) from error
 
 
 def _check_format(path: Path, text: bytes) -> None:
@@ -108,9 +109,3 @@ def _check_format(path: Path, text: bytes) -> None:
     number = card.get("format") if isinstance(card, dict) else None
     if number != FORMAT:
         raise UnknownFormat(path, f"its format is {number!r}, but this release knows format {FORMAT}")
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    return f"{place}: {problem['msg']}" if place else problem["msg"]

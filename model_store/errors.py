@@ -4,7 +4,7 @@ StoreError
 ├── StoreNotFound       the folder of the store is not there
 ├── InvalidName         a name that no model may have
 ├── ModelNotFound       no such model, or not in that version
-├── VersionExists       versions are immutable; this one has been published
+├── VersionExists       versions are immutable, and something is in the place of this one
 ├── UnknownFormat       a card that this release cannot know
 └── CorruptWeights      tensors that are not what the card says
 """
@@ -43,10 +43,10 @@ class ModelNotFound(StoreError):
 
 
 class VersionExists(StoreError):
-    """Versions are immutable; this one has been published."""
+    """Versions are immutable, and something is in the place of this one."""
 
     def __init__(self, version: object) -> None:
-        super().__init__(f"{version} has been published and versions never change; publish the next one.")
+        super().__init__(f"Cannot publish {version}: something is in its place already; move it away and try again.")
 
 
 class UnknownFormat(StoreError):

@@ -14,6 +14,16 @@ from torch import Tensor
 Resize = Literal["none", "contain", "cover", "stretch"]
 
 _SMOOTH = Image.Resampling.LANCZOS
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> Tensor:
@@ -23,8 +33,7 @@ def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], r
     the proportions, `none` leaves the size as it is.
     """
     channels, height, width = image_shape
-    upright = ImageOps.exif_transpose(picture)
-    opaque = _on_black(_eight_bits(upright)).convert("L" if channels == 1 else "RGB")
+    opaque = _on_black(_eight_bits(_upright(picture))).convert("L" if channels == 1 else "RGB")
     sized = _resized(opaque, (width, height), resize)
     values = torch.from_numpy(np.array(sized))
     return values.view(sized.height, sized.width, channels).permute(2, 0, 1).contiguous()
@@ -34,6 +43,16 @@ def pixels_to_picture(pixels: Tensor) -> Image.Image:
     """A picture, grey or RGB, from uint8 pixels (C, H, W)."""
     values = pixels.permute(1, 2, 0).numpy()
     return Image.fromarray(values[:, :, 0] if len(pixels) == 1 else values)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture as it was seen; Pillow's own function writes the EXIF anew, and fails where that is broken."""
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # whatever a broken EXIF makes Pillow raise; the pixels are good all the same
+        return picture
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

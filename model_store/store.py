@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from . import weights
 from .card import Card, Metric, TrainingSummary, WeightsSummary, read_card
 from .errors import CorruptWeights, ModelNotFound, StoreNotFound, VersionExists
 from .vae import VAE
-from .version import ModelVersion, check_name, parse_reference
+from .version import ModelVersion, check_name, is_name, is_number, parse_reference
 
 DEFAULT_ROOT = Path(__file__).parent / "models"
 
 _CARD = "card.json"
 _WEIGHTS = "weights.safetensors"
+_FILE_MODE = 0o444
+_FOLDER_MODE = 0o755
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,11 @@ class Store:
         """
         if not self.root.is_dir():
             raise StoreNotFound(self.root)
-        names = _visible_folders(self.root) if name is None else [name]
+        names = filter(is_name, _folders(self.root)) if name is None else [name]
         return sorted(
             ModelVersion(name, int(number))
             for name in names
-            for number in _visible_folders(self.root / name)
-            if number.isdecimal() and str(int(number)) == number
+            for number in filter(is_number, _folders(self.root / name))
         )
 
     def resolve(self, reference: str) -> ModelVersion:
@@ -101,8 +103,14 @@ class Store:
         return _read(self.folder(version), version)
 
     def prepare(self, name: str) -> None:
-        """Make the shelf of a model, so that a long training does not end at a store that cannot be written."""
-        (self.root / check_name(name)).mkdir(parents=True, exist_ok=True)
+        """Try to write where `publish` will, so that a long training does not end at a store that cannot be written.
+
+        Raises:
+            InvalidName: no model may have that name.
+            OSError: the store cannot be written.
+        """
+        with tempfile.TemporaryDirectory(prefix=".probe-", dir=_shelf(self.root / check_name(name))):
+            pass
 
     def publish(
         self,
@@ -112,41 +120,36 @@ class Store:
         training: TrainingSummary | None = None,
         metrics: Sequence[Metric] = (),
         files: Mapping[str, bytes] | None = None,
-        number: int | None = None,
     ) -> ModelVersion:
-        """Write a model as the next version of `name`, or as version `number`, with further `files` beside it.
+        """Write a model as the next version of `name`, with further `files` beside it.
 
         Publishers of one model take turns; readers never wait and never see half a version.
 
         Raises:
             InvalidName: no model may have that name.
-            VersionExists: version `number` has been published.
+            VersionExists: something else is in the version's place.
             CorruptWeights: what was written does not read back, a full disk for example.
         """
         check_name(name)
         content = weights.to_bytes(model)
         card = _new_card(model, content, training, metrics)
         everything = {**(files or {}), _WEIGHTS: content, _CARD: card.to_json().encode()}
-        with _turn(self.root / name) as shelf:
+        with _turn(_shelf(self.root / name)) as shelf:
             newest = max((version.number for version in self.versions(name)), default=0)
-            version = ModelVersion(name, number or newest + 1)
-            if self.folder(version).exists():
-                raise VersionExists(version)
+            version = ModelVersion(name, newest + 1)
             incoming = _write_folder(shelf / f".incoming-{version.number}", everything)
             _read(incoming, version)
-            incoming.rename(self.folder(version))
+            _rename(incoming, self.folder(version), version)
             _sync(shelf)
         return version
 
 
-def _visible_folders(parent: Path) -> list[str]:
-    if not parent.is_dir():
+def _folders(parent: Path) -> list[str]:
+    """The names of the folders in a folder; none where it is not there or may not be read, as a volume's lost+found."""
+    try:
+        return [entry.name for entry in os.scandir(parent) if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
-    return [
-        entry.name
-        for entry in os.scandir(parent)
-        if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-    ]
 
 
 def _read(folder: Path, version: ModelVersion) -> StoredModel:
@@ -161,7 +164,7 @@ def _new_card(model: VAE, content: bytes, training: TrainingSummary | None, metr
     summary = WeightsSummary(
         sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=weights.count_parameters(model),
     )
     return Card(
         created=datetime.now(UTC).replace(microsecond=0),
@@ -172,15 +175,25 @@ def _new_card(model: VAE, content: bytes, training: TrainingSummary | None, metr
     )
 
 
+def _shelf(folder: Path) -> Path:
+    """The folder of a model, made if need be, and readable for a service under another user."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(_FOLDER_MODE)
+    return folder
+
+
 @contextmanager
 def _turn(shelf: Path) -> Iterator[Path]:
     """One publisher of a model at a time; the lock ends with its process, so what is unfinished now is abandoned."""
-    shelf.mkdir(parents=True, exist_ok=True)
-    with (shelf / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    descriptor = os.open(shelf, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         for abandoned in shelf.glob(".incoming-*"):
             shutil.rmtree(abandoned)
         yield shelf
+    finally:
+        os.close(descriptor)
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -190,9 +203,17 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o444)
+            os.fchmod(file.fileno(), _FILE_MODE)
+    folder.chmod(_FOLDER_MODE)
     _sync(folder)
     return folder
+
+
+def _rename(incoming: Path, final: Path, version: ModelVersion) -> None:
+    try:
+        incoming.rename(final)
+    except OSError as error:
+        raise VersionExists(version) from error
 
 
 def _sync(folder: Path) -> None:

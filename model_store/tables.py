@@ -44,14 +44,13 @@ def facts(card: Card) -> Table:
     table.add_row("created", f"{card.created:%Y-%m-%d %H:%M} UTC")
     if trained is None:
         return table
-    data = trained.data
-    table.add_row(
-        "data", f"{data.name}: {data.train_images:,} images to train on, {data.validation_images:,} to choose by"
-    )
-    table.add_row("", f"{data.test_images:,} to test with; sha256 {data.sha256[:16]}…")
-    table.add_row("training", f"{trained.epochs} epochs in {trained.seconds / 60:.0f} minutes on {trained.device}")
+    data, minutes = trained.data, trained.seconds / 60
+    table.add_row("data", f"{escape(data.name)}; sha256 {data.sha256[:16]}…")
+    table.add_row("", f"{data.train_images:,} images to train on, {data.validation_images:,} to choose by")
+    table.add_row("", f"{data.test_images:,} to test with")
+    table.add_row("training", f"{trained.epochs} epochs in {minutes:.0f} minutes on {escape(trained.device)}")
     table.add_row("", f"best epoch {trained.best_epoch}, seed {trained.seed}, torch {trained.torch}")
-    table.add_row("commit", trained.git_commit or "not known")
+    table.add_row("commit", escape(trained.git_commit or "not known"))
     return table
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from .errors import InvalidName
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_REFERENCE = re.compile(rf"({_NAME})(?:@([1-9][0-9]{{0,8}}))?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class ModelVersion(NamedTuple):
@@ -27,11 +27,10 @@ def parse_reference(reference: str) -> tuple[str, int | None]:
     Raises:
         InvalidName: neither of both.
     """
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
+    name, separator, number = reference.partition("@")
+    if not is_name(name) or (separator and not is_number(number)):
         raise InvalidName(reference)
-    name, number = match.groups()
-    return name, int(number) if number else None
+    return name, int(number) if separator else None
 
 
 def check_name(name: str) -> str:
@@ -40,6 +39,16 @@ def check_name(name: str) -> str:
     Raises:
         InvalidName: it may not.
     """
-    if re.fullmatch(_NAME, name) is None:
+    if not is_name(name):
         raise InvalidName(name)
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether a model may have that name; no name is a path."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_number(text: str) -> bool:
+    """Whether that is how a version is written."""
+    return _NUMBER.fullmatch(text) is not None

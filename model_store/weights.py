@@ -42,10 +42,10 @@ def read_model(path: Path, card: Card) -> VAE:
         raise CorruptWeights(path, "its SHA-256 is not the one in the card; a byte was changed or lost")
     try:
         state = safetensors.torch.load(content)
-    except SafetensorError as error:
-        raise CorruptWeights(path, str(error)) from error
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise CorruptWeights(path, f"they are not safetensors ({error})") from error
     model = empty(card.model)
-    if problems := list(_differences(state, model.state_dict())):
+    if problems := list(_differences(state, model.state_dict())) + list(_summary_problems(card, content, model)):
         raise CorruptWeights(path, *problems)
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
@@ -57,6 +57,11 @@ def empty(config: VAEConfig) -> VAE:
         return VAE(config)
 
 
+def count_parameters(model: VAE) -> int:
+    """How many numbers a network learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[str]:
     if missing := sorted(expected.keys() - found.keys()):
         yield f"missing {', '.join(missing)}"
@@ -64,6 +69,15 @@ def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Itera
         yield f"unexpected {', '.join(extra)}"
     for name in sorted(found.keys() & expected.keys()):
         yield from _tensor_problems(name, found[name], expected[name])
+    if len(kinds := {str(tensor.dtype) for tensor in found.values()}) > 1:
+        yield f"they are of several types, {', '.join(sorted(kinds))}; a network has one"
+
+
+def _summary_problems(card: Card, content: bytes, model: VAE) -> Iterator[str]:
+    if len(content) != card.weights.bytes:
+        yield f"they have {len(content)} bytes, the card says {card.weights.bytes}"
+    if (parameters := count_parameters(model)) != card.weights.parameters:
+        yield f"the network has {parameters} parameters, the card says {card.weights.parameters}"
 
 
 def _tensor_problems(name: str, found: Tensor, expected: Tensor) -> Iterator[str]:

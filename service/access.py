@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .error_responses import problem
+from .lifecycle import Lifecycle
 from .metrics import Metrics
 from .timings import Timings
 
@@ -23,9 +25,10 @@ log = structlog.get_logger()
 class Access:
     """Middleware in pure ASGI, the outermost."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle) -> None:
         self._app = app
         self._metrics = metrics
+        self._lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and remember how it went."""
@@ -35,7 +38,7 @@ class Access:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id = _request_id(Headers(scope=scope))
         state["timings"] = Timings()
-        sent = _Sent(send, request_id)
+        sent = _Sent(send, self._headers(request_id))
         began = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request_id=request_id), self._metrics.in_flight.track_inprogress():
             try:
@@ -45,6 +48,11 @@ class Access:
                 if not sent.status:
                     await _bug(request_id)(scope, receive, sent)
             self._remember(scope, sent.status, time.perf_counter() - began)
+
+    def _headers(self, request_id: str) -> dict[str, str]:
+        """What every answer carries; while the service drains, a connection is not used again."""
+        closing = {"Connection": "close"} if self._lifecycle.is_draining else {}
+        return {"X-Request-Id": request_id, **closing}
 
     def _remember(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
@@ -57,17 +65,17 @@ class Access:
 
 
 class _Sent:
-    """Sends on, adds the request's id to the headers, and knows the status."""
+    """Sends on, adds headers, and knows the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
         self._send = send
-        self._request_id = request_id
+        self._headers = headers
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-Id"] = self._request_id
+            MutableHeaders(scope=message).update(self._headers)
         await self._send(message)
 
 

@@ -14,8 +14,8 @@ from model_store.vae.pixels import to_pixels
 
 from . import images as pictures
 from . import tensors
+from .aside import aside
 from .call import Call
-from .concurrency import aside
 from .inference.engine import Encoding, Reconstruction, Samples
 from .inference.registry import ServedModel
 from .negotiation import MEDIA_TYPES, Format
@@ -49,6 +49,11 @@ async def reconstruction(wanted: Format, call: Call, remade: Reconstruction) -> 
     return await images(wanted, call, remade.images, seed=remade.seed, more=more)
 
 
+def about(call: Call) -> dict[str, str]:
+    """The headers of every answer, one without a body too."""
+    return {"X-Model": str(call.model.version), "Vary": "Accept"}
+
+
 def _latents_body(wanted: Format, model: ServedModel, encoding: Encoding) -> bytes:
     if wanted == "npy":
         return tensors.write_npy(encoding.latents)
@@ -78,7 +83,7 @@ def _json(model: ServedModel, fields: Mapping[str, Any]) -> bytes:
 
 
 def _response(wanted: Format, call: Call, content: bytes, seed: int | None) -> Response:
-    headers = {"X-Model": str(call.model.version), "Server-Timing": call.timings.header(), "Vary": "Accept"}
+    headers = about(call) | {"Server-Timing": call.timings.header()}
     if seed is not None:
         headers["X-Seed"] = str(seed)
     return Response(content, media_type=MEDIA_TYPES[wanted], headers=headers)

@@ -45,18 +45,14 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    engine = Engine(
-        registry,
-        timeout_s=settings.timeout_s,
-        max_images=settings.max_images_per_request,
-        max_pixels=settings.max_request_pixels,
-    )
-    app.state.parts = Parts(settings, metrics, engine, Lifecycle(registry))
+    engine = Engine(registry, max_images=settings.max_images_per_request, max_pixels=settings.max_request_pixels)
+    lifecycle = Lifecycle(registry)
+    app.state.parts = Parts(settings, metrics, engine, lifecycle)
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
     error_responses.install(app)
-    app.add_middleware(Access, metrics=metrics)
+    app.add_middleware(Access, metrics=metrics, lifecycle=lifecycle)
     return app
 
 

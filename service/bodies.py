@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from typing import TypeVar
+from itertools import chain
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from torch import Tensor
 
 from model_store.pictures import Resize
+from model_store.vae.record import problems
 
 from . import images, tensors
+from .aside import aside
 from .call import Call
-from .concurrency import aside
 from .errors import (
     BadImage,
     BadValue,
@@ -53,13 +54,16 @@ async def read_images(call: Call, resize: Resize) -> Tensor:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadImage, BadValue, WrongShape:
             as they say.
     """
-    settings, model = call.settings, call.model
-    shape = model.card.model.image_shape
-    target = Target(model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
+    settings, shape = call.settings, call.model.card.model.image_shape
+    target = Target(call.model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
     with call.timings.measure("decode"):
         content_type = _content_type(call.request, IMAGE_BODIES)
         body = await _read(call.request, settings)
-        return await aside(len(body), parse_images, content_type, body, target, settings.max_images_per_request)
+        if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
+            return await aside(len(body), _pixels_of_array, media_type, body)
+        contents = await aside(len(body), _pictures, content_type, body, settings.max_images_per_request)
+        opened = images.open_all(contents, target)
+        return await aside(sum(picture.pixels for picture in opened), images.decode, opened, target)
 
 
 async def read_latents(call: Call) -> Tensor:
@@ -71,31 +75,29 @@ async def read_latents(call: Call) -> Tensor:
     with call.timings.measure("decode"):
         content_type = _content_type(call.request, LATENT_BODIES)
         body = await _read(call.request, call.settings)
-        return await aside(len(body), parse_latents, content_type, body)
+        latents = await aside(len(body), _latents, _media_type(content_type), body)
+    if not latents.numel():
+        raise BadValue("The latents are empty; send at least one.")
+    return latents
 
 
-def parse_images(content_type: str, body: bytes, target: Target, max_images: int) -> Tensor:
-    """Pixels uint8 (B, C, H, W) of a body."""
+def _pictures(content_type: str, body: bytes, max_images: int) -> list[bytes]:
+    """The encoded pictures of a body."""
     media_type = _media_type(content_type)
-    if media_type in (NPY, SAFETENSORS):
-        return _pixels_of_array(media_type, body)
     if media_type == MULTIPART:
-        pictures = read_files(content_type, body, max_images)
-    elif media_type == JSON:
-        pictures = _from_base64(_from_json(ImagesBody, body).images, max_images)
-    else:
-        pictures = [body]
-    return images.decode(pictures, target)
+        return read_files(content_type, body, max_images)
+    if media_type == JSON:
+        return _from_base64(_from_json(ImagesBody, body).images, max_images)
+    return [body]
 
 
-def parse_latents(content_type: str, body: bytes) -> Tensor:
+def _latents(media_type: str, body: bytes) -> Tensor:
     """Latents float32 (B, …) of a body."""
-    media_type = _media_type(content_type)
     if media_type == NPY:
-        return _some(tensors.read_npy(body, _LATENT_DTYPES[:2], "latents"), "latents").float()
+        return tensors.read_npy(body, _LATENT_DTYPES[:2], "latents").float()
     if media_type == SAFETENSORS:
-        return _some(tensors.read_safetensors(body, _LATENT_DTYPES, "latents"), "latents").float()
-    return _numbers(_from_json(LatentsBody, body).latents)
+        return tensors.read_safetensors(body, _LATENT_DTYPES, "latents").float()
+    return _numbers(_from_json(LatentsBody, body).latents).float()
 
 
 def _media_type(content_type: str) -> str:
@@ -134,11 +136,9 @@ def _from_json(model: type[Body], body: bytes) -> Body:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if problem["type"] == "json_invalid":
+        if error.errors()[0]["type"] == "json_invalid":
             raise Unparseable(JSON, "it is not JSON, or nested too deeply") from error
-        place = ".".join(str(part) for part in problem["loc"])[:80]
-        raise BadValue(f"{place or 'The body'}: {problem['msg'][:200]}.") from error
+        raise BadValue(f"{problems(error)[0]}.") from error
 
 
 def _from_base64(texts: list[str], max_images: int) -> list[bytes]:
@@ -161,29 +161,28 @@ def _picture(text: str, number: int) -> bytes:
 def _pixels_of_array(media_type: str, body: bytes) -> Tensor:
     """Pixels (B, C, H, W) from npy, which has channels last or none, or from safetensors, which has them first."""
     if media_type == SAFETENSORS:
-        array = _some(tensors.read_safetensors(body, (torch.uint8,), "images"), "images")
-        if array.ndim != 4:
-            raise BadValue(f"The images are {tuple(array.shape)}; expected (B, C, H, W).")
-        return array
-    array = _some(tensors.read_npy(body, (torch.uint8,), "images"), "images")
-    if array.ndim == 3:
-        array = array.unsqueeze(-1)
-    if array.ndim != 4 or array.shape[-1] not in (1, 3):
-        raise BadValue(f"The images are {tuple(array.shape)}; expected (B, H, W), (B, H, W, 1) or (B, H, W, 3).")
-    return array.permute(0, 3, 1, 2).contiguous()
+        array, expected = tensors.read_safetensors(body, (torch.uint8,), "images"), "(B, C, H, W)"
+    else:
+        array, expected = tensors.read_npy(body, (torch.uint8,), "images"), "(B, H, W), (B, H, W, 1) or (B, H, W, 3)"
+        array = array.unsqueeze(-1) if array.ndim == 3 else array
+    channels = array.shape[1 if media_type == SAFETENSORS else -1] if array.ndim == 4 else 0
+    if channels not in (1, 3) or not array.numel():
+        raise BadValue(f"The images are {tuple(array.shape)}; expected {expected}, with one image at least.")
+    return array if media_type == SAFETENSORS else array.permute(0, 3, 1, 2).contiguous()
 
 
-def _numbers(nested: list[object]) -> Tensor:
+def _numbers(nested: list[Any]) -> Tensor:
+    """A tensor of evenly nested numbers. NumPy is not asked: of strings it makes an array as wide as the longest."""
+    shape, level = [len(nested)], nested
+    while level and isinstance(level[0], list):
+        lengths = {len(inner) if isinstance(inner, list) else None for inner in level}
+        if len(lengths) > 1:
+            raise BadValue("The latents are nested unevenly; each needs the model's latent shape.")
+        shape.append(len(level[0]))
+        level = list(chain.from_iterable(level))
+    if not all(type(number) in (int, float) for number in level):
+        raise BadValue("The latents hold something that is no number.")
     try:
-        array = np.asarray(nested)
-    except ValueError as error:
-        raise BadValue("The latents are nested unevenly; each needs the model's latent shape.") from error
-    if array.dtype.kind not in "iuf":
-        raise BadValue("The latents hold something that is no number, or one too large.")
-    return _some(torch.from_numpy(array.astype(np.float64)), "latents").float()
-
-
-def _some(tensor: Tensor, name: str) -> Tensor:
-    if not tensor.numel():
-        raise BadValue(f"The {name} are empty; send at least one.")
-    return tensor
+        return torch.tensor(level, dtype=torch.float64).view(shape)
+    except (OverflowError, RuntimeError) as error:
+        raise BadValue("The latents hold a number that is too large.") from error

@@ -18,7 +18,7 @@ def etag(call: Call, parameters: SampleParameters, wanted: Format) -> str | None
     if parameters.seed is None:
         return None
     device = call.engine.registry.device
-    computed_by = (call.model.card.weights.sha256, str(device), str(device.dtype))
+    computed_by = (str(call.model.version), call.model.card.weights.sha256, str(device), str(device.dtype))
     key = (*computed_by, parameters.n, parameters.seed, parameters.temperature, wanted)
     return f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
 

@@ -166,4 +166,5 @@ class NotFinite(ServiceError):
 
 
 def _times(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape)) or "a single number"
+    shown = "×".join(map(str, shape[:8])) or "a single number"
+    return f"{shown}×…" if len(shape) > 8 else shown

@@ -6,9 +6,7 @@ A picture's size is read from its header and checked before a pixel is decoded.
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +26,7 @@ MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg
 _READ = ("PNG", "JPEG", "WEBP")
 _OTHER_FORMATS = (b"GIF8", b"BM", b"II*\0", b"MM\0*", b"%!PS", b"%PDF", b"8BPS", b"<svg", b"<?xml", b"\0\0\0\x0cjP")
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"png": {}, "jpeg": {"quality": 95}, "webp": {"lossless": True}}
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, OverflowError, struct.error, zlib.error)
+_STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it others that it was made of
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -43,18 +41,47 @@ class Target:
     max_request_pixels: int
 
 
-def decode(contents: Sequence[bytes], target: Target) -> Tensor:
-    """Pixels uint8 (B, C, H, W) of encoded pictures.
+@dataclass(frozen=True)
+class Opened:
+    """A picture whose header has been read, and the name that errors give it."""
+
+    name: str
+    picture: Image.Image
+
+    @property
+    def pixels(self) -> int:
+        """How many it claims to have."""
+        return self.picture.width * self.picture.height
+
+
+def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
+    """Pictures with their headers read and their sizes found affordable. Cheap: no pixel is decoded.
 
     Raises:
         UnsupportedMediaType: something else than PNG, JPEG or WebP.
         TooLarge: one picture, or all together, have too many pixels.
-        BadImage: one cannot be read, or moves.
+        BadImage: a header cannot be read, or the picture moves.
         WrongShape: one has another size than the model's, and `resize` is `none`.
     """
     names = ["The picture"] if len(contents) == 1 else [f"Picture {number}" for number in range(1, len(contents) + 1)]
-    pictures = list(_opened(contents, names, target))
-    return torch.stack([_pixels(picture, name, target) for picture, name in zip(pictures, names, strict=True)])
+    pictures, total = [], 0
+    for name, content in zip(names, contents, strict=True):
+        opened = _open(name, content, target)
+        total += opened.pixels
+        if total > target.max_request_pixels:
+            raise TooLarge("The request", size=None, limit=target.max_request_pixels, unit="pixels")
+        pictures.append(opened)
+    return pictures
+
+
+def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
+    """Pixels uint8 (B, C, H, W) of opened pictures.
+
+    Raises:
+        BadImage: one cannot be read.
+        WrongShape: one has another size than the model's when it stands upright, and `resize` is `none`.
+    """
+    return torch.stack([_pixels(opened, target) for opened in pictures])
 
 
 def encode(pixels: Tensor, picture_format: PictureFormat) -> bytes:
@@ -65,48 +92,43 @@ def encode(pixels: Tensor, picture_format: PictureFormat) -> bytes:
     return buffer.getvalue()
 
 
-def _opened(contents: Sequence[bytes], names: Sequence[str], target: Target) -> Iterator[Image.Image]:
-    """The pictures with their headers read and their sizes found affordable."""
-    total = 0
-    for content, name in zip(contents, names, strict=True):
-        picture = _open(content, name, target)
-        size = picture.width * picture.height
-        if size > target.max_pixels:
-            raise TooLarge(name, size=size, limit=target.max_pixels, unit="pixels")
-        total += size
-        if total > target.max_request_pixels:
-            raise TooLarge("The request", size=None, limit=target.max_request_pixels, unit="pixels")
-        if target.resize == "none" and sorted(picture.size) != sorted(target.image_shape[1:]):
-            raise _wrong_size(name, picture.height, picture.width, target)
-        yield picture
+def _open(name: str, content: bytes, target: Target) -> Opened:
+    picture = _header(name, content, target)
+    opened = Opened(name, picture)
+    if opened.pixels > target.max_pixels:
+        raise TooLarge(name, size=opened.pixels, limit=target.max_pixels, unit="pixels")
+    if target.resize == "none" and sorted(picture.size) != sorted(target.image_shape[1:]):
+        raise _wrong_size(name, picture.height, picture.width, target)
+    return opened
 
 
-def _open(content: bytes, name: str, target: Target) -> Image.Image:
+def _header(name: str, content: bytes, target: Target) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(content), formats=_READ)
-        moves = getattr(picture, "is_animated", False)
+        moves = getattr(picture, "is_animated", False) and picture.format != _STILL_WITH_MORE
     except UnidentifiedImageError as error:
         if content.startswith(_OTHER_FORMATS):
             raise UnsupportedMediaType(MEDIA_TYPES.values(), what="picture format") from error
         raise BadImage(name, "it is no PNG, JPEG or WebP") from error
     except _BOMB as error:
         raise TooLarge(name, size=None, limit=target.max_pixels, unit="pixels") from error
-    except _BROKEN as error:
+    except Exception as error:  # whatever a broken file makes Pillow raise
         raise BadImage(name, "its header is broken") from error
     if moves:
         raise BadImage(name, "it has several frames; send one as a picture of its own")
     return picture
 
 
-def _pixels(picture: Image.Image, name: str, target: Target) -> Tensor:
+def _pixels(opened: Opened, target: Target) -> Tensor:
     try:
-        pixels = picture_to_pixels(picture, target.image_shape, target.resize)
+        opened.picture.load()
     except _BOMB as error:
-        raise TooLarge(name, size=None, limit=target.max_pixels, unit="pixels") from error
-    except _BROKEN as error:
-        raise BadImage(name, "it is broken or cut off") from error
+        raise TooLarge(opened.name, size=None, limit=target.max_pixels, unit="pixels") from error
+    except Exception as error:  # whatever a broken file makes Pillow raise
+        raise BadImage(opened.name, "it is broken or cut off") from error
+    pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
     if tuple(pixels.shape) != target.image_shape:
-        raise _wrong_size(name, pixels.shape[1], pixels.shape[2], target)
+        raise _wrong_size(opened.name, pixels.shape[1], pixels.shape[2], target)
     return pixels
 
 

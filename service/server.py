@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 import uvicorn
@@ -14,6 +14,9 @@ from fastapi import FastAPI
 
 from .lifecycle import Lifecycle
 from .settings import Settings
+
+# A caller who connected just before has this long to send a request; after its answer a connection is closed anyway.
+LAST_REQUESTS_S = 0.25
 
 log = structlog.get_logger()
 
@@ -50,6 +53,16 @@ class Server(uvicorn.Server):
         for listening in self.servers:
             host, port = listening.sockets[0].getsockname()[:2]
             log.info("listening", address=f"http://{host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, answer who is connected already, then end."""
+        for listening in self.servers:
+            listening.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_REQUESTS_S):
+                while self.server_state.connections:
+                    await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
 
     def _stop(self, after_s: float) -> None:
         if self._lifecycle.is_draining:

@@ -5,6 +5,7 @@ Made once in `__main__` and passed down; no module reads the environment.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -74,7 +75,8 @@ class Settings(BaseSettings):
         256,
         ge=1,
         le=65536,
-        description="too low: 413 or 422 for bulk clients; too high: one request holds the device and memory for long",
+        description="images of one request, in or out; too low: 413 for bulk clients; too high: one request holds "
+        "the device and memory for long",
     )
     max_pixels: int = Field(
         4_194_304,
@@ -136,7 +138,21 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
-        return tuple(key for key in value.split(",") if key) if isinstance(value, str) else value
+        if not isinstance(value, str) or not value:
+            return value or ()
+        keys = tuple(key.strip() for key in value.split(","))
+        if not all(re.fullmatch("[!-~]+", key) for key in keys):
+            raise ValueError("each key takes visible ASCII characters, and a comma stands only between two keys")
+        return keys
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _is_no_service_link(cls, value: object) -> object:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            raise ValueError(
+                "Kubernetes has set LATENTD_PORT for a Service named latentd; set enableServiceLinks: false in the pod"
+            )
+        return value
 
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:

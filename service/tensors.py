@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from tokenize import TokenError
 
 import numpy as np
 import safetensors.numpy
@@ -19,6 +20,7 @@ from .errors import BadValue, Unparseable
 NPY = "application/x-npy"
 SAFETENSORS = "application/vnd.safetensors"
 
+_MAX_DIMENSIONS = 8
 _VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -32,8 +34,9 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
     buffer = io.BytesIO(content)
     try:
         shape, fortran, dtype = _VERSIONS[npy.read_magic(buffer)](buffer)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, TokenError) as error:
         raise Unparseable(NPY, "its header cannot be read") from error
+    _check_shape(NPY, shape)
     _check_dtype(dtype.name, dtypes, name)
     data = content[buffer.tell() :]
     if len(data) != math.prod(shape) * dtype.itemsize:
@@ -51,11 +54,12 @@ def read_safetensors(content: bytes, dtypes: Collection[torch.dtype], name: str)
     """
     try:
         tensors = safetensors.torch.load(content)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
         raise Unparseable(SAFETENSORS, "its header cannot be read, or does not fit its length") from error
     if list(tensors) != [name]:
         raise BadValue(f"The body has {len(tensors)} tensors; it takes one with the name {name}.")
     tensor = tensors[name]
+    _check_shape(SAFETENSORS, tensor.shape)
     _check_dtype(str(tensor.dtype).removeprefix("torch."), dtypes, name)
     return tensor
 
@@ -70,6 +74,11 @@ def write_npy(tensor: Tensor) -> bytes:
 def write_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     """A safetensors file. Through NumPy, since torch's writer refuses two names for the same numbers."""
     return safetensors.numpy.save({name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
+
+
+def _check_shape(media_type: str, shape: Sequence[object]) -> None:
+    if len(shape) > _MAX_DIMENSIONS or not all(type(side) is int and 0 <= side < 2**31 for side in shape):
+        raise Unparseable(media_type, f"its shape is not one of up to {_MAX_DIMENSIONS} whole numbers")
 
 
 def _check_dtype(found: str, dtypes: Collection[torch.dtype], name: str) -> None:

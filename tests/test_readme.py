@@ -20,21 +20,30 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the model that ships, and not what a developer has trained since."""
+    root = tmp_path_factory.mktemp("store")
+    shutil.copytree(ROOT / "model_store" / "models" / "mnist" / "1", root / "mnist" / "1")
+    return root
+
+
+@pytest.fixture(scope="module")
+def url(shelf: Path) -> Iterator[str]:
     """The service as `make serve` starts it, on a free port."""
-    process = Process(ROOT / "model_store" / "models")
-    process.wait_for("serving")
+    process = Process(shelf)
+    process.wait_for("ready")
     yield process.url
     process.process.kill()
     process.end()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-def test_commands_work_as_written(url: str, tmp_path: Path) -> None:
+def test_commands_work_as_written(url: str, shelf: Path, tmp_path: Path) -> None:
     """All of them, one after the other, as a newcomer would; but for `make serve`, which the fixture stands for."""
     commands = "".join(block for block in BLOCKS if not block.startswith("make"))
     script = commands.replace("localhost:8000", url.removeprefix("http://")).replace("curl ", "curl -fsS ")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LATENTD_STORE": str(shelf)}
 
     result = subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", script],
@@ -80,13 +89,17 @@ def test_pictures_and_files_it_mentions_are_there() -> None:
     assert [path for path in mentioned if not (ROOT / path).is_file()] == []
 
 
-def test_tree_names_what_is_there() -> None:
-    """Every folder and file of the tree, and nothing else."""
+def test_tree_has_a_remark_for_every_file() -> None:
+    """What is there is in it, what is in it is there, and each has a few words."""
     tree = README.split("## The tree")[1].split("```")[1]
-    package = ""
-    for line in tree.strip().splitlines():
-        name = line.split()[0]
-        package = name if not line.startswith(" ") else package
-        parent = "model_store" if line.startswith("    ") and package == "model_store/" else package
-        path = ROOT / name if name == package else ROOT / parent / name
-        assert path.exists(), f"{name} is not there"
+    folders, listed = [""], set()
+    for indent, name, remark in re.findall(r"^( *)(\S+) +(.*)$", tree, re.MULTILINE):
+        folders = folders[: len(indent) // 4 + 1]
+        listed.add("".join(folders) + name)
+        folders += [name] if name.endswith("/") else []
+        assert remark
+    packages = ("model_store", "training", "service")
+    files = {str(path.relative_to(ROOT)) for package in packages for path in (ROOT / package).rglob("*.py")}
+
+    assert {name for name in listed if name.endswith(".py")} == {name for name in files if "__init__" not in name}
+    assert all((ROOT / name).is_dir() for name in listed if name.endswith("/"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import checkpoint, screen
 from .data import Dataset, load_dataset
-from .errors import TrainingError, WrongRun
+from .errors import RunNotFound, TrainingError, WrongRun
 from .loop import Run, start, train
 from .publish import git_commit, publish
 from .recipe import SHELF, Recipe, read_recipe
@@ -44,7 +45,7 @@ def _begin(options: argparse.Namespace) -> int:
             recipe=recipe,
             data=str(options.data.resolve()) if options.data else None,
             data_sha256=dataset.summary().sha256,
-            git_commit=git_commit(),
+            git_commit=os.environ.get("GIT_COMMIT") or git_commit(),
         ),
     )
     checkpoint.save(folder, run.state())
@@ -59,7 +60,10 @@ def _resume(options: argparse.Namespace) -> int:
     if (found := dataset.summary().sha256) != description.data_sha256:
         raise WrongRun(folder, expected=description.data_sha256, got=found)
     run = start(description.recipe, choose_device(options.device))
-    run.restore(checkpoint.load(folder, run.device))
+    try:
+        run.restore(checkpoint.load(folder, run.device))
+    except (KeyError, RuntimeError) as error:
+        raise RunNotFound(folder, f"its checkpoint is of another release ({error})") from error
     return _finish(run, dataset, folder, options)
 
 
@@ -67,20 +71,24 @@ def _finish(run: Run, dataset: Dataset, folder: Path, options: argparse.Namespac
     store = Store(options.store)
     store.prepare(run.recipe.name)
     _say_what_begins(run.recipe, dataset, run, folder)
+    go_on = f"Go on with: python -m training --resume {folder}"
     try:
         train(run, dataset, save=partial(checkpoint.save, folder))
+        version = publish(run, dataset, store, checkpoint.describe(folder).git_commit)
     except KeyboardInterrupt:
-        screen.say(f"Stopped after epoch {len(run.history)}. Go on with: python -m training --resume {folder}")
+        screen.say(f"Stopped after epoch {len(run.history)}. {go_on}")
         return EXIT_STOPPED
-    commit = checkpoint.describe(folder).git_commit
-    _say_how_to_use(publish(run, dataset, store, commit), store)
+    except (StoreError, OSError):
+        screen.fail(f"The run is kept, but could not be published. {go_on} --store DIR")
+        raise
+    _say_how_to_use(version, store)
     return 0
 
 
 def _say_what_begins(recipe: Recipe, dataset: Dataset, run: Run, folder: Path) -> None:
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     screen.say(
-        f"[bold]{recipe.name}[/bold]: {len(dataset.train):,} images of {dataset.name} to train on, "
+        f"{recipe.name}: {len(dataset.train):,} images of {dataset.name} to train on, "
         f"{len(dataset.validation):,} to choose by, {len(dataset.test):,} to test with; "
         f"{parameters:,} parameters on {run.device}; the run is kept in {folder}"
     )
@@ -89,7 +97,7 @@ def _say_what_begins(recipe: Recipe, dataset: Dataset, run: Run, folder: Path) -
 def _say_how_to_use(version: ModelVersion, store: Store) -> None:
     elbo = store.card(version).metrics[0]
     place = "" if store.root == DEFAULT_ROOT else f" --store {store.root}"
-    screen.say(f"Published [bold]{version}[/bold] in {store.folder(version)}: {elbo.value:.2f} {elbo.unit}")
+    screen.say(f"Published {version} in {store.folder(version)}: {elbo.value:.2f} {elbo.unit}")
     screen.say(f"  {elbo.protocol}")
     screen.say(f"Serve it: python -m service{place}, then")
     screen.say(f"  curl 'localhost:8000/v1/models/{version.name}/sample?n=16' -o samples.png")

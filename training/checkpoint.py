@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import pickle
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from model_store.vae import Record
+from model_store.vae.record import problems
 
 from .errors import RunNotFound
 from .recipe import Recipe
@@ -50,14 +51,19 @@ def describe(folder: Path) -> RunDescription:
     """
     try:
         return RunDescription.model_validate_json((folder / _RUN).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise RunNotFound(folder) from error
+    except OSError as error:
+        raise RunNotFound(folder, error.strerror or error) from error
+    except ValidationError as error:
+        raise RunNotFound(folder, f"{_RUN} is of another release ({problems(error)[0]})") from error
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+    """Replace the checkpoint; a kill or a loss of power at any moment leaves the old one or the new one."""
     partial = folder / f".{_CHECKPOINT}.partial"
-    torch.save(state, partial)
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(folder / _CHECKPOINT)
 
 
@@ -69,6 +75,6 @@ def load(folder: Path, device: torch.device) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(folder / _CHECKPOINT, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise RunNotFound(folder) from error
+    except Exception as error:  # whatever a broken file makes torch raise
+        raise RunNotFound(folder, f"{_CHECKPOINT} cannot be read ({error or type(error).__name__})") from error
     return state

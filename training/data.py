@@ -15,7 +15,7 @@ from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
 
 from .errors import BadData
 from .recipe import Recipe
-from .sources import idx, read
+from .sources import read
 from .sources.download import DEFAULT_CACHE, fetch
 
 
@@ -57,7 +57,8 @@ def load_dataset(
     train, test = read(source, shape, resize, strict=strict)
     train = _fit(source, train, shape, resize)
     test = None if test is None else _fit(source, test, shape, resize)
-    return _divide(source, train, test, recipe)
+    name = recipe.data.source if place is None else place.resolve().name
+    return _divide(name, train, test, recipe)
 
 
 def shuffled_batches(pixels: Tensor, batch_images: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -76,16 +77,16 @@ def _fit(source: Path, pixels: Tensor, shape: tuple[int, int, int], resize: Resi
     return torch.stack([picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels])
 
 
-def _divide(source: Path, train: Tensor, test: Tensor | None, recipe: Recipe) -> Dataset:
+def _divide(name: str, train: Tensor, test: Tensor | None, recipe: Recipe) -> Dataset:
     """Three splits; which image goes where is drawn from the recipe's seed."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
     tests = 0 if test is not None else max(1, round(len(train) * recipe.data.test_fraction))
     validations = max(1, round(len(train) * recipe.data.validation_fraction))
     if len(train) <= tests + validations:
-        raise BadData(source, f"{len(train)} images are too few to train on, to choose by and to test with")
+        raise BadData(name, f"{len(train)} images are too few to train on, to choose by and to test with")
     drawn_test, validation, rest = torch.split(order, [tests, validations, len(train) - tests - validations])
     return Dataset(
-        name=recipe.data.source if idx.find(source, idx.TRAIN) else source.resolve().name,
+        name=name,
         train=train[rest],
         validation=train[validation],
         test=train[drawn_test] if test is None else test,

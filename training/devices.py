@@ -14,8 +14,15 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 
 
 def resident(pixels: Tensor, device: torch.device) -> Tensor:
-    """The pixels on the device, if they take less than half of what is free there, else pinned beside it."""
+    """The pixels on the device, if they take less than half of what is free there; else where they are."""
     if device.type != "cuda":
         return pixels
     free, _ = torch.cuda.mem_get_info(device)
-    return pixels.to(device) if pixels.nbytes < _RESIDENT_FRACTION * free else pixels.pin_memory()
+    return pixels.to(device) if pixels.nbytes < _RESIDENT_FRACTION * free else pixels
+
+
+def to_device(batch: Tensor, device: torch.device) -> Tensor:
+    """A batch on the device; through pinned memory if it is not there yet, so that the copy holds up nobody."""
+    if device.type != "cuda" or batch.device == device:
+        return batch
+    return batch.pin_memory().to(device, non_blocking=True)

@@ -5,7 +5,7 @@ TrainingError
 ├── DataNotFound         no images where they were looked for
 ├── BadData              images that cannot be read, or that do not fit the recipe
 ├── DownloadFailed       no mirror gave the file that was expected
-├── RunNotFound          nothing to resume
+├── RunNotFound          no run that can be resumed
 ├── WrongRun             a run that was begun with other data
 └── Diverged             the loss is no longer a number
 """
@@ -49,10 +49,10 @@ class DownloadFailed(TrainingError):
 
 
 class RunNotFound(TrainingError):
-    """Nothing to resume."""
+    """No run that can be resumed."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"No run to resume in {folder}: it has no checkpoint, which the first epoch's end writes.")
+    def __init__(self, folder: Path, problem: object) -> None:
+        super().__init__(f"No run can be resumed in {folder}: {problem}.")
 
 
 class WrongRun(TrainingError):

@@ -23,7 +23,7 @@ from model_store.vae.pixels import binarise
 
 from . import screen
 from .data import Dataset, shuffled_batches
-from .devices import mixed_precision, resident
+from .devices import mixed_precision, resident, to_device
 from .epoch import Epoch
 from .errors import Diverged
 from .evaluation import evaluate
@@ -65,7 +65,11 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what a checkpoint holds."""
+        """Go on from what a checkpoint holds.
+
+        Raises:
+            KeyError, RuntimeError: it is of another release.
+        """
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -117,7 +121,7 @@ def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> E
     with screen.epoch_bar(number, run.recipe.epochs, len(pixels)) as bar:
         for step, batch in enumerate(shuffled_batches(pixels, run.recipe.optimiser.batch_images, generator)):
             rate = learning_rate(run.recipe, (number - 1 + (step + 1) / batches) / run.recipe.epochs)
-            elbo = train_step(run, batch.to(run.device, non_blocking=True), rate, generator)
+            elbo = train_step(run, to_device(batch, run.device), rate, generator)
             total += elbo.double() * len(batch)
             bar.step(len(batch), elbo)
     train_elbo = total.item() / len(pixels)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from model_store.pictures import Resize
 from model_store.vae import Record, VAEConfig
+from model_store.vae.record import problems
 from model_store.version import check_name
 
 from .errors import BadRecipe
@@ -70,7 +71,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
             _apply(values, change)
         return Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise BadRecipe(name_or_path, *_problems(error)) from error
+        raise BadRecipe(name_or_path, *problems(error)) from error
     except (OSError, ValueError, TypeError) as error:
         raise BadRecipe(name_or_path, str(error)) from error
 
@@ -104,10 +105,3 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _problems(error: ValidationError) -> list[str]:
-    return [
-        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_context=False, include_input=False)
-    ]

@@ -34,17 +34,17 @@ console = Console(highlight=False, soft_wrap=True)
 
 def say(text: str) -> None:
     """A line for the person."""
-    console.print(text)
+    console.print(text, markup=False)
 
 
 def warn(text: str) -> None:
     """A line about something that is wrong, but does not stop the run."""
-    console.print(f"[yellow]{text}[/yellow]")
+    console.print(text, style="yellow", markup=False)
 
 
 def fail(text: str) -> None:
     """Why the run does not start or cannot go on."""
-    console.print(f"[red]{text}[/red]")
+    console.print(text, style="red", markup=False)
 
 
 def track(items: Iterable[T], total: int | None, what: str, advance: Callable[[Any], int] | None = None) -> Iterator[T]:

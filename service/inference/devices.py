@@ -75,8 +75,8 @@ class Device:
             torch.cuda.empty_cache()
 
     def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """End the thread, when it has done what it was given."""
+        self._thread.shutdown(wait=False)
 
     def _enter(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:

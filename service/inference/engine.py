@@ -6,7 +6,6 @@ shared the batch. It knows no HTTP.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import secrets
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from model_store.vae import DiagonalGaussian
 from model_store.vae.noise import MAX_SEED, standard_normal
 from model_store.vae.pixels import to_images
 
-from ..errors import BadValue, DeadlineExceeded, TooLarge, WrongShape
+from ..aside import aside
+from ..errors import BadValue, TooLarge, WrongShape
 from ..timings import Timings
 from .registry import Registry, ServedModel
 from .runner import Outputs
@@ -63,11 +63,8 @@ class Reconstruction:
 class Engine:
     """Answers questions about images with the models of a registry."""
 
-    def __init__(
-        self, registry: Registry, *, timeout_s: float = 30.0, max_images: int = 256, max_pixels: int = 2**24
-    ) -> None:
+    def __init__(self, registry: Registry, *, max_images: int, max_pixels: int) -> None:
         self.registry = registry
-        self._timeout_s = timeout_s
         self._max_images = max_images
         self._max_pixels = max_pixels
 
@@ -78,11 +75,11 @@ class Engine:
 
         Raises:
             WrongShape, TooLarge: the images do not fit the model or the limits.
-            Overloaded, DeadlineExceeded, Unavailable: not now.
+            Overloaded, Unavailable: not now.
         """
         self._check_shape(model, "An image is", pixels, model.card.model.image_shape)
         posterior = DiagonalGaussian(*await self._ask(model, "encode", pixels, timings))
-        latents, seed = _latents(posterior, draw, seed)
+        latents, seed = await _latents(posterior, draw, seed)
         return Encoding(latents, posterior.mean, posterior.log_variance, seed)
 
     async def decode(self, model: ServedModel, latents: Tensor, timings: Timings) -> Tensor:
@@ -90,7 +87,7 @@ class Engine:
 
         Raises:
             WrongShape, BadValue, TooLarge: the latents do not fit the model or the limits.
-            Overloaded, DeadlineExceeded, Unavailable: not now.
+            Overloaded, Unavailable: not now.
         """
         self._check_shape(model, "A latent is", latents, model.card.model.latent_shape)
         _check_values(latents)
@@ -104,12 +101,11 @@ class Engine:
 
         Raises:
             TooLarge: more images than the limits allow.
-            Overloaded, DeadlineExceeded, Unavailable: not now.
+            Overloaded, Unavailable: not now.
         """
         self._check_count(model, n)
         seed = draw_seed() if seed is None else seed
-        noise = standard_normal(seed, n, model.card.model.latent_shape)
-        latents = model.prior.sample(noise, temperature)
+        latents = model.prior.sample(await _noise(seed, n, model.card.model.latent_shape), temperature)
         return Samples(await self.decode(model, latents, timings), latents, seed)
 
     async def reconstruct(
@@ -119,19 +115,15 @@ class Engine:
 
         Raises:
             WrongShape, TooLarge: the images do not fit the model or the limits.
-            Overloaded, DeadlineExceeded, Unavailable: not now.
+            Overloaded, Unavailable: not now.
         """
         encoding = await self.encode(model, pixels, timings, draw=draw, seed=seed)
         images = await self.decode(model, encoding.latents, timings)
-        mse = (images - to_images(pixels)).double().square().flatten(1).mean(1).tolist()
+        mse = await aside(images.nbytes, _mean_squared_errors, images, pixels)
         return Reconstruction(images, mse, [_decibels(error) for error in mse], encoding.seed)
 
     async def _ask(self, model: ServedModel, operation: str, payload: Tensor, timings: Timings) -> Outputs:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await model.batcher.ask(operation, payload, len(payload))
-        except TimeoutError as error:
-            raise DeadlineExceeded(self._timeout_s) from error
+        answer = await model.batcher.ask(operation, payload, len(payload))
         timings.add("queue", answer.queue_s)
         timings.add("compute", answer.compute_s)
         return answer.result
@@ -163,13 +155,22 @@ def draw_seed() -> int:
     return secrets.randbelow(MAX_SEED + 1)
 
 
-def _latents(posterior: DiagonalGaussian, draw: Draw, seed: int | None) -> tuple[Tensor, int | None]:
+async def _latents(posterior: DiagonalGaussian, draw: Draw, seed: int | None) -> tuple[Tensor, int | None]:
     """The mean, which needs no seed, or a draw and the seed that gives it again."""
     if draw == "mean":
         return posterior.mean, None
     seed = draw_seed() if seed is None else seed
     count, *shape = posterior.mean.shape
-    return posterior.sample(standard_normal(seed, count, tuple(shape))), seed
+    return posterior.sample(await _noise(seed, count, tuple(shape))), seed
+
+
+async def _noise(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
+    return await aside(4 * count * math.prod(shape), standard_normal, seed, count, shape)
+
+
+def _mean_squared_errors(images: Tensor, pixels: Tensor) -> list[float]:
+    errors: list[float] = (images - to_images(pixels)).square().flatten(1).mean(1).tolist()
+    return errors
 
 
 def _decibels(mse: float) -> float | None:

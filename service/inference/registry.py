@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from torch import Tensor
@@ -35,6 +35,14 @@ class ServedModel:
     batcher: Batcher[Tensor, Outputs]
 
 
+class Refusal(NamedTuple):
+    """Why a version is not served. It is tried again when its files change, or at once if the reason may pass."""
+
+    files: object
+    reason: str
+    may_pass: bool
+
+
 class Events(Protocol):
     """Whoever counts what happens to models."""
 
@@ -54,10 +62,10 @@ class Registry:
         device: Device,
         events: Events,
         *,
-        default_model: str | None = None,
-        versions_per_model: int = 3,
-        max_batch_images: int = 64,
-        queue_images: int = 1024,
+        default_model: str | None,
+        versions_per_model: int,
+        max_batch_images: int,
+        queue_images: int,
     ) -> None:
         self.device = device
         self._store = store
@@ -67,7 +75,7 @@ class Registry:
         self._max_batch_images = max_batch_images
         self._queue_images = queue_images
         self._served: dict[ModelVersion, ServedModel] = {}
-        self._refused: dict[ModelVersion, object] = {}
+        self._refused: dict[ModelVersion, Refusal] = {}
         self._refreshed = False
 
     @property
@@ -112,6 +120,8 @@ class Registry:
         wanted: set[ModelVersion] = set()
         for _, versions in groupby(published, key=lambda version: version.name):
             wanted.update(await self._serve_newest(list(versions)))
+        if not self._refreshed:
+            log.info("ready", models=[str(version) for version in sorted(self._served)])
         self._refreshed = True
         for version in self._served.keys() - wanted:
             del self._served[version]  # whoever found it before is still answered
@@ -137,22 +147,29 @@ class Registry:
         return kept
 
     async def _serve(self, version: ModelVersion) -> bool:
-        """Whether the version answers, now or already. One that was refused is tried again when its files change."""
+        """Whether the version answers, now or already."""
         if version in self._served:
             return True
-        fingerprint = await asyncio.to_thread(self._store.fingerprint, version)
-        if self._refused.get(version) == fingerprint:
+        files = await asyncio.to_thread(self._store.fingerprint, version)
+        refusal = self._refused.get(version)
+        if refusal and refusal.files == files and not refusal.may_pass:
             return False
         try:
             self._served[version] = await self._load(version)
         except Exception as error:  # whatever is wrong with one version, the others are still to be served
-            self._refused[version] = fingerprint
-            self._events.version_refused(version.name)
-            log.error("version refused", model=str(version), reason=str(error))
+            self._refuse(version, Refusal(files, str(error), may_pass=_may_pass(error)))
             return False
         self._refused.pop(version, None)
         log.info("serving", model=str(version), device=str(self.device))
         return True
+
+    def _refuse(self, version: ModelVersion, refusal: Refusal) -> None:
+        """Remember it; say and count it once, not at each look."""
+        if refusal == self._refused.get(version):
+            return
+        self._refused[version] = refusal
+        self._events.version_refused(version.name)
+        log.error("version refused", model=str(version), reason=refusal.reason)
 
     async def _load(self, version: ModelVersion) -> ServedModel:
         stored: StoredModel = await asyncio.to_thread(self._store.load, version)
@@ -165,3 +182,8 @@ class Registry:
             batch_computed=self._events.batch_computed,
         )
         return ServedModel(version, stored.card, stored.model.prior, batcher)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an error may pass by itself: a full table of files, a device out of memory; not a file that is broken."""
+    return not isinstance(error, StoreError) or isinstance(error.__cause__, OSError)

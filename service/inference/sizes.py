@@ -24,12 +24,16 @@ def candidates(largest: int) -> list[int]:
 
 
 def affordable(seconds_for_one: float, at_most: int) -> int:
-    """How many images can be computed in `BATCH_S`, if one takes that long; at least one."""
-    return max(1, min(at_most, int(BATCH_S / seconds_for_one)))
+    """The largest candidate that can be computed in `BATCH_S`, if one image takes that long; at least one."""
+    fits = max(1, min(at_most, int(BATCH_S / seconds_for_one)))
+    return max(size for size in candidates(at_most) if size <= fits)
 
 
 async def steady(compute: Compute, rows: Tensor) -> list[int]:
-    """The candidate sizes in which each row's answer, wherever it stands, has the bits that it has among all rows."""
+    """The candidate sizes in which each row's answer has the same bits, wherever it stands.
+
+    They are compared with the largest; where the place matters even there, the next smaller is the largest.
+    """
     reference = await compute(rows)
 
     async def agrees(size: int) -> bool:
@@ -39,4 +43,7 @@ async def steady(compute: Compute, rows: Tensor) -> list[int]:
             for there, here, back in zip(reference, straight, turned, strict=True)
         )
 
-    return [size for size in candidates(len(rows)) if size == len(rows) or await agrees(size)]
+    *smaller, largest = candidates(len(rows))
+    if not await agrees(largest):
+        return await steady(compute, rows[: smaller[-1]])
+    return [size for size in smaller if await agrees(size)] + [largest]

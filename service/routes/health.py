@@ -12,12 +12,14 @@ from ..schemas import HealthAnswer
 router = APIRouter(tags=["health"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="is the process alive?")
 async def livez() -> dict[str, str]:
     """200 while the process can answer at all; otherwise it wants to be restarted."""
     return {"status": "alive"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="does it want requests?", responses=problems(503))
 async def readyz(parts: AppParts) -> dict[str, str]:
     """200 when requests will be answered; 503 while starting, while stopping, and when the device has failed."""
@@ -26,6 +28,7 @@ async def readyz(parts: AppParts) -> dict[str, str]:
     return {"status": "ready"}
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="the service at a glance")
 async def healthz(parts: AppParts) -> HealthAnswer:
     """The same as /readyz in words, and what is served where; always 200."""

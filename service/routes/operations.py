@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Response
 
 from .. import answers, caching
 from ..bodies import read_images, read_latents
-from ..concurrency import while_connected
 from ..dependencies import CurrentCall
 from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, choose_format
 from ..openapi import IMAGES_BODY, LATENTS_BODY, answered_in, problems
+from ..patience import while_awaited
 from ..schemas import (
     EncodeAnswer,
     EncodeParameters,
@@ -40,7 +40,7 @@ async def encode(call: CurrentCall, parameters: Annotated[EncodeParameters, Quer
     wanted = choose_format(parameters.format, call.request, LATENT_FORMATS)
     pixels = await read_images(call, parameters.resize)
     question = call.engine.encode(call.model, pixels, call.timings, draw=parameters.latents, seed=parameters.seed)
-    return await answers.latents(wanted, call, await while_connected(call.request, question))
+    return await answers.latents(wanted, call, await while_awaited(call, question))
 
 
 @router.post(
@@ -55,9 +55,10 @@ async def decode(call: CurrentCall, parameters: Annotated[Parameters, Query()]) 
     wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
     latents = await read_latents(call)
     question = call.engine.decode(call.model, latents, call.timings)
-    return await answers.images(wanted, call, await while_connected(call.request, question))
+    return await answers.images(wanted, call, await while_awaited(call, question))
 
 
+@router.head("/sample", include_in_schema=False)
 @router.get(
     "/sample",
     summary="random images",
@@ -69,11 +70,11 @@ async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Quer
     wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
     tag = caching.etag(call, parameters, wanted)
     if caching.is_fresh(call, tag):
-        return caching.mark(Response(status_code=304), call, tag)
+        return caching.mark(Response(status_code=304, headers=answers.about(call)), call, tag)
     question = call.engine.sample(
         call.model, parameters.n, call.timings, seed=parameters.seed, temperature=parameters.temperature
     )
-    answer = await answers.samples(wanted, call, await while_connected(call.request, question))
+    answer = await answers.samples(wanted, call, await while_awaited(call, question))
     return caching.mark(answer, call, tag)
 
 
@@ -89,4 +90,4 @@ async def reconstruct(call: CurrentCall, parameters: Annotated[EncodeParameters,
     wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
     pixels = await read_images(call, parameters.resize)
     question = call.engine.reconstruct(call.model, pixels, call.timings, draw=parameters.latents, seed=parameters.seed)
-    return await answers.reconstruction(wanted, call, await while_connected(call.request, question))
+    return await answers.reconstruction(wanted, call, await while_awaited(call, question))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
 
@@ -63,16 +63,26 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     assert picture_to_pixels(Image.fromarray(values), (1, 1, 4), "none").flatten().tolist() == [0, 1, 128, 255]
 
 
-def test_picture_is_turned_upright() -> None:
-    """EXIF's orientation 6 means that the camera was held on its side."""
-    picture = striped(4, 2)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_picture_is_turned_upright(orientation: int) -> None:
+    """For each of EXIF's orientations as Pillow itself would do it."""
+    picture = Image.linear_gradient("L").resize((4, 2))
     exif = picture.getexif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
     picture.info["exif"] = exif.tobytes()
+    upright = np.asarray(ImageOps.exif_transpose(picture))
 
-    pixels = picture_to_pixels(picture, (1, 4, 2), "none")
+    pixels = picture_to_pixels(picture, (1, *upright.shape), "none")
 
-    assert pixels[0].tolist() == [[255, 255], [255, 255], [0, 0], [0, 0]]
+    assert np.array_equal(pixels[0].numpy(), upright)
+
+
+def test_broken_exif_leaves_the_picture_as_it_is() -> None:
+    """Its pixels are good all the same."""
+    picture = striped(4, 2)
+    picture.info["exif"] = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x02\x00\x00\xff\xff\xff\xff"
+
+    assert picture_to_pixels(picture, (1, 2, 4), "none").shape == (1, 2, 4)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 from pathlib import Path
@@ -52,8 +53,8 @@ def test_versions_are_counted_per_model(store: Store) -> None:
 
 def test_bare_name_means_the_newest_version(store: Store) -> None:
     """Ten is newer than nine."""
-    for number in (9, 10):
-        store.publish("grey", make_model(), number=number)
+    shutil.copytree(store.folder(ModelVersion("grey", 1)), store.folder(ModelVersion("grey", 9)))
+    store.publish("grey", make_model())
 
     assert str(store.resolve("grey")) == "grey@10"
     assert str(store.resolve("grey@9")) == "grey@9"
@@ -75,21 +76,39 @@ def test_what_is_no_name_never_becomes_a_path(store: Store, reference: str) -> N
         store.resolve(reference)
 
 
-def test_published_version_cannot_be_published_again(store: Store) -> None:
-    """Versions are immutable."""
-    before = store.card(ModelVersion("grey", 1))
+def test_what_is_in_a_versions_place_is_not_replaced(store: Store) -> None:
+    """Versions are immutable, and so is whatever somebody else has put there."""
+    place = store.folder(ModelVersion("grey", 2))
+    place.write_text("mine")
 
-    with pytest.raises(VersionExists, match="grey@1 has been published"):
-        store.publish("grey", make_model(seed=9), number=1)
+    with pytest.raises(VersionExists, match="Cannot publish grey@2: something is in its place"):
+        store.publish("grey", make_model(seed=9))
 
-    assert store.card(ModelVersion("grey", 1)) == before
+    assert place.read_text() == "mine"
 
 
-def test_published_files_cannot_be_written_but_can_be_read_by_others(store: Store) -> None:
-    """A service under another user reads what a trainer wrote."""
-    modes = {stat.S_IMODE(file.stat().st_mode) for file in store.folder(ModelVersion("grey", 1)).iterdir()}
+def test_published_files_can_be_read_by_others_and_written_by_nobody(tmp_path: Path) -> None:
+    """A service under another user reads what a careful trainer, with a umask of 077, wrote."""
+    mask = os.umask(0o077)
+    try:
+        store = Store(tmp_path)
+        folder = store.folder(store.publish("grey", make_model()))
+    finally:
+        os.umask(mask)
 
-    assert modes == {0o444}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o444}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)} == {0o755}
+
+
+def test_store_that_cannot_be_written_is_found_before_an_hour_is_spent(store: Store) -> None:
+    """`prepare` writes where `publish` will, and leaves nothing."""
+    before = sorted((store.root / "grey").iterdir())
+    store.prepare("grey")
+    (store.root / "flat").touch()
+
+    with pytest.raises(OSError, match="flat"):
+        store.prepare("flat")
+    assert sorted((store.root / "grey").iterdir()) == before
 
 
 def test_figures_are_kept_beside_the_weights(store: Store) -> None:
@@ -103,12 +122,30 @@ def test_readers_ignore_what_is_not_a_version(store: Store) -> None:
     """Hidden folders, files, odd names and links are passed over."""
     (store.root / ".incoming-x").mkdir()
     (store.root / "grey" / ".incoming-2").mkdir()
+    (store.root / "_old" / "1").mkdir(parents=True)
+    (store.root / "@eaDir" / "1").mkdir(parents=True)
     (store.root / "grey" / "02").mkdir()
+    (store.root / "grey" / "0").mkdir()
+    (store.root / "grey" / "9999999999").mkdir()
     (store.root / "grey" / "notes").mkdir()
     (store.root / "grey" / "3").touch()
     (store.root / "grey" / "4").symlink_to(store.root / "grey" / "1")
 
-    assert store.versions("grey") == [ModelVersion("grey", 1)]
+    assert store.versions() == [ModelVersion("colour", 1), ModelVersion("grey", 1)]
+
+
+def test_folder_that_may_not_be_read_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume's lost+found belongs to root; here every other folder stands for it."""
+    scan = os.scandir
+
+    def guarded(folder: Path) -> object:
+        if folder.name == "colour":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+
+    assert store.versions() == [ModelVersion("grey", 1)]
 
 
 def test_missing_store_is_named() -> None:

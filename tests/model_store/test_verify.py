@@ -33,7 +33,8 @@ def rewrite_weights(store: Store, change: Callable[[dict[str, Tensor]], object])
     content = safetensors.torch.save(state)
     path.chmod(0o644)
     path.write_bytes(content)
-    rewrite_card(store, lambda card: card["weights"].update(sha256=hashlib.sha256(content).hexdigest()))
+    summary = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    rewrite_card(store, lambda card: card["weights"].update(summary))
 
 
 def flip_byte(path: Path) -> None:
@@ -82,6 +83,7 @@ BIAS = "decoder.output.bias"
         pytest.param(
             lambda state: state.update({BIAS: torch.zeros(64, dtype=torch.int32)}), "is torch.int32", id="type"
         ),
+        pytest.param(lambda state: state.update({BIAS: torch.zeros(64).half()}), "of several types", id="types"),
         pytest.param(lambda state: state.update({BIAS: torch.full((64,), torch.nan)}), "not finite", id="nan"),
         pytest.param(lambda state: state.update({BIAS: torch.full((64,), torch.inf)}), "not finite", id="infinite"),
     ],
@@ -91,6 +93,36 @@ def test_tensor_that_does_not_fit_the_card_is_found(store: Store, change: Callab
     rewrite_weights(store, change)
 
     with pytest.raises(CorruptWeights, match=message):
+        store.load(GREY)
+
+
+@pytest.mark.parametrize("claim", ["bytes", "parameters"])
+def test_card_that_counts_wrong_is_found(store: Store, claim: str) -> None:
+    """What a card says of its weights is true."""
+    rewrite_card(store, lambda card: card["weights"].update({claim: 7}))
+
+    with pytest.raises(CorruptWeights, match=rf"{claim}, the card says 7"):
+        store.load(GREY)
+
+
+HOSTILE_HEADERS = {
+    "unknown-type": b'{"a":{"dtype":"F8_E8M0","shape":[1],"data_offsets":[0,1]}}',
+    "endless-shape": b'{"a":{"dtype":"F32","shape":[9223372036854775808,0],"data_offsets":[0,0]}}',
+    "beyond-the-end": b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}',
+}
+
+
+@pytest.mark.parametrize("header", HOSTILE_HEADERS)
+def test_hostile_header_is_an_error_like_any_other(store: Store, header: str) -> None:
+    """Even with the right hash."""
+    text = HOSTILE_HEADERS[header]
+    content = len(text).to_bytes(8, "little") + text + b"\0"
+    path = store.folder(GREY) / "weights.safetensors"
+    path.chmod(0o644)
+    path.write_bytes(content)
+    rewrite_card(store, lambda card: card["weights"].update(sha256=hashlib.sha256(content).hexdigest()))
+
+    with pytest.raises(CorruptWeights, match="they are not safetensors"):
         store.load(GREY)
 
 

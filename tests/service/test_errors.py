@@ -1,6 +1,5 @@
 """Bad input gets a clear answer: the right status, one form, no traceback, nothing of the input; the service lives."""
 
-import base64
 import io
 import json
 import struct
@@ -12,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
+import structlog
 from fastapi import FastAPI
 from PIL import Image
 
@@ -42,6 +42,17 @@ def animated() -> bytes:
     return buffer.getvalue()
 
 
+def npy_header(shape: str) -> bytes:
+    """An npy file whose header has that text for its shape, and no data."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+
+
+def safetensors_header(header: bytes) -> bytes:
+    """A safetensors file without data."""
+    return struct.pack("<Q", len(header)) + header
+
+
 def encode(content: bytes = b"", query: str = "", **headers: str) -> dict[str, Any]:
     """An encode request of a PNG, unless a header says otherwise."""
     return {"method": "POST", "url": f"/v1/encode{query}", "content": content, "headers": {**PNG, **headers}}
@@ -67,6 +78,20 @@ CASES = {
     "npy-cut-off": (decode(npy(np.zeros((2, 3), np.float32))[:-1], NPY), 400, "bytes of data, its header says"),
     "npy-too-long": (decode(npy(np.zeros((2, 3), np.float32)) + b"x", NPY), 400, "bytes of data, its header says"),
     "safetensors-that-is-none": (decode(b"no safetensors", SAFETENSORS), 400, "its header cannot be read"),
+    "npy-of-negative-shape": (decode(npy_header("(-1, -8, 8)"), NPY), 400, "its shape is not"),
+    "npy-of-endless-shape": (decode(npy_header("(0, 10**30)"), NPY), 400, "cannot be read"),
+    "npy-of-astronomic-shape": (decode(npy_header(f"(0, {10**30})"), NPY), 400, "its shape is not"),
+    "npy-of-many-dimensions": (decode(npy_header(str((1,) * 65)), NPY), 400, "its shape is not"),
+    "npy-of-truths": (decode(npy_header("(True, 8, 8)"), NPY), 400, "its shape is not"),
+    "npy-that-does-not-end": (decode(npy_header("(((("), NPY), 400, "cannot be read"),
+    "npy-with-an-open-string": (decode(npy_header("'''"), NPY), 400, "cannot be read"),
+    "npy-of-objects": (decode(npy(np.array([None]), allow_pickle=True), NPY), 422, "expected float32 or float16"),
+    "safetensors-of-astronomic-shape": (
+        decode(safetensors_header(b'{"latents":{"dtype":"F32","shape":[9223372036854775808,0],"data_offsets":[0,0]}}'),
+               SAFETENSORS), 400, "cannot be read"),
+    "safetensors-of-many-dimensions": (
+        decode(safetensors.numpy.save({"latents": np.zeros((1,) * 30, np.float32)}), SAFETENSORS),
+        400, "its shape is not"),
     "multipart-without-boundary": (
         encode(b"x", **{"Content-Type": "multipart/form-data"}), 400, "names no boundary"),
     "multipart-cut-off": (
@@ -128,7 +153,7 @@ CASES = {
     "array-of-another-size": (
         encode(npy(np.zeros((1, 9, 8), np.uint8)), **NPY), 422, "An image is 1×9×8, but grey@1 takes 1×8×8"),
     "array-of-colour": (encode(npy(np.zeros((1, 8, 8, 3), np.uint8)), **NPY), 422, "3×8×8, but grey@1 takes 1×8×8"),
-    "array-of-no-images": (encode(npy(np.zeros((0, 8, 8), np.uint8)), **NPY), 422, "are empty"),
+    "array-of-no-images": (encode(npy(np.zeros((0, 8, 8), np.uint8)), **NPY), 422, "one image at least"),
     "array-of-two-dimensions": (encode(npy(np.zeros((8, 8), np.uint8)), **NPY), 422, "expected (B, H, W)"),
     "tensor-of-another-name": (
         encode(safetensors.numpy.save({"x": np.zeros((1, 1, 8, 8), np.uint8)}), **SAFETENSORS), 422, "the name images"),
@@ -136,8 +161,13 @@ CASES = {
     "latents-without-a-batch": (decode('{"latents": [1, 2, 3]}'), 422, "A latent is a single number"),
     "uneven-latents": (decode('{"latents": [[1, 2, 3], [1]]}'), 422, "nested unevenly"),
     "latents-of-words": (decode('{"latents": [["a", "b", "c"]]}'), 422, "no number"),
+    "latents-of-long-words": (decode(json.dumps({"latents": ["a" * 20_000, *["b"] * 10_000]})), 422, "no number"),
+    "latents-of-uneven-depth": (decode('{"latents": [[1, 2, 3], 4]}'), 422, "nested unevenly"),
+    "latents-of-lists-in-numbers": (decode('{"latents": [[1, 2, [3]]]}'), 422, "no number"),
+    "latents-of-nothing": (decode('{"latents": [[]]}'), 422, "are empty"),
+    "latents-of-many-dimensions": (decode('{"latents": ' + "[" * 100 + "1" + "]" * 100 + "}"), 422, "1×1×1"),
     "latents-of-truths": (decode('{"latents": [[true, false, true]]}'), 422, "no number"),
-    "latents-of-huge-integers": (decode(f'{{"latents": [[{"9" * 400}, 1, 2]]}}'), 422, "no number"),
+    "latents-of-huge-integers": (decode(f'{{"latents": [[{"9" * 400}, 1, 2]]}}'), 422, "too large"),
     "nan": (decode('{"latents": [[NaN, 0, 0]]}'), 422, "must be finite"),
     "infinity": (decode('{"latents": [[1e999, 0, 0]]}'), 422, "must be finite"),
     "nan-in-npy": (decode(npy(np.array([[np.nan, 0, 0]], np.float32)), NPY), 422, "must be finite"),
@@ -217,7 +247,7 @@ async def test_value_is_not_echoed(client: httpx.AsyncClient) -> None:
 
 
 async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
-    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller sees no traceback; the log does."""
 
@@ -225,11 +255,13 @@ async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
         raise ZeroDivisionError("inside")
 
     monkeypatch.setattr(app.state.parts.engine, "sample", burst)
-    response = await client.get("/v1/sample", headers={"X-Request-Id": "mine"})
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        response = await client.get("/v1/sample", headers={"X-Request-Id": "mine"})
 
     assert response.status_code == 500
     assert response.json()["request_id"] == "mine"
     assert "inside" not in response.text
+    assert [(line["event"], line["request_id"], line["exc_info"]) for line in lines] == [("bug", "mine", True)]
 
 
 async def test_method_that_is_not_allowed_lists_those_that_are(client: httpx.AsyncClient) -> None:
@@ -243,8 +275,3 @@ def test_every_error_has_a_status() -> None:
 
     assert {error for error in leaves if issubclass(error, errors.ServiceError)} <= STATUS.keys()
     assert {error.__name__ for error in STATUS if issubclass(error, StoreError)} == {"InvalidName", "ModelNotFound"}
-
-
-def test_base64_helpers_agree_with_the_json_they_make() -> None:
-    """The cases above send what they claim to send."""
-    assert base64.b64decode(json.loads(json.dumps({"images": [base64_of(b"x")]}))["images"][0]) == b"x"

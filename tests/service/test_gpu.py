@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model_store import VAEConfig
+from model_store.vae import ConvConfig
 from model_store.vae.device import choose_device
 from service.inference.devices import Device
 from service.inference.runner import Runner
@@ -70,15 +71,30 @@ async def test_pictures_reach_the_gpu_and_latents_come_back(cuda: Device) -> Non
     assert mean.dtype == torch.float32
 
 
-async def test_memory_that_is_not_there_splits_the_batch(cuda: Device) -> None:
-    """With room for a few images only, all are answered."""
-    runner = Runner(make_model(COLOUR), cuda, 64)
-    await runner.warm_up()
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(cuda.torch_device)
-    ballast = torch.empty(max(0, free - 16 * 2**20), dtype=torch.uint8, device=cuda.torch_device)
+class Counting(Device):
+    """Counts how often memory ran out."""
 
-    answers = await runner.run("decode", [torch.zeros(8, *COLOUR.latent_shape) for _ in range(8)])
+    shortages = 0
+
+    def free_memory(self) -> None:
+        self.shortages += 1
+        super().free_memory()
+
+
+async def test_memory_that_is_not_there_splits_the_batch() -> None:
+    """With room for a part of a batch only, all are answered all the same."""
+    large = VAEConfig(image_shape=(3, 256, 256), latent_shape=(2, 128, 128), network=ConvConfig(widths=(64,)))
+    device = Counting(choose_device("cuda"))
+    runner = Runner(make_model(large), device, 64)
+    runner._sizes["decode"] = [1, 2, 4, 8, 16, 32, 64]
+    (one,) = await runner.run("decode", [torch.zeros(1, *large.latent_shape)])
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device.torch_device)
+    ballast = torch.empty(free - 256 * 2**20, dtype=torch.uint8, device=device.torch_device)
+
+    answers = await runner.run("decode", [torch.zeros(8, *large.latent_shape) for _ in range(8)])
     del ballast
 
-    assert not any(isinstance(answer, Exception) for answer in answers)
+    assert not isinstance(one, Exception)
+    assert [len(answer[0]) for answer in answers] == [8] * 8
+    assert device.shortages > 0

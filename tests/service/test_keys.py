@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from service.app import create_app
 from service.settings import Settings
@@ -13,8 +14,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def locked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A service with two keys, one of them not ASCII."""
-    app = create_app(Settings(**settings.model_dump(exclude={"api_keys"}), api_keys="first,zweitè"))
+    """A service with two keys."""
+    app = create_app(Settings(**settings.model_dump(exclude={"api_keys"}), api_keys="first, second"))
     await app.state.parts.engine.registry.refresh()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://latentd") as client:
         yield client
@@ -33,11 +34,19 @@ async def test_without_a_right_key_there_is_no_answer(locked: httpx.AsyncClient,
     assert responses[0].headers["www-authenticate"] == "Bearer"
 
 
-async def test_any_of_the_keys_opens(locked: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("key", ["first", "second"])
+async def test_any_of_the_keys_opens(locked: httpx.AsyncClient, key: str) -> None:
     """So that one can be replaced while the other still works."""
-    response = await locked.get("/v1/sample", headers={"Authorization": "Bearer first"})
+    response = await locked.get("/v1/sample", headers={"Authorization": f"Bearer {key}"})
 
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize("keys", [",", " ", "a,,b", "a b", "é", "a,"])
+def test_keys_that_cannot_be_meant_are_refused(keys: str) -> None:
+    """A service never starts open, or with a key that nobody can send, because of a slip."""
+    with pytest.raises(ValidationError, match="each key takes visible ASCII"):
+        Settings(api_keys=keys)
 
 
 async def test_samples_behind_a_key_are_private(locked: httpx.AsyncClient) -> None:

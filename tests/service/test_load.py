@@ -1,12 +1,14 @@
 """Too many callers, too little time, callers who leave, and a device that fails."""
 
 import asyncio
+import threading
 
 import httpx
 import pytest
 import torch
 from fastapi import FastAPI
 
+from service import images
 from service.app import create_app
 from service.inference.registry import ServedModel
 from service.settings import Settings
@@ -81,8 +83,45 @@ async def test_deadline_is_504_and_what_was_not_begun_is_not_computed(settings: 
         assert [response.status_code for response in responses] == [504] * 3
         assert "within 0.05 s" in responses[0].json()["detail"]
         assert (batcher.waiting_images, gate.batches) == (0, 1)
-        gate.open()
-        assert (await client.get("/v1/sample")).status_code == 200
+
+
+async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
+    """Reconstruct asks the device twice, and has no more time for it."""
+    app = create_app(settings.model_copy(update={"timeout_s": 0.2}))
+    await app.state.parts.engine.registry.refresh()
+    batcher = app.state.parts.engine.registry.find(None).batcher
+    run = batcher._run
+
+    async def slow(operation, payloads):
+        await asyncio.get_running_loop().create_future() if operation == "decode" else None
+        return await run(operation, payloads)
+
+    batcher._run = slow
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
+        response = await client.post("/v1/reconstruct", content=picture(), headers=PNG)
+
+    assert response.status_code == 504
+
+
+async def test_large_picture_does_not_hold_up_others(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file may unpack to many pixels; they are decoded in another thread than the one that answers."""
+    threads = []
+    decode = images.decode
+
+    def watched(*arguments):
+        threads.append(threading.current_thread())
+        return decode(*arguments)
+
+    monkeypatch.setattr(images, "decode", watched)
+    app.state.parts.settings.__dict__["max_pixels"] = app.state.parts.settings.__dict__["max_request_pixels"] = 10**6
+    small, large = picture(), picture((300, 300))
+    await client.post("/v1/encode", content=small, headers=PNG)
+    await client.post("/v1/encode?resize=cover", content=large, headers=PNG)
+
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
 async def call_and_hang_up(app: FastAPI, hang_up: asyncio.Event) -> None:

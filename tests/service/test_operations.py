@@ -15,6 +15,8 @@ import torch
 from fastapi import FastAPI
 from PIL import Image
 
+from model_store import Store
+
 from .conftest import picture
 
 pytestmark = pytest.mark.anyio
@@ -27,10 +29,10 @@ SAFETENSORS = {"Content-Type": "application/vnd.safetensors"}
 GREY_PIXELS = np.asarray(Image.open(io.BytesIO(picture())))
 
 
-def npy(array: np.ndarray) -> bytes:
+def npy(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:
     """An npy file."""
     buffer = io.BytesIO()
-    np.save(buffer, array)
+    np.save(buffer, array, allow_pickle=allow_pickle)
     return buffer.getvalue()
 
 
@@ -344,7 +346,9 @@ async def test_seeded_sample_of_a_pinned_version_can_be_kept_for_ever(client: ht
 
     assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert (again.status_code, again.content) == (304, b"")
-    assert again.headers["etag"] == response.headers["etag"]
+    assert {name: again.headers[name] for name in ("etag", "vary", "x-model")} == {
+        name: response.headers[name] for name in ("etag", "vary", "x-model")
+    }
     assert other.status_code == 200
 
 
@@ -381,6 +385,34 @@ async def test_several_models_answer_at_once(client: httpx.AsyncClient) -> None:
 
     assert read_npy(grey).shape == (1, 8, 8, 1)
     assert read_npy(colour).shape == (1, 8, 8, 3)
+
+
+async def test_phone_portrait_is_a_picture(client: httpx.AsyncClient) -> None:
+    """An MPO holds the JPEG that everybody sees, and behind it what it was made of."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), 90).save(buffer, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
+
+    portrait = await client.post("/v1/encode", content=buffer.getvalue(), headers={"Content-Type": "image/jpeg"})
+    same = await client.post("/v1/encode", content=picture(colour=90), headers=PNG)
+
+    np.testing.assert_allclose(portrait.json()["mean"], same.json()["mean"], atol=0.2)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/v1/sample", "/v1/models/grey/sample"])
+async def test_head_answers_as_get_would(client: httpx.AsyncClient, path: str) -> None:
+    """Some load balancers probe with it."""
+    assert (await client.head(path)).status_code == 200
+
+
+async def test_equal_weights_under_another_name_have_another_tag(
+    app: FastAPI, client: httpx.AsyncClient, store: Store
+) -> None:
+    """The answer names its model, so a copy's answer is another."""
+    store.publish("copy", store.load(store.resolve("grey")).model)
+    await app.state.parts.engine.registry.refresh()
+    tags = [(await client.get(f"/v1/models/{name}/sample?seed=7")).headers["etag"] for name in ("grey", "copy")]
+
+    assert tags[0] != tags[1]
 
 
 async def test_large_bodies_are_answered_as_small_ones(app: FastAPI, client: httpx.AsyncClient) -> None:

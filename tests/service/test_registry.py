@@ -124,6 +124,27 @@ async def test_refused_version_is_served_when_it_was_mended(registry: Registry, 
     assert str(registry.find("grey").version) == "grey@2"
 
 
+async def test_refusal_that_may_pass_is_counted_once_and_tried_again(
+    registry: Registry, store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full table of files says nothing about the model."""
+
+    def full(version: ModelVersion) -> None:
+        raise OSError(24, "Too many open files")
+
+    version = store.publish("grey", make_model())
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "load", full)
+        await registry.refresh()
+        await registry.refresh()
+    assert served(registry) == ["colour@1", "grey@1"]
+
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == str(version)
+    assert events.refused == ["grey"]
+
+
 async def test_removed_version_is_no_longer_found_but_still_answers_who_found_it(
     registry: Registry, store: Store
 ) -> None:
@@ -134,7 +155,7 @@ async def test_removed_version_is_no_longer_found_but_still_answers_who_found_it
 
     with pytest.raises(ModelNotFound):
         registry.find("colour")
-    samples = await Engine(registry).sample(model, 2, Timings(), seed=1)
+    samples = await Engine(registry, max_images=8, max_pixels=10_000).sample(model, 2, Timings(), seed=1)
     assert samples.images.shape == (2, 3, 8, 8)
 
 

@@ -66,13 +66,14 @@ def start(started: list[Process], store: Store, *flags: str, **environment: str)
     """A service whose models are read."""
     process = Process(store.root, *flags, **environment)
     started.append(process)
-    process.wait_for("serving")
+    process.wait_for("ready")
     return process
 
 
 def test_service_answers_and_stops_with_status_zero(started: list[Process], store: Store) -> None:
-    """Started with flags and environment, stopped by Ctrl-C."""
-    process = start(started, store, "--default-model", "grey", LATENTD_MAX_IMAGES_PER_REQUEST="3")
+    """Started with flags and environment (and what Kubernetes may add to it), stopped by Ctrl-C."""
+    links = {"LATENTD_SERVICE_HOST": "10.0.0.1", "LATENTD_PORT_80_TCP": "tcp://10.0.0.1:80"}
+    process = start(started, store, "--default-model", "grey", LATENTD_MAX_IMAGES_PER_REQUEST="3", **links)
 
     assert httpx.get(f"{process.url}/v1/sample?n=3").status_code == 200
     assert httpx.get(f"{process.url}/v1/sample?n=4").status_code == 413
@@ -80,18 +81,31 @@ def test_service_answers_and_stops_with_status_zero(started: list[Process], stor
     assert process.end() == 0
 
 
-def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Process], store: Store) -> None:
-    """While it drains, requests are still answered; then it ends with status 0."""
-    process = start(started, store, "--drain-s", "1")
-    with httpx.Client(base_url=process.url) as client:
-        assert client.get("/readyz").status_code == 200
+@pytest.mark.anyio
+async def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Process], store: Store) -> None:
+    """Under load: every request that reaches it is answered, until it listens no more and ends with status 0."""
+    process = await asyncio.to_thread(start, started, store, "--drain-s", "0.5")
+    loads = [asyncio.create_task(sample_until_refused(process.url)) for _ in range(4)]
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        assert (await client.get("/readyz")).status_code == 200
         process.signal(signal.SIGTERM)
-        process.wait_for("draining")
+        await asyncio.to_thread(process.wait_for, "draining")
+        assert (await client.get("/readyz")).status_code == 503
+    statuses = [status for statuses in await asyncio.gather(*loads) for status in statuses]
 
-        assert client.get("/readyz").status_code == 503
-        assert client.get("/v1/sample").status_code == 200
+    assert set(statuses) == {200}
+    assert await asyncio.to_thread(process.end) == 0
 
-    assert process.end() == 0
+
+async def sample_until_refused(url: str) -> list[int]:
+    """Ask for samples one after the other until nobody listens; any other failure is the test's."""
+    statuses = []
+    async with httpx.AsyncClient(base_url=url) as client:
+        while True:
+            try:
+                statuses.append((await client.get("/v1/sample")).status_code)
+            except httpx.ConnectError:
+                return statuses
 
 
 def test_second_signal_ends_it_at_once(started: list[Process], store: Store) -> None:
@@ -154,6 +168,8 @@ def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
         pytest.param([], {"LATENTD_PROT": "80"}, "there is no setting LATENTD_PROT", id="misspelt"),
         pytest.param(["--store", "/nowhere"], {}, "No store at /nowhere", id="store"),
         pytest.param(["--device", "cuda:77"], {}, "no device 'cuda:77'", id="device"),
+        pytest.param([], {"LATENTD_PORT": "tcp://10.0.0.1:80"}, "enableServiceLinks: false", id="kubernetes"),
+        pytest.param([], {"LATENTD_API_KEYS": ","}, "each key takes visible ASCII", id="keys"),
         pytest.param(["--default-model", "../x"], {}, "is no model's name", id="model"),
         pytest.param(["--queue-images", "9"], {}, "raise the first", id="limits"),
     ],

@@ -43,7 +43,7 @@ def test_run_publishes_a_version_that_says_where_it_is_from(
 
     assert training is not None
     assert training.recipe["optimiser"]["learning_rate"] == 1e-2
-    assert (training.data.name, training.data.train_images, training.seed) == ("mnist", 380, 3)
+    assert (training.data.name, training.data.train_images, training.seed) == ("idx", 380, 3)
     assert (training.epochs, 1 <= training.best_epoch <= 3) == (3, True)
     assert "40 test images" in metrics["elbo_nats"].protocol
     assert metrics["elbo_nats"].value == pytest.approx(metrics["log_likelihood_nats"].value - metrics["kl_nats"].value)
@@ -58,6 +58,25 @@ def test_run_leaves_its_figures_with_the_version(call: list[str], tmp_path: Path
 
     assert sizes.keys() == {"samples.png", "reconstructions.png", "curves.png"}
     assert all(min(size) >= 256 for size in sizes.values())
+
+
+def test_run_that_cannot_be_published_is_kept(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hours are not lost: the message says how to publish elsewhere."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish", full)
+        assert main(call) == 1
+    said = capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+
+    assert "No space left on device" in said
+    assert f"python -m training --resume {run} --store DIR" in said
+    assert main(["--resume", str(run), "--store", str(tmp_path / "elsewhere")]) == 0
 
 
 def test_second_run_publishes_the_next_version(call: list[str], tmp_path: Path) -> None:
@@ -105,6 +124,7 @@ def test_run_is_not_resumed_with_other_data(
     [
         pytest.param(["--set", "epochs=0"], "epochs: Input should be greater", id="recipe"),
         pytest.param(["--data", "/nowhere"], "No images in /nowhere", id="data"),
+        pytest.param(["--data", "/no[/b]where"], "No images in /no[/b]where", id="markup"),
         pytest.param(["--device", "abacus"], "There is no device 'abacus'", id="device"),
         pytest.param(["--store", "/proc/none"], "/proc/none", id="store"),
     ],

@@ -125,9 +125,17 @@ def test_learning_rate_rises_and_falls(recipe: Recipe) -> None:
 
 def test_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
     """By its name."""
-    with pytest.raises(RunNotFound, match=str(tmp_path)):
+    with pytest.raises(RunNotFound, match=f"{tmp_path}: No such file"):
         checkpoint.describe(tmp_path)
-    with pytest.raises(RunNotFound, match=str(tmp_path)):
+
+
+@pytest.mark.parametrize("content", [None, b"", b"half", b"PK\x03\x04"], ids=["missing", "empty", "text", "cut-off"])
+def test_checkpoint_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """Whatever a full disk has left of it."""
+    if content is not None:
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+
+    with pytest.raises(RunNotFound, match=r"checkpoint\.pt cannot be read"):
         checkpoint.load(tmp_path, CPU)
 
 

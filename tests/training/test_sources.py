@@ -136,6 +136,17 @@ def test_broken_picture_is_named_counted_and_skipped(pictures: Path, capsys: pyt
     assert "Skipped 1 of 4 pictures" in said
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's word for it
+def test_broken_exif_does_not_stop_a_run(pictures: Path) -> None:
+    """The pixels are good; nobody needs the rest."""
+    exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x02\x00\x00\xff\xff\xff\xff"
+    Image.new("L", (8, 8)).save(pictures / "camera.jpg", exif=exif)
+
+    train, _ = folder.read_folder(pictures, SHAPE, "cover", strict=True)
+
+    assert len(train) == 4
+
+
 def test_broken_picture_is_an_error_when_strict(pictures: Path) -> None:
     """By its name."""
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")

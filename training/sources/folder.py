@@ -48,9 +48,10 @@ def _read_all(folder: Path, image_shape: tuple[int, int, int], resize: Resize, s
 def _read(path: Path, image_shape: tuple[int, int, int], resize: Resize) -> Tensor | BadData:
     try:
         with Image.open(path) as picture:
-            pixels = picture_to_pixels(picture, image_shape, resize)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            picture.load()
+    except Exception as error:  # whatever a broken file makes Pillow raise
         return BadData(path, f"no picture can be read from it ({error})")
+    pixels = picture_to_pixels(picture, image_shape, resize)
     if tuple(pixels.shape) != image_shape:
         _, height, width = pixels.shape
         return BadData(
