@@ -58,10 +58,9 @@ def _latents_body(wanted: Format, model: ServedModel, encoding: Encoding) -> byt
     if wanted == "npy":
         return tensors.write_npy(encoding.latents)
     named = {"latents": encoding.latents, "mean": encoding.mean, "log_variance": encoding.log_variance}
-    present = {name: tensor for name, tensor in named.items() if tensor is not None}
     if wanted == "safetensors":
-        return tensors.write_safetensors(present)
-    return _json(model, {"log_variance": None} | {name: tensor.numpy() for name, tensor in present.items()})
+        return tensors.write_safetensors({name: tensor for name, tensor in named.items() if tensor is not None})
+    return _json(model, {name: None if tensor is None else tensor.numpy() for name, tensor in named.items()})
 
 
 def _images_body(wanted: Format, model: ServedModel, decoded: Tensor, more: Mapping[str, Any]) -> bytes:

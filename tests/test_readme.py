@@ -83,10 +83,10 @@ def test_table_lists_every_setting_with_its_default() -> None:
 
 def test_pictures_and_files_it_mentions_are_there() -> None:
     """No broken link."""
-    mentioned = re.findall(r"\]\(((?!http)[^)]+)\)", README)
+    mentioned = re.findall(r"\]\(((?!http)[^)]+)\)|src=\"([^\"]+)\"", README)
 
     assert mentioned
-    assert [path for path in mentioned if not (ROOT / path).is_file()] == []
+    assert ["".join(path) for path in mentioned if not (ROOT / "".join(path)).is_file()] == []
 
 
 def test_tree_has_a_remark_for_every_file() -> None:
