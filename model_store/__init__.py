@@ -1,6 +1,6 @@
 """What a stored model is, and where it is kept: a card that describes it and tensors that cannot run code."""
 
-from .card import Card, DataSummary, Metric, TrainingSummary, WeightsSummary
+from .card import Card, DataSummary, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary
 from .errors import (
     CorruptWeights,
     InvalidName,
@@ -21,9 +21,11 @@ __all__ = [
     "CorruptWeights",
     "DataSummary",
     "InvalidName",
+    "LatentSummary",
     "Metric",
     "ModelNotFound",
     "ModelVersion",
+    "ScoreQuantiles",
     "Store",
     "StoreError",
     "StoreNotFound",

@@ -61,6 +61,24 @@ class Metric(Record):
     protocol: str
 
 
+class LatentSummary(Record):
+    """How test images spread over the latents, in normal coordinates; a number for each latent value, in order.
+
+    Mean and standard deviation are those of the aggregate posterior; the KL is None for a model that gives points.
+    """
+
+    mean: tuple[float, ...]
+    standard_deviation: tuple[float, ...]
+    kl_nats: tuple[float, ...] | None
+
+
+class ScoreQuantiles(Record):
+    """The 0th to 100th percentile of the test images' ELBO in nats: what is usual for this model."""
+
+    elbo_nats: Annotated[tuple[float, ...], Field(min_length=101, max_length=101)]
+    protocol: str
+
+
 class Card(Record):
     """What a stored model is. Frozen; it carries a format number and refuses what it does not know."""
 
@@ -70,6 +88,8 @@ class Card(Record):
     weights: WeightsSummary
     training: TrainingSummary | None = None
     metrics: tuple[Metric, ...] = ()
+    latents: LatentSummary | None = None
+    scores: ScoreQuantiles | None = None
 
     def metric(self, name: str) -> Metric | None:
         """The metric of that name, or None."""

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import weights
-from .card import Card, Metric, TrainingSummary, WeightsSummary, read_card
+from .card import Card, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary, read_card
 from .errors import CorruptWeights, ModelNotFound, StoreNotFound, VersionExists
 from .vae import VAE
 from .version import ModelVersion, check_name, is_name, is_number, parse_reference
@@ -119,6 +119,8 @@ class Store:
         *,
         training: TrainingSummary | None = None,
         metrics: Sequence[Metric] = (),
+        latents: LatentSummary | None = None,
+        scores: ScoreQuantiles | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> ModelVersion:
         """Write a model as the next version of `name`, with further `files` beside it.
@@ -132,7 +134,15 @@ class Store:
         """
         check_name(name)
         content = weights.to_bytes(model)
-        card = _new_card(model, content, training, metrics)
+        card = Card(
+            created=datetime.now(UTC).replace(microsecond=0),
+            model=model.config,
+            weights=_summary(model, content),
+            training=training,
+            metrics=tuple(metrics),
+            latents=latents,
+            scores=scores,
+        )
         everything = {**(files or {}), _WEIGHTS: content, _CARD: card.to_json().encode()}
         with _turn(_shelf(self.root / name)) as shelf:
             newest = max((version.number for version in self.versions(name)), default=0)
@@ -160,18 +170,11 @@ def _read(folder: Path, version: ModelVersion) -> StoredModel:
     return StoredModel(version, card, weights.read_model(path, card))
 
 
-def _new_card(model: VAE, content: bytes, training: TrainingSummary | None, metrics: Sequence[Metric]) -> Card:
-    summary = WeightsSummary(
+def _summary(model: VAE, content: bytes) -> WeightsSummary:
+    return WeightsSummary(
         sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content),
         parameters=weights.count_parameters(model),
-    )
-    return Card(
-        created=datetime.now(UTC).replace(microsecond=0),
-        model=model.config,
-        weights=summary,
-        training=training,
-        metrics=tuple(metrics),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,8 @@ from . import images as pictures
 from . import tensors
 from .aside import aside
 from .call import Call
-from .inference.engine import Encoding, Reconstruction, Samples
 from .inference.registry import ServedModel
+from .inference.results import Encoding, Grid, Reconstruction, Samples, Score
 from .negotiation import MEDIA_TYPES, Format
 
 
@@ -29,11 +30,17 @@ async def latents(wanted: Format, call: Call, encoding: Encoding) -> Response:
 
 
 async def images(
-    wanted: Format, call: Call, decoded: Tensor, *, seed: int | None = None, more: Mapping[str, Any] | None = None
+    wanted: Format,
+    call: Call,
+    decoded: Tensor,
+    *,
+    columns: int | None = None,
+    seed: int | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """An answer to decode; other operations have `more` to say in JSON."""
+    """An answer to decode; other operations have `more` to say in JSON, or `columns` that belong together."""
     with call.timings.measure("encode"):
-        content = await aside(decoded.nbytes, _images_body, wanted, call.model, decoded, more or {})
+        content = await aside(decoded.nbytes, _images_body, wanted, call.model, decoded, columns, more or {})
     return _response(wanted, call, content, seed)
 
 
@@ -41,6 +48,20 @@ async def samples(wanted: Format, call: Call, drawn: Samples) -> Response:
     """An answer to sample."""
     more = {"seed": drawn.seed, "latents": drawn.latents.numpy()}
     return await images(wanted, call, drawn.images, seed=drawn.seed, more=more)
+
+
+async def rows(wanted: Format, call: Call, drawn: Grid) -> Response:
+    """An answer to interpolate and traverse."""
+    return await images(wanted, call, drawn.images, columns=drawn.columns, seed=drawn.seed)
+
+
+async def score(call: Call, found: Score) -> Response:
+    """An answer to score."""
+    with call.timings.measure("encode"):
+        fields = {field.name: _numbers(getattr(found, field.name)) for field in dataclasses.fields(found)}
+        seed = fields.pop("seed")
+        content = _json(call.model, fields)
+    return _response("json", call, content, seed)
 
 
 async def reconstruction(wanted: Format, call: Call, remade: Reconstruction) -> Response:
@@ -63,7 +84,13 @@ def _latents_body(wanted: Format, model: ServedModel, encoding: Encoding) -> byt
     return _json(model, {name: None if tensor is None else tensor.numpy() for name, tensor in named.items()})
 
 
-def _images_body(wanted: Format, model: ServedModel, decoded: Tensor, more: Mapping[str, Any]) -> bytes:
+def _numbers(value: Any) -> Any:
+    return value.numpy() if isinstance(value, Tensor) else value
+
+
+def _images_body(
+    wanted: Format, model: ServedModel, decoded: Tensor, columns: int | None, more: Mapping[str, Any]
+) -> bytes:
     if wanted == "safetensors":
         return tensors.write_safetensors({"images": decoded})
     pixels = to_pixels(decoded)
@@ -72,7 +99,7 @@ def _images_body(wanted: Format, model: ServedModel, decoded: Tensor, more: Mapp
     if wanted == "json":
         encoded = [base64.b64encode(pictures.encode(image.unsqueeze(0), "png")).decode() for image in pixels]
         return _json(model, {"images": encoded, **more})
-    return pictures.encode(pixels, wanted)
+    return pictures.encode(pixels, wanted, columns)
 
 
 def _json(model: ServedModel, fields: Mapping[str, Any]) -> bytes:

@@ -45,7 +45,12 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    engine = Engine(registry, max_images=settings.max_images_per_request, max_pixels=settings.max_request_pixels)
+    engine = Engine(
+        registry,
+        max_images=settings.max_images_per_request,
+        max_pixels=settings.max_request_pixels,
+        max_importance_samples=settings.max_importance_samples,
+    )
     lifecycle = Lifecycle(registry)
     app.state.parts = Parts(settings, metrics, engine, lifecycle)
     app.include_router(_v1())

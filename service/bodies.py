@@ -34,7 +34,7 @@ from .errors import (
 )
 from .images import Target
 from .multipart import MULTIPART, read_files
-from .schemas import ImagesBody, LatentsBody
+from .schemas import ImagesBody, LatentsBody, PairBody
 from .settings import Settings
 from .tensors import NPY, SAFETENSORS
 
@@ -44,7 +44,7 @@ LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
 _LATENT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
-Body = TypeVar("Body", ImagesBody, LatentsBody)
+Body = TypeVar("Body", ImagesBody, LatentsBody, PairBody)
 
 
 async def read_images(call: Call, resize: Resize) -> Tensor:
@@ -54,16 +54,11 @@ async def read_images(call: Call, resize: Resize) -> Tensor:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadImage, BadValue, WrongShape:
             as they say.
     """
-    settings, shape = call.settings, call.model.card.model.image_shape
-    target = Target(call.model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
     with call.timings.measure("decode"):
-        content_type = _content_type(call.request, IMAGE_BODIES)
-        body = await _read(call.request, settings)
+        content_type, body = await _read(call, IMAGE_BODIES)
         if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
             return await aside(len(body), _pixels_of_array, media_type, body)
-        contents = await aside(len(body), _pictures, content_type, body, settings.max_images_per_request)
-        opened = images.open_all(contents, target)
-        return await aside(sum(picture.pixels for picture in opened), images.decode, opened, target)
+        return await _decoded(call, await _pictures_of(call, content_type, body), resize)
 
 
 async def read_latents(call: Call) -> Tensor:
@@ -73,12 +68,34 @@ async def read_latents(call: Call) -> Tensor:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadValue: as they say.
     """
     with call.timings.measure("decode"):
-        content_type = _content_type(call.request, LATENT_BODIES)
-        body = await _read(call.request, call.settings)
-        latents = await aside(len(body), _latents, _media_type(content_type), body)
-    if not latents.numel():
-        raise BadValue("The latents are empty; send at least one.")
-    return latents
+        content_type, body = await _read(call, LATENT_BODIES)
+        return await aside(len(body), _latents, _media_type(content_type), body)
+
+
+async def read_pair(call: Call, resize: Resize) -> Tensor:
+    """Images or latents, whichever the body holds: pixels uint8 (B, C, H, W), or latents float32 (B, …).
+
+    Raises:
+        what `read_images` and `read_latents` raise.
+    """
+    with call.timings.measure("decode"):
+        content_type, body = await _read(call, IMAGE_BODIES)
+        if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
+            return await aside(len(body), _pixels_or_latents, media_type, body)
+        if media_type == JSON and (latents := await aside(len(body), _latents_of_pair, body)) is not None:
+            return latents
+        return await _decoded(call, await _pictures_of(call, content_type, body), resize)
+
+
+async def _pictures_of(call: Call, content_type: str, body: bytes) -> list[bytes]:
+    return await aside(len(body), _pictures, content_type, body, call.settings.max_images_per_request)
+
+
+async def _decoded(call: Call, contents: list[bytes], resize: Resize) -> Tensor:
+    settings, shape = call.settings, call.model.card.model.image_shape
+    target = Target(call.model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
+    opened = images.open_all(contents, target)
+    return await aside(sum(picture.pixels for picture in opened), images.decode, opened, target)
 
 
 def _pictures(content_type: str, body: bytes, max_images: int) -> list[bytes]:
@@ -92,12 +109,30 @@ def _pictures(content_type: str, body: bytes, max_images: int) -> list[bytes]:
 
 
 def _latents(media_type: str, body: bytes) -> Tensor:
-    """Latents float32 (B, …) of a body."""
+    """Latents float32 (B, …) of a body, one at least."""
     if media_type == NPY:
-        return tensors.read_npy(body, _LATENT_DTYPES[:2], "latents").float()
-    if media_type == SAFETENSORS:
-        return tensors.read_safetensors(body, _LATENT_DTYPES, "latents").float()
-    return _numbers(_from_json(LatentsBody, body).latents).float()
+        latents = tensors.read_npy(body, _LATENT_DTYPES[:2], "latents")
+    elif media_type == SAFETENSORS:
+        latents = tensors.read_safetensors(body, _LATENT_DTYPES, "latents")
+    else:
+        latents = _numbers(_from_json(LatentsBody, body).latents)
+    if not latents.numel():
+        raise BadValue("The latents are empty; send at least one.")
+    return latents.float()
+
+
+def _pixels_or_latents(media_type: str, body: bytes) -> Tensor:
+    """What an array is, its type says: uint8 are pixels, floats latents."""
+    try:
+        return _latents(media_type, body)
+    except BadValue:
+        return _pixels_of_array(media_type, body)
+
+
+def _latents_of_pair(body: bytes) -> Tensor | None:
+    """The latents of a JSON body, or None where it holds images."""
+    pair = _from_json(PairBody, body)
+    return None if pair.latents is None else _numbers(pair.latents).float()
 
 
 def _media_type(content_type: str) -> str:
@@ -113,7 +148,13 @@ def _content_type(request: Request, allowed: tuple[str, ...]) -> str:
     return content_type
 
 
-async def _read(request: Request, settings: Settings) -> bytes:
+async def _read(call: Call, allowed: tuple[str, ...]) -> tuple[str, bytes]:
+    """Content-Type and content of a body of one of the `allowed` types."""
+    content_type = _content_type(call.request, allowed)
+    return content_type, await _content(call.request, call.settings)
+
+
+async def _content(request: Request, settings: Settings) -> bytes:
     """The body, refused as soon as it is known to be too large."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > settings.max_body_bytes:

@@ -32,6 +32,7 @@ STATUS: dict[type[Exception], int] = {
     errors.BadImage: 422,
     errors.WrongShape: 422,
     errors.BadValue: 422,
+    errors.Meaningless: 422,
     errors.Overloaded: 429,
     errors.ClientGone: CLIENT_GONE,
     errors.NotFinite: 500,

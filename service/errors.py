@@ -11,6 +11,7 @@ ServiceError
 ├── BadImage                a picture that cannot be read
 ├── WrongShape              images or latents that do not fit the model
 ├── BadValue                a value that cannot be used, such as a number that is not finite
+├── Meaningless             a question that this kind of model cannot answer
 ├── Overloaded              the queue is full
 ├── ClientGone              the caller hung up; nobody hears this answer
 ├── Unavailable             not now: try again
@@ -98,6 +99,13 @@ class BadValue(ServiceError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
+
+
+class Meaningless(ServiceError):
+    """A question that this kind of model cannot answer."""
+
+    def __init__(self, model: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{model} {reason}; {remedy}.")
 
 
 class Overloaded(ServiceError):

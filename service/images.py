@@ -84,9 +84,9 @@ def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
     return torch.stack([_pixels(opened, target) for opened in pictures])
 
 
-def encode(pixels: Tensor, picture_format: PictureFormat) -> bytes:
+def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = None) -> bytes:
     """One picture of uint8 pixels (B, C, H, W): the image, or a grid of several, row by row."""
-    picture = pixels_to_picture(pixels[0] if len(pixels) == 1 else grid(pixels))
+    picture = pixels_to_picture(pixels[0] if len(pixels) == 1 else grid(pixels, columns))
     buffer = io.BytesIO()
     picture.save(buffer, picture_format, **_SAVE_OPTIONS[picture_format])
     return buffer.getvalue()

@@ -21,6 +21,7 @@ MEDIA_TYPES: dict[Format, str] = {
     "jpeg": PICTURES["jpeg"],
     "webp": PICTURES["webp"],
 }
+SCORE_FORMATS: tuple[Format, ...] = ("json",)
 LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
 IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
 

@@ -9,7 +9,7 @@ from . import error_responses
 from .bodies import IMAGE_BODIES, JSON, LATENT_BODIES
 from .multipart import MULTIPART
 from .negotiation import MEDIA_TYPES, Format
-from .schemas import ImagesBody, LatentsBody, Problem
+from .schemas import ImagesBody, LatentsBody, PairBody, Problem
 
 _BINARY = {"type": "string", "format": "binary"}
 _PARTS = {
@@ -28,6 +28,7 @@ def _body(media_types: Sequence[str], json_schema: dict[str, Any]) -> dict[str, 
 
 
 IMAGES_BODY = _body(IMAGE_BODIES, ImagesBody.model_json_schema())
+PAIR_BODY = _body(IMAGE_BODIES, PairBody.model_json_schema())
 LATENTS_BODY = _body(LATENT_BODIES, LatentsBody.model_json_schema())
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model_store import Card
 from model_store.pictures import Resize
 from model_store.vae.noise import MAX_SEED
 
-from .inference.engine import Draw
+from .inference.engine import Binarise, Draw
+from .inference.paths import Path
 from .negotiation import Format
 
 Nested = Annotated[list[Any], Field(description="nested to the model's latent shape, one per image")]
@@ -50,6 +51,44 @@ class SampleParameters(Parameters):
     temperature: Annotated[float, Field(ge=0, le=2, description="scales the prior's standard deviation")] = 1.0
 
 
+class ScoreParameters(Parameters):
+    """Of score."""
+
+    importance_samples: Annotated[int, Field(ge=1, description="K of the importance-weighted bound")] = 1
+    binarise: Annotated[
+        Binarise, Field(description="grey pixels of a model of binary ones: drawn with the seed, or cut at the middle")
+    ] = "sample"
+    seed: Seed = None
+    resize: Sizing = "none"
+
+
+class InterpolateParameters(Parameters):
+    """Of interpolate."""
+
+    steps: Annotated[int, Field(ge=2, description="pictures in all, ends included")] = 8
+    path: Annotated[Path, Field(description="straight, or on the sphere where a prior's latents lie")] = "spherical"
+    resize: Sizing = "none"
+
+
+class TraverseParameters(Parameters):
+    """Of traverse."""
+
+    dims: Annotated[
+        str | None,
+        Field(pattern=r"^\d{1,7}(,\d{1,7})*$", max_length=1000, description="comma list; else those of the largest KL"),
+    ] = None
+    steps: Annotated[int, Field(ge=2, description="columns")] = 9
+    span: Annotated[float, Field(gt=0, le=10, description="to either side, in standard deviations")] = 3.0
+    seed: Annotated[
+        int | None, Field(ge=0, le=MAX_SEED, description="begins at this draw from the prior, else in its middle")
+    ] = None
+
+    @property
+    def dimensions(self) -> list[int] | None:
+        """The list as numbers."""
+        return None if self.dims is None else [int(dim) for dim in self.dims.split(",")]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -69,6 +108,19 @@ class LatentsBody(_Body):
 class _Answer(BaseModel):
     model: str
     version: int
+
+
+class PairBody(_Body):
+    """Two pictures, or two latents, in JSON."""
+
+    images: Annotated[list[str] | None, Field(description="base64 or data: URIs")] = None
+    latents: Annotated[Nested, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.images is None) == (self.latents is None):
+            raise ValueError("send either images or latents")
+        return self
 
 
 class EncodeAnswer(_Answer):
@@ -97,6 +149,20 @@ class ReconstructAnswer(ImagesAnswer):
 
     mse: list[float]
     psnr_db: list[float | None] = Field(description="null where the images are equal")
+
+
+class ScoreAnswer(_Answer):
+    """What a model thinks of images: nats, one number for each, and by which protocol."""
+
+    elbo_nats: list[float]
+    log_likelihood_nats: list[float]
+    kl_nats: list[float]
+    importance_weighted_nats: list[float]
+    bits_per_dimension: list[float] | None = Field(description="of the ELBO; null for a model of pixels not 8-bit")
+    percentile: list[float] | None = Field(
+        description="of the ELBO among the model's own test images: near 0 is an anomaly; null where it is not known"
+    )
+    protocol: str
 
 
 class ModelSummary(_Answer):

@@ -62,7 +62,7 @@ def _resume(options: argparse.Namespace) -> int:
     run = start(description.recipe, choose_device(options.device))
     try:
         run.restore(checkpoint.load(folder, run.device))
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, TypeError) as error:
         raise RunNotFound(folder, f"its checkpoint is of another release ({error})") from error
     return _finish(run, dataset, folder, options)
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Epoch:
-    """The bounds are means per image in nats; `seconds` include the validation."""
+    """Nats are the objective's, means per image; the KL is None for a model without one. Seconds include validation."""
 
     number: int
-    train_elbo_nats: float
-    validation_elbo_nats: float
-    validation_kl_nats: float
+    train_nats: float
+    validation_nats: float
+    validation_kl_nats: float | None
     images_per_s: float
     seconds: float

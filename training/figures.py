@@ -23,6 +23,16 @@ PAIRS = 16
 _LEAST_SIDE = 448
 
 
+def of_a_run(model: VAE, test: Tensor, history: Sequence[Epoch], best_epoch: int, measure: str) -> dict[str, bytes]:
+    """The figures that a version is published with, by file name; what a model cannot do has none."""
+    figures = {"curves.png": curves(history, best_epoch, measure)}
+    if model.config.posterior != "point":
+        figures["samples.png"] = samples(model)
+    if model.config.posterior != "none":
+        figures["reconstructions.png"] = reconstructions(model, test)
+    return figures
+
+
 @torch.inference_mode()
 def samples(model: VAE, seed: int = 0) -> bytes:
     """A grid of images that are in no data set: latents drawn from the prior, decoded."""
@@ -34,26 +44,29 @@ def samples(model: VAE, seed: int = 0) -> bytes:
 def reconstructions(model: VAE, test: Tensor) -> bytes:
     """Test images (uint8), and under each what the model makes of its latents' mean."""
     originals = test[:PAIRS]
-    remade = to_pixels(model.decode(model.encode(to_images(originals)).mean).mean)
+    latents = model.prior.from_normal(model.encode(to_images(originals)).mean)
+    remade = to_pixels(model.decode(latents).mean)
     half = (len(originals) + 1) // 2
     rows = [part for start in (0, half) for part in (originals[start : start + half], remade[start : start + half])]
     return _png(torch.cat([grid(row, columns=half) for row in rows], dim=1))
 
 
-def curves(history: Sequence[Epoch], best_epoch: int) -> bytes:
-    """The bound and its KL over the epochs; the steep beginning is cut off, so that the end can be seen."""
+def curves(history: Sequence[Epoch], best_epoch: int, measure: str) -> bytes:
+    """The objective and its KL over the epochs; the steep beginning is cut off, so that the end can be seen."""
     epochs = [epoch.number for epoch in history]
-    validation = [epoch.validation_elbo_nats for epoch in history]
+    validation = [epoch.validation_nats for epoch in history]
+    divergences = [epoch.validation_kl_nats for epoch in history if epoch.validation_kl_nats is not None]
     figure = Figure(figsize=(10, 4), layout="constrained")
-    bounds, divergence = figure.subplots(1, 2)
-    bounds.plot(epochs, [epoch.train_elbo_nats for epoch in history], label="training, running weights")
+    bounds, *rest = figure.subplots(1, 2 if divergences else 1, squeeze=False)[0]
+    bounds.plot(epochs, [epoch.train_nats for epoch in history], label="training, running weights")
     bounds.plot(epochs, validation, label="validation, averaged weights")
     bounds.axvline(best_epoch, color="grey", linestyle=":", label=f"best: epoch {best_epoch}")
-    bounds.set(xlabel="epoch", title="ELBO, nats per image", ylim=(validation[len(history) // 20] - 1, None))
+    bounds.set(xlabel="epoch", title=f"{measure}, nats per image", ylim=(validation[len(history) // 20] - 1, None))
     bounds.legend(frameon=False)
-    divergence.plot(epochs, [epoch.validation_kl_nats for epoch in history], color="tab:green")
-    divergence.set(xlabel="epoch", title="KL to the prior, nats per image (validation)")
-    for axes in (bounds, divergence):
+    for divergence in rest:
+        divergence.plot(epochs, divergences, color="tab:green")
+        divergence.set(xlabel="epoch", title="KL to the prior, nats per image (validation)")
+    for axes in (bounds, *rest):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()

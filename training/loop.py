@@ -18,16 +18,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model_store import VAE
-from model_store.vae import bound
-from model_store.vae.pixels import binarise
+from model_store.vae.pixels import observed
 
-from . import screen
+from . import objective, screen
 from .data import Dataset, shuffled_batches
 from .devices import mixed_precision, resident, to_device
 from .epoch import Epoch
 from .errors import Diverged
-from .evaluation import evaluate
-from .objective import loss
+from .evaluation import validate
 from .recipe import Recipe
 
 
@@ -53,6 +51,11 @@ class Run:
         """The model with its averaged weights: the one that is measured and published."""
         return cast(VAE, self.average.module)
 
+    @property
+    def measure(self) -> str:
+        """What the nats of this run are."""
+        return objective.name(self.recipe.model, self.recipe.objective)
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         return {
@@ -68,7 +71,7 @@ class Run:
         """Go on from what a checkpoint holds.
 
         Raises:
-            KeyError, RuntimeError: it is of another release.
+            KeyError, RuntimeError, TypeError: it is of another release.
         """
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -96,12 +99,12 @@ def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) ->
     pixels = resident(dataset.train, run.device)
     for number in range(len(run.history) + 1, run.recipe.epochs + 1):
         epoch = _train_epoch(run, number, pixels, dataset.validation)
-        best = max((past.validation_elbo_nats for past in run.history), default=-math.inf)
-        if epoch.validation_elbo_nats > best:
+        best = max((past.validation_nats for past in run.history), default=-math.inf)
+        if epoch.validation_nats > best:
             run.best_weights, run.best_epoch = _copy(run.averaged), number
         run.history.append(epoch)
         save(run.state())
-        screen.epoch_line(epoch, run.recipe.epochs, best=run.best_epoch == number)
+        screen.epoch_line(epoch, run.recipe.epochs, run.measure, best=run.best_epoch == number)
     run.averaged.load_state_dict(run.best_weights)
 
 
@@ -118,41 +121,44 @@ def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> E
     began = time.perf_counter()
     total = torch.zeros((), dtype=torch.float64, device=run.device)
     batches = math.ceil(len(pixels) / run.recipe.optimiser.batch_images)
-    with screen.epoch_bar(number, run.recipe.epochs, len(pixels)) as bar:
+    with screen.epoch_bar(number, run.recipe.epochs, len(pixels), run.measure) as bar:
         for step, batch in enumerate(shuffled_batches(pixels, run.recipe.optimiser.batch_images, generator)):
-            rate = learning_rate(run.recipe, (number - 1 + (step + 1) / batches) / run.recipe.epochs)
-            elbo = train_step(run, to_device(batch, run.device), rate, generator)
-            total += elbo.double() * len(batch)
-            bar.step(len(batch), elbo)
-    train_elbo = total.item() / len(pixels)
+            progress = (number - 1 + (step + 1) / batches) / run.recipe.epochs
+            nats = train_step(run, to_device(batch, run.device), progress, generator)
+            total += nats.double() * len(batch)
+            bar.step(len(batch), nats)
+    train_nats = total.item() / len(pixels)
     trained = time.perf_counter()
-    if not math.isfinite(train_elbo):
+    if not math.isfinite(train_nats):
         raise Diverged(number, run.recipe.optimiser.learning_rate)
-    evaluation = evaluate(run.averaged, validation)
+    validated = validate(run.averaged, validation, run.recipe.objective)
     return Epoch(
         number=number,
-        train_elbo_nats=train_elbo,
-        validation_elbo_nats=evaluation.elbo_nats,
-        validation_kl_nats=evaluation.kl_nats,
+        train_nats=train_nats,
+        validation_nats=validated.nats,
+        validation_kl_nats=validated.kl_nats,
         images_per_s=len(pixels) / (trained - began),
         seconds=time.perf_counter() - began,
     )
 
 
-def train_step(run: Run, pixels: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """One step on a batch of uint8 pixels (B, C, H, W); gives the mean bound of its images in nats, on the device."""
-    images = binarise(pixels, generator)
-    noise = torch.randn(len(pixels), *run.recipe.model.latent_shape, generator=generator, device=run.device)
+def train_step(run: Run, pixels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    """One step on a batch of uint8 pixels (B, C, H, W) at `progress` (0 to 1); gives its mean nats, on the device."""
+    recipe = run.recipe
+    uniform = torch.rand(pixels.shape, generator=generator, device=run.device)
+    images = observed(recipe.model, pixels, uniform)
+    shape = objective.noise_shape(recipe.model, recipe.objective, len(pixels))
+    noise = torch.randn(shape, generator=generator, device=run.device)
     with mixed_precision(run.device):
-        negative_elbo = loss(bound(run.model, images, noise))
+        loss, nats = objective.compute(run.model, images, noise, recipe.objective, progress)
     run.optimiser.zero_grad()
-    negative_elbo.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.optimiser.gradient_norm)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.optimiser.gradient_norm)
     for group in run.optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = learning_rate(recipe, progress)
     run.optimiser.step()
     run.average.update_parameters(run.model)
-    return -negative_elbo.detach()
+    return nats.detach()
 
 
 def _move_average(decay: float, averaged: list[Tensor], current: list[Tensor], count: int | Tensor) -> None:

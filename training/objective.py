@@ -1,10 +1,113 @@
-"""What is optimised. The bound itself is `model_store.vae.elbo`'s; here stands what training makes of it."""
+"""What is optimised. The bound itself is `model_store.vae.elbo`'s; here stands what training makes of it.
 
+Each family of models has its objective, a number of nats per image that training raises:
+
+- a variational autoencoder: the evidence lower bound, or the tighter importance-weighted one;
+- a plain autoencoder: log p(x|z) at the encoder's point;
+- a generator without an encoder: log p(x), from draws of the prior.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, NamedTuple
+
+import torch
+from pydantic import Field
 from torch import Tensor
 
-from model_store.vae import Bound
+from model_store import VAE, VAEConfig
+from model_store.vae import DiagonalGaussian, Record
+from model_store.vae.elbo import log_weight
 
 
-def loss(bound: Bound) -> Tensor:
-    """The negative evidence lower bound, the mean over the images, in nats."""
-    return -bound.elbo_nats.mean()
+class ObjectiveRecipe(Record):
+    """How the bound is bent for the sake of training; what is reported is always the bound itself."""
+
+    kl_weight: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="β of Higgins et al. 2017: above 1 the posterior is drawn closer to the prior"
+    )
+    kl_warmup_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="of the run, in which the KL's weight rises from 0 (Sønderby et al. 2016, section 2.3)"
+    )
+    free_nats: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="of KL that each latent dimension may spend unpunished (Kingma et al. 2016, eq. 16)"
+    )
+    draws: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1, description="of the posterior for each image (L of Kingma and Welling 2014), or of the prior"
+    )
+    importance_weighted: bool = Field(
+        default=False, description="raise the importance-weighted bound of the draws (Burda et al. 2016)"
+    )
+
+
+class Objective(NamedTuple):
+    """What a step minimises, and what it reports: the mean of its images in nats, not bent."""
+
+    loss: Tensor
+    nats: Tensor
+
+
+def name(config: VAEConfig, objective: ObjectiveRecipe) -> str:
+    """What the reported nats are, in the words of a progress bar."""
+    if config.posterior == "none":
+        return f"log p(x) by {objective.draws} draws"
+    if config.posterior == "point":
+        return "log p(x|z)"
+    return f"IW-{objective.draws}" if objective.importance_weighted else "ELBO"
+
+
+def noise_shape(config: VAEConfig, objective: ObjectiveRecipe, images: int) -> tuple[int, ...]:
+    """How much standard normal noise a step takes: draws for each image, or draws of the prior for all of them."""
+    if config.posterior == "none":
+        return (objective.draws, *config.latent_shape)
+    return (objective.draws, images, *config.latent_shape)
+
+
+def compute(model: VAE, images: Tensor, noise: Tensor, objective: ObjectiveRecipe, progress: float) -> Objective:
+    """The objective of images (B, C, H, W) at `progress` (0 to 1) of a run, with noise of `noise_shape`."""
+    if model.config.posterior == "none":
+        return _plain(log_evidence(model, images, noise))
+    if model.config.posterior == "point":
+        return _plain(model.decode(model.encode(images).mean).log_prob(images))
+    posterior = model.infer(images)
+    normal, log_likelihoods = _draw(model, posterior, images, noise)
+    if objective.importance_weighted:
+        weights = log_weight(posterior.repeated(len(noise)), normal, log_likelihoods).view(len(noise), -1)
+        return _plain(weights.logsumexp(0) - math.log(len(noise)))
+    reconstruction = log_likelihoods.mean()
+    loss = kl_weight(objective, progress) * _kl(posterior, objective.free_nats) - reconstruction
+    return Objective(loss, reconstruction - posterior.kl_nats().mean())
+
+
+def log_evidence(model: VAE, images: Tensor, noise: Tensor) -> Tensor:
+    """log 1/S Σ p(x|z_s), (B,), with S draws of the prior, the same for all images, from `noise` (S, *latent_shape).
+
+    Its mean is below log p(x), far below where few draws land near an image's latents: the reason for inference.
+    """
+    likelihood = model.decode(model.prior.sample(noise))
+    each = torch.vmap(lambda image: likelihood.log_prob(image.expand_as(likelihood.mean)))(images)  # (B, S)
+    return each.logsumexp(1) - math.log(len(noise))
+
+
+def kl_weight(objective: ObjectiveRecipe, progress: float) -> float:
+    """β at `progress` (0 to 1) of a run."""
+    if progress >= objective.kl_warmup_fraction:
+        return objective.kl_weight
+    return objective.kl_weight * progress / objective.kl_warmup_fraction
+
+
+def _draw(model: VAE, posterior: DiagonalGaussian, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Draws in normal coordinates and log p(x|z) there, (L·B, …) and (L·B,), from noise (L, B, *latent_shape)."""
+    draws = len(noise)
+    normal = posterior.repeated(draws).sample(noise.flatten(0, 1))
+    return normal, model.decode(model.prior.from_normal(normal)).log_prob(images.repeat(draws, 1, 1, 1))
+
+
+def _kl(posterior: DiagonalGaussian, free_nats: float) -> Tensor:
+    """The KL of a batch's mean image, each dimension counted as at least `free_nats`."""
+    return posterior.kl_nats_per_dimension().mean(0).clamp(min=free_nats).sum()
+
+
+def _plain(nats: Tensor) -> Objective:
+    return Objective(-nats.mean(), nats.mean())

@@ -12,25 +12,23 @@ from model_store import ModelVersion, Store, TrainingSummary
 
 from . import figures
 from .data import Dataset
-from .evaluation import evaluate
 from .loop import Run
+from .report import report
 
 
 def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> ModelVersion:
     """Measure a finished run on its test set, and put it into the store with its figures and its card."""
     model = run.averaged.eval()
-    metrics = evaluate(model, dataset.test).metrics("test")
+    found = report(model, dataset)
     model = model.cpu()
     return store.publish(
         run.recipe.name,
         model,
         training=_summary(run, dataset, commit),
-        metrics=metrics,
-        files={
-            "samples.png": figures.samples(model),
-            "reconstructions.png": figures.reconstructions(model, dataset.test),
-            "curves.png": figures.curves(run.history, run.best_epoch),
-        },
+        metrics=found.metrics,
+        latents=found.latents,
+        scores=found.scores,
+        files=figures.of_a_run(model, dataset.test, run.history, run.best_epoch, run.measure),
     )
 
 

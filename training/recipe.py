@@ -9,9 +9,9 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from model_store.pictures import Resize
 from model_store.vae import Record, VAEConfig
@@ -19,6 +19,7 @@ from model_store.vae.record import problems
 from model_store.version import check_name
 
 from .errors import BadRecipe
+from .objective import ObjectiveRecipe
 
 SHELF = Path(__file__).parent / "recipes"
 
@@ -56,7 +57,21 @@ class Recipe(Record):
     epochs: Annotated[int, Field(ge=1)]
     data: DataRecipe
     model: VAEConfig
+    objective: ObjectiveRecipe = ObjectiveRecipe()
     optimiser: OptimiserRecipe
+
+    @model_validator(mode="after")
+    def _objective_fits_the_model(self) -> Self:
+        """Only what an objective uses may be set: a β that does nothing would be reported as one that does."""
+        plain = ObjectiveRecipe()
+        bends = self.objective.model_copy(update={"draws": 1, "importance_weighted": False}) != plain
+        if bends and (self.objective.importance_weighted or self.model.posterior != "diagonal_gaussian"):
+            raise ValueError("objective: kl_weight, kl_warmup_fraction and free_nats bend the ELBO and nothing else")
+        if self.objective.importance_weighted and self.model.posterior != "diagonal_gaussian":
+            raise ValueError(f"objective.importance_weighted needs a posterior; the model's is {self.model.posterior}")
+        if self.objective.draws > 1 and self.model.posterior == "point":
+            raise ValueError("objective.draws: a plain autoencoder draws nothing; leave it out")
+        return self
 
 
 def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:

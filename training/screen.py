@@ -62,36 +62,38 @@ class EpochBar:
 
     progress: Progress
     task: TaskID
+    measure: str
     began: float = field(default_factory=time.perf_counter)
     shown: float = 0.0
     images: int = 0
 
-    def step(self, images: int, elbo_nats: Tensor) -> None:
-        """Move on by a batch whose mean bound is `elbo_nats`."""
+    def step(self, images: int, nats: Tensor) -> None:
+        """Move on by a batch whose images have a mean of `nats`."""
         self.images += images
         now = time.perf_counter()
         if now - self.shown < _REFRESH_S:
             return
         self.shown = now
         speed = self.images / (now - self.began)
-        note = f"ELBO {elbo_nats.item():8.2f} nats  {speed:7,.0f} images/s"
+        note = f"{self.measure} {nats.item():8.2f} nats  {speed:7,.0f} images/s"
         self.progress.update(self.task, completed=self.images, note=note)
 
 
 @contextmanager
-def epoch_bar(number: int, epochs: int, images: int) -> Iterator[EpochBar]:
+def epoch_bar(number: int, epochs: int, images: int, measure: str) -> Iterator[EpochBar]:
     """A bar that is there while an epoch lasts."""
     with _bar(BarColumn(bar_width=30), TextColumn("{task.fields[note]}"), TimeRemainingColumn()) as progress:
         task = progress.add_task(f"epoch {number}/{epochs}", total=images, note="")
-        yield EpochBar(progress, task)
+        yield EpochBar(progress, task, measure)
 
 
-def epoch_line(epoch: Epoch, epochs: int, *, best: bool) -> None:
+def epoch_line(epoch: Epoch, epochs: int, measure: str, *, best: bool) -> None:
     """What remains of an epoch."""
+    kl = "" if epoch.validation_kl_nats is None else f"  KL {epoch.validation_kl_nats:6.2f} nats"
     say(
         f"epoch {epoch.number:3}/{epochs}"
-        f"  ELBO {epoch.train_elbo_nats:8.2f} train {epoch.validation_elbo_nats:8.2f} validation"
-        f"  KL {epoch.validation_kl_nats:6.2f} nats  {epoch.images_per_s:7,.0f} images/s{'  best' if best else ''}"
+        f"  {measure} {epoch.train_nats:8.2f} train {epoch.validation_nats:8.2f} validation{kl}"
+        f"  {epoch.images_per_s:7,.0f} images/s{'  best' if best else ''}"
     )
 
 

@@ -3,12 +3,21 @@
 Pure torch: no files, no HTTP, no clock. It imports nothing of the rest of the project.
 """
 
-from .config import BernoulliConfig, ConvConfig, MLPConfig, StandardNormalConfig, VAEConfig
-from .elbo import Bound, bound
-from .likelihoods import Bernoulli
-from .model import VAE
-from .posterior import DiagonalGaussian
-from .priors import StandardNormal
+from .config import (
+    BernoulliConfig,
+    ConvConfig,
+    DiscretisedLogisticConfig,
+    GaussianConfig,
+    MLPConfig,
+    StandardNormalConfig,
+    UniformConfig,
+    VAEConfig,
+)
+from .elbo import Bound, Estimate, bits_per_dimension, bound, estimate
+from .likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
+from .model import VAE, NoPosterior
+from .posterior import DiagonalGaussian, Point
+from .priors import StandardNormal, Uniform
 from .record import Record
 
 __all__ = [
@@ -18,10 +27,21 @@ __all__ = [
     "Bound",
     "ConvConfig",
     "DiagonalGaussian",
+    "DiscretisedLogistic",
+    "DiscretisedLogisticConfig",
+    "Estimate",
+    "Gaussian",
+    "GaussianConfig",
     "MLPConfig",
+    "NoPosterior",
+    "Point",
     "Record",
     "StandardNormal",
     "StandardNormalConfig",
+    "Uniform",
+    "UniformConfig",
     "VAEConfig",
+    "bits_per_dimension",
     "bound",
+    "estimate",
 ]

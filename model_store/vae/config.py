@@ -7,7 +7,7 @@ It knows no tensors: `model.py` builds the network from it.
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -49,6 +49,28 @@ class BernoulliConfig(Record):
     """Binary pixels: the decoder gives each pixel's probability of being on."""
 
     kind: Literal["bernoulli"] = "bernoulli"
+    numbers_per_value: ClassVar[int] = 1
+
+
+class GaussianConfig(Record):
+    """Real-valued pixels: the decoder gives their mean, and their variance where that is not fixed."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    standard_deviation: Annotated[float, Field(gt=0, le=10)] | None = Field(
+        default=None, description="of every pixel, where images are in [0, 1]; learned, pixel by pixel, if left out"
+    )
+
+    @property
+    def numbers_per_value(self) -> int:
+        """How many numbers the decoder gives for each pixel and channel."""
+        return 2 if self.standard_deviation is None else 1
+
+
+class DiscretisedLogisticConfig(Record):
+    """8-bit pixels: the decoder gives location and scale of a logistic distribution over the 256 values."""
+
+    kind: Literal["discretised_logistic"] = "discretised_logistic"
+    numbers_per_value: ClassVar[int] = 2
 
 
 class StandardNormalConfig(Record):
@@ -57,10 +79,22 @@ class StandardNormalConfig(Record):
     kind: Literal["standard_normal"] = "standard_normal"
 
 
-class VAEConfig(Record):
-    """A variational autoencoder: image shape (C, H, W), latent shape, network, likelihood and prior.
+class UniformConfig(Record):
+    """p(z) = U(0, 1) in every dimension."""
 
-    `latent_shape` is `(D,)` for a vector and `(C, H, W)` for a grid.
+    kind: Literal["uniform"] = "uniform"
+
+
+Posterior = Literal["diagonal_gaussian", "point", "none"]
+Likelihood = Annotated[BernoulliConfig | GaussianConfig | DiscretisedLogisticConfig, Field(discriminator="kind")]
+Prior = Annotated[StandardNormalConfig | UniformConfig, Field(discriminator="kind")]
+
+
+class VAEConfig(Record):
+    """A variational autoencoder: image shape (C, H, W), latent shape, network, posterior, likelihood and prior.
+
+    `latent_shape` is `(D,)` for a vector and `(C, H, W)` for a grid. Two relatives are described by the posterior: a
+    plain autoencoder, whose encoder names one `point`, and a generator without an encoder, which has `none`.
 
     Raises:
         ValueError: the parts do not fit each other; the message names both values.
@@ -69,8 +103,25 @@ class VAEConfig(Record):
     image_shape: tuple[Literal[1, 3], Side, Side]
     latent_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
     network: Annotated[MLPConfig | ConvConfig, Field(discriminator="kind")]
-    likelihood: BernoulliConfig = BernoulliConfig()
-    prior: StandardNormalConfig = StandardNormalConfig()
+    posterior: Posterior = "diagonal_gaussian"
+    likelihood: Likelihood = BernoulliConfig()
+    prior: Prior = StandardNormalConfig()
+
+    @property
+    def encoder_channels(self) -> int:
+        """How many numbers the encoder gives along dimension 1: means, and log-variances where it has them."""
+        return self.latent_shape[0] * (1 if self.posterior == "point" else 2)
+
+    @property
+    def decoder_channels(self) -> int:
+        """How many numbers the decoder gives for the channels of a pixel."""
+        return self.image_shape[0] * self.likelihood.numbers_per_value
+
+    @model_validator(mode="after")
+    def _autoencoder_has_no_prior_to_transform(self) -> Self:
+        if self.posterior == "point" and self.prior != StandardNormalConfig():
+            raise ValueError("posterior point is a plain autoencoder, which has no prior; leave prior out")
+        return self
 
     @model_validator(mode="after")
     def _sizes_are_affordable(self) -> Self:

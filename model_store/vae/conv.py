@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Images → mean and log-variance, side by side along dimension 1."""
+    """Images → what the posterior is made of, side by side along dimension 1."""
 
     def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
         super().__init__()
@@ -43,26 +43,26 @@ class ConvEncoder(nn.Module):
         self.head = _encoder_head(config, network)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, 2·latent_shape[0], …)."""
+        """(B, C, H, W) → (B, encoder_channels, …)."""
         features = self.stages(images)  # (B, widths[-1], H/reduction, W/reduction)
-        parameters: Tensor = self.head(F.silu(features))  # (B, 2·D) or (B, 2·c, H/reduction, W/reduction)
+        parameters: Tensor = self.head(F.silu(features))  # (B, outputs) or (B, outputs, H/reduction, W/reduction)
         return parameters
 
 
 class ConvDecoder(nn.Module):
-    """Latents → one number per pixel, which the likelihood interprets."""
+    """Latents → the numbers of each pixel, which the likelihood interprets."""
 
     def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
         super().__init__()
-        channels = (*network.widths[::-1], config.image_shape[0])
+        channels = (*network.widths[::-1], config.decoder_channels)
         self.head = _decoder_head(config, network)
         self.stages = nn.Sequential(*(_up(i, o, network.blocks) for i, o in pairwise(channels)))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(B, *latent_shape) → (B, C, H, W)."""
+        """(B, *latent_shape) → (B, decoder_channels, H, W)."""
         features = self.head(latents)  # (B, widths[-1], H/reduction, W/reduction)
-        pixels: Tensor = self.stages(features)  # (B, C, H, W)
-        return pixels
+        numbers: Tensor = self.stages(features)  # (B, decoder_channels, H, W)
+        return numbers
 
 
 def _down(width_in: int, width_out: int, blocks: int) -> nn.Sequential:
@@ -81,7 +81,7 @@ def _up(width_in: int, width_out: int, blocks: int) -> nn.Sequential:
 
 
 def _encoder_head(config: VAEConfig, network: ConvConfig) -> nn.Module:
-    outputs = 2 * config.latent_shape[0]
+    outputs = config.encoder_channels
     if network.hidden is None:
         return nn.Conv2d(network.widths[-1], outputs, kernel_size=1)
     flat = prod(_smallest_map(config, network))

@@ -1,11 +1,24 @@
-"""What a decoder says of an image: the likelihood p(x|z)."""
+"""What a decoder says of an image: the likelihood p(x|z), in nats."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .config import BernoulliConfig, GaussianConfig, VAEConfig
+
+# The density of 8-bit pixels under a Gaussian grows without bound as its variance shrinks; a standard deviation of
+# 0.0067, two of 256 grey values, is where it stops.
+GAUSSIAN_LOG_VARIANCE_RANGE = (-10.0, 4.0)
+
+# A grey value is e^−5.5 wide; a scale far below that already puts all of the probability on one value.
+LOGISTIC_LOG_SCALE_RANGE = (-8.0, 2.0)
+
+_GREATEST_VALUE = 255
 
 
 @dataclass(frozen=True)
@@ -26,3 +39,71 @@ class Bernoulli:
         """
         nats = F.binary_cross_entropy_with_logits(self.logits, images, reduction="none")
         return -nats.flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Real-valued pixels around a `location`, (B, C, H, W), with a `log_variance` each, or one for all of them."""
+
+    location: Tensor
+    log_variance: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The locations as a picture, (B, C, H, W), clipped to [0, 1]."""
+        return self.location.clamp(0, 1)
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        """log p(x|z) in nats, (B,): a density, Kingma and Welling 2014, equation (12).
+
+        With a fixed variance it is the squared error, scaled and shifted.
+        """
+        squared = (images - self.location).square() * (-self.log_variance).exp()
+        return -0.5 * (squared + self.log_variance + math.log(2 * math.pi)).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class DiscretisedLogistic:
+    """8-bit pixels: a logistic distribution whose mass is gathered on the 256 grey values k/255.
+
+    `location` and `log_scale` are (B, C, H, W), on the scale of images in [0, 1].
+    """
+
+    location: Tensor
+    log_scale: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The locations as a picture, (B, C, H, W), clipped to [0, 1]."""
+        return self.location.clamp(0, 1)
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        """log p(x|z) of 8-bit images in nats, (B,): a probability, which over all 256 values of a pixel sums to 1.
+
+        Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation (15); the
+        outermost values take the tails, as in Salimans et al. 2017, "PixelCNN++", equation (2). The difference of the
+        two sigmoids is σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b−a)), which loses nothing to rounding.
+        """
+        width = (-self.log_scale).exp() / _GREATEST_VALUE  # of a grey value, in scales: a − b
+        centre = (images - self.location) * (-self.log_scale).exp()
+        below = F.logsigmoid(centre + width / 2).where(images < 1, 0)
+        above = F.logsigmoid(width / 2 - centre).where(images > 0, 0)
+        between = (-torch.expm1(-width)).log().where((images > 0) & (images < 1), 0)
+        return (below + above + between).flatten(1).sum(1)
+
+
+Likelihood = Bernoulli | Gaussian | DiscretisedLogistic
+
+
+def likelihood(config: VAEConfig, numbers: Tensor) -> Likelihood:
+    """What a decoder's numbers (B, decoder_channels, H, W) mean."""
+    kind = config.likelihood
+    if isinstance(kind, BernoulliConfig):
+        return Bernoulli(logits=numbers)
+    if not isinstance(kind, GaussianConfig):
+        location, log_scale = numbers.chunk(2, dim=1)
+        return DiscretisedLogistic(location, log_scale.clamp(*LOGISTIC_LOG_SCALE_RANGE))
+    if kind.standard_deviation is not None:
+        return Gaussian(numbers, numbers.new_tensor(2 * math.log(kind.standard_deviation)))
+    location, log_variance = numbers.chunk(2, dim=1)
+    return Gaussian(location, log_variance.clamp(*GAUSSIAN_LOG_VARIANCE_RANGE))

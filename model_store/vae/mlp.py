@@ -12,34 +12,33 @@ _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class MLPEncoder(nn.Module):
-    """Images → mean and log-variance, side by side along dimension 1."""
+    """Images → what the posterior is made of, side by side along dimension 1."""
 
     def __init__(self, config: VAEConfig, network: MLPConfig) -> None:
         super().__init__()
-        first, *rest = config.latent_shape
         self.hidden = _hidden_layers(network, prod(config.image_shape), *network.hidden)
-        self.output = Linear(network.hidden[-1], 2 * prod(config.latent_shape))
-        self.shape = (2 * first, *rest)
+        self.shape = (config.encoder_channels, *config.latent_shape[1:])
+        self.output = Linear(network.hidden[-1], prod(self.shape))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, 2·latent_shape[0], …)."""
+        """(B, C, H, W) → (B, encoder_channels, …)."""
         features = self.hidden(images.flatten(1))
         outputs: Tensor = self.output(features)
         return outputs.view(-1, *self.shape)
 
 
 class MLPDecoder(nn.Module):
-    """Latents → one number per pixel, which the likelihood interprets."""
+    """Latents → the numbers of each pixel, which the likelihood interprets."""
 
     def __init__(self, config: VAEConfig, network: MLPConfig) -> None:
         super().__init__()
         mirrored = network.hidden[::-1]
         self.hidden = _hidden_layers(network, prod(config.latent_shape), *mirrored)
-        self.output = Linear(mirrored[-1], prod(config.image_shape))
-        self.shape = config.image_shape
+        self.shape = (config.decoder_channels, *config.image_shape[1:])
+        self.output = Linear(mirrored[-1], prod(self.shape))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(B, *latent_shape) → (B, C, H, W)."""
+        """(B, *latent_shape) → (B, decoder_channels, H, W)."""
         features = self.hidden(latents.flatten(1))
         outputs: Tensor = self.output(features)
         return outputs.view(-1, *self.shape)

@@ -7,43 +7,72 @@ from torch import Tensor, nn
 
 from .config import MLPConfig, VAEConfig
 from .conv import ConvDecoder, ConvEncoder
-from .likelihoods import Bernoulli
+from .likelihoods import Likelihood, likelihood
 from .mlp import MLPDecoder, MLPEncoder
-from .posterior import DiagonalGaussian
-from .priors import StandardNormal
+from .posterior import DiagonalGaussian, Point
+from .priors import prior
 
 # exp of either end is a float32 above zero and below infinity, whatever the image
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
 
+class NoPosterior(TypeError):
+    """A model without an encoder, or whose encoder gives no distribution, was asked for one."""
+
+
 class VAE(nn.Module):
     """A variational autoencoder (Kingma and Welling 2014): an encoder q(z|x), a decoder p(x|z) and a prior p(z).
 
-    The networks may be of any precision; what goes in and comes out is float32.
+    With `posterior="point"` it is a plain autoencoder, with `posterior="none"` a decoder alone. The networks may be of
+    any precision; what goes in and comes out is float32.
     """
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.prior = StandardNormal()
-        self.encoder, self.decoder = _networks(config)
+        self.prior = prior(config)
+        self.encoder = None if config.posterior == "none" else _encoder(config)
+        self.decoder = _decoder(config)
 
-    def encode(self, images: Tensor) -> DiagonalGaussian:
-        """The posterior of float images (B, C, H, W) in [0, 1]."""
-        mean, log_variance = self.encoder(images.to(self._dtype)).float().chunk(2, dim=1)
+    def encode(self, images: Tensor) -> DiagonalGaussian | Point:
+        """What the encoder says of float images (B, C, H, W) in [0, 1].
+
+        Raises:
+            NoPosterior: the model has no encoder.
+        """
+        if self.encoder is None:
+            raise NoPosterior("A model whose posterior is none has no encoder")
+        numbers = self.encoder(images.to(self._dtype)).float()
+        if self.config.posterior == "point":
+            return Point(numbers)
+        mean, log_variance = numbers.chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
 
-    def decode(self, latents: Tensor) -> Bernoulli:
+    def infer(self, images: Tensor) -> DiagonalGaussian:
+        """The posterior of float images (B, C, H, W) in [0, 1], a distribution.
+
+        Raises:
+            NoPosterior: the model has none, as a plain autoencoder or a decoder alone.
+        """
+        posterior = self.encode(images)
+        if isinstance(posterior, Point):
+            raise NoPosterior("A plain autoencoder gives a point, not a distribution")
+        return posterior
+
+    def decode(self, latents: Tensor) -> Likelihood:
         """The likelihood of images given latents (B, *latent_shape)."""
-        return Bernoulli(logits=self.decoder(latents.to(self._dtype)).float())
+        return likelihood(self.config, self.decoder(latents.to(self._dtype)).float())
 
     @property
     def _dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        return next(self.decoder.parameters()).dtype
 
 
-def _networks(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
+def _encoder(config: VAEConfig) -> nn.Module:
     network = config.network
-    if isinstance(network, MLPConfig):
-        return MLPEncoder(config, network), MLPDecoder(config, network)
-    return ConvEncoder(config, network), ConvDecoder(config, network)
+    return MLPEncoder(config, network) if isinstance(network, MLPConfig) else ConvEncoder(config, network)
+
+
+def _decoder(config: VAEConfig) -> nn.Module:
+    network = config.network
+    return MLPDecoder(config, network) if isinstance(network, MLPConfig) else ConvDecoder(config, network)

@@ -3,17 +3,39 @@
 Image i of a seed gets the same noise however many images are asked for, on every device, in every batch.
 """
 
+import hashlib
+from math import prod
+
 import torch
 from torch import Tensor
 
 MAX_SEED = 2**63 - 1
 
+_BLOCK = 16  # torch's generator turns this many uniform numbers at a time into normal ones
+
 
 def standard_normal(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
     """Noise (count, *shape) ~ N(0, I), float32 on the CPU; row i depends on `seed` and i alone.
 
-    Rows are drawn one by one: torch's generator fills a large tensor in another order than a small one, and the
-    third of three rows would not be the third of four.
+    Rows are drawn a multiple of sixteen wide and cut: only then does torch's generator fill a large tensor as it
+    fills a small one, and the third of three rows is the third of four.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randn(shape, generator=generator) for _ in range(count)])
+    width = prod(shape)
+    rows = torch.randn(count, width + -width % _BLOCK, generator=torch.Generator().manual_seed(seed))
+    return rows[:, :width].reshape(count, *shape)
+
+
+def uniform(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
+    """Noise (count, *shape) ~ U(0, 1), float32 on the CPU; row i depends on `seed` and i alone."""
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def derived_seed(seed: int, what: str) -> int:
+    """A seed for one of several things that are drawn for the same request, unrelated to all others."""
+    digest = hashlib.blake2b(f"{seed} {what}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) & MAX_SEED
+
+
+def draw(seed: int, number: int, count: int, shape: tuple[int, ...]) -> Tensor:
+    """Noise (count, *shape) of the `number`-th of several posterior draws for the same images."""
+    return standard_normal(derived_seed(seed, f"draw {number}"), count, shape)

@@ -9,6 +9,10 @@ from math import isqrt
 import torch
 from torch import Tensor
 
+from .config import BernoulliConfig, VAEConfig
+
+_MIDDLE_GREY = 128
+
 
 def to_images(pixels: Tensor) -> Tensor:
     """Images float32 in [0, 1] from uint8 pixels."""
@@ -20,14 +24,25 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def binarise(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Binary images: each pixel is on with the probability that its grey value states.
+def binarise(pixels: Tensor, uniform: Tensor) -> Tensor:
+    """Binary images: each pixel is on with the probability that its grey value states, by `uniform` noise in [0, 1).
 
     Drawn anew for every epoch this is dynamic binarisation (Salakhutdinov and Murray 2008, "On the quantitative
     analysis of deep belief networks", section 5; the protocol of Burda et al. 2016, section 5).
     """
-    uniform = torch.rand(pixels.shape, generator=generator, device=pixels.device)
     return (to_images(pixels) > uniform).to(torch.float32)
+
+
+def threshold(pixels: Tensor) -> Tensor:
+    """Binary images without chance: a pixel is on from the middle grey upwards."""
+    return (pixels >= _MIDDLE_GREY).to(torch.float32)
+
+
+def observed(config: VAEConfig, pixels: Tensor, uniform: Tensor) -> Tensor:
+    """The images whose likelihood a model can state: binary under a Bernoulli likelihood, as they are under others."""
+    if isinstance(config.likelihood, BernoulliConfig):
+        return binarise(pixels, uniform)
+    return to_images(pixels)
 
 
 def columns_of_grid(count: int) -> int:

@@ -1,4 +1,4 @@
-"""What an encoder says of an image: the approximate posterior q(z|x) = N(mean, exp(log_variance) I)."""
+"""What an encoder says of an image: the approximate posterior q(z|x), in normal coordinates (see `priors.py`)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,37 @@ class DiagonalGaussian:
         """Latents z = μ + σ ε for standard normal noise ε (Kingma and Welling 2014, section 2.4)."""
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
+    def repeated(self, times: int) -> DiagonalGaussian:
+        """The posterior of the images of a batch that is repeated as a whole."""
+        ones = (1,) * (self.mean.ndim - 1)
+        return DiagonalGaussian(self.mean.repeat(times, *ones), self.log_variance.repeat(times, *ones))
+
     def log_prob(self, latents: Tensor) -> Tensor:
         """log q(z|x) in nats, (B,)."""
         squared = (latents - self.mean).square() * (-self.log_variance).exp()
         return -0.5 * (squared + self.log_variance + math.log(2 * math.pi)).flatten(1).sum(1)
 
     def kl_nats(self) -> Tensor:
-        """KL(q(z|x) ‖ N(0, I)) in nats, (B,): Kingma and Welling 2014, appendix B, with its sign turned."""
+        """KL(q(z|x) ‖ p(z)) in nats, (B,); the same for every prior, since no transform changes it."""
+        return self.kl_nats_per_dimension().flatten(1).sum(1)
+
+    def kl_nats_per_dimension(self) -> Tensor:
+        """KL(N(μ, σ²) ‖ N(0, 1)) of each dimension, (B, *latent_shape): Kingma and Welling 2014, appendix B."""
         mu, log_var = self.mean, self.log_variance
-        return 0.5 * (mu.square() + log_var.exp() - log_var - 1).flatten(1).sum(1)
+        return 0.5 * (mu.square() + log_var.exp() - log_var - 1)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One latent for each image, (B, *latent_shape), and no distribution: what a plain autoencoder gives."""
+
+    mean: Tensor
+
+    @property
+    def log_variance(self) -> None:
+        """There is none."""
+        return None
+
+    def sample(self, noise: Tensor) -> Tensor:  # noqa: ARG002  # a posterior's method
+        """The point itself, whatever the noise."""
+        return self.mean

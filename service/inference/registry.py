@@ -12,15 +12,14 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 import structlog
-from torch import Tensor
 
 from model_store import Card, ModelNotFound, ModelVersion, Store, StoredModel, StoreError, parse_reference
-from model_store.vae import StandardNormal
+from model_store.vae.priors import Prior
 
 from ..errors import ServiceError, Starting
 from .batcher import Batcher
 from .devices import Device
-from .runner import Outputs, Runner
+from .runner import Inputs, Outputs, Runner
 
 log = structlog.get_logger()
 
@@ -31,8 +30,8 @@ class ServedModel:
 
     version: ModelVersion
     card: Card
-    prior: StandardNormal
-    batcher: Batcher[Tensor, Outputs]
+    prior: Prior
+    batcher: Batcher[Inputs, Outputs]
 
 
 class Refusal(NamedTuple):
@@ -175,7 +174,7 @@ class Registry:
         stored: StoredModel = await asyncio.to_thread(self._store.load, version)
         runner = await self.device.call(Runner, stored.model, self.device, self._max_batch_images)
         await runner.warm_up()
-        batcher: Batcher[Tensor, Outputs] = Batcher(
+        batcher: Batcher[Inputs, Outputs] = Batcher(
             runner.run,
             max_batch_images=self._max_batch_images,
             queue_images=self._queue_images,

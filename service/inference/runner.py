@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from model_store.vae import VAE
+from model_store.vae import VAE, VAEConfig
 from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_images, to_pixels
 
@@ -20,14 +20,15 @@ from ..errors import NotFinite, OutOfMemory
 from . import sizes
 from .devices import Device
 
+Inputs = tuple[Tensor, ...]
 Outputs = tuple[Tensor, ...]
-Operation = Callable[[VAE, Tensor], Outputs]
+Operation = Callable[..., Outputs]
 
 
 def encode(model: VAE, pixels: Tensor) -> Outputs:
-    """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W)."""
+    """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W); or a point alone."""
     posterior = model.encode(to_images(pixels))
-    return posterior.mean, posterior.log_variance
+    return (posterior.mean,) if posterior.log_variance is None else (posterior.mean, posterior.log_variance)
 
 
 def decode(model: VAE, latents: Tensor) -> Outputs:
@@ -35,7 +36,19 @@ def decode(model: VAE, latents: Tensor) -> Outputs:
     return (model.decode(latents).mean,)
 
 
-OPERATIONS: dict[str, Operation] = {"encode": encode, "decode": decode}
+def score(model: VAE, pixels: Tensor, latents: Tensor) -> Outputs:
+    """log p(x|z) in nats, (B,), of uint8 pixels (B, C, H, W) given latents float32 (B, *latent_shape)."""
+    return (model.decode(latents).log_prob(to_images(pixels)),)
+
+
+OPERATIONS: dict[str, Operation] = {"encode": encode, "decode": decode, "score": score}
+
+_MEANINGLESS = {"diagonal_gaussian": (), "point": ("score",), "none": ("encode", "score")}
+
+
+def operations(config: VAEConfig) -> list[str]:
+    """What a model of that kind can compute: without an encoder it encodes and scores nothing."""
+    return [operation for operation in OPERATIONS if operation not in _MEANINGLESS[config.posterior]]
 
 
 class Runner:
@@ -44,9 +57,9 @@ class Runner:
     def __init__(self, model: VAE, device: Device, max_batch_images: int) -> None:
         self._model = device.place(model)
         self._device = device
-        self._sizes = {operation: [max_batch_images] for operation in OPERATIONS}
+        self._sizes = {operation: [max_batch_images] for operation in operations(model.config)}
 
-    async def run(self, operation: str, payloads: Sequence[Tensor]) -> Sequence[Outputs | Exception]:
+    async def run(self, operation: str, payloads: Sequence[Inputs]) -> Sequence[Outputs | Exception]:
         """For each payload the operation's outputs, on the CPU, or an error."""
         return await self._device.call(self._answers, operation, payloads)
 
@@ -58,26 +71,27 @@ class Runner:
         config, largest = self._model.config, self._sizes["decode"][-1]
         latents = standard_normal(0, largest, config.latent_shape)
         pixels = to_pixels(standard_normal(0, largest, config.image_shape).sigmoid())
-        for operation, rows in (("encode", pixels), ("decode", latents)):
-            self._sizes[operation] = await self._find_sizes(operation, rows)
+        examples: dict[str, Inputs] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
+        for operation in self._sizes:
+            self._sizes[operation] = await self._find_sizes(operation, examples[operation])
 
-    async def _find_sizes(self, operation: str, rows: Tensor) -> list[int]:
-        async def forward(part: Tensor) -> Outputs:
+    async def _find_sizes(self, operation: str, rows: Inputs) -> list[int]:
+        async def forward(part: Inputs) -> Outputs:
             return await self._device.call(self._forward, operation, part)
 
         try:
             # the first of these prepares things, and any may be disturbed
-            times = [await self._device.call(self._seconds, operation, rows[:1]) for _ in range(4)]
-            rows = rows[: sizes.affordable(min(times), len(rows))]
+            times = [await self._device.call(self._seconds, operation, sizes.first(1, rows)) for _ in range(4)]
+            rows = sizes.first(sizes.affordable(min(times), len(rows[0])), rows)
             steady = await sizes.steady(forward, rows)
-            return steady if self._device.is_exact else sizes.candidates(len(rows))
+            return steady if self._device.is_exact else sizes.candidates(len(rows[0]))
         except torch.OutOfMemoryError:
-            if len(rows) == 1:
+            if len(rows[0]) == 1:
                 raise
         self._device.free_memory()
-        return await self._find_sizes(operation, rows[: len(rows) // 2])
+        return await self._find_sizes(operation, sizes.first(len(rows[0]) // 2, rows))
 
-    def _answers(self, operation: str, payloads: Sequence[Tensor]) -> list[Outputs | Exception]:
+    def _answers(self, operation: str, payloads: Sequence[Inputs]) -> list[Outputs | Exception]:
         """Out of memory halves the work until it fits: first the batch, then a payload, down to one image."""
         try:
             return self._together(operation, payloads)
@@ -87,45 +101,45 @@ class Runner:
         if len(payloads) > 1:
             middle = len(payloads) // 2
             return self._answers(operation, payloads[:middle]) + self._answers(operation, payloads[middle:])
-        if len(payloads[0]) > 1:
+        if len(payloads[0][0]) > 1:
             return [self._in_halves(operation, payloads[0])]
         return [OutOfMemory()]
 
-    def _in_halves(self, operation: str, payload: Tensor) -> Outputs | Exception:
+    def _in_halves(self, operation: str, payload: Inputs) -> Outputs | Exception:
         outputs = []
-        for half in torch.tensor_split(payload, 2):
+        for half in zip(*(torch.tensor_split(rows, 2) for rows in payload), strict=True):
             (answer,) = self._answers(operation, [half])
             if isinstance(answer, Exception):
                 return answer
             outputs.append(answer)
         return _joined(outputs)
 
-    def _together(self, operation: str, payloads: Sequence[Tensor]) -> list[Outputs | Exception]:
-        rows = torch.cat(list(payloads))
-        parts = torch.split(rows, self._sizes[operation][-1])
+    def _together(self, operation: str, payloads: Sequence[Inputs]) -> list[Outputs | Exception]:
+        largest = self._sizes[operation][-1]
+        parts = zip(*(torch.split(rows, largest) for rows in _joined(payloads)), strict=True)
         outputs = _joined([self._filled(operation, part) for part in parts])
-        counts = [len(payload) for payload in payloads]
+        counts = [len(payload[0]) for payload in payloads]
         return [_checked(answer) for answer in zip(*(torch.split(output, counts) for output in outputs), strict=True)]
 
-    def _filled(self, operation: str, rows: Tensor) -> Outputs:
+    def _filled(self, operation: str, inputs: Inputs) -> Outputs:
         """The outputs of some rows, computed in the next larger size that is known."""
-        size = next(size for size in self._sizes[operation] if size >= len(rows))
-        filling = rows.new_zeros(size - len(rows), *rows.shape[1:])
-        outputs = self._forward(operation, torch.cat([rows, filling]))
-        return tuple(output[: len(rows)] for output in outputs)
+        count = len(inputs[0])
+        missing = next(size for size in self._sizes[operation] if size >= count) - count
+        filled = tuple(torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) for rows in inputs)
+        return sizes.first(count, self._forward(operation, filled))
 
-    def _forward(self, operation: str, rows: Tensor) -> Outputs:
-        outputs = OPERATIONS[operation](self._model, self._device.upload(rows))
+    def _forward(self, operation: str, inputs: Inputs) -> Outputs:
+        outputs = OPERATIONS[operation](self._model, *(self._device.upload(rows) for rows in inputs))
         return tuple(self._device.download(output) for output in outputs)
 
-    def _seconds(self, operation: str, rows: Tensor) -> float:
+    def _seconds(self, operation: str, rows: Inputs) -> float:
         began = time.perf_counter()
         self._forward(operation, rows)
         return time.perf_counter() - began
 
 
-def _joined(outputs: Sequence[Outputs]) -> Outputs:
-    return outputs[0] if len(outputs) == 1 else tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(rows) for rows in zip(*parts, strict=True))
 
 
 def _checked(outputs: Outputs) -> Outputs | Exception:

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 import torch
 from torch import Tensor
 
-Compute = Callable[[Tensor], Awaitable[tuple[Tensor, ...]]]
+Rows = tuple[Tensor, ...]
+Compute = Callable[[Rows], Awaitable[Rows]]
 
 BATCH_S = 0.25  # a larger batch would hold up small requests, and make the warm-up of a large model long
 
@@ -29,7 +30,12 @@ def affordable(seconds_for_one: float, at_most: int) -> int:
     return max(size for size in candidates(at_most) if size <= fits)
 
 
-async def steady(compute: Compute, rows: Tensor) -> list[int]:
+def first(count: int, rows: Rows) -> Rows:
+    """The first rows of each tensor."""
+    return tuple(tensor[:count] for tensor in rows)
+
+
+async def steady(compute: Compute, rows: Rows) -> list[int]:
     """The candidate sizes in which each row's answer has the same bits, wherever it stands.
 
     They are compared with the largest; where the place matters even there, the next smaller is the largest.
@@ -37,13 +43,14 @@ async def steady(compute: Compute, rows: Tensor) -> list[int]:
     reference = await compute(rows)
 
     async def agrees(size: int) -> bool:
-        straight, turned = await compute(rows[:size]), await compute(rows[:size].flip(0))
+        some = first(size, rows)
+        straight, turned = await compute(some), await compute(tuple(tensor.flip(0) for tensor in some))
         return all(
             torch.equal(there[:size], here) and torch.equal(there[:size], back.flip(0))
             for there, here, back in zip(reference, straight, turned, strict=True)
         )
 
-    *smaller, largest = candidates(len(rows))
+    *smaller, largest = candidates(len(rows[0]))
     if not await agrees(largest):
-        return await steady(compute, rows[: smaller[-1]])
+        return await steady(compute, first(smaller[-1], rows))
     return [size for size in smaller if await agrees(size)] + [largest]

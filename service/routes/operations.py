@@ -1,4 +1,4 @@
-"""The four operations. Each is mounted twice: for the model that the path names, and for the default model."""
+"""The operations. Each is mounted twice: for the model that the path names, and for the default model."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from .. import answers, caching
-from ..bodies import read_images, read_latents
+from ..bodies import read_images, read_latents, read_pair
 from ..dependencies import CurrentCall
-from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, choose_format
-from ..openapi import IMAGES_BODY, LATENTS_BODY, answered_in, problems
+from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format
+from ..openapi import IMAGES_BODY, LATENTS_BODY, PAIR_BODY, answered_in, problems
 from ..patience import while_awaited
 from ..schemas import (
     EncodeAnswer,
     EncodeParameters,
     ImagesAnswer,
+    InterpolateParameters,
     Parameters,
     ReconstructAnswer,
     SampleAnswer,
     SampleParameters,
+    ScoreAnswer,
+    ScoreParameters,
+    TraverseParameters,
 )
 
 router = APIRouter(tags=["operations"])
@@ -91,3 +95,60 @@ async def reconstruct(call: CurrentCall, parameters: Annotated[EncodeParameters,
     pixels = await read_images(call, parameters.resize)
     question = call.engine.reconstruct(call.model, pixels, call.timings, draw=parameters.latents, seed=parameters.seed)
     return await answers.reconstruction(wanted, call, await while_awaited(call, question))
+
+
+@router.post(
+    "/score",
+    summary="images → what the model thinks of them, in nats",
+    response_model=ScoreAnswer,
+    responses=answered_in(SCORE_FORMATS) | _ALWAYS | _WITH_BODY,
+    openapi_extra=IMAGES_BODY,
+)
+async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query()]) -> Response:
+    """The evidence lower bound of each image, its terms, the tighter importance-weighted bound, and its rank."""
+    choose_format(parameters.format, call.request, SCORE_FORMATS)
+    pixels = await read_images(call, parameters.resize)
+    question = call.engine.score(
+        call.model,
+        pixels,
+        call.timings,
+        importance_samples=parameters.importance_samples,
+        binarised=parameters.binarise,
+        seed=parameters.seed,
+    )
+    return await answers.score(call, await while_awaited(call, question))
+
+
+@router.post(
+    "/interpolate",
+    summary="two images or latents → the images between them",
+    response_model=ImagesAnswer,
+    responses=answered_in(IMAGE_FORMATS) | _ALWAYS | _WITH_BODY,
+    openapi_extra=PAIR_BODY,
+)
+async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParameters, Query()]) -> Response:
+    """The images on a path from one latent to another, side by side, both ends included."""
+    wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
+    pair = await read_pair(call, parameters.resize)
+    question = call.engine.interpolate(call.model, pair, call.timings, steps=parameters.steps, path=parameters.path)
+    return await answers.rows(wanted, call, await while_awaited(call, question))
+
+
+@router.get(
+    "/traverse",
+    summary="one latent, moved along single dimensions → a grid of images",
+    response_model=ImagesAnswer,
+    responses=answered_in(IMAGE_FORMATS) | _ALWAYS,
+)
+async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, Query()]) -> Response:
+    """What single dimensions do: a row for each, the middle column the latent that is moved."""
+    wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
+    question = call.engine.traverse(
+        call.model,
+        call.timings,
+        dims=parameters.dimensions,
+        steps=parameters.steps,
+        span=parameters.span,
+        seed=parameters.seed,
+    )
+    return await answers.rows(wanted, call, await while_awaited(call, question))

@@ -30,8 +30,8 @@ async def test_gpu_answers_what_the_cpu_answers(cuda: Device, config: VAEConfig)
     latents = torch.randn(8, *config.latent_shape, generator=torch.Generator().manual_seed(0))
     cpu = Device(choose_device("cpu"))
 
-    ((expected,),) = await Runner(make_model(config), cpu, 8).run("decode", [latents])
-    ((images,),) = await Runner(make_model(config), cuda, 8).run("decode", [latents])
+    ((expected,),) = await Runner(make_model(config), cpu, 8).run("decode", [(latents,)])
+    ((images,),) = await Runner(make_model(config), cuda, 8).run("decode", [(latents,)])
 
     assert images.device.type == "cpu"
     torch.testing.assert_close(images, expected, atol=1e-3, rtol=1e-3)
@@ -43,7 +43,7 @@ async def test_image_is_the_same_alone_and_in_a_batch_within_tolerance(cuda: Dev
     runner = Runner(make_model(COLOUR), cuda, 8)
     await runner.warm_up()
 
-    ((together,),) = await runner.run("decode", [latents])
+    ((together,),) = await runner.run("decode", [(latents,)])
     ((alone,),) = await runner.run("decode", [latents[3:4]])
 
     torch.testing.assert_close(alone, together[3:4], atol=0.5 / 255, rtol=0)
@@ -55,8 +55,8 @@ async def test_half_precision_stays_within_a_stated_tolerance(cuda: Device, dtyp
     latents = torch.randn(8, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
     half = Device(cuda.torch_device, dtype)
 
-    ((approximate,),) = await Runner(make_model(COLOUR), half, 8).run("decode", [latents])
-    ((exact,),) = await Runner(make_model(COLOUR), cuda, 8).run("decode", [latents])
+    ((approximate,),) = await Runner(make_model(COLOUR), half, 8).run("decode", [(latents,)])
+    ((exact,),) = await Runner(make_model(COLOUR), cuda, 8).run("decode", [(latents,)])
 
     torch.testing.assert_close(approximate, exact, atol=0.05, rtol=0)
 
@@ -65,7 +65,7 @@ async def test_pictures_reach_the_gpu_and_latents_come_back(cuda: Device) -> Non
     """uint8 there, float32 back, through pinned memory."""
     pixels = torch.randint(0, 256, (4, *COLOUR.image_shape), dtype=torch.uint8)
 
-    ((mean, log_variance),) = await Runner(make_model(COLOUR), cuda, 8).run("encode", [pixels])
+    ((mean, log_variance),) = await Runner(make_model(COLOUR), cuda, 8).run("encode", [(pixels,)])
 
     assert mean.shape == log_variance.shape == (4, *COLOUR.latent_shape)
     assert mean.dtype == torch.float32
@@ -87,12 +87,12 @@ async def test_memory_that_is_not_there_splits_the_batch() -> None:
     device = Counting(choose_device("cuda"))
     runner = Runner(make_model(large), device, 64)
     runner._sizes["decode"] = [1, 2, 4, 8, 16, 32, 64]
-    (one,) = await runner.run("decode", [torch.zeros(1, *large.latent_shape)])
+    (one,) = await runner.run("decode", [(torch.zeros(1, *large.latent_shape),)])
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device.torch_device)
     ballast = torch.empty(free - 256 * 2**20, dtype=torch.uint8, device=device.torch_device)
 
-    answers = await runner.run("decode", [torch.zeros(8, *large.latent_shape) for _ in range(8)])
+    answers = await runner.run("decode", [(torch.zeros(8, *large.latent_shape),) for _ in range(8)])
     del ballast
 
     assert not isinstance(one, Exception)

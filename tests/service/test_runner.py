@@ -37,9 +37,9 @@ class Limited(VAE):
         return Bernoulli(logits=latents.sum(1).view(-1, 1, 1, 1).expand(-1, 1, 8, 8))
 
 
-def latents(count: int, value: float = 0.0) -> Tensor:
+def latents(count: int, value: float = 0.0) -> tuple[Tensor]:
     """Equal latents for `Limited`."""
-    return torch.full((count, 3), value)
+    return (torch.full((count, 3), value),)
 
 
 @pytest.fixture
@@ -57,10 +57,10 @@ async def test_image_is_decoded_to_the_same_bits_alone_and_in_any_batch(
     runner = Runner(make_model(config), device, max_batch_images=largest)
     await runner.warm_up()
     rows = torch.randn(16, *config.latent_shape, generator=torch.Generator().manual_seed(0))
-    ((together,),) = await runner.run("decode", [rows])
+    ((together,),) = await runner.run("decode", [(rows,)])
 
     for count in (1, 2, 3, 5, 8, 11):
-        parts = [rows[start : start + count] for start in range(0, 16, count)]
+        parts = [(rows[start : start + count],) for start in range(0, 16, count)]
         answers = await runner.run("decode", parts)
         assert torch.equal(torch.cat([images for (images,) in answers]), together)
 
@@ -71,7 +71,7 @@ async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device
     runner = Runner(model, device, max_batch_images=8)
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
-    answers = await runner.run("encode", [pixels[:2], pixels[2:]])
+    answers = await runner.run("encode", [(pixels[:2],), (pixels[2:],)])
 
     posterior = model.encode(pixels / 255)
     torch.testing.assert_close(torch.cat([answer[0] for answer in answers]), posterior.mean)
@@ -148,8 +148,8 @@ async def test_half_precision_stays_close_to_full(device: Device) -> None:
     half = Runner(make_model(COLOUR), Device(choose_device("cpu"), torch.bfloat16), max_batch_images=8)
     full = Runner(make_model(COLOUR), device, max_batch_images=8)
 
-    ((approximate,),) = await half.run("decode", [rows])
-    ((exact,),) = await full.run("decode", [rows])
+    ((approximate,),) = await half.run("decode", [(rows,)])
+    ((exact,),) = await full.run("decode", [(rows,)])
 
     torch.testing.assert_close(approximate, exact, atol=0.05, rtol=0)
 
@@ -188,29 +188,32 @@ def test_batch_is_no_larger_than_a_quarter_of_a_second() -> None:
 async def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
     """A kernel that rounds otherwise for fewer than four rows is never given fewer."""
 
-    async def compute(rows: Tensor) -> tuple[Tensor]:
+    async def compute(inputs: sizes.Rows) -> sizes.Rows:
+        (rows,) = inputs
         return (rows if len(rows) >= 4 else rows * (1 + 1e-7),)
 
-    assert await sizes.steady(compute, torch.rand(8, 3)) == [4, 6, 8]
+    assert await sizes.steady(compute, (torch.rand(8, 3),)) == [4, 6, 8]
 
 
 async def test_sizes_in_which_the_place_matters_are_not_used() -> None:
     """A kernel that treats the last row apart gives another answer when the batch is turned round."""
 
-    async def compute(rows: Tensor) -> tuple[Tensor]:
+    async def compute(inputs: sizes.Rows) -> sizes.Rows:
+        (rows,) = inputs
         last = torch.zeros(len(rows), 1)
         last[-1] = 1e-6 if len(rows) < 8 else 0
         return (rows + last,)
 
-    assert await sizes.steady(compute, torch.rand(8, 3)) == [8]
+    assert await sizes.steady(compute, (torch.rand(8, 3),)) == [8]
 
 
 async def test_largest_size_must_agree_with_itself() -> None:
     """Where the place matters even in the largest batch, the next smaller takes its part."""
 
-    async def compute(rows: Tensor) -> tuple[Tensor]:
+    async def compute(inputs: sizes.Rows) -> sizes.Rows:
+        (rows,) = inputs
         last = torch.zeros(len(rows), 1)
         last[-1] = 1e-6 if len(rows) % 4 else 0
         return (rows + last,)
 
-    assert await sizes.steady(compute, torch.rand(10, 3)) == [4, 8]
+    assert await sizes.steady(compute, (torch.rand(10, 3),)) == [4, 8]

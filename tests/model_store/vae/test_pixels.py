@@ -1,9 +1,12 @@
 """The data contract between pictures and networks."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
-from model_store.vae.noise import standard_normal
+from model_store.vae.noise import MAX_SEED, derived_seed, standard_normal, uniform
 from model_store.vae.pixels import binarise, columns_of_grid, grid, to_images, to_pixels
 
 
@@ -23,7 +26,7 @@ def test_binary_pixels_stay_as_they_are() -> None:
     """Black is never on and white always is."""
     pixels = torch.tensor([0, 255], dtype=torch.uint8).repeat(500).view(1, 1, 10, 100)
 
-    images = binarise(pixels, torch.Generator().manual_seed(0))
+    images = binarise(pixels, uniform(0, 1, pixels.shape[1:]))
 
     assert torch.equal(images, to_images(pixels))
 
@@ -33,7 +36,7 @@ def test_grey_pixels_are_on_as_often_as_they_are_bright() -> None:
     pixels = torch.full((1, 1, 100, 1000), 64, dtype=torch.uint8)
     share = 64 / 255
 
-    images = binarise(pixels, torch.Generator().manual_seed(0))
+    images = binarise(pixels, uniform(0, 1, pixels.shape[1:]))
 
     assert abs(images.mean().item() - share) < 6 * (share * (1 - share) / 100_000) ** 0.5
 
@@ -51,9 +54,29 @@ def test_grid_is_laid_row_by_row_and_ends_in_black() -> None:
     assert grid(pictures)[0].tolist() == [[10, 10, 20, 20], [10, 10, 20, 20], [30, 30, 0, 0], [30, 30, 0, 0]]
 
 
-def test_noise_of_an_image_does_not_depend_on_how_many_are_asked_for() -> None:
+@pytest.mark.parametrize("noise", [standard_normal, uniform])
+@pytest.mark.parametrize("shape", [(1,), (4, 5), (32,), (4, 64, 64)], ids=str)
+def test_noise_of_an_image_does_not_depend_on_how_many_are_asked_for(
+    noise: Callable[[int, int, tuple[int, ...]], Tensor], shape: tuple[int, ...]
+) -> None:
     """The third of three rows is the third of a hundred."""
-    assert torch.equal(standard_normal(7, 3, (4, 5)), standard_normal(7, 100, (4, 5))[:3])
+    assert torch.equal(noise(7, 3, shape), noise(7, 100, shape)[:3])
+
+
+def test_noise_is_standard_normal_in_every_place() -> None:
+    """Of 50 000 rows each mean and variance lies within 6 standard errors: a false alarm once in 1e7 runs."""
+    rows = standard_normal(11, 50_000, (20,))
+
+    assert (rows.mean(0).abs() < 6 / 50_000**0.5).all()
+    assert ((rows.var(0) - 1).abs() < 6 * (2 / 50_000) ** 0.5).all()
+
+
+def test_seeds_for_several_things_differ_and_are_seeds() -> None:
+    """Noise for pixels and for draws is unrelated, and neighbouring seeds do not share any."""
+    seeds = {derived_seed(seed, f"draw {number}") for seed in range(50) for number in range(50)}
+
+    assert len(seeds) == 2500
+    assert all(0 <= seed <= MAX_SEED for seed in seeds)
 
 
 def test_noise_differs_between_seeds() -> None:

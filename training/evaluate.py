@@ -1,0 +1,91 @@
+"""`python -m training.evaluate MODEL`: measure a stored model on its test images, each number with its protocol."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from model_store import DEFAULT_ROOT, Card, ModelVersion, Store, StoreError
+from model_store.vae.device import NoSuchDevice, choose_device
+
+from . import screen
+from .data import Dataset, load_dataset
+from .errors import BadData, BadRecipe, TrainingError
+from .recipe import Recipe
+from .report import IMPORTANCE_SAMPLES, Report, report
+from .sources.download import DEFAULT_CACHE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0 when the model was measured."""
+    options = _parser().parse_args(arguments)
+    try:
+        store = Store(options.store)
+        stored = store.load(store.resolve(options.model))
+        dataset = _first(load_test(stored.card, options.data, options.cache), options.images)
+        model = stored.model.to(choose_device(options.device))
+        found = report(model, dataset, options.importance_samples)
+    except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
+        screen.fail(str(error))
+        return 1
+    screen.console.print(_table(stored.version, found))
+    return 0
+
+
+def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE) -> Dataset:
+    """The images that a model was trained and is to be measured on, divided as they were for its training.
+
+    Raises:
+        BadRecipe: the card does not say how, or for another release.
+        BadData: they are other images than those of the card.
+        DataNotFound, DownloadFailed: as they say.
+    """
+    if card.training is None:
+        raise BadRecipe("of the card", "it does not say on what the model was trained")
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(card.training.recipe))
+    except ValueError as error:
+        raise BadRecipe("of the card", f"it is of another release ({error})") from error
+    dataset = load_dataset(recipe, place, cache=cache)
+    if dataset.summary().sha256 != card.training.data.sha256:
+        raise BadData(dataset.name, f"these are not the images of {card.training.data.name} in the card")
+    return dataset
+
+
+def _first(dataset: Dataset, images: int | None) -> Dataset:
+    return dataset if images is None else dataclasses.replace(dataset, test=dataset.test[:images])
+
+
+def _table(version: ModelVersion, found: Report) -> Table:
+    table = Table("metric", "value", "unit", "protocol", title=str(version), title_justify="left")
+    for metric in found.metrics:
+        table.add_row(metric.name, f"{metric.value:,.3f}", metric.unit, metric.protocol)
+    return table
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("model", help="name, for the newest version, or name@version")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="as in training; without it they are downloaded")
+    parser.add_argument(
+        "--store", type=Path, default=DEFAULT_ROOT, metavar="DIR", help="where the model is (%(default)s)"
+    )
+    parser.add_argument(
+        "--importance-samples",
+        type=int,
+        default=IMPORTANCE_SAMPLES,
+        metavar="K",
+        help="posterior draws of each image for the importance-weighted bound; the literature takes 5000 (%(default)s)",
+    )
+    parser.add_argument("--images", type=int, metavar="N", help="measure the first N test images only")
+    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu, cuda, cuda:1 (%(default)s)")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="for downloads (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""How a model uses its latents: what each dimension carries, and whether all of them together look like the prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model_store import VAE, LatentSummary
+from model_store.vae import DiagonalGaussian
+from model_store.vae.pixels import to_images
+
+ACTIVE_VARIANCE = 0.01
+
+_BATCH_IMAGES = 500
+_DIGITS = 5
+
+
+@dataclass(frozen=True)
+class LatentUse:
+    """Statistics over images for each latent dimension, (D,) float64, in normal coordinates.
+
+    `mean_variance` is the variance of the posteriors' means, `standard_deviation` that of the aggregate posterior; the
+    KL is None for a model that gives points.
+    """
+
+    mean: Tensor
+    mean_variance: Tensor
+    standard_deviation: Tensor
+    kl_nats: Tensor | None
+
+    @property
+    def active(self) -> int:
+        """Dimensions whose mean moves with the image: variance above 0.01 (Burda et al. 2016, section 5.2)."""
+        return int((self.mean_variance > ACTIVE_VARIANCE).sum())
+
+    @property
+    def aggregate_kl_nats(self) -> float:
+        """KL to N(0, I) of a diagonal Gaussian with the aggregate posterior's moments: 0 where the two agree."""
+        aggregate = DiagonalGaussian(self.mean.unsqueeze(0), 2 * self.standard_deviation.log().unsqueeze(0))
+        return aggregate.kl_nats().item()
+
+    def summary(self) -> LatentSummary:
+        """The part that a card holds."""
+        return LatentSummary(
+            mean=_rounded(self.mean),
+            standard_deviation=_rounded(self.standard_deviation),
+            kl_nats=None if self.kl_nats is None else _rounded(self.kl_nats),
+        )
+
+
+@torch.inference_mode()
+def latent_use(model: VAE, pixels: Tensor) -> LatentUse:
+    """How the model encodes uint8 pixels (N, C, H, W), read as grey.
+
+    Raises:
+        NoPosterior: the model has no encoder.
+    """
+    device = next(model.parameters()).device
+    posteriors = [model.encode(to_images(part.to(device))) for part in torch.split(pixels, _BATCH_IMAGES)]
+    means = torch.cat([posterior.mean.flatten(1).double().cpu() for posterior in posteriors])
+    between = means.var(0)
+    gaussians = [posterior for posterior in posteriors if isinstance(posterior, DiagonalGaussian)]
+    if not gaussians:
+        return LatentUse(means.mean(0), between, between.sqrt(), None)
+    within = torch.cat([each.log_variance.flatten(1).double().exp().cpu() for each in gaussians]).mean(0)
+    kl = torch.cat([each.kl_nats_per_dimension().flatten(1).double().cpu() for each in gaussians]).mean(0)
+    return LatentUse(means.mean(0), between, (between + within).sqrt(), kl)
+
+
+def _rounded(numbers: Tensor) -> tuple[float, ...]:
+    return tuple(float(f"{number:.{_DIGITS}g}") for number in numbers.tolist())
