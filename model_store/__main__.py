@@ -43,7 +43,7 @@ def show(store: Store, console: Console, reference: str) -> int:
     card = store.card(version)
     console.print(f"[bold]{version}[/bold]  {escape(str(store.folder(version)))}\n", soft_wrap=True)
     console.print(tables.facts(card), "")
-    console.print(tables.metrics(card))
+    console.print(tables.metrics(card.metrics))
     return 0
 
 

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from .card import Card
+from .card import Card, Metric
 from .errors import StoreError
 from .version import ModelVersion
 
@@ -37,6 +37,7 @@ def facts(card: Card) -> Table:
     table.add_row("images", f"{_times(model.image_shape)} (C×H×W)")
     table.add_row("latents", _times(model.latent_shape))
     table.add_row("network", _words(model.network.model_dump()))
+    table.add_row("posterior", model.posterior)
     table.add_row("likelihood", model.likelihood.kind)
     table.add_row("prior", model.prior.kind)
     table.add_row("weights", f"{card.weights.parameters:,} parameters, {card.weights.bytes / 1e6:.1f} MB")
@@ -54,14 +55,14 @@ def facts(card: Card) -> Table:
     return table
 
 
-def metrics(card: Card) -> Table:
+def metrics(numbers: Iterable[Metric]) -> Table:
     """Each number with its unit and the protocol without which it means nothing."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("metric", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("protocol")
     said = ""
-    for metric in card.metrics:
+    for metric in numbers:
         protocol = "the same" if metric.protocol == said else escape(metric.protocol)
         table.add_row(metric.name, f"{metric.value:.2f} {metric.unit}", protocol)
         said = metric.protocol

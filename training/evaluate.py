@@ -7,16 +7,14 @@ import dataclasses
 import json
 from pathlib import Path
 
-from rich.table import Table
-
-from model_store import DEFAULT_ROOT, Card, ModelVersion, Store, StoreError
+from model_store import DEFAULT_ROOT, Card, Store, StoreError, tables
 from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import screen
 from .data import Dataset, load_dataset
 from .errors import BadData, BadRecipe, TrainingError
 from .recipe import Recipe
-from .report import IMPORTANCE_SAMPLES, Report, report
+from .report import IMPORTANCE_SAMPLES, report
 from .sources.download import DEFAULT_CACHE
 
 
@@ -32,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
         screen.fail(str(error))
         return 1
-    screen.console.print(_table(stored.version, found))
+    screen.console.print(f"{stored.version}\n", tables.metrics(found.metrics))
     return 0
 
 
@@ -58,13 +56,6 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE) -> Da
 
 def _first(dataset: Dataset, images: int | None) -> Dataset:
     return dataset if images is None else dataclasses.replace(dataset, test=dataset.test[:images])
-
-
-def _table(version: ModelVersion, found: Report) -> Table:
-    table = Table("metric", "value", "unit", "protocol", title=str(version), title_justify="left")
-    for metric in found.metrics:
-        table.add_row(metric.name, f"{metric.value:,.3f}", metric.unit, metric.protocol)
-    return table
 
 
 def _parser() -> argparse.ArgumentParser:

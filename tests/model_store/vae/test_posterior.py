@@ -79,3 +79,41 @@ def test_gradients_flow_through_a_draw() -> None:
 
     torch.testing.assert_close(mean.grad, torch.ones(1, 3))
     torch.testing.assert_close(log_variance.grad, 0.5 * (0.5 * log_variance).exp().detach() * noise)
+
+
+def test_reparameterised_gradient_has_the_closed_one_as_its_mean() -> None:
+    """Of E[Σ z³] the gradients are 3(μ² + σ²) for μ and 3μσ² for log σ², here within 6 standard errors: 4e-9 each."""
+    posterior = random_posterior(1, 4)
+    by_mean, by_log_variance = gradients_through_draws(posterior, draws=40_000)
+    variance = posterior.log_variance.exp()[0]
+    mean = posterior.mean[0]
+
+    for found, closed in ((by_mean, 3 * (mean**2 + variance)), (by_log_variance, 3 * mean * variance)):
+        error = found.std(0) / math.sqrt(len(found))
+        assert ((found.mean(0) - closed).abs() < 6 * error).all()
+
+
+def test_reparameterised_gradient_varies_less_than_the_score_functions() -> None:
+    """Both are unbiased; the score function's f(z) ∇ log q(z) has ten times the variance and more, over all dimensions.
+
+    f is Σ z³ over 8 dimensions: every one of them adds to the noise of all others' scores, but not of their slopes.
+    """
+    posterior = random_posterior(1, 8)
+    noise = torch.randn(40_000, 8, generator=torch.Generator().manual_seed(6))
+    draws = posterior.sample(noise)
+    value = draws.pow(3).sum(1, keepdim=True)
+    score = noise / (0.5 * posterior.log_variance).exp()  # ∇_μ log q(z)
+    by_score, (by_draw, _) = value * score, gradients_through_draws(posterior, draws=40_000)
+
+    error = (by_score.std(0) + by_draw.std(0)) / math.sqrt(40_000)
+    assert ((by_score.mean(0) - by_draw.mean(0)).abs() < 6 * error).all()
+    assert by_score.var(0).sum() > 10 * by_draw.var(0).sum()
+
+
+def gradients_through_draws(posterior: DiagonalGaussian, draws: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each draw the gradient of Σ z³ by the mean and by the log-variance, (draws, D), by autograd."""
+    mean = posterior.mean.expand(draws, -1).clone().requires_grad_()
+    log_variance = posterior.log_variance.expand(draws, -1).clone().requires_grad_()
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(5))
+    cubes = DiagonalGaussian(mean, log_variance).sample(noise).pow(3).sum()
+    return torch.autograd.grad(cubes, (mean, log_variance))  # type: ignore[return-value]
