@@ -1,0 +1,129 @@
+"""What training makes of the bound: each bend does what its paper says, and none of it is reported."""
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from model_store import VAE
+from model_store.vae import MLPConfig, VAEConfig, bound, estimate
+from training import objective
+from training.objective import ObjectiveRecipe
+from training.recipe import Recipe
+
+NETWORK = MLPConfig(hidden=(8,))
+IMAGES = torch.ones(6, 1, 4, 4)
+
+
+def model(posterior: str = "diagonal_gaussian") -> VAE:
+    """A small model of some kind."""
+    torch.manual_seed(0)
+    return VAE(VAEConfig(image_shape=(1, 4, 4), latent_shape=(3,), network=NETWORK, posterior=posterior))
+
+
+def noise(vae: VAE, recipe: ObjectiveRecipe) -> Tensor:
+    """What a step on `IMAGES` draws."""
+    shape = objective.noise_shape(vae.config, recipe, len(IMAGES))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def compute(vae: VAE, progress: float = 1.0, **changes: object) -> objective.Objective:
+    """The objective of `IMAGES` with some changes of the plain one."""
+    recipe = ObjectiveRecipe.model_validate(changes)
+    return objective.compute(vae, IMAGES, noise(vae, recipe), recipe, progress)
+
+
+def test_plain_objective_is_the_negative_bound() -> None:
+    """The loss is −ELBO, averaged over the images; so is what is reported, with its sign turned."""
+    vae = model()
+    found = compute(vae)
+    expected = bound(vae, IMAGES, noise(vae, ObjectiveRecipe())[0]).elbo_nats.mean()
+
+    torch.testing.assert_close(found.nats, expected)
+    torch.testing.assert_close(found.loss, -expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 4.0])
+def test_kl_weight_weighs_the_kl_and_leaves_the_report(weight: float) -> None:
+    """β − 1 times the KL is added to the loss; the bound that is reported is the bound."""
+    vae = model()
+    kl = vae.infer(IMAGES).kl_nats().mean()
+
+    torch.testing.assert_close(compute(vae, kl_weight=weight).loss, compute(vae).loss + (weight - 1) * kl)
+    torch.testing.assert_close(compute(vae, kl_weight=weight).nats, compute(vae).nats)
+
+
+def test_kl_weight_rises_through_the_warm_up() -> None:
+    """From nothing to all of it, in a straight line."""
+    recipe = ObjectiveRecipe(kl_weight=2.0, kl_warmup_fraction=0.5)
+
+    assert [objective.kl_weight(recipe, progress) for progress in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
+
+
+def test_free_nats_are_not_punished() -> None:
+    """A dimension whose mean KL is below λ counts as λ and has no gradient; one above counts as it is."""
+    vae = model()
+    kl = vae.infer(IMAGES).kl_nats_per_dimension().mean(0)
+    free = kl.sort().values[1].item() + 1e-6  # two of three dimensions are below
+
+    torch.testing.assert_close(compute(vae, free_nats=free).loss, compute(vae).loss - kl.sum() + 2 * free + kl.max())
+
+
+def test_several_draws_are_averaged() -> None:
+    """L draws give the mean of their bounds: Kingma and Welling 2014, equation (7)."""
+    vae = model()
+    draws = noise(vae, ObjectiveRecipe(draws=5))
+
+    torch.testing.assert_close(compute(vae, draws=5).nats, estimate(vae, IMAGES, draws).bound.elbo_nats.mean())
+
+
+def test_importance_weighted_objective_is_the_tighter_bound() -> None:
+    """The same number that evaluation computes draw by draw, with a gradient."""
+    vae = model()
+    draws = noise(vae, ObjectiveRecipe(draws=7))
+    found = compute(vae, draws=7, importance_weighted=True)
+    found.loss.backward()  # type: ignore[no-untyped-call]
+
+    torch.testing.assert_close(found.nats, estimate(vae, IMAGES, draws).importance_weighted_nats.mean())
+    assert all(parameter.grad is not None for parameter in vae.parameters())
+
+
+def test_autoencoder_is_trained_on_what_it_rebuilds() -> None:
+    """log p(x|z) at the encoder's point; nothing is drawn."""
+    vae = model("point")
+    expected = vae.decode(vae.encode(IMAGES).mean).log_prob(IMAGES).mean()
+
+    torch.testing.assert_close(compute(vae).loss, -expected)
+
+
+def test_generator_without_an_encoder_is_trained_on_the_evidence() -> None:
+    """log 1/S Σ p(x|z_s) over the prior's draws, here one by one."""
+    vae = model("none")
+    draws = noise(vae, ObjectiveRecipe(draws=9))
+    each = torch.stack([vae.decode(draw.expand(len(IMAGES), -1)).log_prob(IMAGES) for draw in draws])
+
+    torch.testing.assert_close(compute(vae, draws=9).nats, (each.logsumexp(0) - math.log(9)).mean())
+
+
+@pytest.mark.parametrize(
+    ("posterior", "changes", "message"),
+    [
+        ("point", {"kl_weight": 2.0}, "bend the ELBO and nothing else"),
+        ("none", {"free_nats": 1.0}, "bend the ELBO and nothing else"),
+        ("diagonal_gaussian", {"importance_weighted": True, "kl_weight": 2.0}, "bend the ELBO and nothing else"),
+        ("none", {"importance_weighted": True}, "needs a posterior; the model's is none"),
+        ("point", {"draws": 2}, "a plain autoencoder draws nothing"),
+    ],
+)
+def test_objective_that_would_do_nothing_is_refused(
+    recipe: Recipe, posterior: str, changes: dict[str, object], message: str
+) -> None:
+    """A recipe cannot say what its training does not do."""
+    values = recipe.model_dump(mode="json")
+    values["model"]["posterior"] = posterior
+    values["objective"].update(changes)
+
+    with pytest.raises(ValidationError, match=message):
+        Recipe.model_validate(values, strict=False)
