@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     store: Path = Field(DEFAULT_ROOT, description="folder of the models")
     default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
         None,
-        description="name or name@version that /v1/encode and the like mean; without it the first by name",
+        description="name or name@version that /v1/encode and the like mean; without it the one published first",
     )
     versions_per_model: int = Field(
         3,

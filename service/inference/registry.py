@@ -7,6 +7,7 @@ stay. Requests are answered from memory: a name in a request never becomes a pat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Protocol
@@ -75,6 +76,7 @@ class Registry:
         self._queue_images = queue_images
         self._served: dict[ModelVersion, ServedModel] = {}
         self._refused: dict[ModelVersion, Refusal] = {}
+        self._oldest: str | None = None
         self._refreshed = False
 
     @property
@@ -100,7 +102,7 @@ class Registry:
         """
         if not self._refreshed:
             raise Starting
-        reference = reference or self._default or min((version.name for version in self._served), default="")
+        reference = reference or self._default or self._oldest
         if not reference:
             raise ModelNotFound("to serve", [])
         name, number = parse_reference(reference)
@@ -119,6 +121,7 @@ class Registry:
         wanted: set[ModelVersion] = set()
         for _, versions in groupby(published, key=lambda version: version.name):
             wanted.update(await self._serve_newest(list(versions)))
+        self._oldest = await asyncio.to_thread(self._published_first, {version.name for version in wanted})
         if not self._refreshed:
             log.info("ready", models=[str(version) for version in sorted(self._served)])
         self._refreshed = True
@@ -136,6 +139,18 @@ class Registry:
             if not every_s:
                 return
             await asyncio.sleep(every_s)
+
+    def _published_first(self, names: set[str]) -> str | None:
+        """Which of the models was published first, so that a further one never takes the place of the default."""
+        cards = {name: self._oldest_card(name) for name in sorted(names)}
+        return min(cards, key=lambda name: cards[name].created, default=None)
+
+    def _oldest_card(self, name: str) -> Card:
+        """The card of a model's first version that can be read; of those served there is one."""
+        for version in self._store.versions(name):
+            with contextlib.suppress(StoreError):
+                return self._store.card(version)
+        raise ModelNotFound(name, [])
 
     async def _serve_newest(self, versions: list[ModelVersion]) -> list[ModelVersion]:
         """Of one model, the newest versions that can be served, as many as are wanted."""

@@ -15,8 +15,10 @@ from ..inference.registry import ServedModel
 router = APIRouter(include_in_schema=False)
 
 _PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+_LOOK = "sample?n=16&amp;seed=7&amp;format=png"
+_LOOK_AT_POINTS = "traverse?steps=4&amp;span=1&amp;format=png"  # a plain autoencoder has no samples
 _MODEL = Template(
-    '<article><img src="v1/models/$name/sample?n=16&amp;seed=7&amp;format=png" alt="16 random images of $name">'
+    '<article><img src="v1/models/$name/$question" alt="images that $name makes">'
     '<div><h2><a href="v1/models/$name">$name</a></h2><p>images $images, latents $latents, $parameters parameters</p>'
     "</div></article>"
 )
@@ -33,6 +35,7 @@ def _article(served: ServedModel) -> str:
     config = served.card.model
     return _MODEL.substitute(
         name=escape(str(served.version)),
+        question=_LOOK_AT_POINTS if config.posterior == "point" else _LOOK,
         images="×".join(map(str, config.image_shape)),
         latents="×".join(map(str, config.latent_shape)),
         parameters=f"{served.card.weights.parameters:,}",

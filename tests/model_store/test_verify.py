@@ -16,9 +16,9 @@ from model_store import CorruptWeights, ModelVersion, Store, UnknownFormat
 GREY = ModelVersion("grey", 1)
 
 
-def rewrite_card(store: Store, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the card of grey@1 by hand."""
-    path = store.folder(GREY) / "card.json"
+def rewrite_card(store: Store, change: Callable[[dict[str, Any]], object], version: ModelVersion = GREY) -> None:
+    """Change the card of a version by hand."""
+    path = store.folder(version) / "card.json"
     card = json.loads(path.read_text())
     change(card)
     path.chmod(0o644)

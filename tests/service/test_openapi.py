@@ -29,6 +29,9 @@ async def paths(client: httpx.AsyncClient) -> dict[str, Any]:
         ("decode", "post", LATENTS, PICTURES),
         ("sample", "get", set(), PICTURES),
         ("reconstruct", "post", IMAGES_IN, PICTURES),
+        ("score", "post", IMAGES_IN, {"application/json"}),
+        ("interpolate", "post", IMAGES_IN, PICTURES),
+        ("traverse", "get", set(), PICTURES),
     ],
 )
 async def test_operation_lists_every_form_in_and_out(
@@ -48,7 +51,7 @@ async def test_operation_lists_every_form_in_and_out(
     )
 
 
-@pytest.mark.parametrize("operation", ["encode", "decode", "reconstruct"])
+@pytest.mark.parametrize("operation", ["encode", "decode", "reconstruct", "score", "interpolate"])
 async def test_operation_lists_its_errors_as_problems(paths: dict[str, Any], operation: str) -> None:
     """Every status of the contract."""
     responses = paths[f"/v1/{operation}"]["post"]["responses"]

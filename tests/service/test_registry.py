@@ -1,5 +1,7 @@
 """The served models, in step with the store: new versions appear, broken ones do not, nobody is left without answer."""
 
+from functools import partial
+
 import pytest
 
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store
@@ -10,8 +12,8 @@ from service.inference.engine import Engine
 from service.inference.registry import Registry
 from service.timings import Timings
 
-from ..conftest import make_model
-from ..model_store.test_verify import flip_byte
+from ..conftest import GREY, make_model
+from ..model_store.test_verify import flip_byte, rewrite_card
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +194,24 @@ async def test_default_model_is_the_setting_or_the_first(
     await registry.refresh()
 
     assert str(registry.find(None).version) == found
+
+
+async def test_further_model_does_not_become_the_default(store: Store, events: Events) -> None:
+    """Whatever its name: the default is the model that was published first, as far as its cards can be read."""
+    for name, day in (("grey", "2019-01-01"), ("colour", "2020-01-01")):
+        rewrite_card(store, partial(dict.update, created=f"{day}T00:00:00Z"), ModelVersion(name, 1))
+    store.publish("grey", make_model(GREY))
+    registry = make_registry(store, events)
+    await registry.refresh()
+    assert registry.find(None).version.name == "grey"
+
+    store.publish("aaa", make_model(GREY))
+    await registry.refresh()
+    assert registry.find(None).version.name == "grey"
+
+    rewrite_card(store, partial(dict.update, format=99))
+    await registry.refresh()
+    assert registry.find(None).version.name == "colour"
 
 
 async def test_registry_without_its_default_model_is_not_ready(store: Store, events: Events) -> None:
