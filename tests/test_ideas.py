@@ -1,4 +1,4 @@
-"""The ideas on real digits and with the model that ships: what pixels prefer, what the model prefers, what it rejects."""
+"""The ideas on real digits and with the model that ships: what pixels prefer, what the model does, what it rejects."""
 
 from pathlib import Path
 
