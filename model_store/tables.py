@@ -16,7 +16,7 @@ from .version import ModelVersion
 def shelf(rows: Iterable[tuple[ModelVersion, Card | StoreError]]) -> Table:
     """A row for each version; the ELBO is in nats per test image."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in ("model", "images", "latents", "network"):
+    for column in ("model", "images", "latents"):
         table.add_column(column, no_wrap=True)
     for column in ("parameters", "MB", "ELBO"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -64,7 +64,7 @@ def metrics(numbers: Iterable[Metric]) -> Table:
     said = ""
     for metric in numbers:
         protocol = "the same" if metric.protocol == said else escape(metric.protocol)
-        table.add_row(metric.name, f"{metric.value:.2f} {metric.unit}", protocol)
+        table.add_row(metric.name, f"{metric.value:.5g} {metric.unit}", protocol)
         said = metric.protocol
     return table
 
@@ -74,7 +74,6 @@ def _cells(card: Card) -> tuple[str, ...]:
     return (
         _times(card.model.image_shape),
         _times(card.model.latent_shape),
-        card.model.network.kind,
         f"{card.weights.parameters:,}",
         f"{card.weights.bytes / 1e6:.1f}",
         f"{elbo.value:.2f}" if elbo else "–",
