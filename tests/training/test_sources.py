@@ -15,6 +15,8 @@ from .conftest import bars, idx_bytes
 
 SHAPE = (1, 8, 8)
 
+SPLITS = {"train": 10, "valid": 4, "test": 6}
+
 
 def test_idx_files_are_read_plain_and_packed(idx_folder: Path) -> None:
     """Value for value, with a test set of their own."""
@@ -69,11 +71,24 @@ def test_npz_holds_both_sets(tmp_path: Path, names: tuple[str, str]) -> None:
     path = tmp_path / "bars.npz"
     np.savez(path, **{names[0]: bars(10).permute(0, 2, 3, 1).numpy(), names[1]: bars(4)[:, 0].numpy()})
 
-    train, test = arrays.read_arrays(path)
+    train, test = arrays.read_arrays(path, (1, 8, 8))
 
     assert torch.equal(train, bars(10))
     assert test is not None
     assert torch.equal(test, bars(4))
+
+
+def test_packed_bits_are_black_and_white_images(tmp_path: Path) -> None:
+    """A row of bits is an image; those of `valid` join those to train on."""
+    path = tmp_path / "static.npz"
+    packed = {name: np.packbits(bars(count).flatten(1).numpy() > 0, axis=1) for name, count in SPLITS.items()}
+    np.savez(path, **packed)
+
+    train, test = arrays.read_arrays(path, (1, 8, 8))
+
+    assert torch.equal(train, torch.cat([bars(10), bars(4)]))
+    assert test is not None
+    assert torch.equal(test, bars(6))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +106,7 @@ def test_array_that_is_no_images_is_named(tmp_path: Path, array: np.ndarray, mes
     np.save(path, array, allow_pickle=True)
 
     with pytest.raises(BadData, match=message):
-        arrays.read_arrays(path)
+        arrays.read_arrays(path, (1, 8, 8))
 
 
 def test_npz_without_images_lists_what_it_has(tmp_path: Path) -> None:
@@ -100,7 +115,7 @@ def test_npz_without_images_lists_what_it_has(tmp_path: Path) -> None:
     np.savez(path, labels=np.zeros(3))
 
     with pytest.raises(BadData, match="it holds labels; expected images, train and test"):
-        arrays.read_arrays(path)
+        arrays.read_arrays(path, (1, 8, 8))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def read(
         BadData: something there that is not what it seems.
     """
     if place.suffix in (".npy", ".npz"):
-        return arrays.read_arrays(place)
+        return arrays.read_arrays(place, image_shape)
     if not place.is_dir():
         raise DataNotFound(place, "it is neither a folder nor an .npy or .npz file")
     if idx.find(place, idx.TRAIN):
