@@ -6,10 +6,10 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format clean
+.PHONY: help serve train test lint format bench-train clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 serve: $(VENV)/.use ## serve the models of the store on port 8000 (settings: python -m service --help)
 	$(IN)/python -m service $(ARGS)
@@ -29,8 +29,11 @@ format: $(VENV)/.dev ## put the style right
 	$(IN)/ruff format .
 	$(IN)/ruff check --fix .
 
+bench-train: $(VENV)/.use $(VENV)-pythae ## images/s of our training loop beside Pythae's
+	$(IN)/python -m benchmarks.train_speed --peer $(VENV)-pythae/bin/python $(ARGS)
+
 clean: ## remove what make made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache
 
 # One call of pip, so that torch is taken at its pinned version together with whatever depends on it.
 INSTALL = $(IN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
@@ -42,6 +45,11 @@ $(VENV)/.use: pyproject.toml constraints.txt | $(VENV)
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)
 	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.use
+
+$(VENV)-pythae: benchmarks/pythae-requirements.txt
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check --requirement $< --constraint constraints.txt
+	@touch $@
 
 $(VENV):
 	$(PYTHON) -m venv $(VENV)

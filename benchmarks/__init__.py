@@ -1,0 +1,1 @@
+"""Measurements that a sceptic can repeat: interleaved runs, and ratios from them."""
