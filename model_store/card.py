@@ -6,10 +6,11 @@ The folder gives a model its name and version; the card holds neither, so that a
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, JsonValue, ValidationError
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_validator
 
 from .errors import UnknownFormat
 from .vae import Record, VAEConfig
@@ -78,6 +79,12 @@ class ScoreQuantiles(Record):
     elbo_nats: Annotated[tuple[float, ...], Field(min_length=101, max_length=101)]
     protocol: str
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if list(self.elbo_nats) != sorted(self.elbo_nats):
+            raise ValueError("elbo_nats are quantiles, which never fall; these do")
+        return self
+
 
 class Card(Record):
     """What a stored model is. Frozen; it carries a format number and refuses what it does not know."""
@@ -90,6 +97,18 @@ class Card(Record):
     metrics: tuple[Metric, ...] = ()
     latents: LatentSummary | None = None
     scores: ScoreQuantiles | None = None
+
+    @model_validator(mode="after")
+    def _latents_are_the_models(self) -> Self:
+        if self.latents is None:
+            return self
+        values = prod(self.model.latent_shape)
+        for name, numbers in (entry for entry in self.latents if entry[1] is not None):
+            if len(numbers) != values:
+                raise ValueError(f"latents.{name} has {len(numbers)} values, a latent of the model has {values}")
+        if min(self.latents.standard_deviation) < 0:
+            raise ValueError("latents.standard_deviation has a negative value")
+        return self
 
     def metric(self, name: str) -> Metric | None:
         """The metric of that name, or None."""

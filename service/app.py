@@ -20,6 +20,7 @@ from .access import Access
 from .dependencies import Parts, model_in_path, require_key
 from .inference.devices import Device
 from .inference.engine import Engine
+from .inference.limits import Limits
 from .inference.registry import Registry
 from .lifecycle import Lifecycle
 from .metrics import Metrics
@@ -45,12 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    engine = Engine(
-        registry,
-        max_images=settings.max_images_per_request,
-        max_pixels=settings.max_request_pixels,
-        max_importance_samples=settings.max_importance_samples,
-    )
+    limits = Limits(settings.max_images_per_request, settings.max_request_pixels, settings.max_score_draws)
+    engine = Engine(registry, limits)
     lifecycle = Lifecycle(registry)
     app.state.parts = Parts(settings, metrics, engine, lifecycle)
     app.include_router(_v1())

@@ -124,9 +124,9 @@ def _latents(media_type: str, body: bytes) -> Tensor:
 def _pixels_or_latents(media_type: str, body: bytes) -> Tensor:
     """What an array is, its type says: uint8 are pixels, floats latents."""
     try:
-        return _latents(media_type, body)
-    except BadValue:
         return _pixels_of_array(media_type, body)
+    except BadValue:
+        return _latents(media_type, body)
 
 
 def _latents_of_pair(body: bytes) -> Tensor | None:

@@ -26,6 +26,7 @@ MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg
 _READ = ("PNG", "JPEG", "WEBP")
 _OTHER_FORMATS = (b"GIF8", b"BM", b"II*\0", b"MM\0*", b"%!PS", b"%PDF", b"8BPS", b"<svg", b"<?xml", b"\0\0\0\x0cjP")
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"png": {}, "jpeg": {"quality": 95}, "webp": {"lossless": True}}
+_LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # what the formats, and Pillow's encoders, can hold
 _STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it others that it was made of
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -87,6 +88,8 @@ def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
 def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = None) -> bytes:
     """One picture of uint8 pixels (B, C, H, W): the image, or a grid of several, row by row."""
     picture = pixels_to_picture(pixels[0] if len(pixels) == 1 else grid(pixels, columns))
+    if (side := max(picture.size)) > (limit := _LONGEST_SIDE.get(picture_format, side)):
+        raise TooLarge(f"The {picture_format} picture", size=side, limit=limit, unit="pixels a side")
     buffer = io.BytesIO()
     picture.save(buffer, picture_format, **_SAVE_OPTIONS[picture_format])
     return buffer.getvalue()

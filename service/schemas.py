@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from model_store import Card
 from model_store.pictures import Resize
 from model_store.vae.noise import MAX_SEED
+from model_store.vae.protocol import Binarise
 
-from .inference.engine import Binarise, Draw
+from .inference.engine import Draw
 from .inference.paths import Path
 from .negotiation import Format
 
@@ -127,8 +128,8 @@ class EncodeAnswer(_Answer):
     """Latents of images, and the posterior they come from."""
 
     latents: Nested
-    mean: Nested
-    log_variance: Nested | None = Field(description="null for a model without a posterior distribution")
+    mean: Annotated[Nested, Field(description="of the posterior; under a uniform prior latents are Φ of such numbers")]
+    log_variance: Nested | None = Field(description="of the posterior; null for a model that gives points")
 
 
 class ImagesAnswer(_Answer):
@@ -160,7 +161,8 @@ class ScoreAnswer(_Answer):
     importance_weighted_nats: list[float]
     bits_per_dimension: list[float] | None = Field(description="of the ELBO; null for a model of pixels not 8-bit")
     percentile: list[float] | None = Field(
-        description="of the ELBO among the model's own test images: near 0 is an anomaly; null where it is not known"
+        description="of the ELBO among the model's own test images: near 0 is an anomaly; null where the card does not "
+        "know them, and for pixels cut at the middle, since theirs were drawn"
     )
     protocol: str
 

@@ -71,12 +71,12 @@ class Settings(BaseSettings):
         description="images that may wait for a model; too low: 429 in a burst; too high: requests wait until their "
         "deadline instead of being refused at once",
     )
-    max_importance_samples: int = Field(
-        1000,
+    max_score_draws: int = Field(
+        16_384,
         ge=1,
-        le=1_000_000,
-        description="posterior draws of each image that score may be asked for; too low: 413 for tight bounds; too "
-        "high: one request computes for long, to the deadline",
+        le=2**30,
+        description="images times importance samples of one score; too low: 413 for tight bounds; too high: one "
+        "request computes for long, to the deadline",
     )
     max_images_per_request: int = Field(
         256,

@@ -19,8 +19,10 @@ FORBIDDEN = {
     "service/inference/batcher.py": (("service",), ("service.errors",)),
     "service/inference/runner.py": (
         ("service",),
-        ("service.errors", "service.inference.sizes", "service.inference.devices"),
+        ("service.errors", "service.inference.sizes", "service.inference.devices", "service.inference.meaning"),
     ),
+    "service/inference/meaning.py": (("service",), ("service.errors",)),
+    "service/inference/paths.py": (("service",), ()),
     "service/errors.py": (("service",), ()),
     "service/settings.py": (("service",), ()),
     "service/timings.py": (("service",), ()),
@@ -30,6 +32,8 @@ FORBIDDEN = {
 IGNORANT = {
     "service/inference/batcher.py": ("torch", "fastapi", "starlette"),
     "service/inference/engine.py": ("fastapi", "starlette", "PIL"),
+    "service/inference/scoring.py": ("fastapi", "starlette", "PIL"),
+    "service/inference/exploring.py": ("fastapi", "starlette", "PIL"),
     "service/inference/runner.py": ("fastapi", "starlette", "PIL"),
     "service/inference/registry.py": ("fastapi", "starlette", "PIL"),
     "service/routes/operations.py": ("torch", "PIL", "numpy"),

@@ -95,12 +95,14 @@ def _say_what_begins(recipe: Recipe, dataset: Dataset, run: Run, folder: Path) -
 
 
 def _say_how_to_use(version: ModelVersion, store: Store) -> None:
-    elbo = store.card(version).metrics[0]
+    card = store.card(version)
+    first = card.metrics[0]
     place = "" if store.root == DEFAULT_ROOT else f" --store {store.root}"
-    screen.say(f"Published {version} in {store.folder(version)}: {elbo.value:.2f} {elbo.unit}")
-    screen.say(f"  {elbo.protocol}")
+    screen.say(f"Published {version} in {store.folder(version)}: {first.name} {first.value:.5g} {first.unit}")
+    screen.say(f"  {first.protocol}")
     screen.say(f"Serve it: python -m service{place}, then")
-    screen.say(f"  curl 'localhost:8000/v1/models/{version.name}/sample?n=16' -o samples.png")
+    question = "traverse" if card.model.posterior == "point" else "sample?n=16"
+    screen.say(f"  curl 'localhost:8000/v1/models/{version.name}/{question}' -o images.png")
 
 
 def _parser() -> argparse.ArgumentParser:

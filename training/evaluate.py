@@ -58,6 +58,13 @@ def _first(dataset: Dataset, images: int | None) -> Dataset:
     return dataset if images is None else dataclasses.replace(dataset, test=dataset.test[:images])
 
 
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("model", help="name, for the newest version, or name@version")
@@ -67,12 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--importance-samples",
-        type=int,
+        type=_at_least_one,
         default=IMPORTANCE_SAMPLES,
         metavar="K",
         help="posterior draws of each image for the importance-weighted bound; the literature takes 5000 (%(default)s)",
     )
-    parser.add_argument("--images", type=int, metavar="N", help="measure the first N test images only")
+    parser.add_argument("--images", type=_at_least_one, metavar="N", help="measure the first N test images only")
     parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu, cuda, cuda:1 (%(default)s)")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="for downloads (%(default)s)")
     return parser

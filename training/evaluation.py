@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
 from model_store import VAE
 from model_store.vae import Estimate
-from model_store.vae.noise import derived_seed, draw, standard_normal, uniform
-from model_store.vae.pixels import observed, to_images, to_pixels
+from model_store.vae.noise import derived_seed, standard_normal
+from model_store.vae.pixels import to_images
+from model_store.vae.protocol import draw, judged
 
 from . import screen
 from .objective import ObjectiveRecipe, log_evidence
@@ -24,12 +26,12 @@ EVALUATION_SEED = 0
 EVIDENCE_DRAWS = 1000
 
 _BATCH_IMAGES = 500
-_BATCH_PAIRS = 20_000
+_BATCH_VALUES = 2**24
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The mean of the images by the objective that is trained, in nats; the KL is None for a model without one."""
+    """The mean of the images in nats: the bound, not bent, or what a model has instead of it; and its KL, if any."""
 
     nats: float
     kl_nats: float | None
@@ -69,12 +71,12 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
         NoPosterior: the model has no posterior distribution.
     """
     device = _device(model)
-    judged = torch.split(as_judged(model, pixels, seed), _BATCH_IMAGES)
-    known = [Estimate(model.infer(to_images(part.to(device)))) for part in judged]
+    parts = torch.split(judged(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
+    known = [Estimate(model.infer(to_images(part.to(device)))) for part in parts]
     numbers = screen.track(range(draws), draws, "posterior draws") if draws > 1 else range(draws)
     for number in numbers:
         noise = draw(seed, number, len(pixels), model.config.latent_shape)
-        for part, estimate, epsilon in zip(judged, known, torch.split(noise, _BATCH_IMAGES), strict=True):
+        for part, estimate, epsilon in zip(parts, known, torch.split(noise, _BATCH_IMAGES), strict=True):
             normal = estimate.posterior.sample(epsilon.to(device))
             likelihood = model.decode(model.prior.from_normal(normal))
             estimate.add(normal, likelihood.log_prob(to_images(part.to(device))))
@@ -91,15 +93,17 @@ def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int 
     """log p(x) of each image, (N,), estimated by draws of the prior, the same for all images."""
     device = _device(model)
     noise = standard_normal(derived_seed(seed, "prior"), draws, model.config.latent_shape).to(device)
-    parts = torch.split(as_judged(model, pixels, seed), max(1, _BATCH_PAIRS // draws))
-    return _together(log_evidence(model, to_images(part.to(device)), noise) for part in parts)
+    likelihood = model.decode(model.prior.sample(noise))
+    together = max(1, _BATCH_VALUES // (draws * prod(model.config.image_shape)))
+    parts = torch.split(judged(model.config, pixels.cpu(), seed), together)
+    return _together(log_evidence(likelihood, to_images(part.to(device))) for part in parts)
 
 
 @torch.inference_mode()
 def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
     """log p(x|z) of each image at its encoder's mean, (N,): all that a plain autoencoder can say, and no bound."""
     device = _device(model)
-    parts = torch.split(as_judged(model, pixels, seed), _BATCH_IMAGES)
+    parts = torch.split(judged(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
     return _together(_at_the_mean(model, to_images(part.to(device))) for part in parts)
 
 
@@ -114,12 +118,6 @@ def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
         return (remade - images).square().flatten(1).mean(1)
 
     return _together(errors(part) for part in torch.split(pixels, _BATCH_IMAGES))
-
-
-def as_judged(model: VAE, pixels: Tensor, seed: int) -> Tensor:
-    """The pixels whose likelihood is stated, uint8: binarised by the seed for a Bernoulli model, else as they are."""
-    noise = uniform(derived_seed(seed, "pixels"), len(pixels), model.config.image_shape)
-    return to_pixels(observed(model.config, pixels.cpu(), noise))
 
 
 def _at_the_mean(model: VAE, images: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class LatentUse:
 
 @torch.inference_mode()
 def latent_use(model: VAE, pixels: Tensor) -> LatentUse:
-    """How the model encodes uint8 pixels (N, C, H, W), read as grey.
+    """How the model encodes uint8 pixels (N, C, H, W), read as grey images.
 
     Raises:
         NoPosterior: the model has no encoder.
@@ -60,7 +60,7 @@ def latent_use(model: VAE, pixels: Tensor) -> LatentUse:
     device = next(model.parameters()).device
     posteriors = [model.encode(to_images(part.to(device))) for part in torch.split(pixels, _BATCH_IMAGES)]
     means = torch.cat([posterior.mean.flatten(1).double().cpu() for posterior in posteriors])
-    between = means.var(0)
+    between = means.var(0, correction=0)
     gaussians = [posterior for posterior in posteriors if isinstance(posterior, DiagonalGaussian)]
     if not gaussians:
         return LatentUse(means.mean(0), between, between.sqrt(), None)

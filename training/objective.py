@@ -19,6 +19,7 @@ from torch import Tensor
 from model_store import VAE, VAEConfig
 from model_store.vae import DiagonalGaussian, Record
 from model_store.vae.elbo import log_weight
+from model_store.vae.likelihoods import Likelihood
 
 
 class ObjectiveRecipe(Record):
@@ -67,7 +68,7 @@ def noise_shape(config: VAEConfig, objective: ObjectiveRecipe, images: int) -> t
 def compute(model: VAE, images: Tensor, noise: Tensor, objective: ObjectiveRecipe, progress: float) -> Objective:
     """The objective of images (B, C, H, W) at `progress` (0 to 1) of a run, with noise of `noise_shape`."""
     if model.config.posterior == "none":
-        return _plain(log_evidence(model, images, noise))
+        return _plain(log_evidence(model.decode(model.prior.sample(noise)), images))
     if model.config.posterior == "point":
         return _plain(model.decode(model.encode(images).mean).log_prob(images))
     posterior = model.infer(images)
@@ -80,14 +81,13 @@ def compute(model: VAE, images: Tensor, noise: Tensor, objective: ObjectiveRecip
     return Objective(loss, reconstruction - posterior.kl_nats().mean())
 
 
-def log_evidence(model: VAE, images: Tensor, noise: Tensor) -> Tensor:
-    """log 1/S Σ p(x|z_s), (B,), with S draws of the prior, the same for all images, from `noise` (S, *latent_shape).
+def log_evidence(likelihood: Likelihood, images: Tensor) -> Tensor:
+    """log 1/S Σ p(x|z_s), (B,), of images (B, C, H, W) under the likelihoods of S draws of the prior.
 
     Its mean is below log p(x), far below where few draws land near an image's latents: the reason for inference.
     """
-    likelihood = model.decode(model.prior.sample(noise))
     each = torch.vmap(lambda image: likelihood.log_prob(image.expand_as(likelihood.mean)))(images)  # (B, S)
-    return each.logsumexp(1) - math.log(len(noise))
+    return each.logsumexp(1) - math.log(each.shape[1])
 
 
 def kl_weight(objective: ObjectiveRecipe, progress: float) -> float:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from model_store import VAE, LatentSummary, Metric, ScoreQuantiles
-from model_store.vae import BernoulliConfig, DiscretisedLogisticConfig, bits_per_dimension
+from model_store.vae import DiscretisedLogisticConfig, bits_per_dimension
+from model_store.vae.protocol import words
 
 from .data import Dataset
 from .evaluation import EVALUATION_SEED, EVIDENCE_DRAWS, Scores, evidence, score, squared_errors
@@ -80,7 +81,7 @@ def _errors(errors: Tensor) -> list[Metric]:
 def _use(use: LatentUse, images: int) -> list[Metric]:
     active = f"of {len(use.mean)} latent dimensions those whose mean has a variance above {ACTIVE_VARIANCE}"
     aggregate = "KL to N(0, I) of a diagonal Gaussian with the aggregate posterior's mean and variance"
-    over = f"over {images} test images"
+    over = f"over {images} test images, read as grey"
     return [
         Metric(name="active_units", value=use.active, unit="dimensions", protocol=f"{active}, {over}"),
         Metric(name="aggregate_kl_nats", value=use.aggregate_kl_nats, unit="nats", protocol=f"{aggregate}, {over}"),
@@ -90,7 +91,7 @@ def _use(use: LatentUse, images: int) -> list[Metric]:
 def _novelty(model: VAE, dataset: Dataset) -> list[Metric]:
     found = novelty(model, dataset.train, dataset.test)
     protocol = f"median Euclidean distance to the nearest of {len(dataset.train)} training images, pixels in [0, 1], of"
-    drawn = f"{protocol} {NOVELTY_IMAGES} samples, seed 0"
+    drawn = f"{protocol} {NOVELTY_IMAGES} samples (their mean images), seed 0"
     held_out = f"{protocol} the first {min(NOVELTY_IMAGES, len(dataset.test))} test images"
     return [
         Metric(name="sample_distance", value=found.samples, unit="1", protocol=drawn),
@@ -107,6 +108,5 @@ def _quantiles(model: VAE, scores: Scores) -> ScoreQuantiles:
 
 
 def _protocol(model: VAE, images: int, draws: str, *, mean: bool = True) -> str:
-    binarised = isinstance(model.config.likelihood, BernoulliConfig)
-    pixels = "each binarised once by its grey values" if binarised else "8-bit pixels as they are"
-    return f"{'mean of ' if mean else ''}{images} test images, {pixels}, {draws}, seed {EVALUATION_SEED}"
+    judged = words(model.config)
+    return f"{'mean of ' if mean else ''}{images} test images, {judged}, {draws}, seed {EVALUATION_SEED}"

@@ -119,7 +119,7 @@ class VAEConfig(Record):
 
     @model_validator(mode="after")
     def _autoencoder_has_no_prior_to_transform(self) -> Self:
-        if self.posterior == "point" and self.prior != StandardNormalConfig():
+        if self.posterior == "point" and not isinstance(self.prior, StandardNormalConfig):
             raise ValueError("posterior point is a plain autoencoder, which has no prior; leave prior out")
         return self
 

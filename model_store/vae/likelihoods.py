@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .config import BernoulliConfig, GaussianConfig, VAEConfig
+from .config import BernoulliConfig, DiscretisedLogisticConfig, GaussianConfig, VAEConfig
 
 # The density of 8-bit pixels under a Gaussian grows without bound as its variance shrinks; a standard deviation of
 # 0.0067, two of 256 grey values, is where it stops.
@@ -97,13 +97,14 @@ Likelihood = Bernoulli | Gaussian | DiscretisedLogistic
 
 def likelihood(config: VAEConfig, numbers: Tensor) -> Likelihood:
     """What a decoder's numbers (B, decoder_channels, H, W) mean."""
-    kind = config.likelihood
-    if isinstance(kind, BernoulliConfig):
-        return Bernoulli(logits=numbers)
-    if not isinstance(kind, GaussianConfig):
-        location, log_scale = numbers.chunk(2, dim=1)
-        return DiscretisedLogistic(location, log_scale.clamp(*LOGISTIC_LOG_SCALE_RANGE))
-    if kind.standard_deviation is not None:
-        return Gaussian(numbers, numbers.new_tensor(2 * math.log(kind.standard_deviation)))
-    location, log_variance = numbers.chunk(2, dim=1)
-    return Gaussian(location, log_variance.clamp(*GAUSSIAN_LOG_VARIANCE_RANGE))
+    match config.likelihood:
+        case BernoulliConfig():
+            return Bernoulli(logits=numbers)
+        case GaussianConfig(standard_deviation=float(deviation)):
+            return Gaussian(numbers, numbers.new_tensor(2 * math.log(deviation)))
+        case GaussianConfig():
+            location, log_variance = numbers.chunk(2, dim=1)
+            return Gaussian(location, log_variance.clamp(*GAUSSIAN_LOG_VARIANCE_RANGE))
+        case DiscretisedLogisticConfig():
+            location, log_scale = numbers.chunk(2, dim=1)
+            return DiscretisedLogistic(location, log_scale.clamp(*LOGISTIC_LOG_SCALE_RANGE))

@@ -34,8 +34,3 @@ def derived_seed(seed: int, what: str) -> int:
     """A seed for one of several things that are drawn for the same request, unrelated to all others."""
     digest = hashlib.blake2b(f"{seed} {what}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) & MAX_SEED
-
-
-def draw(seed: int, number: int, count: int, shape: tuple[int, ...]) -> Tensor:
-    """Noise (count, *shape) of the `number`-th of several posterior draws for the same images."""
-    return standard_normal(derived_seed(seed, f"draw {number}"), count, shape)

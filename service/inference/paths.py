@@ -18,10 +18,10 @@ def between(start: Tensor, end: Tensor, steps: int, path: Path) -> Tensor:
 
     The spherical path keeps the length of latents typical for a normal distribution, which the straight one cuts
     (Shoemake 1985, "Animating rotation with quaternion curves", section 3.3; White 2016, "Sampling generative
-    networks", section 2.1). For latents in the same direction, or opposite ones, it is the straight one.
+    networks", section 2.1). Without an angle between the two it is the straight one.
     """
     progress = torch.linspace(0, 1, steps).view(steps, *(1,) * start.ndim)
-    if path == "linear":
+    if path == "linear" or not (start.any() and end.any()):
         return torch.lerp(start, end, progress)
     cosine = torch.cosine_similarity(start.flatten(), end.flatten(), dim=0)
     angle = torch.acos(cosine.clamp(-1, 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
@@ -121,13 +122,13 @@ class Registry:
         wanted: set[ModelVersion] = set()
         for _, versions in groupby(published, key=lambda version: version.name):
             wanted.update(await self._serve_newest(list(versions)))
-        self._oldest = await asyncio.to_thread(self._published_first, {version.name for version in wanted})
         if not self._refreshed:
             log.info("ready", models=[str(version) for version in sorted(self._served)])
         self._refreshed = True
         for version in self._served.keys() - wanted:
             del self._served[version]  # whoever found it before is still answered
             log.info("no longer serving", model=str(version))
+        self._oldest = await asyncio.to_thread(self._published_first, {version.name for version in self._served})
 
     async def keep(self, every_s: float) -> None:
         """Refresh now and then every so often, or only now if that is 0; a store that cannot be read is logged."""
@@ -142,15 +143,15 @@ class Registry:
 
     def _published_first(self, names: set[str]) -> str | None:
         """Which of the models was published first, so that a further one never takes the place of the default."""
-        cards = {name: self._oldest_card(name) for name in sorted(names)}
-        return min(cards, key=lambda name: cards[name].created, default=None)
+        began = {name: created for name in sorted(names) if (created := self._began(name))}
+        return min(began, key=lambda name: began[name], default=None)
 
-    def _oldest_card(self, name: str) -> Card:
-        """The card of a model's first version that can be read; of those served there is one."""
+    def _began(self, name: str) -> datetime | None:
+        """When the oldest version of a model was published whose card can be read."""
         for version in self._store.versions(name):
             with contextlib.suppress(StoreError):
-                return self._store.card(version)
-        raise ModelNotFound(name, [])
+                return self._store.card(version).created
+        return min((served.card.created for served in self.served if served.version.name == name), default=None)
 
     async def _serve_newest(self, versions: list[ModelVersion]) -> list[ModelVersion]:
         """Of one model, the newest versions that can be served, as many as are wanted."""

@@ -17,7 +17,7 @@ from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_images, to_pixels
 
 from ..errors import NotFinite, OutOfMemory
-from . import sizes
+from . import meaning, sizes
 from .devices import Device
 
 Inputs = tuple[Tensor, ...]
@@ -43,13 +43,6 @@ def score(model: VAE, pixels: Tensor, latents: Tensor) -> Outputs:
 
 OPERATIONS: dict[str, Operation] = {"encode": encode, "decode": decode, "score": score}
 
-_MEANINGLESS = {"diagonal_gaussian": (), "point": ("score",), "none": ("encode", "score")}
-
-
-def operations(config: VAEConfig) -> list[str]:
-    """What a model of that kind can compute: without an encoder it encodes and scores nothing."""
-    return [operation for operation in OPERATIONS if operation not in _MEANINGLESS[config.posterior]]
-
 
 class Runner:
     """Runs the operations of one model, at most `max_batch_images` at once; `warm_up` comes first."""
@@ -57,7 +50,7 @@ class Runner:
     def __init__(self, model: VAE, device: Device, max_batch_images: int) -> None:
         self._model = device.place(model)
         self._device = device
-        self._sizes = {operation: [max_batch_images] for operation in operations(model.config)}
+        self._sizes = {operation: [max_batch_images] for operation in _meaningful(model.config)}
 
     async def run(self, operation: str, payloads: Sequence[Inputs]) -> Sequence[Outputs | Exception]:
         """For each payload the operation's outputs, on the CPU, or an error."""
@@ -136,6 +129,10 @@ class Runner:
         began = time.perf_counter()
         self._forward(operation, rows)
         return time.perf_counter() - began
+
+
+def _meaningful(config: VAEConfig) -> list[str]:
+    return [operation for operation in OPERATIONS if meaning.can(config, operation)]
 
 
 def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

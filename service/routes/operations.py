@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from .. import answers, caching
 from ..bodies import read_images, read_latents, read_pair
 from ..dependencies import CurrentCall
+from ..inference import exploring, scoring
 from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format
 from ..openapi import IMAGES_BODY, LATENTS_BODY, PAIR_BODY, answered_in, problems
 from ..patience import while_awaited
@@ -108,12 +109,13 @@ async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query(
     """The evidence lower bound of each image, its terms, the tighter importance-weighted bound, and its rank."""
     choose_format(parameters.format, call.request, SCORE_FORMATS)
     pixels = await read_images(call, parameters.resize)
-    question = call.engine.score(
+    question = scoring.score(
+        call.engine,
         call.model,
         pixels,
         call.timings,
         importance_samples=parameters.importance_samples,
-        binarised=parameters.binarise,
+        binarise=parameters.binarise,
         seed=parameters.seed,
     )
     return await answers.score(call, await while_awaited(call, question))
@@ -130,7 +132,9 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
     """The images on a path from one latent to another, side by side, both ends included."""
     wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
     pair = await read_pair(call, parameters.resize)
-    question = call.engine.interpolate(call.model, pair, call.timings, steps=parameters.steps, path=parameters.path)
+    question = exploring.interpolate(
+        call.engine, call.model, pair, call.timings, steps=parameters.steps, path=parameters.path
+    )
     return await answers.rows(wanted, call, await while_awaited(call, question))
 
 
@@ -141,9 +145,10 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
     responses=answered_in(IMAGE_FORMATS) | _ALWAYS,
 )
 async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, Query()]) -> Response:
-    """What single dimensions do: a row for each, the middle column the latent that is moved."""
+    """What single dimensions do: a row for each; of an odd number of columns the middle one is the latent itself."""
     wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
-    question = call.engine.traverse(
+    question = exploring.traverse(
+        call.engine,
         call.model,
         call.timings,
         dims=parameters.dimensions,

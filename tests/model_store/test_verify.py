@@ -16,6 +16,10 @@ from model_store import CorruptWeights, ModelVersion, Store, UnknownFormat
 GREY = ModelVersion("grey", 1)
 
 
+SPREAD = {"mean": [0.0], "standard_deviation": [1.0], "kl_nats": None}
+FALLING = {"elbo_nats": [float(-number) for number in range(101)], "protocol": "none"}
+
+
 def rewrite_card(store: Store, change: Callable[[dict[str, Any]], object], version: ModelVersion = GREY) -> None:
     """Change the card of a version by hand."""
     path = store.folder(version) / "card.json"
@@ -153,6 +157,8 @@ def test_file_that_is_no_safetensors_is_found(store: Store) -> None:
         ),
         pytest.param(lambda card: card["model"]["network"].update(hidden=[10**9]), "less than or equal", id="enormous"),
         pytest.param(lambda card: card["model"].pop("image_shape"), "image_shape: Field required", id="missing-key"),
+        pytest.param(lambda card: card.update(latents=SPREAD), "latents.mean has 1 values, .* has 3", id="latents"),
+        pytest.param(lambda card: card.update(scores=FALLING), "quantiles, which never fall", id="quantiles"),
     ],
 )
 def test_card_that_cannot_be_known_is_refused(store: Store, change: Callable[..., object], message: str) -> None:

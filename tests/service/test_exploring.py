@@ -8,17 +8,20 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
+from fastapi import FastAPI
 
 from model_store import LatentSummary, ScoreQuantiles, Store
 from model_store.vae import DiscretisedLogisticConfig, GaussianConfig, MLPConfig, UniformConfig, VAEConfig
 from service.inference import paths
+from service.inference.limits import Limits
 from service.settings import Settings
 from training.evaluation import score as evaluated
 
 from ..conftest import GREY, make_model
 from .conftest import picture
-from .test_operations import NPY, PNG, base64_of, multipart, npy, ok, opened, read_npy
+from .test_operations import NPY, PNG, SAFETENSORS, base64_of, multipart, npy, ok, opened, read_npy
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +86,7 @@ async def test_score_says_by_which_protocol(client: httpx.AsyncClient) -> None:
     cut = await scored(client, "grey", "seed=7&binarise=threshold")
     eight_bit = await scored(client, "eight-bit", "seed=7")
 
-    assert drawn["protocol"] == "binarised once by the grey values, K = 3 posterior draws, seed 7"
+    assert drawn["protocol"] == "each binarised once by its grey values, K = 3 posterior draws, seed 7"
     assert cut["protocol"] == "binarised at the middle grey, K = 1 posterior draws, seed 7"
     assert eight_bit["protocol"] == "8-bit pixels as they are, K = 1 posterior draws, seed 7"
 
@@ -104,6 +107,23 @@ async def test_percentile_ranks_among_the_models_own_test_images(client: httpx.A
     np.testing.assert_allclose(
         found["percentile"], np.clip((np.array(found["elbo_nats"]) + 200) / 2, 0, 100), atol=1e-3
     )
+
+
+async def test_percentile_is_not_given_for_pixels_that_were_cut(client: httpx.AsyncClient) -> None:
+    """They score higher than the drawn ones of the quantiles, and would hide an anomaly."""
+    assert (await scored(client, "known", "seed=7&binarise=threshold"))["percentile"] is None
+
+
+@pytest.mark.parametrize(("form", "limit"), [("webp", "16,383"), ("jpeg", "65,500")])
+async def test_row_that_is_too_long_for_a_picture_format_is_413(
+    app: FastAPI, client: httpx.AsyncClient, form: str, limit: str
+) -> None:
+    """PNG and arrays hold it; the message names the side that is too long."""
+    object.__setattr__(app.state.parts.engine, "limits", Limits(images=10_000, pixels=10**9, draws=1))
+    response = await client.post(f"/v1/models/grey/interpolate?format={form}&steps=8200", json={"latents": ENDS})
+
+    assert response.status_code == 413
+    assert f"the limit is {limit}" in response.json()["detail"]
 
 
 async def test_score_of_an_image_is_the_same_alone_and_in_company(client: httpx.AsyncClient) -> None:
@@ -131,20 +151,24 @@ async def test_score_is_json_and_nothing_else(client: httpx.AsyncClient) -> None
 
 async def test_importance_samples_are_bounded(client: httpx.AsyncClient) -> None:
     """413 names the limit."""
-    response = await client.post("/v1/models/grey/score?importance_samples=1001", content=picture(), headers=PNG)
+    response = await client.post("/v1/models/grey/score?importance_samples=16385", content=picture(), headers=PNG)
 
     assert response.status_code == 413
-    assert "1,001 draws, the limit is 1,000" in response.json()["detail"]
+    assert "16,385 images times importance_samples, the limit is 16,384" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
     ("method", "path", "reason"),
     [
         ("POST", "ae/score", "ae@1 is a plain autoencoder and gives a point where a score needs a distribution"),
-        ("GET", "ae/sample", "ae@1 is a plain autoencoder, which has no prior to sample from"),
+        ("GET", "ae/sample", "ae@1 is a plain autoencoder, which has no prior to draw from"),
         ("GET", "ae/traverse?seed=1", "which has no prior to draw from"),
         ("GET", "ae-plain/traverse", "whose card does not say where its latents lie"),
-        ("POST", "generator/encode", "generator@1 has no encoder; sample and decode work"),
+        (
+            "POST",
+            "generator/encode",
+            "generator@1 has no encoder; sample, decode and traverse work, and interpolate between latents",
+        ),
         ("POST", "generator/reconstruct", "generator@1 has no encoder"),
         ("POST", "generator/score", "generator@1 has no encoder"),
         ("POST", "generator/interpolate", "between two images or latents, not 1"),
@@ -197,6 +221,14 @@ PAIRS: Mapping[str, dict[str, Any]] = {
     "json-latents": {"json": {"latents": ENDS}},
     "npy-images": {"content": npy(grey(2)), "headers": NPY},
     "npy-latents": {"content": npy(np.array(ENDS, dtype=np.float32)), "headers": NPY},
+    "safetensors-images": {
+        "content": safetensors.numpy.save({"images": grey(2)[:, None]}),
+        "headers": SAFETENSORS,
+    },
+    "safetensors-latents": {
+        "content": safetensors.numpy.save({"latents": np.array(ENDS, dtype=np.float32)}),
+        "headers": SAFETENSORS,
+    },
 }
 
 
@@ -332,5 +364,4 @@ def test_spherical_path_is_finite_where_there_is_no_angle(end: list[float]) -> N
     """Same direction, opposite direction, nothing at all: it is the straight path."""
     latents = paths.between(torch.tensor([1.0, 0.0]), torch.tensor(end), 4, "spherical")
 
-    assert latents.isfinite().all()
-    torch.testing.assert_close(latents[[0, -1]], torch.tensor([[1.0, 0.0], end]))
+    torch.testing.assert_close(latents, paths.between(torch.tensor([1.0, 0.0]), torch.tensor(end), 4, "linear"))

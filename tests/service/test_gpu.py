@@ -44,7 +44,7 @@ async def test_image_is_the_same_alone_and_in_a_batch_within_tolerance(cuda: Dev
     await runner.warm_up()
 
     ((together,),) = await runner.run("decode", [(latents,)])
-    ((alone,),) = await runner.run("decode", [latents[3:4]])
+    ((alone,),) = await runner.run("decode", [(latents[3:4],)])
 
     torch.testing.assert_close(alone, together[3:4], atol=0.5 / 255, rtol=0)
 

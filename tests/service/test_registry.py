@@ -9,6 +9,7 @@ from model_store.vae.device import choose_device
 from service.errors import Starting
 from service.inference.devices import Device
 from service.inference.engine import Engine
+from service.inference.limits import Limits
 from service.inference.registry import Registry
 from service.timings import Timings
 
@@ -157,9 +158,7 @@ async def test_removed_version_is_no_longer_found_but_still_answers_who_found_it
 
     with pytest.raises(ModelNotFound):
         registry.find("colour")
-    samples = await Engine(registry, max_images=8, max_pixels=10_000, max_importance_samples=1).sample(
-        model, 2, Timings(), seed=1
-    )
+    samples = await Engine(registry, Limits(images=8, pixels=10_000, draws=1)).sample(model, 2, Timings(), seed=1)
     assert samples.images.shape == (2, 3, 8, 8)
 
 
@@ -212,6 +211,21 @@ async def test_further_model_does_not_become_the_default(store: Store, events: E
     rewrite_card(store, partial(dict.update, format=99))
     await registry.refresh()
     assert registry.find(None).version.name == "colour"
+
+
+async def test_card_that_breaks_while_its_model_is_served_keeps_nothing_else_from_changing(
+    store: Store, events: Events
+) -> None:
+    """The model answers from memory, and what is gone from the store is no longer served."""
+    registry = make_registry(store, events)
+    await registry.refresh()
+    rewrite_card(store, partial(dict.update, format=99))
+    store.folder(ModelVersion("colour", 1)).rename(store.root / "away")
+
+    await registry.refresh()
+
+    assert [str(served.version) for served in registry.served] == ["grey@1"]
+    assert registry.find(None).version.name == "grey"
 
 
 async def test_registry_without_its_default_model_is_not_ready(store: Store, events: Events) -> None:
