@@ -14,7 +14,7 @@ from training.sources import read
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 DIGITS = 1000
-PIECE = 8
+PIECE = 5
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="there are no real data sets beside the checkout")
 
@@ -40,7 +40,7 @@ def digits() -> Tensor:
 
 
 def erased(pixels: Tensor) -> Tensor:
-    """(b): each picture without the 8×8 piece that holds most of its ink."""
+    """(b): each picture without the 5×5 piece that holds most of its ink."""
     ink = F.avg_pool2d(to_images(pixels).square(), PIECE, stride=1)
     rows, columns = ink.flatten(1).argmax(1) // ink.shape[3], ink.flatten(1).argmax(1) % ink.shape[3]
     copies = pixels.clone()
@@ -50,8 +50,8 @@ def erased(pixels: Tensor) -> Tensor:
 
 
 def shifted(pixels: Tensor) -> Tensor:
-    """(c): each picture one pixel further to the right and down."""
-    return torch.roll(pixels, (1, 1), (2, 3))
+    """(c): each picture one pixel further to the right."""
+    return torch.roll(pixels, 1, 3)
 
 
 def elbo(model: VAE, pixels: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def auroc(usual: Tensor, strange: Tensor) -> float:
 
 
 def test_pixels_prefer_the_erased_copy_and_the_model_the_shifted_one(model: VAE, digits: Tensor) -> None:
-    """Idea 2: measured, 94 % of digits have the smaller squared error erased, 72 % the better ELBO shifted.
+    """Idea 2: measured, 96 % of digits have the smaller squared error erased, 81 % the better ELBO shifted.
 
     The bars are six standard errors of a share among 1000 below that.
     """
@@ -78,13 +78,13 @@ def test_pixels_prefer_the_erased_copy_and_the_model_the_shifted_one(model: VAE,
         (to_images(copy) - to_images(digits)).square().flatten(1).mean(1) for copy in (erased(digits), shifted(digits))
     ]
 
-    assert share(errors[0] < errors[1]) > 0.88
-    assert share(elbo(model, shifted(digits)) > elbo(model, erased(digits))) > 0.63
+    assert share(errors[0] < errors[1]) > 0.92
+    assert share(elbo(model, shifted(digits)) > elbo(model, erased(digits))) > 0.73
 
 
-@pytest.mark.parametrize(("strange", "least"), [("fashion", 0.999), ("noise", 0.999), ("erased", 0.74)])
+@pytest.mark.parametrize(("strange", "least"), [("fashion", 0.999), ("noise", 0.999), ("erased", 0.68)])
 def test_digits_score_above_what_is_none(model: VAE, digits: Tensor, strange: str, least: float) -> None:
-    """Measured AUROC: Fashion-MNIST 0.99997, noise 1, digits without a piece 0.785."""
+    """Measured AUROC: Fashion-MNIST 0.99997, noise 1, digits without a piece 0.743."""
     others = {
         "fashion": lambda: first("fashion_mnist"),
         "noise": lambda: torch.randint(
