@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format bench-train clean
+.PHONY: help serve train test lint format figures bench-train clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ lint: $(VENV)/.dev ## style and types
 format: $(VENV)/.dev ## put the style right
 	$(IN)/ruff format .
 	$(IN)/ruff check --fix .
+
+figures: $(VENV)/.use ## the figures of docs/theory.md: make figures [DATA=DIR]
+	$(IN)/python docs/make_figures.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench-train: $(VENV)/.use $(VENV)-pythae ## images/s of our training loop beside Pythae's
 	$(IN)/python -m benchmarks.train_speed --peer $(VENV)-pythae/bin/python $(ARGS)
