@@ -17,6 +17,7 @@ from .loop import Run, start, train
 from .publish import git_commit, publish
 from .recipe import SHELF, Recipe, read_recipe
 from .sources.download import DATASETS, DEFAULT_CACHE
+from .warm_start import pinned, warm_start
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 130  # what a shell reports of a command that Ctrl-C ended
@@ -36,9 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _begin(options: argparse.Namespace) -> int:
-    recipe = read_recipe(options.recipe, options.set)
+    store = Store(options.store)
+    recipe = pinned(read_recipe(options.recipe, options.set), store)
     dataset = load_dataset(recipe, options.data, cache=options.cache, strict=options.strict)
     run = start(recipe, choose_device(options.device))
+    warm_start(run, store)
     folder = checkpoint.begin(
         options.runs,
         checkpoint.RunDescription(

@@ -1,16 +1,27 @@
-"""How a run uses its device: in which precision it computes, and where the pixels live."""
+"""How a run uses its device: in which precision it computes, and where the weights and the pixels live."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+Precision = Literal["float32", "bfloat16"]
 
 _RESIDENT_FRACTION = 0.5
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """On CUDA bfloat16 where it is safe and float32 elsewhere; on the CPU float32 everywhere."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """With "bfloat16" matrix products and convolutions are computed in it; weights and sums stay float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def place(model: nn.Module, device: torch.device, precision: Precision) -> None:
+    """Bring a model onto its device; for bfloat16 with the channels last, which halves the time of convolutions."""
+    model.to(device)
+    if precision == "bfloat16":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
 
 
 def resident(pixels: Tensor, device: torch.device) -> Tensor:

@@ -22,7 +22,7 @@ from model_store.vae.pixels import observed
 
 from . import objective, screen
 from .data import Dataset, shuffled_batches
-from .devices import mixed_precision, resident, to_device
+from .devices import autocast, place, resident, to_device
 from .epoch import Epoch
 from .errors import Diverged
 from .evaluation import validate
@@ -84,7 +84,8 @@ class Run:
 def start(recipe: Recipe, device: torch.device) -> Run:
     """A run that has not begun: weights drawn from the recipe's seed."""
     torch.manual_seed(recipe.seed)
-    model = VAE(recipe.model).to(device)
+    model = VAE(recipe.model)
+    place(model, device, recipe.optimiser.precision)
     average = AveragedModel(model, multi_avg_fn=partial(_move_average, recipe.optimiser.average_decay))
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.optimiser.learning_rate, fused=True)
     return Run(recipe, model, average, optimiser, best_weights=_copy(model))
@@ -149,7 +150,7 @@ def train_step(run: Run, pixels: Tensor, progress: float, generator: torch.Gener
     images = observed(recipe.model, pixels, uniform)
     shape = objective.noise_shape(recipe.model, recipe.objective, len(pixels))
     noise = torch.randn(shape, generator=generator, device=run.device)
-    with mixed_precision(run.device):
+    with autocast(run.device, recipe.optimiser.precision):
         loss, nats = objective.compute(run.model, images, noise, recipe.objective, progress)
     run.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -18,6 +18,7 @@ from model_store.vae import Record, VAEConfig
 from model_store.vae.record import problems
 from model_store.version import check_name
 
+from .devices import Precision
 from .errors import BadRecipe
 from .objective import ObjectiveRecipe
 
@@ -47,6 +48,9 @@ class OptimiserRecipe(Record):
     gradient_norm: Annotated[float, Field(gt=0)] = Field(
         default=1000.0, description="a step with a longer gradient, in nats per image, is shortened to this"
     )
+    precision: Precision = Field(
+        default="float32", description="of the products and convolutions of a step; models are measured in float32"
+    )
 
 
 class Recipe(Record):
@@ -55,6 +59,9 @@ class Recipe(Record):
     name: Annotated[str, AfterValidator(check_name), Field(description="under which the model is published")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     epochs: Annotated[int, Field(ge=1)]
+    begin_from: str | None = Field(
+        default=None, description="a stored model, as mnist@1, whose weights the run begins with; else they are drawn"
+    )
     data: DataRecipe
     model: VAEConfig
     objective: ObjectiveRecipe = ObjectiveRecipe()

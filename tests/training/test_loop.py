@@ -69,6 +69,19 @@ def test_training_raises_the_bound(recipe: Recipe, dataset: Dataset) -> None:
     assert score(run.averaged, dataset.test).elbo_nats.mean() > before + 10
 
 
+def test_bfloat16_trains_as_far_as_float32(recipe_file: Path, dataset: Dataset) -> None:
+    """Only the products are rounded: the weights stay float32, and the bound is as high within a nat."""
+    bounds = []
+    for precision in ("float32", "bfloat16"):
+        run = start(read_recipe(str(recipe_file), [f"optimiser.precision={precision}"]), CPU)
+        train(run, dataset, forget)
+        assert {parameter.dtype for parameter in run.averaged.parameters()} == {torch.float32}
+        bounds.append(score(run.averaged, dataset.test).elbo_nats.mean().item())
+
+    assert bounds[0] != bounds[1]
+    assert bounds[1] == pytest.approx(bounds[0], abs=1)
+
+
 def test_same_recipe_and_data_give_the_same_weights(recipe: Recipe, dataset: Dataset) -> None:
     """Bit for bit on a CPU."""
     runs = [start(recipe, CPU), start(recipe, CPU)]
