@@ -30,7 +30,7 @@ format: $(VENV)/.dev ## put the style right
 	$(IN)/ruff check --fix .
 
 figures: $(VENV)/.use ## the figures of docs/theory.md: make figures [DATA=DIR]
-	$(IN)/python docs/make_figures.py $(if $(DATA),--data $(DATA)) $(ARGS)
+	$(IN)/python -m docs.make_figures $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench-train: $(VENV)/.use $(VENV)-pythae ## images/s of our training loop beside Pythae's
 	$(IN)/python -m benchmarks.train_speed --peer $(VENV)-pythae/bin/python $(ARGS)

@@ -75,7 +75,7 @@ def test_all_problems_are_named_at_once(recipe_file: Path) -> None:
 
 def test_unknown_name_lists_the_shelf() -> None:
     """What there is stands in the message."""
-    with pytest.raises(BadRecipe, match="one of fashion, mnist, mnist-autoencoder, mnist-mlp"):
+    with pytest.raises(BadRecipe, match="one of burda, fashion, mnist, mnist-autoencoder, mnist-mlp, mnist-tighter"):
         read_recipe("celeba")
 
 

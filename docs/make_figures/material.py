@@ -1,0 +1,85 @@
+"""What the figures are made of: images, their classes, the shipped model, and small models trained for a figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model_store import VAE, Store
+from training.data import Dataset
+from training.errors import BadData, DataNotFound
+from training.evaluate import load_test
+from training.loop import start, train
+from training.recipe import read_recipe
+from training.screen import say
+from training.sources import idx
+from training.sources.download import DATASETS, DEFAULT_CACHE, PublicDataset, fetch
+
+SHIPPED = "mnist@1"
+LABELS = "t10k-labels-idx1-ubyte"
+LABELS_SHA256 = "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+SMALL = ("optimiser.learning_rate=2e-3", "model.network.hidden=[256, 256]", "model.network.activation=relu")
+PLANE = (*SMALL, "epochs=15", "model.latent_shape=[2]")
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What the figures are made of: the images and the model mnist@1, and the classes (10 000,) of the test images."""
+
+    images: Dataset
+    labels: Tensor
+    shipped: VAE
+
+    @cached_property
+    def few(self) -> Dataset:
+        """20 000 training images, enough for small networks."""
+        return replace(self.images, train=self.images.train[:20_000], validation=self.images.validation[:1000])
+
+    def trained(self, *changes: str) -> VAE:
+        """The recipe mnist-mlp with these changes, on the few images."""
+        say(f"  training mnist-mlp with {', '.join(changes)}")
+        run = start(read_recipe("mnist-mlp", changes), CPU)
+        train(run, self.few, lambda _: None)
+        return run.averaged
+
+    @cached_property
+    def plane(self) -> VAE:
+        """A variational autoencoder with two latents, which several figures show."""
+        return self.trained(*PLANE)
+
+
+def gather(place: Path | None) -> Material:
+    """The material, from a folder or downloaded.
+
+    Raises:
+        BadData, DataNotFound, DownloadFailed: as they say.
+    """
+    store = Store()
+    shipped = store.load(store.resolve(SHIPPED))
+    return Material(load_test(shipped.card, place), read_labels(place or fetch_labels()), shipped.model)
+
+
+def fetch_labels() -> Path:
+    """The cache's folder that holds the classes of the test images, which training has no use for."""
+    mnist = PublicDataset(DATASETS["mnist"].mirrors, {LABELS: LABELS_SHA256})
+    return fetch("mnist", DEFAULT_CACHE, {"mnist": mnist})
+
+
+def read_labels(folder: Path) -> Tensor:
+    """The classes 0 … 9 of the test images, (N,), from an IDX file: eight bytes of header, then one for each.
+
+    Raises:
+        BadData, DataNotFound: the folder has none, or another file of that name.
+    """
+    path = idx.find(folder, LABELS)
+    if path is None:
+        raise DataNotFound(folder, f"it has no {LABELS} or {LABELS}.gz, by which the figures are coloured")
+    content = idx.read_bytes(path)
+    if content[:4] != b"\x00\x00\x08\x01":
+        raise BadData(path, "it is not an IDX file of labels")
+    return torch.frombuffer(bytearray(content[8:]), dtype=torch.uint8)
