@@ -67,13 +67,15 @@ class Batcher(Generic[Payload, Result]):
         self._images_per_s = math.inf
         self.waiting_images = 0
 
-    async def ask(self, operation: str, payload: Payload, images: int) -> Answer[Result]:
+    async def ask(self, operation: str, payload: Payload, images: int, *, is_begun: bool = False) -> Answer[Result]:
         """The answer to one payload of that many images.
+
+        Whose work `is_begun` is never turned away: what was computed for them would be lost.
 
         Raises:
             Overloaded: the queue has no room for them.
         """
-        if self.waiting_images and self.waiting_images + images > self._queue_images:
+        if not is_begun and self.waiting_images and self.waiting_images + images > self._queue_images:
             raise Overloaded(
                 waiting=self.waiting_images, limit=self._queue_images, retry_after_s=self._seconds_to_clear()
             )

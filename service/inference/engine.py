@@ -107,7 +107,7 @@ class Engine:
 
     async def ask(self, model: ServedModel, operation: str, timings: Timings, *inputs: Tensor) -> Outputs:
         """What an operation of the runner gives for some rows, which are batched with those of others."""
-        answer = await model.batcher.ask(operation, inputs, len(inputs[0]))
+        answer = await model.batcher.ask(operation, inputs, len(inputs[0]), is_begun="queue" in timings.seconds)
         timings.add("queue", answer.queue_s)
         timings.add("compute", answer.compute_s)
         return answer.result

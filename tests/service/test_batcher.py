@@ -135,6 +135,19 @@ async def test_full_queue_refuses_at_once() -> None:
     assert batcher.waiting_images == 0
 
 
+async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
+    """Else half an answer would have been computed for nothing."""
+    gate = Gate()
+    batcher = make_batcher(gate, queue_images=1)
+    tasks = [await occupied(batcher), ask(batcher, 2)]
+    await settle()
+    going_on = asyncio.create_task(batcher.ask("decode", 4, 3, is_begun=True))
+    gate.open(3)
+
+    assert (await going_on).result == 8
+    await asyncio.gather(*tasks)
+
+
 async def test_caller_who_leaves_is_not_computed_and_frees_the_queue() -> None:
     """Work that nobody waits for is not done."""
     gate = Gate()

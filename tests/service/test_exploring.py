@@ -134,6 +134,16 @@ async def test_score_of_an_image_is_the_same_alone_and_in_company(client: httpx.
     assert alone["importance_weighted_nats"] == together["importance_weighted_nats"][:1]
 
 
+async def test_more_images_than_a_batch_are_scored_as_each_alone(app: FastAPI, client: httpx.AsyncClient) -> None:
+    """Hundred images take each draw in batches of their own, which agree with the first image alone."""
+    object.__setattr__(app.state.parts.engine, "limits", Limits(images=100, pixels=10**9, draws=1000))
+    together = await scored(client, "grey", "seed=7&importance_samples=3", grey(100))
+    alone = await scored(client, "grey", "seed=7&importance_samples=3", grey(100)[:1])
+
+    assert alone["importance_weighted_nats"] == together["importance_weighted_nats"][:1]
+    assert len(set(together["elbo_nats"])) == 100
+
+
 async def test_unseeded_score_tells_the_seed_that_gives_it_again(client: httpx.AsyncClient) -> None:
     """In X-Seed, as any answer in which something was drawn."""
     first = await ok(await client.post("/v1/models/grey/score", content=picture(), headers=PNG))
@@ -300,6 +310,16 @@ async def test_traversal_moves_one_dimension_by_standard_deviations(client: http
 
     assert np.array_equal(
         moved, read_npy(await ok(await client.post("/v1/models/grey/decode?format=npy", json={"latents": latents})))
+    )
+
+
+async def test_even_number_of_steps_has_no_middle(client: httpx.AsyncClient) -> None:
+    """Both ends are there, and the two columns in between are a third of the way from each other."""
+    moved = read_npy(await ok(await client.get("/v1/models/grey/traverse?format=npy&dims=0&steps=4&span=1.5")))
+    latents = {"latents": [[place, 0, 0] for place in (-1.5, -0.5, 0.5, 1.5)]}
+
+    np.testing.assert_allclose(
+        moved, read_npy(await ok(await client.post("/v1/models/grey/decode?format=npy", json=latents))), atol=1e-6
     )
 
 

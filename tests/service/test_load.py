@@ -104,6 +104,28 @@ async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
     assert response.status_code == 504
 
 
+async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> None:
+    """What was computed is dropped, what was not begun is not computed, and the queue is empty."""
+    app = create_app(settings.model_copy(update={"timeout_s": 0.2}))
+    await app.state.parts.engine.registry.refresh()
+    batcher = app.state.parts.engine.registry.find(None).batcher
+    run, scored = batcher._run, []
+
+    async def slow(operation, payloads):
+        scored.append(operation)
+        await asyncio.get_running_loop().create_future() if scored.count("score") == 2 else None
+        return await run(operation, payloads)
+
+    batcher._run = slow
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
+        response = await client.post("/v1/score?importance_samples=300", content=picture(), headers=PNG)
+
+    assert response.status_code == 504
+    assert scored == ["encode", "score", "score"]
+    assert batcher.waiting_images == 0
+
+
 async def test_large_picture_does_not_hold_up_others(
     app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
