@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .error_responses import problem
+from .error_responses import bug
 from .lifecycle import Lifecycle
 from .metrics import Metrics
 from .timings import Timings
@@ -19,7 +18,7 @@ from .timings import Timings
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _QUIET = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
-log = structlog.get_logger()
+RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
 class Access:
@@ -29,6 +28,7 @@ class Access:
         self._app = app
         self._metrics = metrics
         self._lifecycle = lifecycle
+        self._log = structlog.get_logger().bind()  # once: a logger that is not bound is made anew for each line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and remember how it went."""
@@ -36,7 +36,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["request_id"] = request_id = _request_id(Headers(scope=scope))
+        state["request_id"] = request_id = _request_id(scope["headers"])
         state["timings"] = Timings()
         sent = _Sent(send, self._headers(request_id))
         began = time.perf_counter()
@@ -44,21 +44,21 @@ class Access:
             try:
                 await self._app(scope, receive, sent)
             except Exception:
-                log.exception("bug")
+                self._log.exception("bug")
                 if not sent.status:
-                    await _bug(request_id)(scope, receive, sent)
+                    await bug(request_id)(scope, receive, sent)
             self._remember(scope, sent.status, time.perf_counter() - began)
 
-    def _headers(self, request_id: str) -> dict[str, str]:
+    def _headers(self, request_id: str) -> RawHeaders:
         """What every answer carries; while the service drains, a connection is not used again."""
-        closing = {"Connection": "close"} if self._lifecycle.is_draining else {}
-        return {"X-Request-Id": request_id, **closing}
+        closing = [(b"connection", b"close")] if self._lifecycle.is_draining else []
+        return [(b"x-request-id", request_id.encode()), *closing]
 
     def _remember(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         model, timings = scope["state"].get("model", ""), scope["state"]["timings"]
         self._metrics.request_answered(route, model, status, seconds, timings)
-        write = log.debug if route in _QUIET else log.info
+        write = self._log.debug if route in _QUIET else self._log.info
         write(
             "request", method=scope["method"], route=route, model=model, status=status, ms=round(seconds * 1000, 2),
         )  # fmt: skip
@@ -67,7 +67,7 @@ class Access:
 class _Sent:
     """Sends on, adds headers, and knows the status."""
 
-    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+    def __init__(self, send: Send, headers: RawHeaders) -> None:
         self._send = send
         self._headers = headers
         self.status = 0
@@ -75,16 +75,11 @@ class _Sent:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message).update(self._headers)
+            message["headers"] = [*message["headers"], *self._headers]
         await self._send(message)
 
 
-def _request_id(headers: Headers) -> str:
+def _request_id(headers: RawHeaders) -> str:
     """The caller's own id, if it is harmless in a log; else a new one."""
-    given = headers.get("x-request-id", "")
+    given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
     return given if _ID.fullmatch(given) else secrets.token_hex(8)
-
-
-def _bug(request_id: str) -> ASGIApp:
-    detail = f"The service has a bug here; its log says more under the request's id {request_id}."
-    return problem(request_id, 500, "InternalError", detail)

@@ -26,6 +26,7 @@ from .lifecycle import Lifecycle
 from .metrics import Metrics
 from .routes import health, models, operations, page
 from .settings import Settings
+from .shortcut import Shortcut
 
 log = structlog.get_logger()
 
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(page.router)
     error_responses.install(app)
-    app.add_middleware(Access, metrics=metrics, lifecycle=lifecycle)
+    app.middleware_stack = Access(Shortcut(app.build_middleware_stack(), operations.router.routes), metrics, lifecycle)
     return app
 
 

@@ -38,6 +38,10 @@ AppParts = Annotated[Parts, Depends(_parts)]
 
 
 async def _requested_model(request: Request, parts: AppParts) -> ServedModel:
+    return _find(request, parts)
+
+
+def _find(request: Request, parts: Parts) -> ServedModel:
     """The model that the path names, or the default model where it names none."""
     model = parts.engine.registry.find(request.path_params.get("model"))
     request.state.model = str(model.version)  # for the log and the metrics
@@ -47,11 +51,18 @@ async def _requested_model(request: Request, parts: AppParts) -> ServedModel:
 RequestedModel = Annotated[ServedModel, Depends(_requested_model)]
 
 
-async def _call(request: Request, model: RequestedModel, parts: AppParts) -> Call:
+def call_of(request: Request) -> Call:
+    """The call that a request of an operation stands for.
+
+    Raises:
+        InvalidName, ModelNotFound, Starting: there is no such model, or not yet.
+    """
+    parts: Parts = request.app.state.parts
+    model = _find(request, parts)
     return Call(request, model, parts.engine, parts.settings, request.state.timings)
 
 
-CurrentCall = Annotated[Call, Depends(_call)]
+CurrentCall = Annotated[Call, Depends(call_of)]
 
 
 async def model_in_path(
@@ -61,12 +72,22 @@ async def model_in_path(
     return model
 
 
-async def require_key(
-    parts: AppParts, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> None:
-    """Let nobody pass without a key, where keys are set; in the same time for every wrong one."""
-    keys = parts.settings.api_keys
-    given = credentials.credentials.encode() if credentials else b""
-    matches = [hmac.compare_digest(given, key.get_secret_value().encode()) for key in keys]
-    if keys and not any(matches):
+async def require_key(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> None:
+    """What the OpenAPI says of keys, and the check itself."""
+    check_key(request)
+
+
+def check_key(request: Request) -> None:
+    """Let nobody pass without a key, where keys are set; in the same time for every wrong one.
+
+    Raises:
+        Unauthorized: the request has none of them.
+    """
+    keys = request.app.state.parts.settings.api_keys
+    if not keys:
+        return
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    given = key.strip().encode() if scheme.lower() == "bearer" else b""
+    matches = [hmac.compare_digest(given, known.get_secret_value().encode()) for known in keys]
+    if not any(matches):
         raise Unauthorized

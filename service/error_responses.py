@@ -52,6 +52,20 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(error, _known)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def respond(request: Request, error: Exception) -> JSONResponse:
+    """The problem that an error is.
+
+    Raises:
+        the error itself, where it has no status: a bug.
+    """
+    if isinstance(error, RequestValidationError):
+        return await _invalid_parameter(request, error)
+    if not any(kind in STATUS for kind in type(error).__mro__):
+        raise error
+    return await _known(request, error)
 
 
 def problem(
@@ -69,6 +83,16 @@ def problem(
         request_id=request_id,
     )
     return JSONResponse(body.model_dump(), status, headers, media_type=MEDIA_TYPE)
+
+
+def bug(request_id: str) -> JSONResponse:
+    """The problem that is our own fault; the caller can do nothing but tell us."""
+    detail = f"The service has a bug here; its log says more under the request's id {request_id}."
+    return problem(request_id, 500, "InternalError", detail)
+
+
+async def _bug(request: Request, _: Exception) -> JSONResponse:
+    return bug(request.state.request_id)
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:

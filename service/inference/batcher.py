@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import Overloaded
 
@@ -24,26 +24,40 @@ Run = Callable[[str, Sequence[Payload]], Awaitable[Sequence[Result | Exception]]
 
 @dataclass(frozen=True)
 class Answer(Generic[Result]):
-    """A result, and how long it waited and was computed."""
+    """The result of each part, and how long they waited and were computed."""
 
-    result: Result
+    results: Sequence[Result]
     queue_s: float
     compute_s: float
+
+
+class Part(NamedTuple, Generic[Payload]):
+    """What is computed at once of a caller's work, and how many images that is."""
+
+    payload: Payload
+    images: int
 
 
 @dataclass(eq=False)
 class _Ticket(Generic[Payload, Result]):
     operation: str
-    payload: Payload
-    images: int
+    parts: deque[Part[Payload]]
     answer: asyncio.Future[Answer[Result]]
-    entered: float = field(default_factory=time.perf_counter)
+    results: list[Result] = field(default_factory=list)
+    since: float = field(default_factory=time.perf_counter)
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+
+    @property
+    def waiting_images(self) -> int:
+        return sum(part.images for part in self.parts)
 
 
 class Batcher(Generic[Payload, Result]):
     """Gathers payloads into batches for `run(operation, payloads)`, which gives a result or an error for each.
 
-    One batch is computed at a time, of at most `max_batch_images` images unless a single payload has more.
+    One batch is computed at a time, of at most `max_batch_images` images unless a single part has more. Work in
+    several parts goes back to the end of the queue after each, so that small requests need not wait for all of it.
     `batch_computed` is told each batch's operation and images.
 
     Attributes:
@@ -67,62 +81,82 @@ class Batcher(Generic[Payload, Result]):
         self._images_per_s = math.inf
         self.waiting_images = 0
 
-    async def ask(self, operation: str, payload: Payload, images: int, *, is_begun: bool = False) -> Answer[Result]:
-        """The answer to one payload of that many images.
+    async def ask(self, operation: str, parts: Sequence[Part[Payload]], *, is_begun: bool = False) -> Answer[Result]:
+        """The answer to some parts, at least one.
 
         Whose work `is_begun` is never turned away: what was computed for them would be lost.
 
         Raises:
             Overloaded: the queue has no room for them.
         """
-        if not is_begun and self.waiting_images and self.waiting_images + images > self._queue_images:
+        ticket: _Ticket[Payload, Result] = _Ticket(operation, deque(parts), asyncio.Future())
+        if not is_begun and self.waiting_images and self.waiting_images + ticket.waiting_images > self._queue_images:
             raise Overloaded(
                 waiting=self.waiting_images, limit=self._queue_images, retry_after_s=self._seconds_to_clear()
             )
-        ticket: _Ticket[Payload, Result] = _Ticket(operation, payload, images, asyncio.Future())
-        queue = self._queues.setdefault(operation, deque())
-        queue.append(ticket)
-        self.waiting_images += images
+        self.waiting_images += ticket.waiting_images
+        self._enter(ticket)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         try:
             return await ticket.answer
         except asyncio.CancelledError:
-            if ticket in queue:
-                queue.remove(ticket)
-                self.waiting_images -= images
+            self._leave(ticket)
             raise
+
+    def _enter(self, ticket: _Ticket[Payload, Result]) -> None:
+        ticket.since = time.perf_counter()
+        self._queues.setdefault(ticket.operation, deque()).append(ticket)
+
+    def _leave(self, ticket: _Ticket[Payload, Result]) -> None:
+        """Nothing more of it is computed."""
+        self.waiting_images -= ticket.waiting_images
+        ticket.parts.clear()
+        if ticket in (queue := self._queues[ticket.operation]):
+            queue.remove(ticket)
 
     async def _work(self) -> None:
         """One batch after the other, until nobody waits; the next caller starts it again."""
         while self.waiting_images:
-            await self._answer(self._next_batch())
+            await self._compute(self._next_batch())
+            await asyncio.sleep(0)  # a batch may be computed without a pause, and its callers want their answers
 
-    def _next_batch(self) -> list[_Ticket[Payload, Result]]:
-        """The ticket that waits longest, and those behind it that ask for the same operation, while there is room."""
-        queue = min((queue for queue in self._queues.values() if queue), key=lambda queue: queue[0].entered)
-        batch = [queue.popleft()]
-        room = self._max_batch_images - batch[0].images
-        while queue and queue[0].images <= room:
-            batch.append(queue.popleft())
-            room -= batch[-1].images
-        self.waiting_images -= sum(ticket.images for ticket in batch)
+    def _next_batch(self) -> list[tuple[_Ticket[Payload, Result], Part[Payload]]]:
+        """A part of the ticket that waits longest, and of those behind it in its queue, while there is room."""
+        queue = min((queue for queue in self._queues.values() if queue), key=lambda queue: queue[0].since)
+        batch, room = [], max(self._max_batch_images, queue[0].parts[0].images)
+        while queue and queue[0].parts[0].images <= room:
+            ticket = queue.popleft()
+            batch.append((ticket, ticket.parts.popleft()))
+            room -= batch[-1][1].images
+        self.waiting_images -= sum(part.images for _, part in batch)
         return batch
 
-    async def _answer(self, batch: Sequence[_Ticket[Payload, Result]]) -> None:
+    async def _compute(self, batch: Sequence[tuple[_Ticket[Payload, Result], Part[Payload]]]) -> None:
         began = time.perf_counter()
-        operation, images = batch[0].operation, sum(ticket.images for ticket in batch)
-        results = await self._results(operation, [ticket.payload for ticket in batch])
+        operation, images = batch[0][0].operation, sum(part.images for _, part in batch)
+        results = await self._results(operation, [part.payload for _, part in batch])
         compute_s = time.perf_counter() - began
         self._images_per_s = images / compute_s
         self._batch_computed(operation, images)
-        for ticket, result in zip(batch, results, strict=True):
-            if ticket.answer.done():
-                continue
-            if isinstance(result, Exception):
-                ticket.answer.set_exception(result)
-            else:
-                ticket.answer.set_result(Answer(result, began - ticket.entered, compute_s))
+        for (ticket, _), result in zip(batch, results, strict=True):
+            ticket.queue_s += began - ticket.since
+            ticket.compute_s += compute_s
+            self._hand_over(ticket, result)
+
+    def _hand_over(self, ticket: _Ticket[Payload, Result], result: Result | Exception) -> None:
+        """A part's result; the caller may have left, or have more parts, or an error that makes them needless."""
+        if ticket.answer.done():
+            return
+        if isinstance(result, Exception):
+            self._leave(ticket)
+            ticket.answer.set_exception(result)
+            return
+        ticket.results.append(result)
+        if ticket.parts:
+            self._enter(ticket)
+        else:
+            ticket.answer.set_result(Answer(ticket.results, ticket.queue_s, ticket.compute_s))
 
     async def _results(self, operation: str, payloads: Sequence[Payload]) -> Sequence[Result | Exception]:
         """As many results as payloads, whatever happens: an error that meets the batch meets each of them."""

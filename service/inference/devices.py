@@ -53,6 +53,16 @@ class Device:
             self._thread, lambda: self._enter(function, *args, **kwargs)
         )
 
+    def here(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function gives, in the caller's own thread: for work that takes no longer than handing it over.
+
+        Raises:
+            DeviceLost: the device has failed, now or before.
+        """
+        if self.lost:
+            raise DeviceLost
+        return self._enter(function, *args, **kwargs)
+
     def place(self, model: VAE) -> VAE:
         """The model on the device, in its precision and in the memory order that convolutions like best."""
         model.to(self.torch_device, self.dtype)

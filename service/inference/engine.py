@@ -10,6 +10,7 @@ import math
 import secrets
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from model_store.vae import DiagonalGaussian, Point
@@ -19,10 +20,11 @@ from model_store.vae.pixels import to_images
 from ..aside import aside
 from ..timings import Timings
 from . import meaning
+from .batcher import Part
 from .limits import Limits
 from .registry import Registry, ServedModel
 from .results import Encoding, Reconstruction, Samples
-from .runner import Outputs
+from .runner import Outputs, joined
 
 Draw = Literal["mean", "sample"]
 
@@ -106,11 +108,16 @@ class Engine:
         return images
 
     async def ask(self, model: ServedModel, operation: str, timings: Timings, *inputs: Tensor) -> Outputs:
-        """What an operation of the runner gives for some rows, which are batched with those of others."""
-        answer = await model.batcher.ask(operation, inputs, len(inputs[0]), is_begun="queue" in timings.seconds)
+        """What an operation of the runner gives for some rows, which are batched with those of others.
+
+        Many rows go in parts, between which small requests have their turn.
+        """
+        payloads = zip(*(torch.split(rows, model.largest_batch(operation)) for rows in inputs), strict=True)
+        parts = [Part(payload, len(payload[0])) for payload in payloads]
+        answer = await model.batcher.ask(operation, parts, is_begun="queue" in timings.seconds)
         timings.add("queue", answer.queue_s)
         timings.add("compute", answer.compute_s)
-        return answer.result
+        return joined(answer.results)
 
 
 def draw_seed() -> int:

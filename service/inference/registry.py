@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -28,12 +29,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A version that answers: its card, its prior, and the queue in front of it."""
+    """A version that answers: its card, its prior, the queue in front of it, and how much it takes at once."""
 
     version: ModelVersion
     card: Card
     prior: Prior
     batcher: Batcher[Inputs, Outputs]
+    largest_batch: Callable[[str], int]
 
 
 class Refusal(NamedTuple):
@@ -196,7 +198,7 @@ class Registry:
             queue_images=self._queue_images,
             batch_computed=self._events.batch_computed,
         )
-        return ServedModel(version, stored.card, stored.model.prior, batcher)
+        return ServedModel(version, stored.card, stored.model.prior, batcher, runner.largest)
 
 
 def _may_pass(error: Exception) -> bool:

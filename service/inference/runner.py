@@ -24,6 +24,8 @@ Inputs = tuple[Tensor, ...]
 Outputs = tuple[Tensor, ...]
 Operation = Callable[..., Outputs]
 
+HERE_S = 0.005  # a batch that takes no longer is computed where it is asked for: a thread would cost it more
+
 
 def encode(model: VAE, pixels: Tensor) -> Outputs:
     """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W); or a point alone."""
@@ -51,10 +53,17 @@ class Runner:
         self._model = device.place(model)
         self._device = device
         self._sizes = {operation: [max_batch_images] for operation in _meaningful(model.config)}
+        self._here = dict.fromkeys(self._sizes, 0)
 
     async def run(self, operation: str, payloads: Sequence[Inputs]) -> Sequence[Outputs | Exception]:
         """For each payload the operation's outputs, on the CPU, or an error."""
+        if sum(len(payload[0]) for payload in payloads) <= self._here[operation]:
+            return self._device.here(self._answers, operation, payloads)
         return await self._device.call(self._answers, operation, payloads)
+
+    def largest(self, operation: str) -> int:
+        """How many images of an operation are computed at once at most."""
+        return self._sizes[operation][-1]
 
     async def warm_up(self) -> None:
         """Find the batch sizes to compute; this runs each of them, so that no caller pays for a first time.
@@ -66,23 +75,34 @@ class Runner:
         pixels = to_pixels(standard_normal(0, largest, config.image_shape).sigmoid())
         examples: dict[str, Inputs] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
         for operation in self._sizes:
-            self._sizes[operation] = await self._find_sizes(operation, examples[operation])
+            timed = await self._time(operation, examples[operation])
+            self._sizes[operation] = await self._steady(operation, sizes.first(max(timed), examples[operation]))
+            quick = [size for size, seconds in timed.items() if seconds <= HERE_S and self._device.is_exact]
+            self._here[operation] = max(quick, default=0)
 
-    async def _find_sizes(self, operation: str, rows: Inputs) -> list[int]:
-        async def forward(part: Inputs) -> Outputs:
-            return await self._device.call(self._forward, operation, part)
+    async def _time(self, operation: str, rows: Inputs) -> dict[int, float]:
+        """The seconds of each batch size that fits into memory and into `sizes.BATCH_S`."""
+
+        async def seconds(size: int) -> float:
+            # the first of these prepares things, and any may be disturbed
+            part = sizes.first(size, rows)
+            return min([await self._device.call(self._seconds, operation, part) for _ in range(3)])
 
         try:
-            # the first of these prepares things, and any may be disturbed
-            times = [await self._device.call(self._seconds, operation, sizes.first(1, rows)) for _ in range(4)]
-            rows = sizes.first(sizes.affordable(min(times), len(rows[0])), rows)
-            steady = await sizes.steady(forward, rows)
-            return steady if self._device.is_exact else sizes.candidates(len(rows[0]))
+            return await sizes.affordable(seconds, len(rows[0]))
         except torch.OutOfMemoryError:
             if len(rows[0]) == 1:
                 raise
         self._device.free_memory()
-        return await self._find_sizes(operation, sizes.first(len(rows[0]) // 2, rows))
+        return await self._time(operation, sizes.first(len(rows[0]) // 2, rows))
+
+    async def _steady(self, operation: str, rows: Inputs) -> list[int]:
+        """The batch sizes that answer alike: bit for bit on the CPU; a GPU promises a tolerance, and takes all."""
+
+        async def forward(part: Inputs) -> Outputs:
+            return await self._device.call(self._forward, operation, part)
+
+        return await sizes.steady(forward, rows) if self._device.is_exact else sizes.candidates(len(rows[0]))
 
     def _answers(self, operation: str, payloads: Sequence[Inputs]) -> list[Outputs | Exception]:
         """Out of memory halves the work until it fits: first the batch, then a payload, down to one image."""
@@ -105,12 +125,12 @@ class Runner:
             if isinstance(answer, Exception):
                 return answer
             outputs.append(answer)
-        return _joined(outputs)
+        return joined(outputs)
 
     def _together(self, operation: str, payloads: Sequence[Inputs]) -> list[Outputs | Exception]:
         largest = self._sizes[operation][-1]
-        parts = zip(*(torch.split(rows, largest) for rows in _joined(payloads)), strict=True)
-        outputs = _joined([self._filled(operation, part) for part in parts])
+        parts = zip(*(torch.split(rows, largest) for rows in joined(payloads)), strict=True)
+        outputs = joined([self._filled(operation, part) for part in parts])
         counts = [len(payload[0]) for payload in payloads]
         return [_checked(answer) for answer in zip(*(torch.split(output, counts) for output in outputs), strict=True)]
 
@@ -135,7 +155,8 @@ def _meaningful(config: VAEConfig) -> list[str]:
     return [operation for operation in OPERATIONS if meaning.can(config, operation)]
 
 
-def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+def joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Several outputs as one, row after row."""
     return parts[0] if len(parts) == 1 else tuple(torch.cat(rows) for rows in zip(*parts, strict=True))
 
 

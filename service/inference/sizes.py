@@ -15,7 +15,7 @@ from torch import Tensor
 Rows = tuple[Tensor, ...]
 Compute = Callable[[Rows], Awaitable[Rows]]
 
-BATCH_S = 0.25  # a larger batch would hold up small requests, and make the warm-up of a large model long
+BATCH_S = 0.02  # a batch that takes longer would hold up small requests
 
 
 def candidates(largest: int) -> list[int]:
@@ -24,10 +24,15 @@ def candidates(largest: int) -> list[int]:
     return sorted({size for power in powers for size in (power, power * 3 // 2) if size < largest} | {largest})
 
 
-def affordable(seconds_for_one: float, at_most: int) -> int:
-    """The largest candidate that can be computed in `BATCH_S`, if one image takes that long; at least one."""
-    fits = max(1, min(at_most, int(BATCH_S / seconds_for_one)))
-    return max(size for size in candidates(at_most) if size <= fits)
+async def affordable(seconds: Callable[[int], Awaitable[float]], at_most: int) -> dict[int, float]:
+    """The seconds of each candidate that can be computed in `BATCH_S`; of one image at least."""
+    timed: dict[int, float] = {}
+    for size in candidates(at_most):
+        taken = await seconds(size)
+        if timed and taken > BATCH_S:
+            break
+        timed[size] = taken
+    return timed
 
 
 def first(count: int, rows: Rows) -> Rows:

@@ -26,8 +26,9 @@ from ..schemas import (
     ScoreParameters,
     TraverseParameters,
 )
+from .direct import DirectRoute
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=DirectRoute)
 
 _ALWAYS = problems(401, 404, 406, 413, 422, 429, 500, 503, 504)
 _WITH_BODY = problems(400, 408, 415)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.errors import Overloaded
-from service.inference.batcher import Answer, Batcher
+from service.inference.batcher import Answer, Batcher, Part
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ def ask(
     batcher: Batcher[int, int], payload: int, operation: str = "encode", images: int = 1
 ) -> asyncio.Task[Answer[int]]:
     """A caller who waits in the background."""
-    return asyncio.create_task(batcher.ask(operation, payload, images))
+    return asyncio.create_task(batcher.ask(operation, [Part(payload, images)]))
 
 
 async def settle() -> None:
@@ -61,9 +61,9 @@ async def test_idle_batcher_computes_at_once() -> None:
     gate = Gate()
     gate.open()
 
-    answer = await make_batcher(gate).ask("encode", 4, 1)
+    answer = await make_batcher(gate).ask("encode", [Part(4, 1)])
 
-    assert answer.result == 8
+    assert answer.results == [8]
     assert gate.batches == [("encode", [4])]
 
 
@@ -77,7 +77,7 @@ async def test_what_queued_while_busy_is_the_next_batch() -> None:
 
     gate.open(2)
 
-    assert [(await task).result for task in (first, *others)] == [0, 4, 8, 12]
+    assert [(await task).results for task in (first, *others)] == [[0], [4], [8], [12]]
     assert gate.batches == [("encode", [0]), ("encode", [2, 4, 6])]
 
 
@@ -95,14 +95,62 @@ async def test_batch_is_bounded_in_images() -> None:
     assert gate.batches[1:] == [("encode", [2]), ("encode", [4, 6])]
 
 
-async def test_payload_larger_than_a_batch_is_computed_alone() -> None:
+async def test_parts_of_one_caller_leave_turns_to_others() -> None:
+    """Who asks for little need not wait for all of a large request, whose parts are answered together, in order."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=20)
+    large = asyncio.create_task(batcher.ask("encode", [Part(2, 4), Part(4, 4), Part(6, 4)]))
+    await settle()
+    small = ask(batcher, 8)
+    await settle()
+
+    assert batcher.waiting_images == 9
+    gate.open(2)
+    assert (await small).results == [16]
+    assert not large.done()
+    gate.open(2)
+    assert (await large).results == [4, 8, 12]
+    assert gate.batches == [("encode", [2]), ("encode", [8]), ("encode", [4]), ("encode", [6])]
+
+
+@pytest.mark.parametrize("is_computing", [True, False], ids=["while computed", "while queued"])
+async def test_caller_who_leaves_between_parts_takes_the_rest_along(is_computing: bool) -> None:
+    """Nothing is left in the queue, and nothing more is computed."""
+    gate = Gate()
+    batcher = make_batcher(gate)
+    first = None if is_computing else await occupied(batcher)
+    leaving = asyncio.create_task(batcher.ask("encode", [Part(2, 4), Part(4, 4)]))
+    await settle()
+    leaving.cancel()
+    await settle()
+    gate.open(2)
+    await settle()
+
+    assert batcher.waiting_images == 0
+    assert ("encode", [4]) not in gate.batches
+    assert first is None or (await first).results == [0]
+
+
+async def test_error_in_one_part_ends_the_others() -> None:
+    """They are not computed; the caller is told at once."""
+    gate = Gate()
+    gate.open(2)
+    batcher = make_batcher(gate)
+
+    with pytest.raises(ValueError, match="3 is odd"):
+        await batcher.ask("encode", [Part(3, 4), Part(4, 4)])
+    assert gate.batches == [("encode", [3])]
+    assert batcher.waiting_images == 0
+
+
+async def test_part_larger_than_a_batch_is_computed_alone() -> None:
     """The runner divides it."""
     gate = Gate()
     gate.open()
 
-    answer = await make_batcher(gate, max_batch_images=4, queue_images=4).ask("encode", 2, 9)
+    answer = await make_batcher(gate, max_batch_images=4, queue_images=4).ask("encode", [Part(2, 9)])
 
-    assert answer.result == 4
+    assert answer.results == [4]
 
 
 async def test_operations_do_not_mix_and_the_longest_waiting_goes_first() -> None:
@@ -127,7 +175,7 @@ async def test_full_queue_refuses_at_once() -> None:
     await settle()
 
     with pytest.raises(Overloaded, match="3 of at most 3 images are waiting; try again in 1 s") as refusal:
-        await batcher.ask("encode", 4, 1)
+        await batcher.ask("encode", [Part(4, 1)])
 
     assert refusal.value.retry_after_s == 1
     gate.open(2)
@@ -141,10 +189,10 @@ async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
     batcher = make_batcher(gate, queue_images=1)
     tasks = [await occupied(batcher), ask(batcher, 2)]
     await settle()
-    going_on = asyncio.create_task(batcher.ask("decode", 4, 3, is_begun=True))
+    going_on = asyncio.create_task(batcher.ask("decode", [Part(4, 3)], is_begun=True))
     gate.open(3)
 
-    assert (await going_on).result == 8
+    assert (await going_on).results == [8]
     await asyncio.gather(*tasks)
 
 
@@ -173,7 +221,7 @@ async def test_caller_who_leaves_while_computed_harms_nobody() -> None:
     await settle()
     gate.open(2)
 
-    assert (await batcher.ask("encode", 6, 1)).result == 12
+    assert (await batcher.ask("encode", [Part(6, 1)])).results == [12]
 
 
 async def test_one_payloads_error_is_its_own() -> None:
@@ -186,8 +234,8 @@ async def test_one_payloads_error_is_its_own() -> None:
     gate.open(2)
     await first
 
-    assert (await good).result == 4
-    assert (await good_too).result == 8
+    assert (await good).results == [4]
+    assert (await good_too).results == [8]
     with pytest.raises(ValueError, match="3 is odd"):
         await bad
 
@@ -208,7 +256,7 @@ async def test_failure_of_a_batch_reaches_each_of_its_callers_and_no_other() -> 
     results = await asyncio.gather(*doomed, return_exceptions=True)
 
     assert [str(result) for result in results] == ["the device burns"] * 2
-    assert (await batcher.ask("encode", 6, 1)).result == 6
+    assert (await batcher.ask("encode", [Part(6, 1)])).results == [6]
 
 
 async def test_too_few_results_are_a_bug_and_not_a_mix_up() -> None:
@@ -220,7 +268,7 @@ async def test_too_few_results_are_a_bug_and_not_a_mix_up() -> None:
     batcher = Batcher(lose_one, max_batch_images=4, queue_images=9, batch_computed=lambda *_: None)
 
     with pytest.raises(RuntimeError, match=r"1 payloads gave 0 results\. This is a bug\."):
-        await batcher.ask("encode", 2, 1)
+        await batcher.ask("encode", [Part(2, 1)])
 
 
 async def test_batches_are_counted() -> None:
@@ -230,6 +278,6 @@ async def test_batches_are_counted() -> None:
     gate.open()
     batcher = Batcher(gate.run, max_batch_images=4, queue_images=9, batch_computed=lambda *of: counted.append(of))
 
-    await batcher.ask("encode", 2, 3)
+    await batcher.ask("encode", [Part(2, 3)])
 
     assert counted == [("encode", 3)]

@@ -104,6 +104,29 @@ async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
     assert response.status_code == 504
 
 
+async def test_small_request_overtakes_the_rest_of_a_large_one(
+    app: FastAPI, client: httpx.AsyncClient, gate: Gate
+) -> None:
+    """A large one is computed in parts, and after each it is the turn of those who wait."""
+    object.__setattr__(app.state.parts.engine.registry.find(None), "largest_batch", lambda _: 8)
+    finished: list[int] = []
+
+    async def drawn(n: int) -> None:
+        assert (await client.get(f"/v1/sample?n={n}")).status_code == 200
+        finished.append(n)
+
+    large = asyncio.create_task(drawn(16))
+    while not gate.batches:
+        await asyncio.sleep(0)
+    small = asyncio.create_task(drawn(1))
+    await waiting(app, 9)
+    gate.open()
+    await asyncio.gather(large, small)
+
+    assert finished == [1, 16]
+    assert gate.batches == 3
+
+
 async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> None:
     """What was computed is dropped, what was not begun is not computed, and the queue is empty."""
     app = create_app(settings.model_copy(update={"timeout_s": 0.2}))

@@ -1,5 +1,6 @@
 """One model on one device: batches that keep bits, and that shrink when memory runs out."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -180,9 +181,32 @@ def test_candidate_sizes_waste_at_most_a_third(largest: int, expected: list[int]
     assert sizes.candidates(largest) == expected
 
 
-def test_batch_is_no_larger_than_a_quarter_of_a_second() -> None:
-    """By the time that one image takes, and of a candidate's size; one image is always computed."""
-    assert [sizes.affordable(seconds, 64) for seconds in (0.0001, 0.01, 0.1, 3.0)] == [64, 24, 2, 1]
+@pytest.mark.parametrize(("one_image_s", "largest"), [(0.0001, 64), (0.001, 16), (0.006, 3), (3.0, 1)])
+async def test_batch_takes_no_longer_than_small_requests_may_wait(one_image_s: float, largest: int) -> None:
+    """A fiftieth of a second; one image is always computed."""
+
+    async def seconds(size: int) -> float:
+        return size * one_image_s
+
+    assert max(await sizes.affordable(seconds, 64)) == largest
+
+
+async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device) -> None:
+    """A hand-over would take longer; a slow one is handed over, and one before the warm-up."""
+    model, threads = Limited(), []
+    runner = Runner(model, device, max_batch_images=8)
+    runner._here["decode"] = 2
+    decode = model.decode
+
+    def noted(rows: Tensor) -> Bernoulli:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return decode(rows)
+
+    model.decode = noted  # type: ignore[method-assign]
+    for count in (1, 2, 3):
+        await runner.run("decode", [latents(1)] * count)
+
+    assert threads == [True, True, False]
 
 
 async def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
