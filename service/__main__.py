@@ -13,7 +13,7 @@ from pydantic_settings import CliApp
 from model_store import Store, StoreError
 from model_store.vae.record import problems
 
-from . import logs
+from . import logs, workers
 from .app import create_app
 from .server import Server
 from .settings import Settings
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(list(sys.argv[1:] if arguments is None else arguments))
         Store(settings.store).versions()
         logs.configure(settings)
+        if settings.workers > 1:
+            workers.serve(settings)
+            return 0
         app = create_app(settings)
     except (ValueError, StoreError, OSError) as error:
         print(f"Cannot serve: {error}", file=sys.stderr)

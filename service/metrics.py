@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -15,6 +18,20 @@ from .timings import Timings
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus_client finds it
+
+
+def share(folder: Path) -> None:
+    """Let metrics that are made from now on be kept in files, by this process and those forked from it."""
+    os.environ[_FOLDER] = str(folder)
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # it is not typed
+
+
+def forget(process: int) -> None:
+    """Of a shared process that has ended keep the counts, and nothing that is under way."""
+    mark_process_dead(process)  # type: ignore[no-untyped-call]  # it is not typed
 
 
 class Metrics:
@@ -42,7 +59,9 @@ class Metrics:
             ["model"],
             registry=self._registry,
         )
-        self.in_flight = Gauge("latentd_requests_in_flight", "Requests under way", registry=self._registry)
+        self.in_flight = Gauge(
+            "latentd_requests_in_flight", "Requests under way", registry=self._registry, multiprocess_mode="livesum"
+        )
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
@@ -66,8 +85,12 @@ class Metrics:
         self._refused.labels(name).inc()
 
     def text(self) -> bytes:
-        """The exposition format."""
-        return generate_latest(self._registry)
+        """The exposition format; of all processes, where several share their metrics."""
+        if _FOLDER not in os.environ:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # it is not typed
+        return generate_latest(together)
 
 
 class _Queues(Collector):

@@ -22,9 +22,12 @@ log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
-    """A server that drains: on SIGTERM it still takes requests for `drain_s`, on a second signal it ends at once."""
+    """A server that drains: on SIGTERM it still takes requests for `drain_s`, on a second signal it ends at once.
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    `parent` is the end of a pipe whose other end a parent process holds; when that is gone, the server drains too.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, parent: int | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -39,6 +42,7 @@ class Server(uvicorn.Server):
         )
         self._lifecycle: Lifecycle = app.state.parts.lifecycle
         self._drain_s = settings.drain_s
+        self._parent = parent
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -46,6 +50,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop, self._drain_s)
         loop.add_signal_handler(signal.SIGINT, self._stop, 0.0)
+        if self._parent is not None:
+            loop.add_reader(self._parent, self._orphaned, self._parent)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -64,6 +70,10 @@ class Server(uvicorn.Server):
                 while self.server_state.connections:
                     await asyncio.sleep(0.01)
         await super().shutdown(sockets)
+
+    def _orphaned(self, parent: int) -> None:
+        asyncio.get_running_loop().remove_reader(parent)
+        self._stop(self._drain_s)
 
     def _stop(self, after_s: float) -> None:
         if self._lifecycle.is_draining:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_store import DEFAULT_ROOT, parse_reference
+from model_store.vae.device import choose_device
 
 DevicePattern = r"^(auto|cpu|cuda(:\d{1,2})?)$"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -39,6 +40,13 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 is every network of this machine")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one and logs it")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes that answer on the port, sharing the models in memory; one for each core is best for "
+        "many small requests; too low: cores are idle; too high: they wait for each other, and memory",
+    )
     store: Path = Field(DEFAULT_ROOT, description="folder of the models")
     default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
         None,
@@ -160,6 +168,12 @@ class Settings(BaseSettings):
                 "Kubernetes has set LATENTD_PORT for a Service named latentd; set enableServiceLinks: false in the pod"
             )
         return value
+
+    @model_validator(mode="after")
+    def _workers_share_no_gpu(self) -> Self:
+        if self.workers > 1 and choose_device(self.device).type != "cpu":
+            raise ValueError(f"workers {self.workers}: one process serves a GPU; set workers to 1, or device to cpu")
+        return self
 
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:

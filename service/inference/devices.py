@@ -28,7 +28,7 @@ class Device:
         self.torch_device = device
         self.dtype = dtype
         self.lost = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{device}")
+        self._thread = self._new_thread()
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -84,9 +84,17 @@ class Device:
         if self._stream is not None:
             torch.cuda.empty_cache()
 
+    def rest(self) -> None:
+        """End the thread, when it has done what it was given; the next call begins another."""
+        self._thread.shutdown()
+        self._thread = self._new_thread()
+
     def close(self) -> None:
         """End the thread, when it has done what it was given."""
         self._thread.shutdown(wait=False)
+
+    def _new_thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{self.torch_device}")
 
     def _enter(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:

@@ -1,0 +1,115 @@
+"""Several processes that answer on one port. They are forked when the models are read, and so share them in memory.
+
+The first process answers nobody: it starts the others, passes signals on to them, and replaces one that dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+import structlog
+import torch
+from fastapi import FastAPI
+
+from .app import create_app
+from .dependencies import Parts
+from .metrics import forget, share
+from .server import Server
+from .settings import Settings
+
+RESTART_S = 1.0  # a worker that dies at once is not replaced more often
+
+log = structlog.get_logger()
+
+
+def serve(settings: Settings) -> None:
+    """Serve with as many processes as the settings say, until a signal.
+
+    Raises:
+        NoSuchDevice, StoreError: as the app raises them.
+        OSError: the port is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="latentd-metrics-") as folder:
+        share(Path(folder))
+        threads, settings = torch.get_num_threads(), _with_a_port(settings)
+        torch.set_num_threads(1)  # more would leave a pool behind, which a forked process waits for in vain
+        app = create_app(settings)
+        _read_models(app)
+        _Workers(app, settings, max(1, threads // settings.workers)).run()
+
+
+def _with_a_port(settings: Settings) -> Settings:
+    """The settings with a port that is free: 0 becomes one, and one that is taken an error before anything is read."""
+    with socket.create_server((settings.host, settings.port)) as free:
+        return settings.model_copy(update={"port": free.getsockname()[1]})
+
+
+def _read_models(app: FastAPI) -> None:
+    """Read and warm up the models, and end every thread that did: only then may a process fork."""
+    parts: Parts = app.state.parts
+    asyncio.run(parts.engine.registry.refresh())
+    parts.engine.registry.device.rest()
+    gc.freeze()  # a collection would write to pages that the workers share
+
+
+class _Workers:
+    def __init__(self, app: FastAPI, settings: Settings, threads: int) -> None:
+        self._app = app
+        self._settings = settings
+        self._threads = threads
+        self._started: dict[int, float] = {}
+        self._is_stopping = False
+        self._alive, self._parent = os.pipe()  # closed by the kernel when this process ends, however it ends
+
+    def run(self) -> None:
+        """Start them, and wait until the last has ended after a signal."""
+        signal.signal(signal.SIGTERM, self._pass_on)
+        signal.signal(signal.SIGINT, self._pass_on)
+        for _ in range(self._settings.workers):
+            self._start()
+        while self._started:
+            self._ended(*os.wait())
+
+    def _start(self) -> None:
+        if process := os.fork():
+            self._started[process] = time.monotonic()
+            return
+        status = 1
+        try:
+            os.setpgid(0, 0)  # Ctrl-C on a terminal reaches the first process alone, which passes it on
+            os.close(self._parent)
+            torch.set_num_threads(self._threads)
+            Server(self._app, self._settings, parent=self._alive).run(sockets=[_listening(self._settings)])
+            status = 0
+        except BaseException:
+            log.exception("worker failed")
+        finally:
+            os._exit(status)
+
+    def _ended(self, process: int, status: int) -> None:
+        lived_s = time.monotonic() - self._started.pop(process)
+        forget(process)
+        if self._is_stopping:
+            return
+        log.error("worker died", process=process, status=os.waitstatus_to_exitcode(status))
+        time.sleep(max(0.0, RESTART_S - lived_s))
+        if not self._is_stopping:
+            self._start()
+
+    def _pass_on(self, number: int, _: object) -> None:
+        self._is_stopping = True
+        for process in self._started:
+            os.kill(process, number)
+
+
+def _listening(settings: Settings) -> socket.socket:
+    """A socket of this process on the port of all; the kernel divides new connections between them."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family, backlog=2048, reuse_port=True)

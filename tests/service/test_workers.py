@@ -1,0 +1,112 @@
+"""Several processes on one port: each answers, one set of counts, and a service that outlives its workers."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from model_store import Store
+
+from .test_server import Process
+
+TWO = ("--workers", "2", "--drain-s", "0.2")
+
+
+@pytest.fixture
+def started(store: Store) -> Iterator[list[Process]]:
+    """Processes of a test; whatever still runs at its end is killed, and its workers see that and end."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        process.process.kill()
+        process.end()
+
+
+def start(started: list[Process], store: Store, *flags: str) -> Process:
+    """A service of two workers, both of which listen; their models were read before."""
+    process = Process(store.root, *TWO, *flags)
+    started.append(process)
+    process.wait_for("listening")
+    return process
+
+
+def workers(process: Process) -> set[int]:
+    """The processes that answer."""
+    children = f"/proc/{process.process.pid}/task/{process.process.pid}/children"
+    with open(children, encoding="ascii") as file:
+        return set(map(int, file.read().split()))
+
+
+def ask(process: Process, times: int) -> Counter[int]:
+    """The statuses of samples, each over a connection of its own, so that any worker may get it."""
+    return Counter(httpx.get(f"{process.url}/v1/sample?seed=7").status_code for _ in range(times))
+
+
+def counted(process: Process) -> float:
+    """How many samples the metrics know of."""
+    text = httpx.get(f"{process.url}/metrics").text
+    return sum(float(number) for number in re.findall(r'^latentd_requests_total\{.*"/sample".*\} (\S+)$', text, re.M))
+
+
+def test_workers_answer_on_one_port_and_count_together(started: list[Process], store: Store) -> None:
+    """Whichever answers, the sample of a seed has the same bytes, and the metrics are those of all."""
+    process = start(started, store)
+    samples = {httpx.get(f"{process.url}/v1/sample?seed=7").content for _ in range(20)}
+
+    assert len(workers(process)) == 2
+    assert len(samples) == 1
+    assert {counted(process) for _ in range(8)} == {20.0}
+
+
+def test_worker_that_dies_is_replaced(started: list[Process], store: Store) -> None:
+    """The others answer meanwhile, and its counts are kept."""
+    process = start(started, store)
+    ask(process, 10)
+    before = workers(process)
+    os.kill(min(before), signal.SIGKILL)
+    died = process.wait_for("worker died")
+    process.wait_for("listening")
+
+    assert died["process"] == min(before)
+    assert len(workers(process) - before) == 1
+    assert ask(process, 10) == {200: 10}
+    assert counted(process) == 20
+
+
+def test_sigterm_ends_all_workers(started: list[Process], store: Store) -> None:
+    """With status 0, and nobody is left behind."""
+    process = start(started, store)
+    left = workers(process)
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in left)
+
+
+def test_workers_end_when_the_first_process_is_killed(started: list[Process], store: Store) -> None:
+    """Nobody else could stop them."""
+    process = start(started, store)
+    left = workers(process)
+    process.signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(os.path.exists(f"/proc/{worker}") for worker in left):
+        time.sleep(0.05)
+
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in left)
+
+
+def test_port_that_is_taken_is_an_error_at_start(started: list[Process], store: Store) -> None:
+    """Not silently shared with the other service."""
+    port = start(started, store).url.rpartition(":")[2]
+    command = [sys.executable, "-m", "service", "--store", str(store.root), "--port", port, *TWO]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert second.returncode == 2
+    assert "Address already in use" in second.stderr
