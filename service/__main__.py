@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Store(settings.store).versions()
         logs.configure(settings)
         if settings.workers > 1:
-            workers.serve(settings)
+            workers.serve(settings, create_app)
             return 0
         app = create_app(settings)
     except (ValueError, StoreError, OSError) as error:

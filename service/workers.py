@@ -12,13 +12,13 @@ import signal
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 import torch
 from fastapi import FastAPI
 
-from .app import create_app
 from .dependencies import Parts
 from .metrics import forget, share
 from .server import Server
@@ -29,8 +29,8 @@ RESTART_S = 1.0  # a worker that dies at once is not replaced more often
 log = structlog.get_logger()
 
 
-def serve(settings: Settings) -> None:
-    """Serve with as many processes as the settings say, until a signal.
+def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None:
+    """Serve an app with as many processes as the settings say, until a signal.
 
     Raises:
         NoSuchDevice, StoreError: as the app raises them.
