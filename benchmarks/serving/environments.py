@@ -1,0 +1,71 @@
+"""A virtual environment for each peer, made when it is first needed, with the versions of its requirements.txt."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PEERS = Path(__file__).parent / "peers"
+TORCH = "torch==2.13.0"  # installed first, so that no peer's own range draws a build with CUDA
+OTHER_PYTHON = {"triton": "/usr/bin/python3"}  # Triton loads a shared libpython, which Debian's has and pyenv's has not
+_PLACES = re.compile(r"\S*(?:://|/)\S*")  # addresses and paths of the machine say nothing to a reader
+TOLD_CHARACTERS = 200
+
+
+class CannotInstall(Exception):
+    """A peer's environment could not be made; the message is pip's last error."""
+
+
+def python(peer: str) -> Path:
+    """The interpreter of a peer's environment, which is made if it is not there, or made for other versions.
+
+    Raises:
+        CannotInstall: it cannot be made.
+    """
+    folder, requirements = ROOT / f".venv-bench-{peer}", PEERS / peer / "requirements.txt"
+    interpreter, stamp = folder / "bin" / "python", folder / "made-for"
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return interpreter
+    shutil.rmtree(folder, ignore_errors=True)
+    _call([OTHER_PYTHON.get(peer, sys.executable), "-m", "venv", "--without-pip", str(folder)])
+    _install(interpreter, TORCH)
+    _install(interpreter, "--requirement", str(requirements))
+    stamp.write_text(wanted)
+    return interpreter
+
+
+def version(peer: str) -> str:
+    """The pinned version of the peer's own package, `mosec 0.9.8`; of a peer that has none, FastAPI's."""
+    lines = (PEERS / peer / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    package = {"naive": "fastapi", "triton": "nvidia-pytriton"}.get(peer, peer)
+    return f"{package} {pins[package]}"
+
+
+def reason(text: str) -> str:
+    """The last line that names an error, else the last line, without addresses and paths."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()] or lines
+    return _PLACES.sub("…", errors[-1])[:TOLD_CHARACTERS] if errors else "it said nothing"
+
+
+def _install(interpreter: Path, *what: str) -> None:
+    """Our pip installs into the other environment, so that it need not have one."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(interpreter)]
+    _call([*pip, "install", "--quiet", *what])
+
+
+def _call(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    except OSError as error:
+        raise CannotInstall(f"{Path(command[0]).name}: {error.strerror}") from error
+    if done.returncode != 0:
+        raise CannotInstall(reason(done.stderr or done.stdout))

@@ -1,0 +1,132 @@
+"""The client: wrk with one thread, keep-alive, a closed loop. The same for every server.
+
+wrk is told by a script what to send, and counts what comes back. Latencies are those that its connections saw.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT_S = 30
+_SUMMARY = re.compile(
+    r"^summary answers=(\d+) microseconds=(\d+) p50=([\d.]+) p99=([\d.]+) socket=(\d+) status=(\d+) timeout=(\d+)$",
+    re.MULTILINE,
+)
+_SCRIPT = """\
+local bodies, turn, requests = {{ {bodies} }}, 0, {{}}
+local function request_with(body)
+  requests[#requests + 1] = wrk.format("{method}", "{path}", {{ {headers} }}, body)
+end
+init = function()
+  for _, name in ipairs(bodies) do
+    local file = assert(io.open(name, "rb"))
+    request_with(file:read("*a"))
+    file:close()
+  end
+  if #bodies == 0 then request_with(nil) end
+end
+request = function()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+done = function(summary, latency)
+  io.write(string.format(
+    "summary answers=%d microseconds=%d p50=%.1f p99=%.1f socket=%d status=%d timeout=%d\\n",
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    summary.errors.connect + summary.errors.read + summary.errors.write,
+    summary.errors.status, summary.errors.timeout
+  ))
+end
+"""
+
+
+class NoClient(Exception):
+    """There is no wrk, or it said nothing that can be read."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent, with each of the bodies in turn; without bodies, an empty one."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    bodies: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a client saw: right answers/s, milliseconds, and requests that failed (no connection, status, timeout)."""
+
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+def find() -> str:
+    """Where wrk is.
+
+    Raises:
+        NoClient: it is not installed.
+    """
+    path = shutil.which("wrk")
+    if path is None:
+        raise NoClient("There is no wrk; install it (Debian: apt-get install wrk; macOS: brew install wrk).")
+    return path
+
+
+def write_script(request: Request, folder: Path) -> Path:
+    """The script, and the bodies that it reads, in an empty folder."""
+    folder.mkdir(parents=True)
+    files = [folder / f"{number}.body" for number in range(len(request.bodies))]
+    for file, body in zip(files, request.bodies, strict=True):
+        file.write_bytes(body)
+    script = folder / "request.lua"
+    script.write_text(
+        _SCRIPT.format(
+            method=request.method,
+            path=request.path,
+            headers=", ".join(f'["{name}"] = "{value}"' for name, value in request.headers.items()),
+            bodies=", ".join(f'"{file}"' for file in files),
+        )
+    )
+    return script
+
+
+def command(script: Path, url: str, connections: int, seconds: float) -> list[str]:
+    """The call of wrk, for whole seconds."""
+    loop = ["-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", f"{TIMEOUT_S}s"]
+    return [find(), *loop, "-s", str(script), url]
+
+
+def run(script: Path, url: str, connections: int, seconds: float) -> Load:
+    """Ask over so many connections for so long.
+
+    Raises:
+        NoClient: wrk is not there, or failed.
+    """
+    asked = command(script, url, connections, seconds)
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=seconds + 3 * TIMEOUT_S)
+    if done.returncode != 0:
+        raise NoClient(f"wrk ended with status {done.returncode}: {(done.stderr or done.stdout).strip()}")
+    return parse(done.stdout)
+
+
+def parse(text: str) -> Load:
+    """What the script's last line says. wrk counts an error status as an answer; here it is none.
+
+    Raises:
+        NoClient: there is no such line.
+    """
+    found = _SUMMARY.search(text)
+    if found is None:
+        raise NoClient(f"wrk's script printed no summary, but: {text.strip()[-200:]}")
+    answers, microseconds, p50, p99, socket, status, timeout = map(float, found.groups())
+    right = answers - status
+    return Load(right / microseconds * 1e6, p50 / 1e3, p99 / 1e3, int(socket + status + timeout))

@@ -1,0 +1,81 @@
+"""The networks: A is the `mnist` that ships, B is `photo` with random weights (speed does not depend on them)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from model_store import DEFAULT_ROOT, VAE, Store, VAEConfig
+from model_store.vae import ConvConfig
+from model_store.vae.noise import standard_normal
+from model_store.vae.pixels import to_images
+
+from .pictures import photos
+
+SEED = 0
+DETAIL = 0.1  # standard deviation of the logits of a pixel: a sample's PNG is as large as a photo's
+LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+MNIST, PHOTO = "mnist", "photo"
+SHIPPED_VERSION = "1"  # named, so that a model which is trained later does not change what is measured
+WIDTHS, HIDDEN, LATENT = (32, 64, 128, 256, 256), 256, 128
+SIDES = (32, 64, 128, 256, 512)  # pixels; with mnist's 28 those of `growth`
+
+
+def publish(root: Path) -> Store:
+    """A store of these two networks alone."""
+    shutil.copytree(DEFAULT_ROOT / MNIST / SHIPPED_VERSION, root / MNIST / "1")
+    store = Store(root)
+    store.publish(PHOTO, network(128))
+    return store
+
+
+def publish_squares(root: Path) -> Store:
+    """A store of the colour network at several sizes, each of them random."""
+    store = Store(root)
+    for side in SIDES:
+        store.publish(square(side), network(side))
+    return store
+
+
+def square(side: int) -> str:
+    """The name of the network for that many pixels a side."""
+    return f"square-{side}"
+
+
+def network(side: int) -> VAE:
+    """Five convolutions of stride 2 and their mirror, 3×side×side, with weights made by the seed."""
+    torch.manual_seed(SEED)
+    conv = ConvConfig(widths=WIDTHS, blocks=0, hidden=HIDDEN)
+    return _lively(VAE(VAEConfig(image_shape=(3, side, side), latent_shape=(LATENT,), network=conv)).eval())
+
+
+@torch.no_grad()
+def _lively(model: VAE) -> VAE:
+    """The model with random weights so large that images differ in their latents, and latents in their images.
+
+    A fresh network says nearly the same of everything: its latents would agree with any others, and its samples would
+    be grey squares, which a PNG holds in a few bytes. These make PNGs of about 30 kB, as a photo of that size does.
+    """
+    layers = [module for module in model.modules() if isinstance(module, LAYERS)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    _spread(model.encoder, to_images(photos(model.config.image_shape, 8)), 1.0)
+    _spread(model.decoder, standard_normal(SEED, 8, model.config.latent_shape), DETAIL)
+    return model
+
+
+def _spread(half: nn.Module | None, inputs: Tensor, wanted: float) -> None:
+    """Scale a half's last layer, so that over the inputs its outputs have the wanted standard deviation."""
+    if half is None:
+        return
+    *_, last = (module for module in half.modules() if isinstance(module, LAYERS))
+    last.weight.mul_(wanted / half(inputs).std(0).mean())
+
+
+def load(store: Store, name: str) -> VAE:
+    """The network as our service reads it."""
+    return store.load(store.resolve(name)).model.eval()

@@ -1,0 +1,1 @@
+"""FastAPI and uvicorn, as a user would write it first."""

@@ -1,0 +1,1 @@
+"""Triton, through nvidia-pytriton."""

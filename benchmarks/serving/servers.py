@@ -1,0 +1,196 @@
+"""Who is asked: our service and its peers, how each is started, in which setting, and how it is addressed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.settings import Settings
+
+from . import environments, pictures
+from .cases import BATCHES, Operation
+from .load import Request
+from .pictures import Material
+from .place import Place
+
+WORKERS = 2  # processes that compute, of every server
+THREADS = max(1, (os.cpu_count() or 1) // WORKERS)  # of torch in each of them
+OURS = "latentd"
+PNG, NPY, JSON = "image/png", "application/x-npy", "application/json"
+Bytes = tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a server is asked for an operation; `wrap` makes its body of ours."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    wrap: Callable[[bytes], bytes] = bytes
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server: its name, the words that tables have for its setting, and the routes that it has."""
+
+    name: str
+    setting: str
+    routes: Mapping[Operation, Route]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is what this project makes."""
+        return self.name == OURS
+
+    def version(self) -> str:
+        """What is measured."""
+        return "this commit" if self.is_ours else environments.version(self.name)
+
+    def request(self, operation: Operation, material: Material) -> Request:
+        """What is sent for an operation: the same bytes to all, in the server's own wrapping."""
+        route = self.routes[operation]
+        contents = tuple(map(route.wrap, bodies(operation, material)))
+        sent = contents if route.method == "POST" else ()
+        return Request(route.method, route.path, route.headers, sent)
+
+    def command(self, place: Place) -> list[str]:
+        """What starts it.
+
+        Raises:
+            CannotInstall: its environment cannot be made.
+        """
+        if self.is_ours:
+            return [sys.executable, "-m", "service", "--store", str(place.store)]
+        return [str(environments.python(self.name)), "-m", f"benchmarks.serving.peers.{self.name}.serve"]
+
+    def environment(self, place: Place) -> dict[str, str]:
+        """What it is told there: ours its settings, a peer its place and where our packages are."""
+        if self.is_ours:
+            return our_settings(place)
+        return {"PYTHONPATH": str(environments.ROOT), **place.environment()}
+
+
+def our_settings(place: Place, known: Mapping[str, object] = Settings.model_fields) -> dict[str, str]:
+    """As a user would set them; a setting that this version of the service does not have is left out."""
+    settings = {"port": place.port, "default_model": place.model, "workers": place.workers, "log_level": "warning"}
+    return {f"LATENTD_{name.upper()}": str(value) for name, value in settings.items() if name in known}
+
+
+def bodies(operation: Operation, material: Material) -> Bytes:
+    """What is asked about; a sample is asked for with an empty JSON object, where a server wants a body."""
+    if operation is Operation.ENCODE:
+        return material.pngs
+    if operation is Operation.SAMPLE:
+        return (b"{}",)
+    if operation is Operation.BATCH_DECODE:
+        return (pictures.npy(material.latents),)
+    return (pictures.npy(pictures.channels_last(material.pixels)),)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listening.getsockname()[1] for listening in sockets]
+
+
+def place(store: Path, model: str, scratch: Path) -> Place:
+    """Somewhere for a server to be."""
+    port, *others = free_ports(3)
+    return Place(store, model, port, tuple(others), scratch, WORKERS, THREADS)
+
+
+def _in_base64(png: bytes) -> bytes:
+    return png if png == b"{}" else json.dumps({"image": base64.b64encode(png).decode()}).encode()
+
+
+def _for_triton(png: bytes) -> bytes:
+    """The JSON header of its protocol, then the picture, its length before it."""
+    size = len(png) + 4
+    head = {"inputs": [{"name": "png", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}]}
+    return _triton_head(head) + len(png).to_bytes(4, "little") + png
+
+
+def _triton_head(head: Mapping[str, object]) -> bytes:
+    """Of a constant length, since HTTP headers state it and are the same for all pictures."""
+    return json.dumps(head).encode().ljust(_TRITON_HEAD_BYTES)
+
+
+def _sample_of_triton(_: bytes) -> bytes:
+    count = {"name": "count", "shape": [1, 1], "datatype": "INT32", "data": [1]}
+    png = {"name": "png", "parameters": {"binary_data": True}}
+    return json.dumps({"inputs": [count], "outputs": [png]}).encode()
+
+
+_TRITON_HEAD_BYTES = 160
+
+SERVERS = (
+    Server(
+        OURS,
+        f"`python -m service`, LATENTD_WORKERS={WORKERS}, LATENTD_LOG_LEVEL=warning, else defaults",
+        {
+            Operation.ENCODE: Route("POST", "/v1/encode", {"Content-Type": PNG}),
+            Operation.SAMPLE: Route("GET", "/v1/sample"),
+        }
+        | {
+            operation: Route("POST", f"/v1/{operation.removeprefix('batch-')}?format=npy", {"Content-Type": NPY})
+            for operation in BATCHES
+        },
+    ),
+    Server(
+        "naive",
+        f"FastAPI with uvicorn, {WORKERS} workers, uvloop, httptools; no batching",
+        {
+            Operation.ENCODE: Route("POST", "/encode", {"Content-Type": PNG}),
+            Operation.SAMPLE: Route("GET", "/sample"),
+        }
+        | {operation: Route("POST", f"/{operation}", {"Content-Type": NPY}) for operation in BATCHES},
+    ),
+    Server(
+        "litserve",
+        f"{WORKERS} workers, else defaults (no batching)",
+        {
+            operation: Route("POST", "/predict", {"Content-Type": JSON}, _in_base64)
+            for operation in (Operation.ENCODE, Operation.SAMPLE)
+        },
+    ),
+    Server(
+        "mosec",
+        f"{WORKERS} workers, batches of 16, wait 1 ms",
+        {operation: Route("POST", "/inference") for operation in (Operation.ENCODE, Operation.SAMPLE)},
+    ),
+    Server(
+        "torchserve",
+        f"{WORKERS} workers, batches of 16, delay 2 ms",
+        {
+            Operation.ENCODE: Route("POST", "/predictions/vae", {"Content-Type": PNG}),
+            Operation.SAMPLE: Route("GET", "/predictions/vae"),
+        },
+    ),
+    Server(
+        "triton",
+        f"{WORKERS} instances of each model, batches of 16, delay 1 ms",
+        {
+            Operation.ENCODE: Route(
+                "POST",
+                "/v2/models/encode/infer",
+                {
+                    "Content-Type": "application/octet-stream",
+                    "Inference-Header-Content-Length": str(_TRITON_HEAD_BYTES),
+                },
+                _for_triton,
+            ),
+            Operation.SAMPLE: Route(
+                "POST", "/v2/models/sample/infer", {"Content-Type": JSON}, _sample_of_triton
+            ),
+        },
+    ),
+)
