@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made when it is first needed, with the versions of its requirements.txt."""
+"""A virtual environment for each server, made when it is first needed, with pinned versions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+OURS = "latentd"
 PEERS = Path(__file__).parent / "peers"
 TORCH = "torch==2.13.0"  # installed first, so that no peer's own range draws a build with CUDA
 OTHER_PYTHON = {"triton": "/usr/bin/python3"}  # Triton loads a shared libpython, which Debian's has and pyenv's has not
@@ -19,26 +20,40 @@ TOLD_CHARACTERS = 200
 
 
 class CannotInstall(Exception):
-    """A peer's environment could not be made; the message is pip's last error."""
+    """A server's environment could not be made; the message is pip's last error."""
 
 
-def python(peer: str) -> Path:
-    """The interpreter of a peer's environment, which is made if it is not there, or made for other versions.
+def python(server: str) -> Path:
+    """The interpreter of a server's environment, which is made if it is not there, or made for other versions.
+
+    Ours has one too: were it to share this process's, it would share its pages of torch, and seem to need less memory.
 
     Raises:
         CannotInstall: it cannot be made.
     """
-    folder, requirements = ROOT / f".venv-bench-{peer}", PEERS / peer / "requirements.txt"
-    interpreter, stamp = folder / "bin" / "python", folder / "made-for"
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    folder = ROOT / f".venv-bench-{server}"
+    interpreter, stamp, wanted = folder / "bin" / "python", folder / "made-for", _fingerprint(server)
     if stamp.is_file() and stamp.read_text() == wanted:
         return interpreter
     shutil.rmtree(folder, ignore_errors=True)
-    _call([OTHER_PYTHON.get(peer, sys.executable), "-m", "venv", "--without-pip", str(folder)])
+    _call([OTHER_PYTHON.get(server, sys.executable), "-m", "venv", "--without-pip", str(folder)])
     _install(interpreter, TORCH)
-    _install(interpreter, "--requirement", str(requirements))
+    _install(interpreter, *_wanted(server))
     stamp.write_text(wanted)
     return interpreter
+
+
+def _wanted(server: str) -> list[str]:
+    """What pip is asked for: this project as it is here, or a peer's pinned versions."""
+    if server == OURS:
+        return ["--constraint", str(ROOT / "constraints.txt"), "--editable", str(ROOT)]
+    return ["--requirement", str(PEERS / server / "requirements.txt")]
+
+
+def _fingerprint(server: str) -> str:
+    files = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
+    files = files if server == OURS else [PEERS / server / "requirements.txt"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def version(peer: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,28 +22,17 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 MNIST, PHOTO = "mnist", "photo"
 SHIPPED_VERSION = "1"  # named, so that a model which is trained later does not change what is measured
 WIDTHS, HIDDEN, LATENT = (32, 64, 128, 256, 256), 256, 128
-SIDES = (32, 64, 128, 256, 512)  # pixels; with mnist's 28 those of `growth`
+SIDES = {PHOTO: 128} | {f"square-{side}": side for side in (32, 64, 256, 512)}  # pixels; the squares are for `growth`
 
 
-def publish(root: Path) -> Store:
-    """A store of these two networks alone."""
-    shutil.copytree(DEFAULT_ROOT / MNIST / SHIPPED_VERSION, root / MNIST / "1")
+def publish(root: Path, name: str) -> VAE:
+    """A store in that folder with one network alone, so that a server has nothing else to load; gives the network."""
     store = Store(root)
-    store.publish(PHOTO, network(128))
-    return store
-
-
-def publish_squares(root: Path) -> Store:
-    """A store of the colour network at several sizes, each of them random."""
-    store = Store(root)
-    for side in SIDES:
-        store.publish(square(side), network(side))
-    return store
-
-
-def square(side: int) -> str:
-    """The name of the network for that many pixels a side."""
-    return f"square-{side}"
+    if name == MNIST:
+        shutil.copytree(DEFAULT_ROOT / MNIST / SHIPPED_VERSION, root / MNIST / "1")
+    else:
+        store.publish(name, network(SIDES[name]))
+    return store.load(store.resolve(name)).model.eval()
 
 
 def network(side: int) -> VAE:
@@ -62,7 +52,7 @@ def _lively(model: VAE) -> VAE:
     layers = [module for module in model.modules() if isinstance(module, LAYERS)]
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight)
-        nn.init.zeros_(layer.bias)
+        nn.init.zeros_(cast(Tensor, layer.bias))
     _spread(model.encoder, to_images(photos(model.config.image_shape, 8)), 1.0)
     _spread(model.decoder, standard_normal(SEED, 8, model.config.latent_shape), DETAIL)
     return model
@@ -74,8 +64,3 @@ def _spread(half: nn.Module | None, inputs: Tensor, wanted: float) -> None:
         return
     *_, last = (module for module in half.modules() if isinstance(module, LAYERS))
     last.weight.mul_(wanted / half(inputs).std(0).mean())
-
-
-def load(store: Store, name: str) -> VAE:
-    """The network as our service reads it."""
-    return store.load(store.resolve(name)).model.eval()

@@ -26,6 +26,7 @@ from .cases import IMAGES_PER_BATCH
 
 SEED = 0
 SINGLE_PICTURES = 16  # are asked about in turn, so that no server can live on its last answer
+AT_ONCE = 16  # images of a forward, for the memory of large ones
 GRAIN = 5.0  # standard deviation in grey values; it decides how large the PNG is
 
 
@@ -46,8 +47,8 @@ def material(model: VAE, data: Path | None, count: int = IMAGES_PER_BATCH) -> Ma
     """Pictures of the model's shape, and what our own torch forward says of them."""
     pixels = pictures(model.config.image_shape, data, count)
     with torch.inference_mode():
-        latents = model.encode(to_images(pixels)).mean
-        decoded = to_pixels(model.decode(latents).mean)
+        latents = torch.cat([model.encode(to_images(part)).mean for part in torch.split(pixels, AT_ONCE)])
+        decoded = torch.cat([to_pixels(model.decode(part).mean) for part in torch.split(latents, AT_ONCE)])
     return Material(pixels, latents, decoded, tuple(map(png, pixels[:SINGLE_PICTURES])))
 
 

@@ -16,7 +16,7 @@ _VARIABLE = "BENCH_PLACE"
 
 @dataclass(frozen=True)
 class Place:
-    """The store, the model's name, ports of 127.0.0.1, a folder to fill, and how many processes with how many threads."""
+    """A store, a model's name, ports of 127.0.0.1, a folder to fill, and how many processes with how many threads."""
 
     store: Path
     model: str

@@ -6,15 +6,14 @@ import base64
 import json
 import os
 import socket
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.settings import Settings
 
-from . import environments, pictures
+from . import checks, environments, models, pictures
 from .cases import BATCHES, Operation
 from .load import Request
 from .pictures import Material
@@ -22,9 +21,9 @@ from .place import Place
 
 WORKERS = 2  # processes that compute, of every server
 THREADS = max(1, (os.cpu_count() or 1) // WORKERS)  # of torch in each of them
-OURS = "latentd"
 PNG, NPY, JSON = "image/png", "application/x-npy", "application/json"
 Bytes = tuple[bytes, ...]
+_TRITON_HEAD_BYTES = 160
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,23 @@ class Route:
 
 @dataclass(frozen=True)
 class Server:
-    """A server: its name, the words that tables have for its setting, and the routes that it has."""
+    """A server: its name, the words that tables have for its setting, and the routes that it has.
+
+    `batches` says whether requests share a forward pass. One with `options` is our service with these settings.
+    """
 
     name: str
     setting: str
+    batches: bool
     routes: Mapping[Operation, Route]
+    networks: tuple[str, ...] = (models.MNIST, models.PHOTO)
+    tolerance: float = checks.TOLERANCE
+    options: Mapping[str, object] | None = None
 
     @property
     def is_ours(self) -> bool:
         """Whether it is what this project makes."""
-        return self.name == OURS
+        return self.options is not None
 
     def version(self) -> str:
         """What is measured."""
@@ -58,30 +64,28 @@ class Server:
         """What is sent for an operation: the same bytes to all, in the server's own wrapping."""
         route = self.routes[operation]
         contents = tuple(map(route.wrap, bodies(operation, material)))
-        sent = contents if route.method == "POST" else ()
-        return Request(route.method, route.path, route.headers, sent)
+        return Request(route.method, route.path, route.headers, contents if route.method == "POST" else ())
 
     def command(self, place: Place) -> list[str]:
-        """What starts it.
+        """What starts it: ours as a user would, a peer by its `serve`.
 
         Raises:
             CannotInstall: its environment cannot be made.
         """
         if self.is_ours:
-            return [sys.executable, "-m", "service", "--store", str(place.store)]
+            return [str(environments.python(environments.OURS)), "-m", "service", "--store", str(place.store)]
         return [str(environments.python(self.name)), "-m", f"benchmarks.serving.peers.{self.name}.serve"]
 
     def environment(self, place: Place) -> dict[str, str]:
         """What it is told there: ours its settings, a peer its place and where our packages are."""
-        if self.is_ours:
-            return our_settings(place)
+        if self.options is not None:
+            return our_settings({"port": place.port, "workers": place.workers, **self.options})
         return {"PYTHONPATH": str(environments.ROOT), **place.environment()}
 
 
-def our_settings(place: Place, known: Mapping[str, object] = Settings.model_fields) -> dict[str, str]:
+def our_settings(wanted: Mapping[str, object], known: Collection[str] = Settings.model_fields) -> dict[str, str]:
     """As a user would set them; a setting that this version of the service does not have is left out."""
-    settings = {"port": place.port, "default_model": place.model, "workers": place.workers, "log_level": "warning"}
-    return {f"LATENTD_{name.upper()}": str(value) for name, value in settings.items() if name in known}
+    return {f"LATENTD_{name.upper()}": str(value) for name, value in wanted.items() if name in known}
 
 
 def bodies(operation: Operation, material: Material) -> Bytes:
@@ -102,7 +106,7 @@ def free_ports(count: int) -> list[int]:
         return [listening.getsockname()[1] for listening in sockets]
 
 
-def place(store: Path, model: str, scratch: Path) -> Place:
+def somewhere(store: Path, model: str, scratch: Path) -> Place:
     """Somewhere for a server to be."""
     port, *others = free_ports(3)
     return Place(store, model, port, tuple(others), scratch, WORKERS, THREADS)
@@ -130,24 +134,37 @@ def _sample_of_triton(_: bytes) -> bytes:
     return json.dumps({"inputs": [count], "outputs": [png]}).encode()
 
 
-_TRITON_HEAD_BYTES = 160
+OUR_ROUTES = {
+    Operation.ENCODE: Route("POST", "/v1/encode", {"Content-Type": PNG}),
+    Operation.SAMPLE: Route("GET", "/v1/sample"),
+} | {
+    operation: Route("POST", f"/v1/{operation.removeprefix('batch-')}?format=npy", {"Content-Type": NPY})
+    for operation in BATCHES
+}
+
+LATENTD = Server(
+    environments.OURS,
+    f"LATENTD_WORKERS={WORKERS}, LATENTD_LOG_LEVEL=warning, else defaults",
+    True,
+    OUR_ROUTES,
+    options={"log_level": "warning"},
+)
 
 SERVERS = (
+    LATENTD,
     Server(
-        OURS,
-        f"`python -m service`, LATENTD_WORKERS={WORKERS}, LATENTD_LOG_LEVEL=warning, else defaults",
-        {
-            Operation.ENCODE: Route("POST", "/v1/encode", {"Content-Type": PNG}),
-            Operation.SAMPLE: Route("GET", "/v1/sample"),
-        }
-        | {
-            operation: Route("POST", f"/v1/{operation.removeprefix('batch-')}?format=npy", {"Content-Type": NPY})
-            for operation in BATCHES
-        },
+        "latentd-bfloat16",
+        "the same with LATENTD_DTYPE=bfloat16, which changes answers in the third digit",
+        True,
+        OUR_ROUTES,
+        networks=(models.PHOTO,),
+        tolerance=0.1,
+        options={"log_level": "warning", "dtype": "bfloat16"},
     ),
     Server(
         "naive",
         f"FastAPI with uvicorn, {WORKERS} workers, uvloop, httptools; no batching",
+        False,
         {
             Operation.ENCODE: Route("POST", "/encode", {"Content-Type": PNG}),
             Operation.SAMPLE: Route("GET", "/sample"),
@@ -157,6 +174,7 @@ SERVERS = (
     Server(
         "litserve",
         f"{WORKERS} workers, else defaults (no batching)",
+        False,
         {
             operation: Route("POST", "/predict", {"Content-Type": JSON}, _in_base64)
             for operation in (Operation.ENCODE, Operation.SAMPLE)
@@ -165,11 +183,13 @@ SERVERS = (
     Server(
         "mosec",
         f"{WORKERS} workers, batches of 16, wait 1 ms",
+        True,
         {operation: Route("POST", "/inference") for operation in (Operation.ENCODE, Operation.SAMPLE)},
     ),
     Server(
         "torchserve",
         f"{WORKERS} workers, batches of 16, delay 2 ms",
+        True,
         {
             Operation.ENCODE: Route("POST", "/predictions/vae", {"Content-Type": PNG}),
             Operation.SAMPLE: Route("GET", "/predictions/vae"),
@@ -178,6 +198,7 @@ SERVERS = (
     Server(
         "triton",
         f"{WORKERS} instances of each model, batches of 16, delay 1 ms",
+        True,
         {
             Operation.ENCODE: Route(
                 "POST",
@@ -188,9 +209,7 @@ SERVERS = (
                 },
                 _for_triton,
             ),
-            Operation.SAMPLE: Route(
-                "POST", "/v2/models/sample/infer", {"Content-Type": JSON}, _sample_of_triton
-            ),
+            Operation.SAMPLE: Route("POST", "/v2/models/sample/infer", {"Content-Type": JSON}, _sample_of_triton),
         },
     ),
 )

@@ -1,7 +1,7 @@
 """LitServe: FastAPI in front, Python workers behind, a queue in between.
 
-Setting: its defaults, which do not batch, but with two workers, and one thread of torch each. Pictures come as base64 in
-JSON, as its documentation shows; an empty JSON object asks for a sample.
+Setting: its defaults, which do not batch, but with two workers, and one thread of torch each. Pictures come as base64
+in JSON, as its documentation shows; an empty JSON object asks for a sample.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...place import here
 from .. import network, pictures
 
 
-class VAE(litserve.LitAPI):  # type: ignore[misc]
+class VAE(litserve.LitAPI):
     """Encodes a picture or draws a sample."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002 (the network is on the CPU)

@@ -13,7 +13,7 @@ from ts.torch_handler.base_handler import BaseHandler
 from benchmarks.serving.peers import network, pictures
 
 
-class VAE(BaseHandler):  # type: ignore[misc]
+class VAE(BaseHandler):
     """Encodes pictures and draws samples, as many at once as there are."""
 
     def initialize(self, context: Any) -> None:  # noqa: ARG002 (what it says is for models in archives)

@@ -1,0 +1,118 @@
+"""`python -m benchmarks.serving`: our service beside its peers, in one interleaved run. `--help` says more."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from . import cases, growth, load, report, rounds
+from .environments import ROOT
+from .load import NoClient
+from .machine import machine
+from .results import Results
+from .rounds import Plan
+from .servers import LATENTD, SERVERS, Server
+
+DOCS = Path("docs/benchmarks.md")
+QUICK_PEERS = ("naive", "mosec")
+GROWTH_SHARE = 0.4  # of the seconds of a visit, since there are many points
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print tables, and write them where `--out` says; the exit status is 2 when nothing can be measured."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    console = Console(soft_wrap=True)
+    try:
+        load.find()
+        plan = _plan(options)
+    except (NoClient, ValueError) as error:
+        print(f"Cannot measure: {error}", file=sys.stderr)
+        return 2
+    results = _described(plan, " ".join(["python -m benchmarks.serving", *given]))
+    _measure(plan, options, results, console)
+    _report(options, results, console)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    chosen = cases.QUICK if options.quick and not options.cases else cases.EVERY
+    chosen = cases.named(options.cases) if options.cases else chosen
+    seconds = options.seconds or (2.0 if options.quick else 5.0)
+    return Plan(chosen, _servers(options), seconds, options.rounds)
+
+
+def _servers(options: argparse.Namespace) -> tuple[Server, ...]:
+    """Ours and the chosen peers.
+
+    Raises:
+        ValueError: there is no peer of that name.
+    """
+    every = [server.name for server in SERVERS if server is not LATENTD]
+    chosen = options.peers if options.peers is not None else QUICK_PEERS if options.quick else every
+    if unknown := sorted(set(chosen) - set(every)):
+        raise ValueError(f"there is no peer {', '.join(unknown)}; there are {', '.join(every)}")
+    return tuple(server for server in SERVERS if server is LATENTD or server.name in chosen)
+
+
+def _described(plan: Plan, command: str) -> Results:
+    peers = tuple(server.name for server in plan.servers if server.batches and not server.is_ours)
+    settings = {server.name: (server.version(), server.setting) for server in plan.servers}
+    return Results(machine=machine(command), settings=settings, batching=peers)
+
+
+def _measure(plan: Plan, options: argparse.Namespace, results: Results, console: Console) -> None:
+    """What was measured before an interruption is kept."""
+    torch.set_num_threads(1)  # this process only prepares questions
+    with tempfile.TemporaryDirectory(prefix="latentd-bench-") as folder:
+        scratch = Path(folder)
+        try:
+            networks = dict.fromkeys(case.network for case in plan.cases)
+            shelves = [rounds.shelve(scratch / "stores" / network, network, options.data) for network in networks]
+            rounds.run(plan, shelves, scratch, results, console.print)
+            if _wants_growth(options):
+                seconds = max(1.0, plan.seconds * GROWTH_SHARE)
+                growth.measure(plan.servers, seconds, scratch / "growth", results, console.print)
+        except KeyboardInterrupt:
+            console.print("Interrupted; the tables have what was measured so far.")
+
+
+def _wants_growth(options: argparse.Namespace) -> bool:
+    return bool(options.growth if options.growth is not None else not (options.quick or options.cases))
+
+
+def _report(options: argparse.Namespace, results: Results, console: Console) -> None:
+    report.show(results, console)
+    out = options.out or (None if options.quick or options.cases else ROOT / DOCS)
+    if out is None:
+        return
+    report.write(results, out, growth.draw(results, out.parent / "figures"))
+    out.with_suffix(".json").write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    console.print(f"Written to {out}, and every single measurement to {out.with_suffix('.json').name} beside it.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three cases, two peers, about two minutes; no page")
+    parser.add_argument(
+        "--cases", nargs="+", metavar="NAME", help="cells, or the beginnings of their names: mnist-encode"
+    )
+    parser.add_argument(
+        "--peers", nargs="*", metavar="NAME", help=", ".join(s.name for s in SERVERS if s is not LATENTD)
+    )
+    parser.add_argument("--seconds", type=float, help="of each visit (5; quick 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--growth", action=argparse.BooleanOptionalAction, help="how cost grows (in a full run)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's files; without them, strokes are drawn")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page ({DOCS} in a full run)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,136 @@
+"""How cost grows: with connections, with images a request, with pixels.
+
+One curve is measured after another within a point, so that servers that are compared are close in time. Figures show
+throughput and p99 on logarithmic axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from . import models
+from .cases import BATCH_CONNECTIONS, Operation
+from .load import Load
+from .pictures import material
+from .results import Point, Results
+from .rounds import WARM_UP_S, start
+from .running import Running, Shelf
+from .servers import LATENTD, Server
+
+CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+IMAGES = (1, 4, 16, 64, 128, 256, 512)
+PIXELS = {28: models.MNIST, 32: "square-32", 64: "square-64", 128: models.PHOTO, 256: "square-256", 512: "square-512"}
+LIMITS = {"max_images_per_request": 512, "queue_images": 4096}  # above the defaults, for the largest requests
+PIXELS_CONNECTIONS = 16
+SINGLES = (Operation.ENCODE, Operation.SAMPLE)
+AXES = ("connections", "images a request", "pixels a side")
+Say = Callable[[str], None]
+
+
+def measure(servers: Sequence[Server], seconds: float, scratch: Path, results: Results, say: Say) -> None:
+    """All three curves, into `results`."""
+    with ExitStack() as stack:
+        shelf = _shelf(scratch / "connections", models.MNIST)
+        asked = [server for server in servers if models.MNIST in server.networks]
+        started = [start(stack, server, shelf, scratch / "with-connections", results, say) for server in asked]
+        _add(results, _with_connections([one for one in started if one], seconds), say)
+    _add(results, _with_images(seconds, scratch / "images", results, say), say)
+    for side, network in PIXELS.items():
+        _add(results, _with_pixels(side, network, seconds, scratch / network, results, say), say)
+
+
+def _add(results: Results, points: Iterator[Point], say: Say) -> None:
+    for point in points:
+        results.points.append(point)
+        say(f"  {point.x} {point.axis}, {point.curve}: {point.images_per_s:,.0f} images/s, p99 {point.p99_ms:.1f} ms")
+
+
+def _with_connections(alive: Sequence[Running], seconds: float) -> Iterator[Point]:
+    for operation in SINGLES:
+        for connections in CONNECTIONS:
+            for one in alive:
+                seen = _seen(one, operation, connections, seconds)
+                yield _point(AXES[0], connections, f"{one.server.name} {operation}", 1, seen)
+
+
+def _with_images(seconds: float, scratch: Path, results: Results, say: Say) -> Iterator[Point]:
+    """Our service alone, batches as npy."""
+    larger = replace(LATENTD, options={**(LATENTD.options or {}), **LIMITS})
+    whole = _shelf(scratch / "store", models.MNIST, max(IMAGES))
+    for images in IMAGES:
+        with ExitStack() as stack:
+            one = start(stack, larger, _first(whole, images), scratch / str(images), results, say)
+            if one is None:
+                return
+            for operation in (Operation.BATCH_ENCODE, Operation.BATCH_RECONSTRUCT):
+                seen = _seen(one, operation, BATCH_CONNECTIONS, seconds)
+                yield _point(AXES[1], images, operation, images, seen)
+
+
+def _with_pixels(side: int, network: str, seconds: float, scratch: Path, results: Results, say: Say) -> Iterator[Point]:
+    """Our service alone, one picture a request."""
+    shelf = _shelf(scratch / "store", network, 16)
+    with ExitStack() as stack:
+        one = start(stack, replace(LATENTD, networks=(network,)), shelf, scratch / "server", results, say)
+        if one is None:
+            return
+        for operation in SINGLES:
+            yield _point(AXES[2], side, operation, 1, _seen(one, operation, PIXELS_CONNECTIONS, seconds))
+
+
+def _seen(one: Running, operation: Operation, connections: int, seconds: float) -> Load:
+    one.load(operation, connections, WARM_UP_S)
+    return one.load(operation, connections, seconds)
+
+
+def _point(axis: str, x: int, curve: str, images: int, seen: Load) -> Point:
+    return Point(axis, x, curve, seen.requests_per_s * images, seen.p99_ms, seen.errors)
+
+
+def _shelf(root: Path, network: str, count: int = 64) -> Shelf:
+    return Shelf(network, root, material(models.publish(root, network), None, count))
+
+
+def _first(shelf: Shelf, images: int) -> Shelf:
+    """The same store, asked about fewer images at once."""
+    whole = shelf.material
+    few = replace(whole, pixels=whole.pixels[:images], latents=whole.latents[:images], decoded=whole.decoded[:images])
+    return replace(shelf, material=few)
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """A figure for each curve that was measured, as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    axes = [axis for axis in AXES if any(point.axis == axis for point in results.points)]
+    return [_draw(results, axis, folder / f"growth-{axis.replace(' ', '-')}.png") for axis in axes]
+
+
+def _draw(results: Results, axis: str, path: Path) -> Path:
+    """Throughput on the left, p99 on the right; ours with thick lines."""
+    points = [point for point in results.points if point.axis == axis]
+    with mpl.rc_context({"font.size": 9}):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        for axes, name, unit in zip(
+            figure.subplots(1, 2), ("images_per_s", "p99_ms"), ("images/s", "p99, ms"), strict=True
+        ):
+            for curve in dict.fromkeys(point.curve for point in points):
+                xy = [(point.x, getattr(point, name)) for point in points if point.curve == curve]
+                style = "--" if curve.endswith(Operation.SAMPLE) else "-"
+                width = 2.2 if "latentd" in curve or " " not in curve else 1.0
+                axes.plot(*zip(*xy, strict=True), style, marker=".", linewidth=width, label=curve)
+            axes.set(xscale="log", yscale="log", xlabel=axis, ylabel=unit)
+            axes.set_xticks(sorted({point.x for point in points}))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", fontsize=7, frameon=False)
+        figure.savefig(path, dpi=120)
+    return path

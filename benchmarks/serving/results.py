@@ -1,0 +1,148 @@
+"""What was measured, as it was measured: nothing here is an average.
+
+Values of one round stand side by side, since the machine drifts: ratios are taken within a round, and only then the
+median over rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from pydantic import BaseModel
+from pydantic.dataclasses import dataclass
+
+from .cases import BATCHES, Case, Operation
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A server under load for one cell: right answers/s, milliseconds, failures, CPU of all its processes."""
+
+    case: Case
+    server: str
+    round: int
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    cpu_us_per_request: float
+    idle_cores: float  # what all other servers used meanwhile, 1.0 is a whole core
+
+
+@dataclass(frozen=True)
+class Start:
+    """A server from its start to its end: seconds to the first right answer, memory after all cells."""
+
+    network: str
+    server: str
+    round: int
+    cold_start_s: float
+    pss_mib: float
+    processes: int
+
+
+@dataclass(frozen=True)
+class BareRun:
+    """The bare torch loop in one variant."""
+
+    operation: Operation
+    round: int
+    variant: str
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Single encodes on one connection, alone and beside a client that saturates our service with batches."""
+
+    round: int
+    idle_p50_ms: float
+    loaded_p50_ms: float
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A server that could not be installed or started, or answered wrongly, and why."""
+
+    server: str
+    network: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a curve: `x` connections, images or pixels; images/s and p99 of single requests or batches."""
+
+    axis: str
+    x: int
+    curve: str
+    images_per_s: float
+    p99_ms: float
+    errors: int
+
+
+class Results(BaseModel):
+    """Everything that a run has found out, and where (`machine`: words for a table)."""
+
+    machine: dict[str, str] = {}
+    settings: dict[str, tuple[str, str]] = {}  # server → version, setting
+    batching: tuple[str, ...] = ()  # the peers whose requests share a forward pass
+    visits: list[Visit] = []
+    starts: list[Start] = []
+    bare: list[BareRun] = []
+    neighbours: list[Neighbour] = []
+    absences: list[Absence] = []
+    points: list[Point] = []
+
+    def cases(self) -> list[Case]:
+        """The cells that were measured, in order of their first visit."""
+        return list(dict.fromkeys(visit.case for visit in self.visits))
+
+    def of(self, case: Case, server: str) -> list[Visit]:
+        """The visits of a server in a cell, a round each."""
+        return [visit for visit in self.visits if (visit.case, visit.server) == (case, server)]
+
+    def reason(self, server: str, network: str) -> str | None:
+        """Why a server was not measured."""
+        return next((one.reason for one in self.absences if (one.server, one.network) == (server, network)), None)
+
+    def rates(self, case: Case, server: str) -> dict[int, float]:
+        """Requests/s of each round."""
+        return {visit.round: visit.requests_per_s for visit in self.of(case, server)}
+
+    def best_bare(self, operation: Operation) -> dict[int, float]:
+        """Images/s of each round's best variant: chance can only help it, never us."""
+        return best(
+            {run.round: run.images_per_s for run in self.bare if (run.operation, run.variant) == (operation, variant)}
+            for variant in {run.variant for run in self.bare}
+        )
+
+
+def middle(values: Iterable[float]) -> float | None:
+    """The median; None of nothing."""
+    listed = list(values)
+    return median(listed) if listed else None
+
+
+def best(rounds: Iterable[dict[int, float]]) -> dict[int, float]:
+    """The largest value of each round."""
+    listed = list(rounds)
+    return {
+        number: max(row.get(number, 0.0) for row in listed) for number in sorted({n for row in listed for n in row})
+    }
+
+
+def ratios(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:
+    """Ours over theirs in each round that both were measured in."""
+    return [ours[number] / theirs[number] for number in sorted(ours.keys() & theirs.keys()) if theirs[number]]
+
+
+def images_per_s(visits: Sequence[Visit]) -> dict[int, float]:
+    """Images/s of each round."""
+    return {visit.round: visit.requests_per_s * visit.case.operation.images for visit in visits}
+
+
+def batch_operations(results: Results) -> list[Operation]:
+    """The batch operations that were measured."""
+    return [operation for operation in BATCHES if any(case.operation is operation for case in results.cases())]
