@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -35,10 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NoClient, ValueError) as error:
         print(f"Cannot measure: {error}", file=sys.stderr)
         return 2
-    results = _described(plan, " ".join(["python -m benchmarks.serving", *given]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are ended by that too
+    results = _described(plan, asked(given))
     _measure(plan, options, results, console)
     _report(options, results, console)
     return 0
+
+
+def asked(arguments: Sequence[str]) -> str:
+    """The command, for a table; of paths only the last part, since others have other folders."""
+    told = (Path(argument).name if "/" in argument else argument for argument in arguments)
+    return " ".join(["python -m benchmarks.serving", *told])
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -63,7 +71,7 @@ def _servers(options: argparse.Namespace) -> tuple[Server, ...]:
 
 def _described(plan: Plan, command: str) -> Results:
     peers = tuple(server.name for server in plan.servers if server.batches and not server.is_ours)
-    settings = {server.name: (server.version(), server.setting) for server in plan.servers}
+    settings = {server.name: (server.version(), server.described()) for server in plan.servers}
     return Results(machine=machine(command), settings=settings, batching=peers)
 
 

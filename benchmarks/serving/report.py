@@ -20,6 +20,7 @@ from .targets import targets
 BEGIN, END = "<!-- serving: written by make bench -->", "<!-- serving: end -->"
 TITLES = {MNIST: "A, the shipped `mnist` (1×28×28)", PHOTO: "B, `photo` (3×128×128, random weights)"}
 NOTHING = "–"
+_NUMBER = re.compile(r"[\d,.]+( \(.*\))?$|not measured")
 PAGE = """\
 # Benchmarks
 
@@ -39,19 +40,24 @@ class Table:
     note: str = ""
 
     def markdown(self) -> str:
-        """For a page; all columns but the first are to the right."""
-        ruler = ["---"] + ["--:"] * (len(self.head) - 1)
+        """For a page."""
+        ruler = ["--:" if is_right else "---" for is_right in self._right()]
         lines = [_line(row) for row in (self.head, ruler, *self.rows)]
         return "\n".join([f"### {self.title}", "", *([self.note, ""] if self.note else []), *lines])
 
     def rich(self) -> RichTable:
         """For a terminal."""
         table = RichTable(title=self.title.replace("`", ""), caption=self.note or None, title_justify="left")
-        for number, name in enumerate(self.head):
-            table.add_column(name, justify="right" if number else "left", overflow="fold")
+        for name, is_right in zip(self.head, self._right(), strict=True):
+            table.add_column(name, justify="right" if is_right else "left", overflow="fold")
         for row in self.rows:
             table.add_row(*(cell.replace("**", "").replace("`", "") for cell in row))
         return table
+
+    def _right(self) -> list[bool]:
+        """Which columns stand on the right: those of numbers."""
+        told = [[row[column] for row in self.rows if row[column] != NOTHING] for column in range(len(self.head))]
+        return [bool(cells) and all(_NUMBER.match(cell) for cell in cells) for cells in told]
 
 
 def show(results: Results, console: Console) -> None:
@@ -103,7 +109,8 @@ def _servers(results: Results) -> Table:
         rows.append([server, version, setting, *started])
     note = (
         "Cold start: from the start of the process to the first right answer, files in the page cache. Memory: of all "
-        "processes, a shared page counted once, after all cells of a round. Medians over rounds."
+        "processes, a shared page counted once, after all cells of a round. Medians over rounds. Encode answers with "
+        "latents; ours with their variances as well. The peers write PNGs with Pillow at its default level."
     )
     return Table("Servers", head, rows, note)
 

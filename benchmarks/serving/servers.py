@@ -20,6 +20,7 @@ from .pictures import Material
 from .place import Place
 
 WORKERS = 2  # processes that compute, of every server
+OTHER_PORTS = 4  # for management, metrics and gRPC, where a peer insists on them
 THREADS = max(1, (os.cpu_count() or 1) // WORKERS)  # of torch in each of them
 PNG, NPY, JSON = "image/png", "application/x-npy", "application/json"
 Bytes = tuple[bytes, ...]
@@ -60,6 +61,11 @@ class Server:
         """What is measured."""
         return "this commit" if self.is_ours else environments.version(self.name)
 
+    def described(self) -> str:
+        """Its setting, in words; of ours, exactly those that this version has and that are not defaults."""
+        told = [f"{name}={value}" for name, value in our_settings(self.options or {}).items()]
+        return "; ".join(filter(None, (", ".join(told), self.setting)))
+
     def request(self, operation: Operation, material: Material) -> Request:
         """What is sent for an operation: the same bytes to all, in the server's own wrapping."""
         route = self.routes[operation]
@@ -79,7 +85,7 @@ class Server:
     def environment(self, place: Place) -> dict[str, str]:
         """What it is told there: ours its settings, a peer its place and where our packages are."""
         if self.options is not None:
-            return our_settings({"port": place.port, "workers": place.workers, **self.options})
+            return our_settings({"port": place.port, **self.options})
         return {"PYTHONPATH": str(environments.ROOT), **place.environment()}
 
 
@@ -108,7 +114,7 @@ def free_ports(count: int) -> list[int]:
 
 def somewhere(store: Path, model: str, scratch: Path) -> Place:
     """Somewhere for a server to be."""
-    port, *others = free_ports(3)
+    port, *others = free_ports(1 + OTHER_PORTS)
     return Place(store, model, port, tuple(others), scratch, WORKERS, THREADS)
 
 
@@ -137,29 +143,30 @@ def _sample_of_triton(_: bytes) -> bytes:
 OUR_ROUTES = {
     Operation.ENCODE: Route("POST", "/v1/encode", {"Content-Type": PNG}),
     Operation.SAMPLE: Route("GET", "/v1/sample"),
-} | {
-    operation: Route("POST", f"/v1/{operation.removeprefix('batch-')}?format=npy", {"Content-Type": NPY})
-    for operation in BATCHES
 }
 
 LATENTD = Server(
     environments.OURS,
-    f"LATENTD_WORKERS={WORKERS}, LATENTD_LOG_LEVEL=warning, else defaults",
+    "else defaults",
     True,
-    OUR_ROUTES,
-    options={"log_level": "warning"},
+    OUR_ROUTES
+    | {
+        operation: Route("POST", f"/v1/{operation.removeprefix('batch-')}?format=npy", {"Content-Type": NPY})
+        for operation in BATCHES
+    },
+    options={"workers": WORKERS, "log_level": "warning"},
 )
 
 SERVERS = (
     LATENTD,
     Server(
         "latentd-bfloat16",
-        "the same with LATENTD_DTYPE=bfloat16, which changes answers in the third digit",
+        "answers change in the third digit",
         True,
         OUR_ROUTES,
         networks=(models.PHOTO,),
         tolerance=0.1,
-        options={"log_level": "warning", "dtype": "bfloat16"},
+        options={"workers": WORKERS, "log_level": "warning", "dtype": "bfloat16"},
     ),
     Server(
         "naive",

@@ -40,7 +40,7 @@ def archive(models: Path) -> None:
 
 def configuration(place: Place) -> str:
     """Addresses on loopback alone, and the model with its workers and batches."""
-    management, metrics = place.other_ports
+    management, metrics, grpc_inference, grpc_management = place.other_ports
     model = {
         "minWorkers": place.workers,
         "maxWorkers": place.workers,
@@ -52,6 +52,8 @@ def configuration(place: Place) -> str:
         "inference_address": f"http://127.0.0.1:{place.port}",
         "management_address": f"http://127.0.0.1:{management}",
         "metrics_address": f"http://127.0.0.1:{metrics}",
+        "grpc_inference_port": grpc_inference,
+        "grpc_management_port": grpc_management,
         "load_models": "all",
         "models": json.dumps({NAME: {"1": model}}),
         "number_of_netty_threads": place.workers,

@@ -45,7 +45,7 @@ def main(place: Place) -> None:
 
 def configuration(place: Place) -> TritonConfig:
     """HTTP on loopback, and nothing else."""
-    grpc, metrics = place.other_ports
+    grpc, metrics, *_ = place.other_ports
     return TritonConfig(
         http_address="127.0.0.1",
         http_port=place.port,
