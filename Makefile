@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format figures bench-train clean
+.PHONY: help serve train test lint format figures bench bench-quick bench-train clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,12 @@ format: $(VENV)/.dev ## put the style right
 
 figures: $(VENV)/.use ## the figures of docs/theory.md: make figures [DATA=DIR]
 	$(IN)/python -m docs.make_figures $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench: $(VENV)/.use ## our service beside its peers, into docs/benchmarks.md: make bench [DATA=DIR] (an hour; wants wrk)
+	$(IN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench-quick: $(VENV)/.use ## the same in three cases and about two minutes, printed only
+	$(IN)/python -m benchmarks.serving --quick $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench-train: $(VENV)/.use $(VENV)-pythae ## images/s of our training loop beside Pythae's
 	$(IN)/python -m benchmarks.train_speed --peer $(VENV)-pythae/bin/python $(ARGS)

@@ -94,10 +94,10 @@ def descendants(leader: int, stats: Mapping[int, tuple[int, int]]) -> list[int]:
 
 
 def _stats() -> dict[int, tuple[int, int]]:
-    """Parent and session of every process."""
+    """Parent and session of every process that lives."""
     pids = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
     fields = {pid: _stat(pid) for pid in pids}
-    return {pid: (int(stat[1]), int(stat[3])) for pid, stat in fields.items() if stat}
+    return {pid: (int(stat[1]), int(stat[3])) for pid, stat in fields.items() if _lives(stat)}
 
 
 def _stat(pid: int) -> list[str]:
@@ -121,7 +121,12 @@ def _pss_kib(pid: int) -> int:
 
 
 def _is_alive(pid: int) -> bool:
-    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+    return _lives(_stat(pid))
+
+
+def _lives(stat: list[str]) -> bool:
+    """Not gone, and no zombie that waits for its parent to look."""
+    return bool(stat) and stat[0] not in "ZX"
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -1,0 +1,23 @@
+"""Cells by name."""
+
+import pytest
+
+from benchmarks.serving import cases
+from benchmarks.serving.cases import EVERY, QUICK, named
+
+
+def test_a_name_is_one_cell_and_a_beginning_several() -> None:
+    """`photo-sample` stands for its three loads."""
+    assert [case.name for case in named(["mnist-encode-c16"])] == ["mnist-encode-c16"]
+    assert [case.connections for case in named(["photo-sample"])] == list(cases.LOADS)
+
+
+def test_unknown_name_is_refused_with_those_there_are() -> None:
+    """Before anything is started."""
+    with pytest.raises(ValueError, match=r"no case fashion; there are mnist-encode-c1,"):
+        named(["fashion"])
+
+
+def test_quick_cells_are_among_all() -> None:
+    """So that a quick run can be compared with a whole one."""
+    assert set(QUICK) <= set(EVERY)

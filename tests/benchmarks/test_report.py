@@ -1,0 +1,67 @@
+"""Tables for people, and for the page."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.serving import growth, report
+from benchmarks.serving.__main__ import asked
+from benchmarks.serving.results import Results
+
+
+def section(results: Results, tmp_path: Path) -> str:
+    """The page that a run writes."""
+    page = tmp_path / "benchmarks.md"
+    report.write(results, page)
+    return page.read_text(encoding="utf-8")
+
+
+def test_ratios_are_those_of_each_round(results: Results, tmp_path: Path) -> None:
+    """Median first, then every round."""
+    assert "| mosec | 2.50 (2.00 3.00) |" in section(results, tmp_path)
+
+
+def test_absent_peer_is_named_with_its_reason(results: Results, tmp_path: Path) -> None:
+    """Never dropped."""
+    assert "| triton | triton 1 | defaults | not measured: no such package | – | – |" in section(results, tmp_path)
+
+
+def test_batches_stand_beside_the_bare_loop(results: Results, tmp_path: Path) -> None:
+    """100 requests of 64 images against 8000 images, and naive not asked."""
+    assert "| batch-encode | 6,400 | – | 8,000 | – | 0.80 (0.80 0.80) | frozen |" in section(results, tmp_path)
+
+
+def test_text_around_the_section_is_kept(results: Results, tmp_path: Path) -> None:
+    """Reasons for targets that were missed are written by hand, and a second run leaves them."""
+    page = tmp_path / "benchmarks.md"
+    report.write(results, page)
+    page.write_text(page.read_text(encoding="utf-8") + "\n## Why not\n\nBecause.\n", encoding="utf-8")
+    report.write(results, page)
+
+    assert page.read_text(encoding="utf-8").count(report.BEGIN) == 1
+    assert page.read_text(encoding="utf-8").endswith("## Why not\n\nBecause.\n")
+
+
+def test_tables_fit_a_terminal(results: Results) -> None:
+    """The same numbers."""
+    console = Console(width=200, file=io.StringIO(), record=True)
+    report.show(results, console)
+
+    assert "2.50 (2.00 3.00)" in console.export_text()
+
+
+def test_curves_become_pictures_that_the_page_shows(results: Results, tmp_path: Path) -> None:
+    """One for each axis that was measured."""
+    figures = growth.draw(results, tmp_path / "figures")
+    report.write(results, tmp_path / "benchmarks.md", figures)
+
+    assert [figure.read_bytes()[1:4] for figure in figures] == [b"PNG"]
+    assert "(figures/growth-connections.png)" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+
+
+def test_command_on_the_page_names_no_folders() -> None:
+    """Other people have others."""
+    assert asked(["--data", "/home/somebody/mnist", "--rounds", "5"]) == (
+        "python -m benchmarks.serving --data mnist --rounds 5"
+    )

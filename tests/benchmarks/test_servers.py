@@ -1,0 +1,66 @@
+"""How servers are told where they are and what they are asked."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.serving import environments, pictures, servers
+from benchmarks.serving.cases import Operation
+from benchmarks.serving.place import here
+from benchmarks.serving.servers import LATENTD, SERVERS, our_settings, somewhere
+
+from ..conftest import GREY, make_model
+
+
+def test_our_service_is_given_only_settings_that_it_has() -> None:
+    """An unknown LATENTD_ name would be an error at its start."""
+    assert our_settings({"port": 8001, "workers": 2}, known=["port"]) == {"LATENTD_PORT": "8001"}
+    assert our_settings({"workers": 2}, known=["workers"]) == {"LATENTD_WORKERS": "2"}
+
+
+def test_a_place_survives_the_environment(tmp_path: Path) -> None:
+    """Workers of peers learn of it there."""
+    place = somewhere(tmp_path / "store", "mnist", tmp_path)
+
+    assert here(place.environment()) == place
+    assert len({place.port, *place.other_ports}) == 1 + servers.OTHER_PORTS
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name)
+def test_every_server_is_sent_every_picture(server: servers.Server) -> None:
+    """The same pictures in the same order, each in the server's wrapping."""
+    material = pictures.material(make_model(GREY).eval(), None, 4)
+
+    sent = server.request(Operation.ENCODE, material)
+
+    assert len(sent.bodies) == len(material.pngs) == 4
+    assert server.request(Operation.SAMPLE, material).bodies in ((), *((body,) for body in (b"{}",)), *_one(server))
+
+
+def _one(server: servers.Server) -> list[tuple[bytes, ...]]:
+    """What a server with a protocol of its own is sent for a sample."""
+    return [(server.routes[Operation.SAMPLE].wrap(b"{}"),)]
+
+
+@pytest.mark.parametrize("server", [server for server in SERVERS if not server.is_ours], ids=lambda server: server.name)
+def test_every_peer_has_pinned_versions_and_a_server(server: servers.Server) -> None:
+    """Each line pins one; torch is that which all have."""
+    folder = environments.PEERS / server.name
+    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+
+    assert (folder / "serve.py").is_file()
+    assert environments.TORCH in lines
+    assert all("==" in line for line in lines if not line.startswith("#"))
+    assert server.version()
+
+
+def test_reasons_name_no_addresses_and_folders() -> None:
+    """The last line that is an error, fit for a page."""
+    text = "Looking in https://example.org/simple\nERROR: No matching distribution for x at /tmp/y\nhint: try z\n"
+
+    assert environments.reason(text) == "ERROR: No matching distribution for x at …"
+
+
+def test_ours_is_measured_in_both_networks() -> None:
+    """With all operations."""
+    assert set(LATENTD.routes) == set(Operation)

@@ -1,0 +1,29 @@
+"""What was promised beside what was found."""
+
+import pytest
+
+from benchmarks.serving.results import Results
+from benchmarks.serving.targets import targets
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "verdict"),
+    [
+        ("A encode, 16 connections: requests/s over the best peer's", 2.5, "reached"),
+        ("A batch-encode, 64 images a request: images/s over the bare loop's best", 0.8, "not reached"),
+        ("A encode beside a client that saturates with batches: p50 / idle p50", 1.5, "reached"),
+        ("A: memory over that of the smallest batching peer", 0.5, "reached"),
+        ("A: seconds to the first right answer", 1.5, "reached"),
+        ("B encode, 64 connections: requests/s over the best peer's", None, "not measured"),
+    ],
+)
+def test_targets_of_a_run(results: Results, name: str, value: float | None, verdict: str) -> None:
+    """Each has its value and a verdict."""
+    (target,) = (target for target in targets(results) if target.name == name)
+
+    assert (target.value, target.verdict) == (value, verdict)
+
+
+def test_no_target_is_reached_by_measuring_nothing() -> None:
+    """Of an empty run each is not measured."""
+    assert {target.verdict for target in targets(Results())} == {"not measured"}
