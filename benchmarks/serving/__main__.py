@@ -22,7 +22,6 @@ from .servers import LATENTD, SERVERS, Server
 
 DOCS = Path("docs/benchmarks.md")
 QUICK_PEERS = ("naive", "mosec")
-GROWTH_SHARE = 0.4  # of the seconds of a visit, since there are many points
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,8 +84,7 @@ def _measure(plan: Plan, options: argparse.Namespace, results: Results, console:
             shelves = [rounds.shelve(scratch / "stores" / network, network, options.data) for network in networks]
             rounds.run(plan, shelves, scratch, results, console.print)
             if _wants_growth(options):
-                seconds = max(1.0, plan.seconds * GROWTH_SHARE)
-                growth.measure(plan.servers, seconds, scratch / "growth", results, console.print)
+                growth.measure(plan.servers, plan.seconds, scratch / "growth", results, console.print)
         except KeyboardInterrupt:
             console.print("Interrupted; the tables have what was measured so far.")
 
@@ -108,9 +106,7 @@ def _report(options: argparse.Namespace, results: Results, console: Console) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three cases, two peers, about two minutes; no page")
-    parser.add_argument(
-        "--cases", nargs="+", metavar="NAME", help="cells, or the beginnings of their names: mnist-encode"
-    )
+    parser.add_argument("--cases", nargs="+", metavar="NAME", help="cells, or first words of them: mnist-encode")
     parser.add_argument(
         "--peers", nargs="*", metavar="NAME", help=", ".join(s.name for s in SERVERS if s is not LATENTD)
     )

@@ -59,11 +59,12 @@ QUICK = (
 
 
 def named(names: Sequence[str]) -> tuple[Case, ...]:
-    """The cases of these names; a name may be the beginning of several, as `mnist` or `photo-sample`.
+    """The cases of these names; a name may be the first words of several, as `mnist` or `photo-sample`.
 
     Raises:
         ValueError: no case has a name that begins so.
     """
-    if unknown := [name for name in names if not any(case.name.startswith(name) for case in EVERY)]:
+    found = {name: [case for case in EVERY if case.name == name or case.name.startswith(f"{name}-")] for name in names}
+    if unknown := [name for name, there in found.items() if not there]:
         raise ValueError(f"There is no case {', '.join(unknown)}; there are {', '.join(case.name for case in EVERY)}.")
-    return tuple(case for case in EVERY if case.name.startswith(tuple(names)))
+    return tuple(case for case in EVERY if any(case in there for there in found.values()))

@@ -6,6 +6,7 @@ throughput and p99 on logarithmic axes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,6 +30,7 @@ IMAGES = (1, 4, 16, 64, 128, 256, 512)
 PIXELS = {28: models.MNIST, 32: "square-32", 64: "square-64", 128: models.PHOTO, 256: "square-256", 512: "square-512"}
 LIMITS = {"max_images_per_request": 512, "queue_images": 4096}  # above the defaults, for the largest requests
 PIXELS_CONNECTIONS = 16
+SHARE = 0.4  # of the seconds of a visit for each number of connections, since all servers are asked
 SINGLES = (Operation.ENCODE, Operation.SAMPLE)
 AXES = ("connections", "images a request", "pixels a side")
 Say = Callable[[str], None]
@@ -40,7 +42,7 @@ def measure(servers: Sequence[Server], seconds: float, scratch: Path, results: R
         shelf = _shelf(scratch / "connections", models.MNIST)
         asked = [server for server in servers if models.MNIST in server.networks]
         started = [start(stack, server, shelf, scratch / "with-connections", results, say) for server in asked]
-        _add(results, _with_connections([one for one in started if one], seconds), say)
+        _add(results, _with_connections([one for one in started if one], max(1.0, seconds * SHARE)), say)
     _add(results, _with_images(seconds, scratch / "images", results, say), say)
     for side, network in PIXELS.items():
         _add(results, _with_pixels(side, network, seconds, scratch / network, results, say), say)
@@ -115,16 +117,28 @@ def draw(results: Results, folder: Path) -> list[Path]:
 def _draw(results: Results, axis: str, path: Path) -> Path:
     """Throughput on the left, p99 on the right; ours with thick lines."""
     points = [point for point in results.points if point.axis == axis]
+    servers = list(dict.fromkeys(point.curve.split()[0] for point in points))
+    colours = {server: f"C{number}" for number, server in enumerate(servers)}
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         for axes, name, unit in zip(
             figure.subplots(1, 2), ("images_per_s", "p99_ms"), ("images/s", "p99, ms"), strict=True
         ):
             for curve in dict.fromkeys(point.curve for point in points):
-                xy = [(point.x, getattr(point, name)) for point in points if point.curve == curve]
+                shown = [point for point in points if point.curve == curve and point.images_per_s]
+                xy: list[tuple[float, float]] = [(point.x, getattr(point, name)) for point in shown] or [
+                    (math.nan, math.nan)
+                ]
                 style = "--" if curve.endswith(Operation.SAMPLE) else "-"
                 width = 2.2 if "latentd" in curve or " " not in curve else 1.0
-                axes.plot(*zip(*xy, strict=True), style, marker=".", linewidth=width, label=curve)
+                axes.plot(
+                    *zip(*xy, strict=True),
+                    style,
+                    color=colours[curve.split()[0]],
+                    marker=".",
+                    linewidth=width,
+                    label=curve,
+                )
             axes.set(xscale="log", yscale="log", xlabel=axis, ylabel=unit)
             axes.set_xticks(sorted({point.x for point in points}))
             axes.xaxis.set_major_formatter(ScalarFormatter())

@@ -5,6 +5,7 @@ wrk is told by a script what to send, and counts what comes back. Latencies are 
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -61,7 +62,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Load:
-    """What a client saw: right answers/s, milliseconds, and requests that failed (no connection, status, timeout)."""
+    """What a client saw: right answers/s, milliseconds, and requests that failed (no connection, status, timeout).
+
+    Where nothing was answered in time, the milliseconds are infinite.
+    """
 
     requests_per_s: float
     p50_ms: float
@@ -128,5 +132,7 @@ def parse(text: str) -> Load:
     if found is None:
         raise NoClient(f"wrk's script printed no summary, but: {text.strip()[-200:]}")
     answers, microseconds, p50, p99, socket, status, timeout = map(float, found.groups())
-    right = answers - status
-    return Load(right / microseconds * 1e6, p50 / 1e3, p99 / 1e3, int(socket + status + timeout))
+    right, errors = answers - status, int(socket + status + timeout)
+    if not answers:
+        return Load(0.0, math.inf, math.inf, errors)
+    return Load(right / microseconds * 1e6, p50 / 1e3, p99 / 1e3, errors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -158,8 +159,8 @@ def _load(visits: list[Visit]) -> list[str]:
         return [NOTHING] * 4
     return [
         f"{median(visit.requests_per_s for visit in visits):,.0f}",
-        f"{median(visit.p50_ms for visit in visits):.2f}",
-        f"{median(visit.p99_ms for visit in visits):.2f}",
+        _ms(median(visit.p50_ms for visit in visits)),
+        _ms(median(visit.p99_ms for visit in visits)),
         f"{median(visit.cpu_us_per_request for visit in visits):,.0f}",
     ]
 
@@ -225,13 +226,16 @@ def _growth(results: Results, axis: str) -> Table:
             cell
             for curve in curves
             for cell in (
-                (f"{there[curve].images_per_s:,.0f}", f"{there[curve].p99_ms:.1f}")
-                if curve in there
-                else (NOTHING,) * 2
+                (f"{there[curve].images_per_s:,.0f}", _ms(there[curve].p99_ms)) if curve in there else (NOTHING,) * 2
             )
         ]
         rows.append([str(x), *cells])
     return Table(f"How cost grows: {axis}", head, rows)
+
+
+def _ms(latency: float) -> str:
+    """Milliseconds; where nothing was answered in time, there is no number."""
+    return f"{latency:.2f}" if math.isfinite(latency) else NOTHING
 
 
 def _rate(rounds: dict[int, float]) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from .cases import BATCHES, Case, Operation
 
+WITH_INFINITY = ConfigDict(ser_json_inf_nan="strings")  # where nothing was answered in time, a latency is infinite
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=WITH_INFINITY)
 class Visit:
     """A server under load for one cell: right answers/s, milliseconds, failures, CPU of all its processes."""
 
@@ -52,7 +54,7 @@ class BareRun:
     images_per_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=WITH_INFINITY)
 class Neighbour:
     """Single encodes on one connection, alone and beside a client that saturates our service with batches."""
 
@@ -70,7 +72,7 @@ class Absence:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=WITH_INFINITY)
 class Point:
     """One point of a curve: `x` connections, images or pixels; images/s and p99 of single requests or batches."""
 

@@ -7,8 +7,8 @@ from benchmarks.serving.cases import EVERY, QUICK, named
 
 
 def test_a_name_is_one_cell_and_a_beginning_several() -> None:
-    """`photo-sample` stands for its three loads."""
-    assert [case.name for case in named(["mnist-encode-c16"])] == ["mnist-encode-c16"]
+    """`photo-sample` stands for its three loads, and c1 not for c16."""
+    assert [case.name for case in named(["mnist-encode-c1"])] == ["mnist-encode-c1"]
     assert [case.connections for case in named(["photo-sample"])] == list(cases.LOADS)
 
 

@@ -1,5 +1,6 @@
 """What is made of wrk, without wrk."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,13 @@ summary answers=8010 microseconds=2000000 p50=3500.0 p99=9250.5 socket=1 status=
 def test_summary_becomes_rates_and_milliseconds() -> None:
     """Answers with an error status are errors and no answers."""
     assert load.parse(PRINTED) == Load(requests_per_s=4000.0, p50_ms=3.5, p99_ms=9.2505, errors=13)
+
+
+def test_silence_is_an_infinite_latency() -> None:
+    """And never a fast answer."""
+    silent = "summary answers=0 microseconds=1000000 p50=0.0 p99=0.0 socket=0 status=0 timeout=16"
+
+    assert load.parse(silent) == Load(requests_per_s=0.0, p50_ms=math.inf, p99_ms=math.inf, errors=16)
 
 
 def test_output_without_a_summary_is_an_error_that_quotes_it() -> None:

@@ -1,7 +1,9 @@
 """Ratios are taken within rounds."""
 
+import math
+
 from benchmarks.serving.cases import Operation
-from benchmarks.serving.results import Results, best, middle, ratios
+from benchmarks.serving.results import Neighbour, Results, best, middle, ratios
 
 from .conftest import ENCODE
 
@@ -33,5 +35,7 @@ def test_median_of_nothing_is_none() -> None:
 
 
 def test_results_survive_their_file(results: Results) -> None:
-    """What is written beside the page can be read again."""
+    """What is written beside the page can be read again, infinite latencies too."""
+    results.neighbours = [Neighbour(0, 1.0, math.inf)]
+
     assert Results.model_validate_json(results.model_dump_json()) == results

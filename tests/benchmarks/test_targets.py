@@ -1,8 +1,10 @@
 """What was promised beside what was found."""
 
+import math
+
 import pytest
 
-from benchmarks.serving.results import Results
+from benchmarks.serving.results import Neighbour, Results
 from benchmarks.serving.targets import targets
 
 
@@ -27,3 +29,11 @@ def test_targets_of_a_run(results: Results, name: str, value: float | None, verd
 def test_no_target_is_reached_by_measuring_nothing() -> None:
     """Of an empty run each is not measured."""
     assert {target.verdict for target in targets(Results())} == {"not measured"}
+
+
+def test_neighbour_who_gets_no_answer_is_no_success(results: Results) -> None:
+    """Infinitely slowed is not within bounds."""
+    results.neighbours = [Neighbour(0, 1.0, math.inf)]
+    (target,) = (target for target in targets(results) if "beside a client" in target.name)
+
+    assert target.verdict == "not reached"
