@@ -20,12 +20,13 @@ from .results import Results
 from .rounds import Plan
 from .servers import LATENTD, SERVERS, Server
 
+EXIT_CANNOT, EXIT_INTERRUPTED = 2, 130
 DOCS = Path("docs/benchmarks.md")
 QUICK_PEERS = ("naive", "mosec")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print tables, and write them where `--out` says; the exit status is 2 when nothing can be measured."""
+    """Measure, print tables, and write them where `--out` says; status 2 when nothing can be measured."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     console = Console(soft_wrap=True)
@@ -34,11 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = _plan(options)
     except (NoClient, ValueError) as error:
         print(f"Cannot measure: {error}", file=sys.stderr)
-        return 2
+        return EXIT_CANNOT
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are ended by that too
     results = _described(plan, asked(given))
-    _measure(plan, options, results, console)
-    _report(options, results, console)
+    is_whole = _measure(plan, options, results, console)
+    report.show(results, console)
+    if not is_whole:
+        console.print("Interrupted; the tables have what was measured so far, and no page is written.")
+        return EXIT_INTERRUPTED
+    _write(options, results, console)
     return 0
 
 
@@ -52,7 +57,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     chosen = cases.QUICK if options.quick and not options.cases else cases.EVERY
     chosen = cases.named(options.cases) if options.cases else chosen
     seconds = options.seconds or (2.0 if options.quick else 5.0)
-    return Plan(chosen, _servers(options), seconds, options.rounds)
+    return Plan(chosen, _servers(options), seconds, options.rounds or (2 if options.quick else 3))
 
 
 def _servers(options: argparse.Namespace) -> tuple[Server, ...]:
@@ -74,8 +79,8 @@ def _described(plan: Plan, command: str) -> Results:
     return Results(machine=machine(command), settings=settings, batching=peers)
 
 
-def _measure(plan: Plan, options: argparse.Namespace, results: Results, console: Console) -> None:
-    """What was measured before an interruption is kept."""
+def _measure(plan: Plan, options: argparse.Namespace, results: Results, console: Console) -> bool:
+    """Whether it could measure to the end; what was measured before an interruption is in `results` all the same."""
     torch.set_num_threads(1)  # this process only prepares questions
     with tempfile.TemporaryDirectory(prefix="latentd-bench-") as folder:
         scratch = Path(folder)
@@ -86,15 +91,16 @@ def _measure(plan: Plan, options: argparse.Namespace, results: Results, console:
             if _wants_growth(options):
                 growth.measure(plan.servers, plan.seconds, scratch / "growth", results, console.print)
         except KeyboardInterrupt:
-            console.print("Interrupted; the tables have what was measured so far.")
+            return False
+    return True
 
 
 def _wants_growth(options: argparse.Namespace) -> bool:
     return bool(options.growth if options.growth is not None else not (options.quick or options.cases))
 
 
-def _report(options: argparse.Namespace, results: Results, console: Console) -> None:
-    report.show(results, console)
+def _write(options: argparse.Namespace, results: Results, console: Console) -> None:
+    """The page, its figures, and all measurements as JSON, where they are wanted."""
     out = options.out or (None if options.quick or options.cases else ROOT / DOCS)
     if out is None:
         return
@@ -111,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "--peers", nargs="*", metavar="NAME", help=", ".join(s.name for s in SERVERS if s is not LATENTD)
     )
     parser.add_argument("--seconds", type=float, help="of each visit (5; quick 2)")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--rounds", type=int, help="in which every server is started and visited (3; quick 2)")
     parser.add_argument("--growth", action=argparse.BooleanOptionalAction, help="how cost grows (in a full run)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's files; without them, strokes are drawn")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page ({DOCS} in a full run)")

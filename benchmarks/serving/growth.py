@@ -18,7 +18,7 @@ from matplotlib.ticker import ScalarFormatter
 
 from . import models
 from .cases import BATCH_CONNECTIONS, Operation
-from .load import Load
+from .load import Load, NoLoad
 from .pictures import material
 from .results import Point, Results
 from .rounds import WARM_UP_S, start
@@ -88,8 +88,11 @@ def _with_pixels(side: int, network: str, seconds: float, scratch: Path, results
 
 
 def _seen(one: Running, operation: Operation, connections: int, seconds: float) -> Load:
-    one.load(operation, connections, WARM_UP_S)
-    return one.load(operation, connections, seconds)
+    try:
+        one.load(operation, connections, WARM_UP_S)
+        return one.load(operation, connections, seconds)
+    except NoLoad:
+        return Load(0.0, math.inf, math.inf, errors=connections)  # it has ended, which the figure shows as a gap
 
 
 def _point(axis: str, x: int, curve: str, images: int, seen: Load) -> Point:

@@ -47,7 +47,11 @@ end
 
 
 class NoClient(Exception):
-    """There is no wrk, or it said nothing that can be read."""
+    """There is no wrk."""
+
+
+class NoLoad(Exception):
+    """wrk failed, as it does when nobody listens any more."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,12 @@ def run(script: Path, url: str, connections: int, seconds: float) -> Load:
     """Ask over so many connections for so long.
 
     Raises:
-        NoClient: wrk is not there, or failed.
+        NoLoad: wrk failed.
     """
     asked = command(script, url, connections, seconds)
     done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=seconds + 3 * TIMEOUT_S)
     if done.returncode != 0:
-        raise NoClient(f"wrk ended with status {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        raise NoLoad(f"wrk ended with status {done.returncode}: {(done.stderr or done.stdout).strip()}")
     return parse(done.stdout)
 
 
@@ -126,11 +130,11 @@ def parse(text: str) -> Load:
     """What the script's last line says. wrk counts an error status as an answer; here it is none.
 
     Raises:
-        NoClient: there is no such line.
+        NoLoad: there is no such line.
     """
     found = _SUMMARY.search(text)
     if found is None:
-        raise NoClient(f"wrk's script printed no summary, but: {text.strip()[-200:]}")
+        raise NoLoad(f"wrk's script printed no summary, but: {text.strip()[-200:]}")
     answers, microseconds, p50, p99, socket, status, timeout = map(float, found.groups())
     right, errors = answers - status, int(socket + status + timeout)
     if not answers:

@@ -16,7 +16,7 @@ from .cases import BATCH_CONNECTIONS, IMAGES_PER_BATCH, LOADS, Case, Operation
 from .environments import OURS
 from .models import MNIST, PHOTO
 from .results import Results, Visit, batch_operations, images_per_s, ratios
-from .targets import targets
+from .targets import peers, targets
 
 BEGIN, END = "<!-- serving: written by make bench -->", "<!-- serving: end -->"
 TITLES = {MNIST: "A, the shipped `mnist` (1×28×28)", PHOTO: "B, `photo` (3×128×128, random weights)"}
@@ -113,7 +113,10 @@ def _servers(results: Results) -> Table:
         "processes, a shared page counted once, after all cells of a round. Medians over rounds. Encode answers with "
         "latents; ours with their variances as well. The peers write PNGs with Pillow at its default level."
     )
-    return Table("Servers", head, rows, note)
+    missed = [f"{one.server} on {one.network}: {one.reason}." for one in results.absences]
+    return Table(
+        "Servers", head, rows, " ".join([note, *(["Not, or not always, measured:"] if missed else []), *missed])
+    )
 
 
 def _started(results: Results, server: str, network: str) -> list[str]:
@@ -180,7 +183,7 @@ def _ratios(results: Results, network: str, operation: Operation) -> Table:
     """Our requests/s over each peer's."""
     loads = [load for load in LOADS if Case(network, operation, load) in results.cases()]
     rows = []
-    for server in (name for name in results.settings if name != OURS):
+    for server in peers(results):
         cases = [Case(network, operation, load) for load in loads]
         rows.append([server, *(_each(ratios(results.rates(c, OURS), results.rates(c, server))) for c in cases)])
     note = "Median over rounds, and the ratio of each round."

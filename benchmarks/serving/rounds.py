@@ -18,6 +18,7 @@ from . import bare, models
 from .cases import BATCH_CONNECTIONS, BATCHES, Case, Operation
 from .checks import Wrong
 from .environments import CannotInstall, reason
+from .load import NoLoad
 from .pictures import material
 from .process import DidNotStart
 from .results import Absence, BareRun, Neighbour, Results, Start, Visit
@@ -59,7 +60,7 @@ def _round(plan: Plan, shelf: Shelf, scratch: Path, number: int, results: Result
         for case in plan.of(shelf.network):
             _visit_all(plan, case, alive, number, results, say)
         if any(case.operation in BATCHES for case in plan.of(shelf.network)):
-            results.neighbours += [_neighbour(one, number, plan.seconds) for one in alive if one.server is LATENTD]
+            results.neighbours += _neighbours(alive, shelf.network, number, plan.seconds, results, say)
         results.starts += [_look_at(one, shelf.network, number) for one in alive]
     for operation in (case.operation for case in plan.of(shelf.network) if case.operation in BATCHES):
         results.bare += bare_runs(shelf, operation, number, max(1.0, plan.seconds / 3))
@@ -70,8 +71,7 @@ def start(stack: ExitStack, server: Server, shelf: Shelf, scratch: Path, results
     try:
         one = stack.enter_context(running(server, shelf, scratch / server.name))
     except (CannotInstall, DidNotStart, Wrong) as error:
-        say(f"  {server.name} is not measured: {error}")
-        results.absences.append(Absence(server.name, shelf.network, reason(str(error))))
+        note_absence(server, shelf.network, error, results, say)
         return None
     say(f"  {server.name} answers after {one.cold_start_s:.1f} s")
     return one
@@ -87,10 +87,20 @@ def _visit_all(plan: Plan, case: Case, alive: list[Running], number: int, result
     for one in alive:
         if case.operation not in one.server.routes:
             continue
-        visit = _visit(case, one, alive, number, plan.seconds)
+        try:
+            visit = _visit(case, one, alive, number, plan.seconds)
+        except NoLoad as error:
+            note_absence(one.server, case.network, error, results, say)
+            continue
         results.visits.append(visit)
         failed = f", {visit.errors} errors" if visit.errors else ""
         say(f"  {case.name} {one.server.name}: {visit.requests_per_s:,.0f}/s, p99 {visit.p99_ms:.1f} ms{failed}")
+
+
+def note_absence(server: Server, network: str, error: Exception, results: Results, say: Say) -> None:
+    """Say why a server is not measured (any more), and remember it; no later round starts it."""
+    say(f"  {server.name} is not measured: {error}")
+    results.absences.append(Absence(server.name, network, reason(str(error))))
 
 
 def _visit(case: Case, one: Running, alive: list[Running], number: int, seconds: float) -> Visit:
@@ -112,6 +122,19 @@ def _visit(case: Case, one: Running, alive: list[Running], number: int, seconds:
         cpu_us_per_request=used_s / answers * 1e6 if answers else 0.0,
         idle_cores=idle_s / took,
     )
+
+
+def _neighbours(
+    alive: list[Running], network: str, number: int, seconds: float, results: Results, say: Say
+) -> list[Neighbour]:
+    """That of our service, if it runs."""
+    for one in alive:
+        if one.server is LATENTD:
+            try:
+                return [_neighbour(one, number, seconds)]
+            except NoLoad as error:
+                note_absence(one.server, network, error, results, say)
+    return []
 
 
 def _neighbour(one: Running, number: int, seconds: float) -> Neighbour:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving import load
-from benchmarks.serving.load import Load, NoClient, Request
+from benchmarks.serving.load import Load, NoClient, NoLoad, Request
 
 PRINTED = """\
 Running 2s test @ http://127.0.0.1:1/encode
@@ -31,7 +31,7 @@ def test_silence_is_an_infinite_latency() -> None:
 
 def test_output_without_a_summary_is_an_error_that_quotes_it() -> None:
     """As of a wrk that could not connect."""
-    with pytest.raises(NoClient, match="unable to connect"):
+    with pytest.raises(NoLoad, match="unable to connect"):
         load.parse("unable to connect to 127.0.0.1:1 Connection refused\n")
 
 
