@@ -1,4 +1,4 @@
-"""The model that ships: what its card promises, and that it knows a digit when it sees one."""
+"""The digits' models that ship: what their cards promise, and that they know a digit when they see one."""
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from model_store.vae.pixels import binarise, to_images
 PAIRS = 16
 
 
-@pytest.fixture(scope="module")
-def shipped() -> StoredModel:
-    """mnist@1, as the service would read it."""
+@pytest.fixture(scope="module", params=["mnist@1", "mnist@2"])
+def shipped(request: pytest.FixtureRequest) -> StoredModel:
+    """As the service would read it."""
     store = Store()
-    return store.load(store.resolve("mnist@1"))
+    return store.load(store.resolve(request.param))
 
 
 @pytest.fixture(scope="module")
