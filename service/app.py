@@ -39,7 +39,6 @@ def create_app(settings: Settings) -> FastAPI:
     """
     metrics = Metrics()
     registry = _registry(settings, metrics)
-    metrics.watch(registry)
     app = FastAPIOffline(
         title="latentd",
         version=version("latentd"),

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
-from .inference.registry import Registry
 from .timings import Timings
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -62,12 +58,12 @@ class Metrics:
         self.in_flight = Gauge(
             "latentd_requests_in_flight", "Requests under way", registry=self._registry, multiprocess_mode="livesum"
         )
+        self._queues = Gauge(
+            "latentd_queue_images", "Images waiting to be computed", ["model"],
+            registry=self._registry, multiprocess_mode="livesum",
+        )  # fmt: skip
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-
-    def watch(self, models: Registry) -> None:
-        """Report the queues of these models at each scrape."""
-        self._registry.register(_Queues(models))
 
     def request_answered(self, route: str, model: str, code: int, seconds: float, timings: Timings) -> None:
         """A request came to its end."""
@@ -80,6 +76,10 @@ class Metrics:
         """A batch of that many images was computed."""
         self._batches.labels(operation).observe(images)
 
+    def queue_changed(self, model: str, images: int) -> None:
+        """That many images wait for a model."""
+        self._queues.labels(model).set(images)
+
     def version_refused(self, name: str) -> None:
         """A version of that model could not be served."""
         self._refused.labels(name).inc()
@@ -91,14 +91,3 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # it is not typed
         return generate_latest(together)
-
-
-class _Queues(Collector):
-    def __init__(self, models: Registry) -> None:
-        self._models = models
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        gauge = GaugeMetricFamily("latentd_queue_images", "Images waiting to be computed", labels=["model"])
-        for served in self._models.served:
-            gauge.add_metric([str(served.version)], served.batcher.waiting_images)
-        yield gauge

@@ -36,19 +36,28 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
         NoSuchDevice, StoreError: as the app raises them.
         OSError: the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="latentd-metrics-") as folder:
+    with tempfile.TemporaryDirectory(prefix="latentd-metrics-") as folder, _reserved(settings) as port:
         share(Path(folder))
-        threads, settings = torch.get_num_threads(), _with_a_port(settings)
+        settings = settings.model_copy(update={"port": port.getsockname()[1]})
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)  # more would leave a pool behind, which a forked process waits for in vain
         app = create_app(settings)
         _read_models(app)
         _Workers(app, settings, max(1, threads // settings.workers)).run()
 
 
-def _with_a_port(settings: Settings) -> Settings:
-    """The settings with a port that is free: 0 becomes one, and one that is taken an error before anything is read."""
-    with socket.create_server((settings.host, settings.port)) as free:
-        return settings.model_copy(update={"port": free.getsockname()[1]})
+def _reserved(settings: Settings) -> socket.socket:
+    """A socket that keeps the port for the workers, and does not listen itself; 0 becomes a port that is free.
+
+    It is tried first without sharing: two services that were given the same port would else divide its requests.
+    """
+    with socket.create_server((settings.host, settings.port), family=_family(settings)) as free:
+        address = free.getsockname()
+    reserved = socket.socket(_family(settings))
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(address)
+    return reserved
 
 
 def _read_models(app: FastAPI) -> None:
@@ -111,5 +120,9 @@ class _Workers:
 
 def _listening(settings: Settings) -> socket.socket:
     """A socket of this process on the port of all; the kernel divides new connections between them."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    return socket.create_server((settings.host, settings.port), family=family, backlog=2048, reuse_port=True)
+    address = (settings.host, settings.port)
+    return socket.create_server(address, family=_family(settings), backlog=2048, reuse_port=True)
+
+
+def _family(settings: Settings) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET

@@ -58,7 +58,7 @@ class Batcher(Generic[Payload, Result]):
 
     One batch is computed at a time, of at most `max_batch_images` images unless a single part has more. Work in
     several parts goes back to the end of the queue after each, so that small requests need not wait for all of it.
-    `batch_computed` is told each batch's operation and images.
+    `batch_computed` is told each batch's operation and images, `queue_changed` how many images wait.
 
     Attributes:
         waiting_images: images in the queue.
@@ -71,11 +71,13 @@ class Batcher(Generic[Payload, Result]):
         max_batch_images: int,
         queue_images: int,
         batch_computed: Callable[[str, int], None],
+        queue_changed: Callable[[int], None],
     ) -> None:
         self._run = run
         self._max_batch_images = max_batch_images
         self._queue_images = queue_images
         self._batch_computed = batch_computed
+        self._queue_changed = queue_changed
         self._queues: dict[str, deque[_Ticket[Payload, Result]]] = {}
         self._worker: asyncio.Task[None] | None = None
         self._images_per_s = math.inf
@@ -94,7 +96,7 @@ class Batcher(Generic[Payload, Result]):
             raise Overloaded(
                 waiting=self.waiting_images, limit=self._queue_images, retry_after_s=self._seconds_to_clear()
             )
-        self.waiting_images += ticket.waiting_images
+        self._count(ticket.waiting_images)
         self._enter(ticket)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
@@ -104,13 +106,17 @@ class Batcher(Generic[Payload, Result]):
             self._leave(ticket)
             raise
 
+    def _count(self, images: int) -> None:
+        self.waiting_images += images
+        self._queue_changed(self.waiting_images)
+
     def _enter(self, ticket: _Ticket[Payload, Result]) -> None:
         ticket.since = time.perf_counter()
         self._queues.setdefault(ticket.operation, deque()).append(ticket)
 
     def _leave(self, ticket: _Ticket[Payload, Result]) -> None:
         """Nothing more of it is computed."""
-        self.waiting_images -= ticket.waiting_images
+        self._count(-ticket.waiting_images)
         ticket.parts.clear()
         if ticket in (queue := self._queues[ticket.operation]):
             queue.remove(ticket)
@@ -129,7 +135,7 @@ class Batcher(Generic[Payload, Result]):
             ticket = queue.popleft()
             batch.append((ticket, ticket.parts.popleft()))
             room -= batch[-1][1].images
-        self.waiting_images -= sum(part.images for _, part in batch)
+        self._count(-sum(part.images for _, part in batch))
         return batch
 
     async def _compute(self, batch: Sequence[tuple[_Ticket[Payload, Result], Part[Payload]]]) -> None:

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
@@ -51,6 +52,9 @@ class Events(Protocol):
 
     def batch_computed(self, operation: str, images: int) -> None:
         """A batch of that many images was computed."""
+
+    def queue_changed(self, model: str, images: int) -> None:
+        """That many images wait for a model."""
 
     def version_refused(self, name: str) -> None:
         """A version of that model could not be served."""
@@ -197,7 +201,9 @@ class Registry:
             max_batch_images=self._max_batch_images,
             queue_images=self._queue_images,
             batch_computed=self._events.batch_computed,
+            queue_changed=partial(self._events.queue_changed, str(version)),
         )
+        self._events.queue_changed(str(version), 0)
         return ServedModel(version, stored.card, stored.model.prior, batcher, runner.largest)
 
 

@@ -29,6 +29,9 @@ class Events:
     def batch_computed(self, operation: str, images: int) -> None:
         self.batches.append((operation, images))
 
+    def queue_changed(self, model: str, images: int) -> None:
+        pass
+
     def version_refused(self, name: str) -> None:
         self.refused.append(name)
 
