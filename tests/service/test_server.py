@@ -29,7 +29,12 @@ class Process:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         )
-        self.url = self.wait_for("listening")["address"]
+        try:
+            self.url = self.wait_for("listening")["address"]
+        except BaseException:
+            self.process.kill()
+            self.end()
+            raise
 
     def wait_for(self, event: str) -> dict[str, str]:
         """The next log line of that event; those before it are passed over."""
