@@ -79,6 +79,6 @@ class Server(uvicorn.Server):
         if self._lifecycle.is_draining:
             self.should_exit = self.force_exit = True
             return
-        log.info("draining", seconds=after_s)
         self._lifecycle.drain()
         asyncio.get_running_loop().call_later(after_s, setattr, self, "should_exit", True)
+        log.info("draining", seconds=after_s)  # last: nobody may be left who reads the log

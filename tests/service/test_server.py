@@ -86,6 +86,16 @@ def test_service_answers_and_stops_with_status_zero(started: list[Process], stor
     assert process.end() == 0
 
 
+def test_service_whose_log_nobody_reads_still_ends(started: list[Process], store: Store) -> None:
+    """A line that cannot be written does not keep it from draining."""
+    process = start(started, store, "--drain-s", "0")
+    assert process.process.stderr is not None
+    process.process.stderr.close()
+    process.signal(signal.SIGTERM)
+
+    assert process.process.wait(timeout=20) == 0
+
+
 @pytest.mark.anyio
 async def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Process], store: Store) -> None:
     """Under load: every request that reaches it is answered, until it listens no more and ends with status 0."""
