@@ -123,9 +123,20 @@ class Batcher(Generic[Payload, Result]):
 
     async def _work(self) -> None:
         """One batch after the other, until nobody waits; the next caller starts it again."""
+        await self._gather()
         while self.waiting_images:
             await self._compute(self._next_batch())
-            await asyncio.sleep(0)  # a batch may be computed without a pause, and its callers want their answers
+            await self._gather()
+
+    async def _gather(self) -> None:
+        """Let the event loop turn while each turn brings somebody: callers come in flocks, one behind the other.
+
+        This is no timer: where nobody comes, it is over after one turn, in which answers are sent, too.
+        """
+        before = -1
+        while self.waiting_images != before:
+            before = self.waiting_images
+            await asyncio.sleep(0)
 
     def _next_batch(self) -> list[tuple[_Ticket[Payload, Result], Part[Payload]]]:
         """A part of the ticket that waits longest, and of those behind it in its queue, while there is room."""

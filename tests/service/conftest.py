@@ -1,7 +1,7 @@
 """The service in process: its app on a store of small models, and a client that speaks to it without a socket."""
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -12,6 +12,8 @@ from model_store import Store
 from service import logs
 from service.app import create_app
 from service.settings import Settings
+
+from .process import Process
 
 
 @pytest.fixture
@@ -53,6 +55,16 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
         yield client
+
+
+@pytest.fixture
+def started(store: Store) -> Iterator[list[Process]]:
+    """Processes of a test; whatever still runs at its end is killed."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        process.process.kill()
+        process.end()
 
 
 def picture(size: tuple[int, int] = (8, 8), mode: str = "L", colour: object = None, kind: str = "PNG") -> bytes:

@@ -89,6 +89,20 @@ async def test_what_queued_while_busy_is_the_next_batch() -> None:
     assert gate.batches == [("encode", [0]), ("encode", [2, 4, 6])]
 
 
+async def test_callers_who_come_one_turn_apart_share_a_batch() -> None:
+    """A flock is not cut in two because its first were heard a moment before its last."""
+    gate = Gate()
+    gate.open(2)
+    batcher = make_batcher(gate)
+    tasks = []
+    for payload in (2, 4, 6):
+        tasks.append(ask(batcher, payload))
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+
+    assert gate.batches == [("encode", [2, 4, 6])]
+
+
 async def test_batch_is_bounded_in_images() -> None:
     """Counted in images, not in callers; order is kept."""
     gate = Gate()

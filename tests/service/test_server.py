@@ -1,13 +1,10 @@
 """The service as people start it: a process of its own, a real port, real signals."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,54 +14,7 @@ from service.settings import Settings
 
 from ..conftest import make_model
 from ..model_store.test_verify import flip_byte
-
-
-class Process:
-    """`python -m service` on a free port, and what it logs."""
-
-    def __init__(self, store: Path, *flags: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "service", "--store", str(store), "--port", "0", "--log-format", "json", *flags],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
-        try:
-            self.url = self.wait_for("listening")["address"]
-        except BaseException:
-            self.process.kill()
-            self.end()
-            raise
-
-    def wait_for(self, event: str) -> dict[str, str]:
-        """The next log line of that event; those before it are passed over."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            entry = json.loads(line)
-            if entry["event"] == event:
-                return entry
-        raise AssertionError(f"the service ended without {event}")
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    def end(self) -> int:
-        """Wait for its exit status."""
-        status = self.process.wait(timeout=30)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return status
-
-
-@pytest.fixture
-def started(store: Store) -> Iterator[list[Process]]:
-    """Processes of a test; whatever still runs at its end is killed."""
-    processes: list[Process] = []
-    yield processes
-    for process in processes:
-        process.process.kill()
-        process.end()
+from .process import Process
 
 
 def start(started: list[Process], store: Store, *flags: str, **environment: str) -> Process:

@@ -7,26 +7,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import httpx
-import pytest
 
 from model_store import Store
 
-from .test_server import Process
+from .process import Process
 
 TWO = ("--workers", "2", "--drain-s", "0.2")
-
-
-@pytest.fixture
-def started(store: Store) -> Iterator[list[Process]]:
-    """Processes of a test; whatever still runs at its end is killed, and its workers see that and end."""
-    processes: list[Process] = []
-    yield processes
-    for process in processes:
-        process.process.kill()
-        process.end()
 
 
 def start(started: list[Process], store: Store, *flags: str) -> Process:
