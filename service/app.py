@@ -22,6 +22,7 @@ from .inference.devices import Device
 from .inference.engine import Engine
 from .inference.limits import Limits
 from .inference.registry import Registry
+from .inference.runtimes import choose_runtime
 from .lifecycle import Lifecycle
 from .metrics import Metrics
 from .routes import health, models, operations, page
@@ -35,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The application. Its models are read when it is started, and it answers 503 until then.
 
     Raises:
-        NoSuchDevice: the device that the settings name is not there.
+        NoSuchDevice, NoSuchRuntime: what the settings name is not there.
     """
     metrics = Metrics()
     registry = _registry(settings, metrics)
@@ -59,10 +60,11 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _registry(settings: Settings, metrics: Metrics) -> Registry:
+    device = choose_device(settings.device)
     dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
     return Registry(
         Store(settings.store),
-        Device(choose_device(settings.device), dtype),
+        Device(device, dtype, choose_runtime(settings.runtime, device, dtype)),
         metrics,
         default_model=settings.default_model,
         versions_per_model=settings.versions_per_model,

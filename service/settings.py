@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         description="precision of the networks; auto is that of the stored weights; half precision is faster on "
         "hardware that has it, and changes answers in the third digit",
     )
+    runtime: Literal["auto", "torch", "onnxruntime"] = Field(
+        "auto",
+        description="who computes the networks; auto is ONNX Runtime where it is installed, on a CPU and in float32, "
+        "and torch elsewhere; their answers agree to about six digits",
+    )
     max_batch_images: int = Field(
         64,
         ge=1,

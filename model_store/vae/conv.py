@@ -7,62 +7,52 @@ others; instead each block starts as the identity (its last convolution at zero)
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .config import ConvConfig, VAEConfig
 from .linear import Linear
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(nn.Sequential):
     """x + f(x), with f two 3×3 convolutions; the identity when training begins. (B, width, h, w) stays so."""
 
     def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, kernel_size=3, padding=1)
-        self.second = nn.Conv2d(width, width, kernel_size=3, padding=1)
-        for parameter in self.second.parameters():
+        first = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        second = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        for parameter in second.parameters():
             nn.init.zeros_(parameter)
+        super().__init__(OrderedDict(bend=nn.SiLU(), first=first, bend_again=nn.SiLU(), second=second))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) → the same shape."""
-        change: Tensor = self.second(F.silu(self.first(F.silu(features))))
+        change: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return features + change
 
 
-class ConvEncoder(nn.Module):
-    """Images → what the posterior is made of, side by side along dimension 1."""
+class ConvEncoder(nn.Sequential):
+    """Images → what the posterior is made of, side by side: (B, C, H, W) → (B, encoder_channels, …)."""
 
     def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
-        super().__init__()
         channels = (config.image_shape[0], *network.widths)
-        self.stages = nn.Sequential(*(_down(i, o, network.blocks) for i, o in pairwise(channels)))
-        self.head = _encoder_head(config, network)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, encoder_channels, …)."""
-        features = self.stages(images)  # (B, widths[-1], H/reduction, W/reduction)
-        parameters: Tensor = self.head(F.silu(features))  # (B, outputs) or (B, outputs, H/reduction, W/reduction)
-        return parameters
+        stages = nn.Sequential(*(_down(i, o, network.blocks) for i, o in pairwise(channels)))
+        super().__init__(OrderedDict(stages=stages, bend=nn.SiLU(), head=_encoder_head(config, network)))
 
 
-class ConvDecoder(nn.Module):
-    """Latents → the numbers of each pixel, which the likelihood interprets."""
+class ConvDecoder(nn.Sequential):
+    """Latents → the numbers of each pixel, which the likelihood interprets: (B, *latent) → (B, channels, H, W).
+
+    The head gives the smallest map, (B, widths[-1], H/reduction, W/reduction).
+    """
 
     def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
-        super().__init__()
         channels = (*network.widths[::-1], config.decoder_channels)
-        self.head = _decoder_head(config, network)
-        self.stages = nn.Sequential(*(_up(i, o, network.blocks) for i, o in pairwise(channels)))
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """(B, *latent_shape) → (B, decoder_channels, H, W)."""
-        features = self.head(latents)  # (B, widths[-1], H/reduction, W/reduction)
-        numbers: Tensor = self.stages(features)  # (B, decoder_channels, H, W)
-        return numbers
+        head = _decoder_head(config, network)
+        stages = nn.Sequential(*(_up(i, o, network.blocks) for i, o in pairwise(channels)))
+        super().__init__(OrderedDict(head=head, stages=stages))
 
 
 def _down(width_in: int, width_out: int, blocks: int) -> nn.Sequential:

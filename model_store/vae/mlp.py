@@ -1,9 +1,10 @@
 """Fully connected encoder and decoder (Kingma and Welling 2014, appendix C), for any image and latent shape."""
 
+from collections import OrderedDict
 from itertools import pairwise
 from math import prod
 
-from torch import Tensor, nn
+from torch import nn
 
 from .config import MLPConfig, VAEConfig
 from .linear import Linear
@@ -11,37 +12,27 @@ from .linear import Linear
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
-class MLPEncoder(nn.Module):
-    """Images → what the posterior is made of, side by side along dimension 1."""
+class MLPEncoder(nn.Sequential):
+    """Images → what the posterior is made of, side by side: (B, C, H, W) → (B, encoder_channels, …)."""
 
     def __init__(self, config: VAEConfig, network: MLPConfig) -> None:
-        super().__init__()
-        self.hidden = _hidden_layers(network, prod(config.image_shape), *network.hidden)
-        self.shape = (config.encoder_channels, *config.latent_shape[1:])
-        self.output = Linear(network.hidden[-1], prod(self.shape))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, encoder_channels, …)."""
-        features = self.hidden(images.flatten(1))
-        outputs: Tensor = self.output(features)
-        return outputs.view(-1, *self.shape)
+        hidden = _hidden_layers(network, prod(config.image_shape), *network.hidden)
+        super().__init__(_between(hidden, network.hidden[-1], (config.encoder_channels, *config.latent_shape[1:])))
 
 
-class MLPDecoder(nn.Module):
-    """Latents → the numbers of each pixel, which the likelihood interprets."""
+class MLPDecoder(nn.Sequential):
+    """Latents → the numbers of each pixel, which the likelihood interprets: (B, *latent) → (B, channels, H, W)."""
 
     def __init__(self, config: VAEConfig, network: MLPConfig) -> None:
-        super().__init__()
         mirrored = network.hidden[::-1]
-        self.hidden = _hidden_layers(network, prod(config.latent_shape), *mirrored)
-        self.shape = (config.decoder_channels, *config.image_shape[1:])
-        self.output = Linear(mirrored[-1], prod(self.shape))
+        hidden = _hidden_layers(network, prod(config.latent_shape), *mirrored)
+        super().__init__(_between(hidden, mirrored[-1], (config.decoder_channels, *config.image_shape[1:])))
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """(B, *latent_shape) → (B, decoder_channels, H, W)."""
-        features = self.hidden(latents.flatten(1))
-        outputs: Tensor = self.output(features)
-        return outputs.view(-1, *self.shape)
+
+def _between(hidden: nn.Module, width: int, shape: tuple[int, ...]) -> OrderedDict[str, nn.Module]:
+    """Layers that take any shape, and the one behind them, which gives the wanted shape."""
+    output = Linear(width, prod(shape))
+    return OrderedDict(flatten=nn.Flatten(), hidden=hidden, output=output, unflatten=nn.Unflatten(1, shape))
 
 
 def _hidden_layers(network: MLPConfig, *widths: int) -> nn.Sequential:

@@ -56,7 +56,7 @@ class _Ticket(Generic[Payload, Result]):
 class Batcher(Generic[Payload, Result]):
     """Gathers payloads into batches for `run(operation, payloads)`, which gives a result or an error for each.
 
-    One batch is computed at a time, of at most `max_batch_images` images unless a single part has more. Work in
+    One batch is computed at a time, of at most `max_batch_images(operation)` images unless a single part has more. Work in
     several parts goes back to the end of the queue after each, so that small requests need not wait for all of it.
     `batch_computed` is told each batch's operation and images, `queue_changed` how many images wait.
 
@@ -68,7 +68,7 @@ class Batcher(Generic[Payload, Result]):
         self,
         run: Run[Payload, Result],
         *,
-        max_batch_images: int,
+        max_batch_images: Callable[[str], int],
         queue_images: int,
         batch_computed: Callable[[str, int], None],
         queue_changed: Callable[[int], None],
@@ -141,7 +141,7 @@ class Batcher(Generic[Payload, Result]):
     def _next_batch(self) -> list[tuple[_Ticket[Payload, Result], Part[Payload]]]:
         """A part of the ticket that waits longest, and of those behind it in its queue, while there is room."""
         queue = min((queue for queue in self._queues.values() if queue), key=lambda queue: queue[0].since)
-        batch, room = [], max(self._max_batch_images, queue[0].parts[0].images)
+        batch, room = [], max(self._max_batch_images(queue[0].operation), queue[0].parts[0].images)
         while queue and queue[0].parts[0].images <= room:
             ticket = queue.popleft()
             batch.append((ticket, ticket.parts.popleft()))

@@ -13,6 +13,7 @@ from torch import Tensor
 from model_store.vae import VAE
 
 from ..errors import DeviceLost
+from .runtimes import Runtime
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,12 +22,14 @@ T = TypeVar("T")
 class Device:
     """A device with a thread of its own, in which inference mode and the CUDA stream hold.
 
-    `dtype` is the precision that networks are given on it, or None for that of their stored weights.
+    `dtype` is the precision that networks are given on it, or None for that of their stored weights; `runtime` is who
+    computes those of float32.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype | None = None, runtime: Runtime = "torch") -> None:
         self.torch_device = device
         self.dtype = dtype
+        self.runtime = runtime
         self.lost = False
         self._thread = self._new_thread()
         self._stream: torch.cuda.Stream | None = None

@@ -22,9 +22,10 @@ from ..timings import Timings
 from . import meaning
 from .batcher import Part
 from .limits import Limits
+from .operations import Outputs
 from .registry import Registry, ServedModel
 from .results import Encoding, Reconstruction, Samples
-from .runner import Outputs, joined
+from .runner import joined
 
 Draw = Literal["mean", "sample"]
 

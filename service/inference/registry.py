@@ -23,7 +23,8 @@ from model_store.vae.priors import Prior
 from ..errors import ServiceError, Starting
 from .batcher import Batcher
 from .devices import Device
-from .runner import Inputs, Outputs, Runner
+from .operations import Inputs, Outputs
+from .runner import Runner
 
 log = structlog.get_logger()
 
@@ -181,7 +182,7 @@ class Registry:
             self._refuse(version, Refusal(files, str(error), may_pass=_may_pass(error)))
             return False
         self._refused.pop(version, None)
-        log.info("serving", model=str(version), device=str(self.device))
+        log.info("serving", model=str(version), device=str(self.device), runtime=self.device.runtime)
         return True
 
     def _refuse(self, version: ModelVersion, refusal: Refusal) -> None:
@@ -198,7 +199,7 @@ class Registry:
         await runner.warm_up()
         batcher: Batcher[Inputs, Outputs] = Batcher(
             runner.run,
-            max_batch_images=self._max_batch_images,
+            max_batch_images=runner.largest,
             queue_images=self._queue_images,
             batch_computed=self._events.batch_computed,
             queue_changed=partial(self._events.queue_changed, str(version)),

@@ -7,52 +7,32 @@ payload's error alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from model_store.vae import VAE, VAEConfig
+from model_store.vae import VAE
 from model_store.vae.noise import standard_normal
-from model_store.vae.pixels import to_images, to_pixels
+from model_store.vae.pixels import to_pixels
 
 from ..errors import NotFinite, OutOfMemory
 from . import meaning, sizes
 from .devices import Device
-
-Inputs = tuple[Tensor, ...]
-Outputs = tuple[Tensor, ...]
-Operation = Callable[..., Outputs]
+from .operations import Inputs, Operations, Outputs, torch_operations
 
 HERE_S = 0.005  # a batch that takes no longer is computed where it is asked for: a thread would cost it more
-
-
-def encode(model: VAE, pixels: Tensor) -> Outputs:
-    """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W); or a point alone."""
-    posterior = model.encode(to_images(pixels))
-    return (posterior.mean,) if posterior.log_variance is None else (posterior.mean, posterior.log_variance)
-
-
-def decode(model: VAE, latents: Tensor) -> Outputs:
-    """Images float32 (B, C, H, W) in [0, 1] from latents float32 (B, *latent_shape)."""
-    return (model.decode(latents).mean,)
-
-
-def score(model: VAE, pixels: Tensor, latents: Tensor) -> Outputs:
-    """log p(x|z) in nats, (B,), of uint8 pixels (B, C, H, W) given latents float32 (B, *latent_shape)."""
-    return (model.decode(latents).log_prob(to_images(pixels)),)
-
-
-OPERATIONS: dict[str, Operation] = {"encode": encode, "decode": decode, "score": score}
 
 
 class Runner:
     """Runs the operations of one model, at most `max_batch_images` at once; `warm_up` comes first."""
 
     def __init__(self, model: VAE, device: Device, max_batch_images: int) -> None:
-        self._model = device.place(model)
+        self._config = model.config
+        self._operations = _operations(model, device)
         self._device = device
-        self._sizes = {operation: [max_batch_images] for operation in _meaningful(model.config)}
+        can = [operation for operation in self._operations if meaning.can(model.config, operation)]
+        self._sizes = {operation: [max_batch_images] for operation in can}
         self._here = dict.fromkeys(self._sizes, 0)
 
     async def run(self, operation: str, payloads: Sequence[Inputs]) -> Sequence[Outputs | Exception]:
@@ -70,13 +50,14 @@ class Runner:
 
         Other models' batches go in between.
         """
-        config, largest = self._model.config, self._sizes["decode"][-1]
-        latents = standard_normal(0, largest, config.latent_shape)
-        pixels = to_pixels(standard_normal(0, largest, config.image_shape).sigmoid())
+        largest = self._sizes["decode"][-1]
+        latents = standard_normal(0, largest, self._config.latent_shape)
+        pixels = to_pixels(standard_normal(0, largest, self._config.image_shape).sigmoid())
         examples: dict[str, Inputs] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
         for operation in self._sizes:
             timed = await self._time(operation, examples[operation])
-            self._sizes[operation] = await self._steady(operation, sizes.first(max(timed), examples[operation]))
+            some = sizes.first(sizes.worthwhile(timed), examples[operation])
+            self._sizes[operation] = await self._steady(operation, some)
             quick = [size for size, seconds in timed.items() if seconds <= HERE_S and self._device.is_exact]
             self._here[operation] = max(quick, default=0)
 
@@ -142,7 +123,7 @@ class Runner:
         return sizes.first(count, self._forward(operation, filled))
 
     def _forward(self, operation: str, inputs: Inputs) -> Outputs:
-        outputs = OPERATIONS[operation](self._model, *(self._device.upload(rows) for rows in inputs))
+        outputs = self._operations[operation](*(self._device.upload(rows) for rows in inputs))
         return tuple(self._device.download(output) for output in outputs)
 
     def _seconds(self, operation: str, rows: Inputs) -> float:
@@ -151,8 +132,13 @@ class Runner:
         return time.perf_counter() - began
 
 
-def _meaningful(config: VAEConfig) -> list[str]:
-    return [operation for operation in OPERATIONS if meaning.can(config, operation)]
+def _operations(model: VAE, device: Device) -> Operations:
+    """What computes a model there; ONNX Runtime takes no other precision than float32 from us."""
+    if device.runtime == "torch" or any(weights.dtype != torch.float32 for weights in model.parameters()):
+        return torch_operations(device.place(model))
+    from .onnx_operations import onnx_operations  # noqa: PLC0415  # an extra, which need not be installed
+
+    return onnx_operations(model)
 
 
 def joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

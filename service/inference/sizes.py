@@ -16,6 +16,7 @@ Rows = tuple[Tensor, ...]
 Compute = Callable[[Rows], Awaitable[Rows]]
 
 BATCH_S = 0.02  # a batch that takes longer would hold up small requests
+ABOUT = 1.05
 
 
 def candidates(largest: int) -> list[int]:
@@ -33,6 +34,12 @@ async def affordable(seconds: Callable[[int], Awaitable[float]], at_most: int) -
             break
         timed[size] = taken
     return timed
+
+
+def worthwhile(timed: dict[int, float]) -> int:
+    """The smallest size in which images are computed about as fast as in the fastest; more would only make others wait."""
+    fastest = min(seconds / size for size, seconds in timed.items())
+    return next(size for size, seconds in timed.items() if seconds / size <= ABOUT * fastest)
 
 
 def first(count: int, rows: Rows) -> Rows:
