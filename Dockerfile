@@ -18,7 +18,7 @@ COPY model_store model_store
 COPY service service
 COPY training training
 # Models live in the volume /models, not in the package; torch's headers, tools and tests are for its developers.
-RUN /opt/latentd/bin/pip install --constraint constraints.txt . \
+RUN /opt/latentd/bin/pip install --constraint constraints.txt '.[onnxruntime]' \
  && cd /opt/latentd/lib/python3*/site-packages \
  && rm -rf model_store/models torch/include torch/share torch/test \
  && find torch/bin -type f ! -name torch_shm_manager -delete

@@ -48,7 +48,7 @@ clean: ## remove what make made
 INSTALL = $(IN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 $(VENV)/.use: pyproject.toml constraints.txt | $(VENV)
-	$(INSTALL) '.[training]'
+	$(INSTALL) '.[onnxruntime,training]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)

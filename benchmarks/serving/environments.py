@@ -46,7 +46,7 @@ def python(server: str) -> Path:
 def _wanted(server: str) -> list[str]:
     """What pip is asked for: this project as it is here, or a peer's pinned versions."""
     if server == OURS:
-        return ["--constraint", str(ROOT / "constraints.txt"), "--editable", str(ROOT)]
+        return ["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[onnxruntime]"]
     return ["--requirement", str(PEERS / server / "requirements.txt")]
 
 

@@ -56,8 +56,8 @@ class _Ticket(Generic[Payload, Result]):
 class Batcher(Generic[Payload, Result]):
     """Gathers payloads into batches for `run(operation, payloads)`, which gives a result or an error for each.
 
-    One batch is computed at a time, of at most `max_batch_images(operation)` images unless a single part has more. Work in
-    several parts goes back to the end of the queue after each, so that small requests need not wait for all of it.
+    One batch is computed at a time, of at most `max_batch_images(operation)` images unless a single part has more.
+    Work in several parts goes back to the end of the queue after each, so that small requests need not wait for all.
     `batch_computed` is told each batch's operation and images, `queue_changed` how many images wait.
 
     Attributes:

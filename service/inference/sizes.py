@@ -37,7 +37,7 @@ async def affordable(seconds: Callable[[int], Awaitable[float]], at_most: int) -
 
 
 def worthwhile(timed: dict[int, float]) -> int:
-    """The smallest size in which images are computed about as fast as in the fastest; more would only make others wait."""
+    """The smallest size that is about as fast, per image, as the fastest; a larger one would only make others wait."""
     fastest = min(seconds / size for size, seconds in timed.items())
     return next(size for size, seconds in timed.items() if seconds / size <= ABOUT * fastest)
 

@@ -272,7 +272,9 @@ async def test_failure_of_a_batch_reaches_each_of_its_callers_and_no_other() -> 
         return payloads
 
     failures: list[int] = []
-    batcher = Batcher(fail_first, max_batch_images=lambda _: 4, queue_images=9, batch_computed=nothing, queue_changed=nothing)
+    batcher = Batcher(
+        fail_first, max_batch_images=lambda _: 4, queue_images=9, batch_computed=nothing, queue_changed=nothing
+    )
     doomed = [ask(batcher, 2), ask(batcher, 4)]
 
     results = await asyncio.gather(*doomed, return_exceptions=True)
@@ -287,7 +289,9 @@ async def test_too_few_results_are_a_bug_and_not_a_mix_up() -> None:
     async def lose_one(operation: str, payloads: Sequence[int]) -> Sequence[int]:
         return payloads[1:]
 
-    batcher = Batcher(lose_one, max_batch_images=lambda _: 4, queue_images=9, batch_computed=nothing, queue_changed=nothing)
+    batcher = Batcher(
+        lose_one, max_batch_images=lambda _: 4, queue_images=9, batch_computed=nothing, queue_changed=nothing
+    )
 
     with pytest.raises(RuntimeError, match=r"1 payloads gave 0 results\. This is a bug\."):
         await batcher.ask("encode", [Part(2, 1)])
