@@ -33,7 +33,7 @@ def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], r
     the proportions, `none` leaves the size as it is.
     """
     channels, height, width = image_shape
-    opaque = _on_black(_eight_bits(_upright(picture))).convert("L" if channels == 1 else "RGB")
+    opaque = _in_mode(_on_black(_eight_bits(_upright(picture))), "L" if channels == 1 else "RGB")
     sized = _resized(opaque, (width, height), resize)
     values = torch.from_numpy(np.array(sized))
     return values.view(sized.height, sized.width, channels).permute(2, 0, 1).contiguous()
@@ -47,6 +47,8 @@ def pixels_to_picture(pixels: Tensor) -> Image.Image:
 
 def _upright(picture: Image.Image) -> Image.Image:
     """The picture as it was seen; Pillow's own function writes the EXIF anew, and fails where that is broken."""
+    if not picture.info:
+        return picture
     try:
         orientation = picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # whatever a broken EXIF makes Pillow raise; the pixels are good all the same
@@ -69,6 +71,10 @@ def _on_black(picture: Image.Image) -> Image.Image:
     picture = picture.convert("RGBA")
     black = Image.new("RGBA", picture.size, "black")
     return Image.alpha_composite(black, picture)
+
+
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _resized(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:

@@ -40,11 +40,11 @@ class Access:
         state["timings"] = Timings()
         sent = _Sent(send, self._headers(request_id))
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id), self._metrics.in_flight.track_inprogress():
+        with self._metrics.in_flight.track_inprogress():
             try:
                 await self._app(scope, receive, sent)
             except Exception:
-                self._log.exception("bug")
+                self._log.exception("bug", request_id=request_id)
                 if not sent.status:
                     await bug(request_id)(scope, receive, sent)
             self._remember(scope, sent.status, time.perf_counter() - began)
@@ -61,6 +61,7 @@ class Access:
         write = self._log.debug if route in _QUIET else self._log.info
         write(
             "request", method=scope["method"], route=route, model=model, status=status, ms=round(seconds * 1000, 2),
+            request_id=scope["state"]["request_id"],
         )  # fmt: skip
 
 

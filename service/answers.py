@@ -72,7 +72,7 @@ async def reconstruction(wanted: Format, call: Call, remade: Reconstruction) -> 
 
 def about(call: Call) -> dict[str, str]:
     """The headers of every answer, one without a body too."""
-    return {"X-Model": str(call.model.version), "Vary": "Accept"}
+    return {"X-Model": call.model.name, "Vary": "Accept"}
 
 
 def _latents_body(wanted: Format, model: ServedModel, encoding: Encoding) -> bytes:

@@ -25,6 +25,7 @@ from .inference.registry import Registry
 from .inference.runtimes import choose_runtime
 from .lifecycle import Lifecycle
 from .metrics import Metrics
+from .patience import Patience
 from .routes import health, models, operations, page
 from .settings import Settings
 from .shortcut import Shortcut
@@ -50,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     limits = Limits(settings.max_images_per_request, settings.max_request_pixels, settings.max_score_draws)
     engine = Engine(registry, limits)
     lifecycle = Lifecycle(registry)
-    app.state.parts = Parts(settings, metrics, engine, lifecycle)
+    app.state.parts = Parts(settings, metrics, engine, lifecycle, Patience())
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)

@@ -5,15 +5,15 @@ The body is read once, within bounds of size and time, and parsed aside from the
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from torch import Tensor
 
 from model_store.pictures import Resize
@@ -35,7 +35,6 @@ from .errors import (
 from .images import Target
 from .multipart import MULTIPART, read_files
 from .schemas import ImagesBody, LatentsBody, PairBody
-from .settings import Settings
 from .tensors import NPY, SAFETENSORS
 
 JSON = "application/json"
@@ -139,38 +138,38 @@ def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _content_type(request: Request, allowed: tuple[str, ...]) -> str:
-    content_type = request.headers.get("content-type", "")
+def _content_type(headers: Mapping[str, str], allowed: tuple[str, ...]) -> str:
+    content_type = headers.get("content-type", "")
     if _media_type(content_type) not in allowed:
         raise UnsupportedMediaType(allowed)
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedEncoding
     return content_type
 
 
 async def _read(call: Call, allowed: tuple[str, ...]) -> tuple[str, bytes]:
     """Content-Type and content of a body of one of the `allowed` types."""
-    content_type = _content_type(call.request, allowed)
-    return content_type, await _content(call.request, call.settings)
+    content_type = _content_type(call.headers, allowed)
+    declared, limit = call.headers.get("content-length", ""), call.settings.max_body_bytes
+    if declared.isdecimal() and int(declared) > limit:
+        raise TooLarge("The body", size=int(declared), limit=limit, unit="bytes")
+    limit_s = call.settings.body_timeout_s
+    return content_type, await call.patience.keep(_content(call.request, limit), limit_s, BodyTimeout(limit_s))
 
 
-async def _content(request: Request, settings: Settings) -> bytes:
+async def _content(request: Request, limit: int) -> bytes:
     """The body, refused as soon as it is known to be too large."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > settings.max_body_bytes:
-        raise TooLarge("The body", size=int(declared), limit=settings.max_body_bytes, unit="bytes")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > settings.max_body_bytes:
-                    raise TooLarge("The body", size=None, limit=settings.max_body_bytes, unit="bytes")
-    except TimeoutError as error:
-        raise BodyTimeout(settings.body_timeout_s) from error
-    except ClientDisconnect as error:
-        raise ClientGone from error
-    return bytes(body)
+    parts: list[bytes] = []
+    size, is_more = 0, True
+    while is_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        size, is_more = size + len(parts[-1]), message.get("more_body", False)
+        if size > limit:
+            raise TooLarge("The body", size=None, limit=limit, unit="bytes")
+    return b"".join(parts)
 
 
 def _from_json(model: type[Body], body: bytes) -> Body:

@@ -18,14 +18,20 @@ def etag(call: Call, parameters: SampleParameters, wanted: Format) -> str | None
     if parameters.seed is None:
         return None
     device = call.engine.registry.device
-    computed_by = (str(call.model.version), call.model.card.weights.sha256, str(device), str(device.dtype))
+    computed_by = (
+        str(call.model.version),
+        call.model.card.weights.sha256,
+        str(device),
+        str(device.dtype),
+        device.runtime,
+    )
     key = (*computed_by, parameters.n, parameters.seed, parameters.temperature, wanted)
     return f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
 
 
 def is_fresh(call: Call, tag: str | None) -> bool:
     """Whether the caller holds these bytes already."""
-    held = call.request.headers.get("if-none-match", "")
+    held = call.headers.get("if-none-match", "")
     return tag is not None and (held == "*" or tag in (part.strip().removeprefix("W/") for part in held.split(",")))
 
 

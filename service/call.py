@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from .errors import DeadlineExceeded
 from .inference.engine import Engine
 from .inference.registry import ServedModel
+from .patience import Patience
 from .settings import Settings
 from .timings import Timings
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+
+@dataclass
 class Call:
-    """The request, the model it means, whom to ask, within which limits, and where its time goes."""
+    """The request, the model it means, whom to ask, within which limits, for how long, and where its time goes."""
 
     request: Request
     model: ServedModel
     engine: Engine
     settings: Settings
+    patience: Patience
     timings: Timings
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """The request's headers by their names in small letters; of several with one name, the first."""
+        raw = self.request.scope["headers"]
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(raw)}
 
     @property
     def is_pinned(self) -> bool:
         """Whether the path names a version, so that the same model answers for ever."""
         return "@" in self.request.path_params.get("model", "")
+
+    async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives, while somebody waits for it. The request's body must have been read.
+
+        Raises:
+            ClientGone: the caller hung up.
+            DeadlineExceeded: the time for an answer is over.
+        """
+        limit_s = self.settings.timeout_s
+        return await self.patience.keep(work, limit_s, DeadlineExceeded(limit_s), self.request)

@@ -15,6 +15,7 @@ from .inference.engine import Engine
 from .inference.registry import ServedModel
 from .lifecycle import Lifecycle
 from .metrics import Metrics
+from .patience import Patience
 from .settings import Settings
 
 _bearer = HTTPBearer(auto_error=False, description="needed only where LATENTD_API_KEYS is set")
@@ -28,6 +29,7 @@ class Parts:
     metrics: Metrics
     engine: Engine
     lifecycle: Lifecycle
+    patience: Patience
 
 
 async def _parts(request: Request) -> Parts:
@@ -44,7 +46,7 @@ async def _requested_model(request: Request, parts: AppParts) -> ServedModel:
 def _find(request: Request, parts: Parts) -> ServedModel:
     """The model that the path names, or the default model where it names none."""
     model = parts.engine.registry.find(request.path_params.get("model"))
-    request.state.model = str(model.version)  # for the log and the metrics
+    request.scope["state"]["model"] = model.name  # for the log and the metrics
     return model
 
 
@@ -57,9 +59,9 @@ def call_of(request: Request) -> Call:
     Raises:
         InvalidName, ModelNotFound, Starting: there is no such model, or not yet.
     """
-    parts: Parts = request.app.state.parts
+    parts: Parts = request.scope["app"].state.parts
     model = _find(request, parts)
-    return Call(request, model, parts.engine, parts.settings, request.state.timings)
+    return Call(request, model, parts.engine, parts.settings, parts.patience, request.scope["state"]["timings"])
 
 
 CurrentCall = Annotated[Call, Depends(call_of)]
@@ -83,7 +85,7 @@ def check_key(request: Request) -> None:
     Raises:
         Unauthorized: the request has none of them.
     """
-    keys = request.app.state.parts.settings.api_keys
+    keys = request.scope["app"].state.parts.settings.api_keys
     if not keys:
         return
     scheme, _, key = request.headers.get("authorization", "").partition(" ")

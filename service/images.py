@@ -18,6 +18,7 @@ from model_store import ModelVersion
 from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
 from model_store.vae.pixels import grid
 
+from . import png
 from .errors import BadImage, TooLarge, UnsupportedMediaType, WrongShape
 
 PictureFormat = Literal["png", "jpeg", "webp"]
@@ -25,7 +26,7 @@ MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg
 
 _READ = ("PNG", "JPEG", "WEBP")
 _OTHER_FORMATS = (b"GIF8", b"BM", b"II*\0", b"MM\0*", b"%!PS", b"%PDF", b"8BPS", b"<svg", b"<?xml", b"\0\0\0\x0cjP")
-_SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"png": {}, "jpeg": {"quality": 95}, "webp": {"lossless": True}}
+_SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # what the formats, and Pillow's encoders, can hold
 _STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it others that it was made of
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -82,12 +83,17 @@ def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
         BadImage: one cannot be read.
         WrongShape: one has another size than the model's when it stands upright, and `resize` is `none`.
     """
+    if len(pictures) == 1:
+        return _pixels(pictures[0], target).unsqueeze(0)
     return torch.stack([_pixels(opened, target) for opened in pictures])
 
 
 def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = None) -> bytes:
     """One picture of uint8 pixels (B, C, H, W): the image, or a grid of several, row by row."""
-    picture = pixels_to_picture(pixels[0] if len(pixels) == 1 else grid(pixels, columns))
+    image = pixels[0] if len(pixels) == 1 else grid(pixels, columns)
+    if picture_format == "png":
+        return png.write(image.permute(1, 2, 0).numpy())
+    picture = pixels_to_picture(image)
     if (side := max(picture.size)) > (limit := _LONGEST_SIDE.get(picture_format, side)):
         raise TooLarge(f"The {picture_format} picture", size=side, limit=limit, unit="pixels a side")
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Log lines: for people on a terminal, JSON elsewhere; each with the id of the request it belongs to."""
+"""Log lines: for people on a terminal, JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ def configure(settings: Settings) -> None:
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -62,15 +63,20 @@ class Metrics:
             "latentd_queue_images", "Images waiting to be computed", ["model"],
             registry=self._registry, multiprocess_mode="livesum",
         )  # fmt: skip
+        # prometheus_client finds a child by its labels' text, each time anew
+        self._count = cache(self._requests.labels)
+        self._answered_in = cache(self._seconds.labels)
+        self._spent = cache(self._stages.labels)
+        self._queue = cache(self._queues.labels)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
     def request_answered(self, route: str, model: str, code: int, seconds: float, timings: Timings) -> None:
         """A request came to its end."""
-        self._requests.labels(route, model, code).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._count(route, model, code).inc()
+        self._answered_in(route).observe(seconds)
         for stage, stage_seconds in timings.seconds.items():
-            self._stages.labels(stage).observe(stage_seconds)
+            self._spent(stage).observe(stage_seconds)
 
     def batch_computed(self, operation: str, images: int) -> None:
         """A batch of that many images was computed."""
@@ -78,7 +84,7 @@ class Metrics:
 
     def queue_changed(self, model: str, images: int) -> None:
         """That many images wait for a model."""
-        self._queues.labels(model).set(images)
+        self._queue(model).set(images)
 
     def version_refused(self, name: str) -> None:
         """A version of that model could not be served."""

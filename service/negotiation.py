@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from starlette.requests import Request
-
 from .errors import NotAcceptable
 from .images import MEDIA_TYPES as PICTURES
 from .tensors import NPY, SAFETENSORS
@@ -26,8 +24,8 @@ LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
 IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
 
 
-def choose_format(wanted: Format | None, request: Request, offered: Sequence[Format]) -> Format:
-    """One of the `offered`, of which the first is the default.
+def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[Format]) -> Format:
+    """One of the `offered`, of which the first is the default; `accept` is the header of that name.
 
     Raises:
         NotAcceptable: none of them is wanted.
@@ -36,7 +34,6 @@ def choose_format(wanted: Format | None, request: Request, offered: Sequence[For
         if wanted not in offered:
             raise NotAcceptable(offered)
         return wanted
-    accept = request.headers.get("accept")
     if not accept or accept == "*/*":
         return offered[0]
     ranges = [_media_range(part) for part in accept.lower().split(",")]

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from .lifecycle import Lifecycle
 from .settings import Settings
+from .shortcut import past_telemetry
 
 # A caller who connected just before has this long to send a request; after its answer a connection is closed anyway.
 LAST_REQUESTS_S = 0.25
@@ -30,7 +31,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, settings: Settings, parent: int | None = None) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                past_telemetry(app),
                 host=settings.host,
                 port=settings.port,
                 log_config=None,

@@ -22,7 +22,7 @@ from ..timings import Timings
 from . import meaning
 from .batcher import Part
 from .limits import Limits
-from .operations import Outputs
+from .operations import Inputs, Outputs
 from .registry import Registry, ServedModel
 from .results import Encoding, Reconstruction, Samples
 from .runner import joined
@@ -113,8 +113,7 @@ class Engine:
 
         Many rows go in parts, between which small requests have their turn.
         """
-        payloads = zip(*(torch.split(rows, model.largest_batch(operation)) for rows in inputs), strict=True)
-        parts = [Part(payload, len(payload[0])) for payload in payloads]
+        parts = _parts(inputs, model.largest_batch(operation))
         answer = await model.batcher.ask(operation, parts, is_begun="queue" in timings.seconds)
         timings.add("queue", answer.queue_s)
         timings.add("compute", answer.compute_s)
@@ -129,6 +128,15 @@ def draw_seed() -> int:
 async def noise(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
     """Noise (count, *shape) ~ N(0, I) of a seed; much of it is drawn aside."""
     return await aside(4 * count * math.prod(shape), standard_normal, seed, count, shape)
+
+
+def _parts(inputs: Inputs, at_most: int) -> list[Part[Inputs]]:
+    """The rows in parts of some at most."""
+    if (count := len(inputs[0])) <= at_most:
+        return [Part(inputs, count)]
+    return [
+        Part(payload, len(payload[0])) for payload in zip(*(torch.split(rows, at_most) for rows in inputs), strict=True)
+    ]
 
 
 async def _latents(

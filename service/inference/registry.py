@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
@@ -38,6 +38,11 @@ class ServedModel:
     prior: Prior
     batcher: Batcher[Inputs, Outputs]
     largest_batch: Callable[[str], int]
+
+    @cached_property
+    def name(self) -> str:
+        """`name@version`, as it is written on every answer."""
+        return str(self.version)
 
 
 class Refusal(NamedTuple):
@@ -83,6 +88,7 @@ class Registry:
         self._max_batch_images = max_batch_images
         self._queue_images = queue_images
         self._served: dict[ModelVersion, ServedModel] = {}
+        self._found: dict[str | None, ServedModel] = {}  # by reference, until something changes
         self._refused: dict[ModelVersion, Refusal] = {}
         self._oldest: str | None = None
         self._refreshed = False
@@ -108,9 +114,16 @@ class Registry:
             InvalidName, ModelNotFound: there is none.
             Starting: the store has not been read yet.
         """
+        if reference in self._found:
+            return self._found[reference]
         if not self._refreshed:
             raise Starting
-        reference = reference or self._default or self._oldest
+        found = self._search(reference or self._default or self._oldest)
+        if reference in (None, found.version.name, str(found.version)):  # of a few spellings, not of all there are
+            self._found[reference] = found
+        return found
+
+    def _search(self, reference: str | None) -> ServedModel:
         if not reference:
             raise ModelNotFound("to serve", [])
         name, number = parse_reference(reference)
@@ -136,6 +149,7 @@ class Registry:
             del self._served[version]  # whoever found it before is still answered
             log.info("no longer serving", model=str(version))
         self._oldest = await asyncio.to_thread(self._published_first, {version.name for version in self._served})
+        self._found.clear()
 
     async def keep(self, every_s: float) -> None:
         """Refresh now and then every so often, or only now if that is 0; a store that cannot be read is logged."""
@@ -178,6 +192,7 @@ class Registry:
             return False
         try:
             self._served[version] = await self._load(version)
+            self._found.clear()
         except Exception as error:  # whatever is wrong with one version, the others are still to be served
             self._refuse(version, Refusal(files, str(error), may_pass=_may_pass(error)))
             return False

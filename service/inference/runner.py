@@ -113,12 +113,15 @@ class Runner:
         parts = zip(*(torch.split(rows, largest) for rows in joined(payloads)), strict=True)
         outputs = joined([self._filled(operation, part) for part in parts])
         counts = [len(payload[0]) for payload in payloads]
-        return [_checked(answer) for answer in zip(*(torch.split(output, counts) for output in outputs), strict=True)]
+        answers = zip(*(torch.split(output, counts) for output in outputs), strict=True)
+        return list(answers) if _are_finite(outputs) else [_checked(answer) for answer in answers]
 
     def _filled(self, operation: str, inputs: Inputs) -> Outputs:
         """The outputs of some rows, computed in the next larger size that is known."""
         count = len(inputs[0])
         missing = next(size for size in self._sizes[operation] if size >= count) - count
+        if not missing:
+            return self._forward(operation, inputs)
         filled = tuple(torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) for rows in inputs)
         return sizes.first(count, self._forward(operation, filled))
 
@@ -147,4 +150,8 @@ def joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 
 def _checked(outputs: Outputs) -> Outputs | Exception:
-    return outputs if all(output.isfinite().all() for output in outputs) else NotFinite()
+    return outputs if _are_finite(outputs) else NotFinite()
+
+
+def _are_finite(outputs: Outputs) -> bool:
+    return all(output.isfinite().all() for output in outputs)

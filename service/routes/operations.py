@@ -12,7 +12,6 @@ from ..dependencies import CurrentCall
 from ..inference import exploring, scoring
 from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format
 from ..openapi import IMAGES_BODY, LATENTS_BODY, PAIR_BODY, answered_in, problems
-from ..patience import while_awaited
 from ..schemas import (
     EncodeAnswer,
     EncodeParameters,
@@ -43,10 +42,10 @@ _WITH_BODY = problems(400, 408, 415)
 )
 async def encode(call: CurrentCall, parameters: Annotated[EncodeParameters, Query()]) -> Response:
     """The latents of each image: the posterior's mean, or a draw from it."""
-    wanted = choose_format(parameters.format, call.request, LATENT_FORMATS)
+    wanted = choose_format(parameters.format, call.headers.get("accept"), LATENT_FORMATS)
     pixels = await read_images(call, parameters.resize)
     question = call.engine.encode(call.model, pixels, call.timings, draw=parameters.latents, seed=parameters.seed)
-    return await answers.latents(wanted, call, await while_awaited(call, question))
+    return await answers.latents(wanted, call, await call.wait_for(question))
 
 
 @router.post(
@@ -58,10 +57,10 @@ async def encode(call: CurrentCall, parameters: Annotated[EncodeParameters, Quer
 )
 async def decode(call: CurrentCall, parameters: Annotated[Parameters, Query()]) -> Response:
     """The image of each latent; several as one picture become a grid, row by row."""
-    wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
+    wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     latents = await read_latents(call)
     question = call.engine.decode(call.model, latents, call.timings)
-    return await answers.images(wanted, call, await while_awaited(call, question))
+    return await answers.images(wanted, call, await call.wait_for(question))
 
 
 @router.head("/sample", include_in_schema=False)
@@ -73,14 +72,14 @@ async def decode(call: CurrentCall, parameters: Annotated[Parameters, Query()]) 
 )
 async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Query()]) -> Response:
     """Images that are in no data set: latents drawn from the prior, decoded. The same seed gives the same images."""
-    wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
+    wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     tag = caching.etag(call, parameters, wanted)
     if caching.is_fresh(call, tag):
         return caching.mark(Response(status_code=304, headers=answers.about(call)), call, tag)
     question = call.engine.sample(
         call.model, parameters.n, call.timings, seed=parameters.seed, temperature=parameters.temperature
     )
-    answer = await answers.samples(wanted, call, await while_awaited(call, question))
+    answer = await answers.samples(wanted, call, await call.wait_for(question))
     return caching.mark(answer, call, tag)
 
 
@@ -93,10 +92,10 @@ async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Quer
 )
 async def reconstruct(call: CurrentCall, parameters: Annotated[EncodeParameters, Query()]) -> Response:
     """Each image encoded and decoded again; as JSON with its distance from the original."""
-    wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
+    wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pixels = await read_images(call, parameters.resize)
     question = call.engine.reconstruct(call.model, pixels, call.timings, draw=parameters.latents, seed=parameters.seed)
-    return await answers.reconstruction(wanted, call, await while_awaited(call, question))
+    return await answers.reconstruction(wanted, call, await call.wait_for(question))
 
 
 @router.post(
@@ -108,7 +107,7 @@ async def reconstruct(call: CurrentCall, parameters: Annotated[EncodeParameters,
 )
 async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query()]) -> Response:
     """The evidence lower bound of each image, its terms, the tighter importance-weighted bound, and its rank."""
-    choose_format(parameters.format, call.request, SCORE_FORMATS)
+    choose_format(parameters.format, call.headers.get("accept"), SCORE_FORMATS)
     pixels = await read_images(call, parameters.resize)
     question = scoring.score(
         call.engine,
@@ -119,7 +118,7 @@ async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query(
         binarise=parameters.binarise,
         seed=parameters.seed,
     )
-    return await answers.score(call, await while_awaited(call, question))
+    return await answers.score(call, await call.wait_for(question))
 
 
 @router.post(
@@ -131,12 +130,12 @@ async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query(
 )
 async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParameters, Query()]) -> Response:
     """The images on a path from one latent to another, side by side, both ends included."""
-    wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
+    wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pair = await read_pair(call, parameters.resize)
     question = exploring.interpolate(
         call.engine, call.model, pair, call.timings, steps=parameters.steps, path=parameters.path
     )
-    return await answers.rows(wanted, call, await while_awaited(call, question))
+    return await answers.rows(wanted, call, await call.wait_for(question))
 
 
 @router.get(
@@ -147,7 +146,7 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
 )
 async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, Query()]) -> Response:
     """What single dimensions do: a row for each; of an odd number of columns the middle one is the latent itself."""
-    wanted = choose_format(parameters.format, call.request, IMAGE_FORMATS)
+    wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     question = exploring.traverse(
         call.engine,
         call.model,
@@ -157,4 +156,4 @@ async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, 
         span=parameters.span,
         seed=parameters.seed,
     )
-    return await answers.rows(wanted, call, await while_awaited(call, question))
+    return await answers.rows(wanted, call, await call.wait_for(question))

@@ -1,0 +1,49 @@
+"""PNG files of 8-bit images, written for speed.
+
+Pillow tries five filters on every row and compresses at zlib's level 6. One filter and level 1 take a quarter of its
+time, for files that were an eighth larger with photos: where a picture is made for each request, time is what is short.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB = 0, 2
+_SUB = 1  # the filter that stores each byte as its difference from the pixel to the left
+_LEVEL = 1
+
+
+def write(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """The file of uint8 pixels (H, W, C), grey or RGB (PNG specification, third edition, sections 5, 9 and 11)."""
+    height, width, channels = pixels.shape
+    colour = _RGB if channels == 3 else _GREY
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return b"".join(
+        (
+            _SIGNATURE,
+            _chunk(b"IHDR", header),
+            _chunk(b"IDAT", zlib.compress(_filtered(pixels).data, _LEVEL)),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
+def _filtered(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Each row with its filter's number in front; differences wrap around, as the format wants."""
+    height, width, channels = pixels.shape
+    values = pixels.reshape(height, width * channels)
+    rows = np.empty((height, 1 + width * channels), dtype=np.uint8)
+    rows[:, 0] = _SUB
+    rows[:, 1 : 1 + channels] = values[:, :channels]
+    np.subtract(values[:, channels:], values[:, :-channels], out=rows[:, 1 + channels :])
+    return rows
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(content, zlib.crc32(kind))
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
