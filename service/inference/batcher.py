@@ -48,6 +48,9 @@ class _Ticket(Generic[Payload, Result]):
     queue_s: float = 0.0
     compute_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.is_large = len(self.parts) > 1
+
     @property
     def waiting_images(self) -> int:
         return sum(part.images for part in self.parts)
@@ -57,7 +60,7 @@ class Batcher(Generic[Payload, Result]):
     """Gathers payloads into batches for `run(operation, payloads)`, which gives a result or an error for each.
 
     One batch is computed at a time, of at most `max_batch_images(operation)` images unless a single part has more.
-    Work in several parts goes back to the end of the queue after each, so that small requests need not wait for all.
+    Work in several parts takes turns with work in one, so that neither waits for more than a batch of the other.
     `batch_computed` is told each batch's operation and images, `queue_changed` how many images wait.
 
     Attributes:
@@ -78,7 +81,8 @@ class Batcher(Generic[Payload, Result]):
         self._queue_images = queue_images
         self._batch_computed = batch_computed
         self._queue_changed = queue_changed
-        self._queues: dict[str, deque[_Ticket[Payload, Result]]] = {}
+        self._queues: dict[tuple[str, bool], deque[_Ticket[Payload, Result]]] = {}
+        self._was_large = False
         self._worker: asyncio.Task[None] | None = None
         self._images_per_s = math.inf
         self.waiting_images = 0
@@ -112,13 +116,13 @@ class Batcher(Generic[Payload, Result]):
 
     def _enter(self, ticket: _Ticket[Payload, Result]) -> None:
         ticket.since = time.perf_counter()
-        self._queues.setdefault(ticket.operation, deque()).append(ticket)
+        self._queues.setdefault((ticket.operation, ticket.is_large), deque()).append(ticket)
 
     def _leave(self, ticket: _Ticket[Payload, Result]) -> None:
         """Nothing more of it is computed."""
         self._count(-ticket.waiting_images)
         ticket.parts.clear()
-        if ticket in (queue := self._queues[ticket.operation]):
+        if ticket in (queue := self._queues[ticket.operation, ticket.is_large]):
             queue.remove(ticket)
 
     async def _work(self) -> None:
@@ -139,8 +143,9 @@ class Batcher(Generic[Payload, Result]):
             await asyncio.sleep(0)
 
     def _next_batch(self) -> list[tuple[_Ticket[Payload, Result], Part[Payload]]]:
-        """A part of the ticket that waits longest, and of those behind it in its queue, while there is room."""
-        queue = min((queue for queue in self._queues.values() if queue), key=lambda queue: queue[0].since)
+        """A part of the ticket whose turn it is, and of those behind it in its queue, while there is room."""
+        queue = min((queue for queue in self._queues.values() if queue), key=self._turn)
+        self._was_large = queue[0].is_large
         batch, room = [], max(self._max_batch_images(queue[0].operation), queue[0].parts[0].images)
         while queue and queue[0].parts[0].images <= room:
             ticket = queue.popleft()
@@ -148,6 +153,10 @@ class Batcher(Generic[Payload, Result]):
             room -= batch[-1][1].images
         self._count(-sum(part.images for _, part in batch))
         return batch
+
+    def _turn(self, queue: deque[_Ticket[Payload, Result]]) -> tuple[bool, float]:
+        """What is first goes first: small work after large and large after small, then who waits longest."""
+        return queue[0].is_large == self._was_large, queue[0].since
 
     async def _compute(self, batch: Sequence[tuple[_Ticket[Payload, Result], Part[Payload]]]) -> None:
         began = time.perf_counter()

@@ -56,13 +56,12 @@ class Runner:
         examples: dict[str, Inputs] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
         for operation in self._sizes:
             timed = await self._time(operation, examples[operation])
-            some = sizes.first(sizes.worthwhile(timed), examples[operation])
-            self._sizes[operation] = await self._steady(operation, some)
+            self._sizes[operation] = await self._steady(operation, sizes.first(max(timed), examples[operation]))
             quick = [size for size, seconds in timed.items() if seconds <= HERE_S and self._device.is_exact]
             self._here[operation] = max(quick, default=0)
 
     async def _time(self, operation: str, rows: Inputs) -> dict[int, float]:
-        """The seconds of each batch size that fits into memory and into `sizes.BATCH_S`."""
+        """The seconds of each batch size that fits into memory and pays."""
 
         async def seconds(size: int) -> float:
             # the first of these prepares things, and any may be disturbed
@@ -70,7 +69,7 @@ class Runner:
             return min([await self._device.call(self._seconds, operation, part) for _ in range(3)])
 
         try:
-            return await sizes.affordable(seconds, len(rows[0]))
+            return await sizes.worthwhile(seconds, len(rows[0]))
         except torch.OutOfMemoryError:
             if len(rows[0]) == 1:
                 raise

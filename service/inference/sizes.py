@@ -7,6 +7,7 @@ batch of another size is filled up. A GPU's kernels never agree; there the promi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import torch
@@ -16,7 +17,8 @@ Rows = tuple[Tensor, ...]
 Compute = Callable[[Rows], Awaitable[Rows]]
 
 BATCH_S = 0.02  # a batch that takes longer would hold up small requests
-ABOUT = 1.05
+TURN_S = 0.0004  # what a batch costs around its computing: the event loop's turn, handing over, cold caches
+GAIN = 1.05
 
 
 def candidates(largest: int) -> list[int]:
@@ -25,21 +27,22 @@ def candidates(largest: int) -> list[int]:
     return sorted({size for power in powers for size in (power, power * 3 // 2) if size < largest} | {largest})
 
 
-async def affordable(seconds: Callable[[int], Awaitable[float]], at_most: int) -> dict[int, float]:
-    """The seconds of each candidate that can be computed in `BATCH_S`; of one image at least."""
+async def worthwhile(seconds: Callable[[int], Awaitable[float]], at_most: int) -> dict[int, float]:
+    """The seconds of each candidate that pays: of one image, and of more as long as each takes less time in them.
+
+    It is over when twice as many images gain nothing, or take longer than `BATCH_S`: others would only have to wait.
+    """
     timed: dict[int, float] = {}
+    best, best_s = 1, math.inf  # seconds of an image
     for size in candidates(at_most):
         taken = await seconds(size)
-        if timed and taken > BATCH_S:
+        if size > 1 and (taken > BATCH_S or size > 2 * best):
             break
         timed[size] = taken
-    return timed
-
-
-def worthwhile(timed: dict[int, float]) -> int:
-    """The smallest size that is about as fast, per image, as the fastest; a larger one would only make others wait."""
-    fastest = min(seconds / size for size, seconds in timed.items())
-    return next(size for size, seconds in timed.items() if seconds / size <= ABOUT * fastest)
+        image_s = (taken + TURN_S) / size
+        if image_s < best_s / GAIN:
+            best, best_s = size, image_s
+    return {size: taken for size, taken in timed.items() if size <= best}
 
 
 def first(count: int, rows: Rows) -> Rows:

@@ -117,6 +117,38 @@ async def test_batch_is_bounded_in_images() -> None:
     assert gate.batches[1:] == [("encode", [2]), ("encode", [4, 6])]
 
 
+async def test_small_request_waits_for_one_part_of_one_large_request() -> None:
+    """However many of those there are, and even if they were first."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
+    large = [asyncio.create_task(batcher.ask("encode", [Part(number, 4), Part(number, 4)])) for number in (2, 4, 6)]
+    await settle()
+    small = ask(batcher, 8, operation="decode")
+    await settle()
+
+    gate.open(2)
+    await small
+    gate.open(5)
+    await asyncio.gather(*large)
+
+    assert gate.batches[:2] == [("encode", [2]), ("decode", [8])]
+
+
+async def test_large_request_is_not_starved_by_small_ones() -> None:
+    """Its parts have every second turn."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
+    tasks = [await occupied(batcher)]
+    tasks += [ask(batcher, payload, images=4) for payload in (2, 4, 6)]
+    tasks.append(asyncio.create_task(batcher.ask("encode", [Part(8, 4), Part(10, 4)])))
+    await settle()
+
+    gate.open(6)
+    await asyncio.gather(*tasks)
+
+    assert [payload for _, (payload,) in gate.batches] == [0, 8, 2, 10, 4, 6]
+
+
 async def test_parts_of_one_caller_leave_turns_to_others() -> None:
     """Who asks for little need not wait for all of a large request, whose parts are answered together, in order."""
     gate = Gate()

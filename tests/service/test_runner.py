@@ -181,14 +181,24 @@ def test_candidate_sizes_waste_at_most_a_third(largest: int, expected: list[int]
     assert sizes.candidates(largest) == expected
 
 
-@pytest.mark.parametrize(("one_image_s", "largest"), [(0.0001, 64), (0.001, 16), (0.006, 3), (3.0, 1)])
-async def test_batch_takes_no_longer_than_small_requests_may_wait(one_image_s: float, largest: int) -> None:
-    """A fiftieth of a second; one image is always computed."""
+@pytest.mark.parametrize(("one_batch_s", "largest"), [(0.0005, 64), (0.012, 16), (0.019, 2), (3.0, 1)])
+async def test_batch_takes_no_longer_than_small_requests_may_wait(one_batch_s: float, largest: int) -> None:
+    """A fiftieth of a second; one image is always computed. Here each adds half a millisecond to what a batch takes."""
 
     async def seconds(size: int) -> float:
-        return size * one_image_s
+        return one_batch_s + size * 0.0005 if one_batch_s > 0.001 else one_batch_s
 
-    assert max(await sizes.affordable(seconds, 64)) == largest
+    assert max(await sizes.worthwhile(seconds, 64)) == largest
+
+
+@pytest.mark.parametrize(("full_at", "largest"), [(4, 4), (24, 24), (99, 64)])
+async def test_batch_is_no_larger_than_pays(full_at: int, largest: int) -> None:
+    """As many at once as are computed in parallel; a larger batch would only be slower."""
+
+    async def seconds(size: int) -> float:
+        return 0.1 * sizes.BATCH_S * -(-size // full_at)
+
+    assert max(await sizes.worthwhile(seconds, 64)) == largest
 
 
 async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device) -> None:
