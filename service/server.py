@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say where."""
         await super().startup(sockets)
+        gc.freeze()  # what is there now stays, and need not be looked at by each collection
         for listening in self.servers:
             host, port = listening.sockets[0].getsockname()[:2]
             log.info("listening", address=f"http://{host}:{port}")

@@ -36,28 +36,22 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
         NoSuchDevice, StoreError: as the app raises them.
         OSError: the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="latentd-metrics-") as folder, _reserved(settings) as port:
+    with tempfile.TemporaryDirectory(prefix="latentd-metrics-") as folder, _bound(settings) as port:
         share(Path(folder))
-        settings = settings.model_copy(update={"port": port.getsockname()[1]})
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # more would leave a pool behind, which a forked process waits for in vain
         app = create_app(settings)
         _read_models(app)
-        _Workers(app, settings, max(1, threads // settings.workers)).run()
+        _Workers(app, settings, port, max(1, threads // settings.workers)).run()
 
 
-def _reserved(settings: Settings) -> socket.socket:
-    """A socket that keeps the port for the workers, and does not listen itself; 0 becomes a port that is free.
-
-    It is tried first without sharing: two services that were given the same port would else divide its requests.
-    """
-    with socket.create_server((settings.host, settings.port), family=_family(settings)) as free:
-        address = free.getsockname()
-    reserved = socket.socket(_family(settings))
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reserved.bind(address)
-    return reserved
+def _bound(settings: Settings) -> socket.socket:
+    """A socket that has the port; workers listen on it together, and who is idle takes the next connection."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((settings.host, settings.port))
+    return bound
 
 
 def _read_models(app: FastAPI) -> None:
@@ -69,9 +63,10 @@ def _read_models(app: FastAPI) -> None:
 
 
 class _Workers:
-    def __init__(self, app: FastAPI, settings: Settings, threads: int) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, port: socket.socket, threads: int) -> None:
         self._app = app
         self._settings = settings
+        self._port = port
         self._threads = threads
         self._started: dict[int, float] = {}
         self._is_stopping = False
@@ -95,7 +90,7 @@ class _Workers:
             os.setpgid(0, 0)  # Ctrl-C on a terminal reaches the first process alone, which passes it on
             os.close(self._parent)
             torch.set_num_threads(self._threads)
-            Server(self._app, self._settings, parent=self._alive).run(sockets=[_listening(self._settings)])
+            Server(self._app, self._settings, parent=self._alive).run(sockets=[self._port])
             status = 0
         except BaseException:
             log.exception("worker failed")
@@ -114,15 +109,6 @@ class _Workers:
 
     def _pass_on(self, number: int, _: object) -> None:
         self._is_stopping = True
+        self._port.close()  # so that nobody is heard any more when the workers have closed theirs
         for process in self._started:
             os.kill(process, number)
-
-
-def _listening(settings: Settings) -> socket.socket:
-    """A socket of this process on the port of all; the kernel divides new connections between them."""
-    address = (settings.host, settings.port)
-    return socket.create_server(address, family=_family(settings), backlog=2048, reuse_port=True)
-
-
-def _family(settings: Settings) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET

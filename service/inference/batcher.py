@@ -12,12 +12,15 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import Overloaded
 
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
+
+SMALL_WORK_STAYS_S = 0.25  # after small work, more of it is expected for so long
 
 Run = Callable[[str, Sequence[Payload]], Awaitable[Sequence[Result | Exception]]]
 
@@ -32,7 +35,7 @@ class Answer(Generic[Result]):
 
 
 class Part(NamedTuple, Generic[Payload]):
-    """What is computed at once of a caller's work, and how many images that is."""
+    """What is computed at once of a caller's work, at least, and how many images that is."""
 
     payload: Payload
     images: int
@@ -60,7 +63,8 @@ class Batcher(Generic[Payload, Result]):
     """Gathers payloads into batches for `run(operation, payloads)`, which gives a result or an error for each.
 
     One batch is computed at a time, of at most `max_batch_images(operation)` images unless a single part has more.
-    Work in several parts takes turns with work in one, so that neither waits for more than a batch of the other.
+    Large work, which has several parts, takes turns with small work, which has one; and while there is small work, a
+    turn of large work is a single part, so that the small need not wait for long.
     `batch_computed` is told each batch's operation and images, `queue_changed` how many images wait.
 
     Attributes:
@@ -83,6 +87,7 @@ class Batcher(Generic[Payload, Result]):
         self._queue_changed = queue_changed
         self._queues: dict[tuple[str, bool], deque[_Ticket[Payload, Result]]] = {}
         self._was_large = False
+        self._last_small = -math.inf
         self._worker: asyncio.Task[None] | None = None
         self._images_per_s = math.inf
         self.waiting_images = 0
@@ -116,6 +121,8 @@ class Batcher(Generic[Payload, Result]):
 
     def _enter(self, ticket: _Ticket[Payload, Result]) -> None:
         ticket.since = time.perf_counter()
+        if not ticket.is_large:
+            self._last_small = ticket.since
         self._queues.setdefault((ticket.operation, ticket.is_large), deque()).append(ticket)
 
     def _leave(self, ticket: _Ticket[Payload, Result]) -> None:
@@ -133,26 +140,37 @@ class Batcher(Generic[Payload, Result]):
             await self._gather()
 
     async def _gather(self) -> None:
-        """Let the event loop turn while each turn brings somebody: callers come in flocks, one behind the other.
+        """Let the event loop turn while turns bring somebody: callers come in flocks, one behind the other.
 
-        This is no timer: where nobody comes, it is over after one turn, in which answers are sent, too.
+        This is no timer: where nobody comes, it is over after two turns. In the first a request is heard that came
+        during the last batch, in the second it is read; answers are sent meanwhile.
         """
-        before = -1
-        while self.waiting_images != before:
+        quiet_turns = 0
+        while quiet_turns < 2:
             before = self.waiting_images
             await asyncio.sleep(0)
+            quiet_turns = quiet_turns + 1 if self.waiting_images == before else 0
 
     def _next_batch(self) -> list[tuple[_Ticket[Payload, Result], Part[Payload]]]:
-        """A part of the ticket whose turn it is, and of those behind it in its queue, while there is room."""
+        """Parts of the ticket whose turn it is, and of those behind it in its queue, while there is room."""
         queue = min((queue for queue in self._queues.values() if queue), key=self._turn)
         self._was_large = queue[0].is_large
-        batch, room = [], max(self._max_batch_images(queue[0].operation), queue[0].parts[0].images)
+        batch, room = [], self._room(queue[0])
         while queue and queue[0].parts[0].images <= room:
-            ticket = queue.popleft()
-            batch.append((ticket, ticket.parts.popleft()))
+            batch.append((queue[0], queue[0].parts.popleft()))
             room -= batch[-1][1].images
+            if not queue[0].parts:
+                queue.popleft()
+        if queue and queue[0] is batch[-1][0]:
+            queue.popleft()  # it comes back behind the others, when these parts are computed
         self._count(-sum(part.images for _, part in batch))
         return batch
+
+    def _room(self, first: _Ticket[Payload, Result]) -> int:
+        """For how many images there is room in a batch that begins with a ticket."""
+        if first.is_large and time.perf_counter() - self._last_small < SMALL_WORK_STAYS_S:
+            return first.parts[0].images
+        return max(self._max_batch_images(first.operation), first.parts[0].images)
 
     def _turn(self, queue: deque[_Ticket[Payload, Result]]) -> tuple[bool, float]:
         """What is first goes first: small work after large and large after small, then who waits longest."""
@@ -165,20 +183,21 @@ class Batcher(Generic[Payload, Result]):
         compute_s = time.perf_counter() - began
         self._images_per_s = images / compute_s
         self._batch_computed(operation, images)
-        for (ticket, _), result in zip(batch, results, strict=True):
+        for ticket, own in groupby(zip(batch, results, strict=True), key=lambda pair: pair[0][0]):
             ticket.queue_s += began - ticket.since
             ticket.compute_s += compute_s
-            self._hand_over(ticket, result)
+            self._hand_over(ticket, [result for _, result in own])
 
-    def _hand_over(self, ticket: _Ticket[Payload, Result], result: Result | Exception) -> None:
-        """A part's result; the caller may have left, or have more parts, or an error that makes them needless."""
+    def _hand_over(self, ticket: _Ticket[Payload, Result], results: Sequence[Result | Exception]) -> None:
+        """Some parts' results; the caller may have left, or have more parts, or an error that makes them needless."""
         if ticket.answer.done():
             return
-        if isinstance(result, Exception):
-            self._leave(ticket)
-            ticket.answer.set_exception(result)
-            return
-        ticket.results.append(result)
+        for result in results:
+            if isinstance(result, Exception):
+                self._leave(ticket)
+                ticket.answer.set_exception(result)
+                return
+            ticket.results.append(result)
         if ticket.parts:
             self._enter(ticket)
         else:

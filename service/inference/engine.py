@@ -111,9 +111,9 @@ class Engine:
     async def ask(self, model: ServedModel, operation: str, timings: Timings, *inputs: Tensor) -> Outputs:
         """What an operation of the runner gives for some rows, which are batched with those of others.
 
-        Many rows go in parts, between which small requests have their turn.
+        Many rows go in parts, between which small requests may have their turn.
         """
-        parts = _parts(inputs, model.largest_batch(operation))
+        parts = _parts(inputs, model.part_images(operation))
         answer = await model.batcher.ask(operation, parts, is_begun="queue" in timings.seconds)
         timings.add("queue", answer.queue_s)
         timings.add("compute", answer.compute_s)

@@ -31,13 +31,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A version that answers: its card, its prior, the queue in front of it, and how much it takes at once."""
+    """A version that answers: its card, its prior, the queue in front of it, and the parts of large requests."""
 
     version: ModelVersion
     card: Card
     prior: Prior
     batcher: Batcher[Inputs, Outputs]
-    largest_batch: Callable[[str], int]
+    part_images: Callable[[str], int]
 
     @cached_property
     def name(self) -> str:
@@ -220,7 +220,7 @@ class Registry:
             queue_changed=partial(self._events.queue_changed, str(version)),
         )
         self._events.queue_changed(str(version), 0)
-        return ServedModel(version, stored.card, stored.model.prior, batcher, runner.largest)
+        return ServedModel(version, stored.card, stored.model.prior, batcher, runner.part)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -21,6 +21,7 @@ from . import meaning, sizes
 from .devices import Device
 from .operations import Inputs, Operations, Outputs, torch_operations
 
+PART_S = 0.001  # of a large request, so much is computed before others have their turn
 HERE_S = 0.005  # a batch that takes no longer is computed where it is asked for: a thread would cost it more
 
 
@@ -34,6 +35,7 @@ class Runner:
         can = [operation for operation in self._operations if meaning.can(model.config, operation)]
         self._sizes = {operation: [max_batch_images] for operation in can}
         self._here = dict.fromkeys(self._sizes, 0)
+        self._parts = dict.fromkeys(self._sizes, max_batch_images)
 
     async def run(self, operation: str, payloads: Sequence[Inputs]) -> Sequence[Outputs | Exception]:
         """For each payload the operation's outputs, on the CPU, or an error."""
@@ -44,6 +46,10 @@ class Runner:
     def largest(self, operation: str) -> int:
         """How many images of an operation are computed at once at most."""
         return self._sizes[operation][-1]
+
+    def part(self, operation: str) -> int:
+        """How many images of a large request are computed at once at least."""
+        return self._parts[operation]
 
     async def warm_up(self) -> None:
         """Find the batch sizes to compute; this runs each of them, so that no caller pays for a first time.
@@ -59,6 +65,8 @@ class Runner:
             self._sizes[operation] = await self._steady(operation, sizes.first(max(timed), examples[operation]))
             quick = [size for size, seconds in timed.items() if seconds <= HERE_S and self._device.is_exact]
             self._here[operation] = max(quick, default=0)
+            parts = [size for size in self._sizes[operation] if timed[size] <= PART_S]
+            self._parts[operation] = max(parts, default=self._sizes[operation][0])
 
     async def _time(self, operation: str, rows: Inputs) -> dict[int, float]:
         """The seconds of each batch size that fits into memory and pays."""

@@ -134,6 +134,20 @@ async def test_small_request_waits_for_one_part_of_one_large_request() -> None:
     assert gate.batches[:2] == [("encode", [2]), ("decode", [8])]
 
 
+async def test_parts_are_computed_together_while_there_is_no_small_work() -> None:
+    """Those of one request, then those of the next, as many as fit."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
+    large = [asyncio.create_task(batcher.ask("encode", [Part(n, 2), Part(n + 2, 2), Part(n + 4, 2)])) for n in (2, 12)]
+    await settle()
+
+    gate.open(4)
+    answers = await asyncio.gather(*large)
+
+    assert [payloads for _, payloads in gate.batches] == [[2, 4], [12, 14], [6, 16]]
+    assert [answer.results for answer in answers] == [[4, 8, 12], [24, 28, 32]]
+
+
 async def test_large_request_is_not_starved_by_small_ones() -> None:
     """Its parts have every second turn."""
     gate = Gate()

@@ -193,10 +193,10 @@ async def test_batch_takes_no_longer_than_small_requests_may_wait(one_batch_s: f
 
 @pytest.mark.parametrize(("full_at", "largest"), [(4, 4), (24, 24), (99, 64)])
 async def test_batch_is_no_larger_than_pays(full_at: int, largest: int) -> None:
-    """As many at once as are computed in parallel; a larger batch would only be slower."""
+    """As many at once as are computed in parallel; a larger batch would only take longer."""
 
     async def seconds(size: int) -> float:
-        return 0.1 * sizes.BATCH_S * -(-size // full_at)
+        return 0.9 * sizes.SHORT_S * -(-size // full_at)
 
     assert max(await sizes.worthwhile(seconds, 64)) == largest
 
