@@ -18,11 +18,12 @@ from model_store.vae.device import choose_device
 from . import error_responses
 from .access import Access
 from .dependencies import Parts, model_in_path, require_key
-from .inference.devices import Device
+from .inference.devices import HERE_S, Device
 from .inference.engine import Engine
 from .inference.limits import Limits
 from .inference.registry import Registry
 from .inference.runtimes import choose_runtime
+from .inference.sizes import BATCH_S
 from .lifecycle import Lifecycle
 from .metrics import Metrics
 from .patience import Patience
@@ -63,9 +64,10 @@ def create_app(settings: Settings) -> FastAPI:
 def _registry(settings: Settings, metrics: Metrics) -> Registry:
     device = choose_device(settings.device)
     dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    here_s = BATCH_S if settings.workers > 1 else HERE_S  # one of several workers has no core for another thread
     return Registry(
         Store(settings.store),
-        Device(device, dtype, choose_runtime(settings.runtime, device, dtype)),
+        Device(device, dtype, choose_runtime(settings.runtime, device, dtype), here_s),
         metrics,
         default_model=settings.default_model,
         versions_per_model=settings.versions_per_model,

@@ -38,6 +38,7 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
     """
     with tempfile.TemporaryDirectory(prefix="latentd-metrics-") as folder, _bound(settings) as port:
         share(Path(folder))
+        os.environ["MKL_DISABLE_FAST_MM"] = "1"  # MKL's own memory lists, used before a fork, can be endless after it
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # more would leave a pool behind, which a forked process waits for in vain
         app = create_app(settings)

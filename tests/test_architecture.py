@@ -64,6 +64,7 @@ ONLY_KNOWN_TO = {
         "service/__main__.py",
         "service/metrics.py",  # tells prometheus_client, which knows no other way, where processes share their counts
         "service/probe.py",
+        "service/workers.py",  # tells MKL, which is told in no other way
         "training/__main__.py",
     ),
 }

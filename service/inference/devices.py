@@ -15,6 +15,8 @@ from model_store.vae import VAE
 from ..errors import DeviceLost
 from .runtimes import Runtime
 
+HERE_S = 0.005  # work that takes no longer is done where it is asked for: handing it to a thread would cost it more
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -23,13 +25,20 @@ class Device:
     """A device with a thread of its own, in which inference mode and the CUDA stream hold.
 
     `dtype` is the precision that networks are given on it, or None for that of their stored weights; `runtime` is who
-    computes those of float32.
+    computes those of float32. Batches that take no more than `here_s` seconds are computed without the thread.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype | None = None, runtime: Runtime = "torch") -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+        runtime: Runtime = "torch",
+        here_s: float = HERE_S,
+    ) -> None:
         self.torch_device = device
         self.dtype = dtype
         self.runtime = runtime
+        self.here_s = here_s
         self.lost = False
         self._thread = self._new_thread()
         self._stream: torch.cuda.Stream | None = None

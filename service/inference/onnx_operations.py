@@ -33,19 +33,18 @@ def onnx_operations(model: VAE) -> Operations:
     Raises:
         Untranslatable: one of its networks has a layer without translation.
     """
-    decoded = _session(_decode_graph(model.decoder, model.config))
+    config, encoder = model.config, model.encoder  # the model itself is not kept: the sessions have its weights
+    decoded = _session(_decode_graph(model.decoder, config))
 
     def decode(latents: Tensor) -> Outputs:
         return decoded(latents)[:1]
 
     def score(pixels: Tensor, latents: Tensor) -> Outputs:
         numbers = decoded(latents)[1]
-        return (likelihood(model.config, numbers).log_prob(to_images(pixels)),)
+        return (likelihood(config, numbers).log_prob(to_images(pixels)),)
 
     operations: Operations = {"decode": decode, "score": score}
-    if model.encoder is None:
-        return operations
-    return {"encode": _session(_encode_graph(model.encoder, model.config)), **operations}
+    return operations if encoder is None else {"encode": _session(_encode_graph(encoder, config)), **operations}
 
 
 def _encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:

@@ -22,7 +22,6 @@ from .devices import Device
 from .operations import Inputs, Operations, Outputs, torch_operations
 
 PART_S = 0.001  # of a large request, so much is computed before others have their turn
-HERE_S = 0.005  # a batch that takes no longer is computed where it is asked for: a thread would cost it more
 
 
 class Runner:
@@ -63,8 +62,8 @@ class Runner:
         for operation in self._sizes:
             timed = await self._time(operation, examples[operation])
             self._sizes[operation] = await self._steady(operation, sizes.first(max(timed), examples[operation]))
-            quick = [size for size, seconds in timed.items() if seconds <= HERE_S and self._device.is_exact]
-            self._here[operation] = max(quick, default=0)
+            here_s = self._device.here_s if self._device.is_exact else 0.0
+            self._here[operation] = max((size for size in timed if timed[size] <= here_s), default=0)
             parts = [size for size in self._sizes[operation] if timed[size] <= PART_S]
             self._parts[operation] = max(parts, default=self._sizes[operation][0])
 

@@ -18,7 +18,7 @@ Compute = Callable[[Rows], Awaitable[Rows]]
 
 BATCH_S = 0.02  # a batch that takes longer would hold up small requests
 SHORT_S = 0.005  # one that takes less does not, and is the better for being larger: batches have costs of their own
-GAIN = 1.05
+GAIN = 1.02
 
 
 def candidates(largest: int) -> list[int]:
