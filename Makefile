@@ -38,8 +38,8 @@ bench: $(VENV)/.use ## our service beside its peers, into docs/benchmarks.md: ma
 bench-quick: $(VENV)/.use ## the same in three cases and about two minutes, printed only
 	$(IN)/python -m benchmarks.serving --quick $(if $(DATA),--data $(DATA)) $(ARGS)
 
-bench-train: $(VENV)/.use $(VENV)-pythae ## images/s of our training loop beside Pythae's
-	$(IN)/python -m benchmarks.train_speed --peer $(VENV)-pythae/bin/python $(ARGS)
+bench-train: $(VENV)/.use ## our training loop beside a plain one, the bare step and Pythae, into docs/benchmarks.md
+	$(IN)/python -m benchmarks.training --out docs/benchmarks.md $(ARGS)
 
 clean: ## remove what make made
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache
@@ -54,11 +54,6 @@ $(VENV)/.use: pyproject.toml constraints.txt | $(VENV)
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)
 	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.use
-
-$(VENV)-pythae: benchmarks/pythae-requirements.txt
-	$(PYTHON) -m venv $@
-	$@/bin/pip install --quiet --disable-pip-version-check --requirement $< --constraint constraints.txt
-	@touch $@
 
 $(VENV):
 	$(PYTHON) -m venv $(VENV)

@@ -18,9 +18,9 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def place(model: nn.Module, device: torch.device, precision: Precision) -> None:
-    """Bring a model onto its device; for bfloat16 with the channels last, which halves the time of convolutions."""
+    """Bring a model onto its device; with the channels last where that is quicker, in bfloat16 twice as quick."""
     model.to(device)
-    if precision == "bfloat16":
+    if precision == "bfloat16" or device.type == "cpu":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
 
 

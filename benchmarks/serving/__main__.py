@@ -12,16 +12,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from .. import page
+from ..machine import machine
 from . import cases, growth, load, report, rounds
-from .environments import ROOT
 from .load import NoClient
-from .machine import machine
 from .results import Results
 from .rounds import Plan
 from .servers import LATENTD, SERVERS, Server
 
 EXIT_CANNOT, EXIT_INTERRUPTED = 2, 130
-DOCS = Path("docs/benchmarks.md")
 QUICK_PEERS = ("naive", "mosec")
 
 
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are ended by that too
     results = _described(plan, asked(given))
     is_whole = _measure(plan, options, results, console)
-    report.show(results, console)
+    page.show(report.tables(results), console)
     if not is_whole:
         console.print("Interrupted; the tables have what was measured so far, and no page is written.")
         return EXIT_INTERRUPTED
@@ -76,7 +75,7 @@ def _servers(options: argparse.Namespace) -> tuple[Server, ...]:
 def _described(plan: Plan, command: str) -> Results:
     peers = tuple(server.name for server in plan.servers if server.batches and not server.is_ours)
     settings = {server.name: (server.version(), server.described()) for server in plan.servers}
-    return Results(machine=machine(command), settings=settings, batching=peers)
+    return Results(machine=machine(command) | {"client": load.described()}, settings=settings, batching=peers)
 
 
 def _measure(plan: Plan, options: argparse.Namespace, results: Results, console: Console) -> bool:
@@ -101,10 +100,10 @@ def _wants_growth(options: argparse.Namespace) -> bool:
 
 def _write(options: argparse.Namespace, results: Results, console: Console) -> None:
     """The page, its figures, and all measurements as JSON, where they are wanted."""
-    out = options.out or (None if options.quick or options.cases else ROOT / DOCS)
+    out = options.out or (None if options.quick or options.cases else page.DOCS)
     if out is None:
         return
-    report.write(results, out, growth.draw(results, out.parent / "figures"))
+    page.write("Serving", report.tables(results), out, growth.draw(results, out.parent / "figures"))
     out.with_suffix(".json").write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
     console.print(f"Written to {out}, and every single measurement to {out.with_suffix('.json').name} beside it.")
 
@@ -120,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="in which every server is started and visited (3; quick 2)")
     parser.add_argument("--growth", action=argparse.BooleanOptionalAction, help="how cost grows (in a full run)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's files; without them, strokes are drawn")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page ({DOCS} in a full run)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (docs/benchmarks.md in a full run)")
     return parser
 
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from model_store import VAE, Store
 from model_store.vae.noise import standard_normal
 
-from . import environments, pictures, servers
+from .. import environments
+from . import pictures, servers
 from .cases import IMAGES_PER_BATCH, Operation
 from .peers.network import plain
 

@@ -89,6 +89,12 @@ def find() -> str:
     return path
 
 
+def described() -> str:
+    """The client, for a reader."""
+    done = subprocess.run([find(), "-v"], capture_output=True, text=True, check=False)
+    return f"wrk {done.stdout.split()[1]}, one thread, keep-alive, closed loop, on the same machine"
+
+
 def write_script(request: Request, folder: Path) -> Path:
     """The script, and the bodies that it reads, in an empty folder."""
     folder.mkdir(parents=True)

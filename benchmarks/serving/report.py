@@ -1,86 +1,19 @@
-"""What is written down: the same tables for people in a terminal and for `docs/benchmarks.md`."""
+"""The tables of a run: what is written down of it."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
-from rich.console import Console
-from rich.table import Table as RichTable
-
-from .cases import BATCH_CONNECTIONS, IMAGES_PER_BATCH, LOADS, Case, Operation
-from .environments import OURS
+from ..environments import OURS
+from ..page import NOTHING, Table
+from .cases import BATCH_CONNECTIONS, IMAGES_PER_BATCH, Case, Operation
 from .models import MNIST, PHOTO
-from .results import Results, Visit, batch_operations, images_per_s, ratios
+from .results import Results, batch_operations, images_per_s, ratios
 from .targets import peers, targets
 
-BEGIN, END = "<!-- serving: written by make bench -->", "<!-- serving: end -->"
 TITLES = {MNIST: "A, the shipped `mnist` (1×28×28)", PHOTO: "B, `photo` (3×128×128, random weights)"}
-NOTHING = "–"
-_NUMBER = re.compile(r"[\d,.]+( \(.*\))?$|not measured")
-PAGE = """\
-# Benchmarks
-
-What our service does beside what a user would pick instead, measured by [`benchmarks/serving`](../benchmarks/serving).
-
-{section}
-"""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, a line for each row, and what must be known to read them."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-    def markdown(self) -> str:
-        """For a page."""
-        ruler = ["--:" if is_right else "---" for is_right in self._right()]
-        lines = [_line(row) for row in (self.head, ruler, *self.rows)]
-        return "\n".join([f"### {self.title}", "", *([self.note, ""] if self.note else []), *lines])
-
-    def rich(self) -> RichTable:
-        """For a terminal."""
-        table = RichTable(title=self.title.replace("`", ""), caption=self.note or None, title_justify="left")
-        for name, is_right in zip(self.head, self._right(), strict=True):
-            table.add_column(name, justify="right" if is_right else "left", overflow="fold")
-        for row in self.rows:
-            table.add_row(*(cell.replace("**", "").replace("`", "") for cell in row))
-        return table
-
-    def _right(self) -> list[bool]:
-        """Which columns stand on the right: those of numbers."""
-        told = [[row[column] for row in self.rows if row[column] != NOTHING] for column in range(len(self.head))]
-        return [bool(cells) and all(_NUMBER.match(cell) for cell in cells) for cells in told]
-
-
-def show(results: Results, console: Console) -> None:
-    """The tables, in a terminal."""
-    for table in tables(results):
-        console.print(table.rich())
-
-
-def write(results: Results, page: Path, figures: Sequence[Path] = ()) -> None:
-    """The tables into their section of a page; what stands around it is left as it is."""
-    section = f"{BEGIN}\n\n{_section(results, figures)}\n\n{END}"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    text = page.read_text(encoding="utf-8") if page.is_file() else PAGE.format(section=f"{BEGIN}{END}")
-    if BEGIN not in text:
-        text += f"\n{BEGIN}{END}\n"
-    written = re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: section, text, flags=re.DOTALL)
-    page.write_text(written, encoding="utf-8")
-
-
-def _section(results: Results, figures: Sequence[Path]) -> str:
-    pictures = "\n\n".join(f"![{path.stem.replace('-', ' ')}](figures/{path.name})" for path in figures)
-    return "\n\n".join(filter(None, ["## Serving", *(table.markdown() for table in tables(results)), pictures]))
 
 
 def tables(results: Results) -> list[Table]:
@@ -88,7 +21,7 @@ def tables(results: Results) -> list[Table]:
     found = [_machine(results), _servers(results), _targets(results)]
     for network, operation in dict.fromkeys((case.network, case.operation) for case in results.cases()):
         if operation.images == 1:
-            found += [_singles(results, network, operation), _ratios(results, network, operation)]
+            found.append(_singles(results, network, operation))
     if batch_operations(results):
         found.append(_batches(results))
     return found + [_growth(results, axis) for axis in dict.fromkeys(point.axis for point in results.points)]
@@ -145,50 +78,36 @@ def _targets(results: Results) -> Table:
 
 
 def _singles(results: Results, network: str, operation: Operation) -> Table:
-    """One picture a request."""
-    loads = [load for load in LOADS if Case(network, operation, load) in results.cases()]
-    numbers = ("req/s", "p50 ms", "p99 ms", "CPU µs/req")
-    head = ["server", *(f"c{load}: {name}" for load in loads for name in numbers), "errors"]
-    rows = []
-    for server in results.settings:
-        cells = [cell for load in loads for cell in _load(results.of(Case(network, operation, load), server))]
-        rows.append([server, *cells, str(_errors(results, server, network, operation))])
-    note = f"c16: over 16 connections. Medians over rounds; errors are of all rounds. {_idle(results)}"
+    """One picture a request: each server over each number of connections, and how far ahead of it we are."""
+    cases = [case for case in results.cases() if (case.network, case.operation) == (network, operation)]
+    servers = results.settings
+    rows = [[str(case.connections), one, *_cells(results, case, one)] for case in cases for one in servers]
+    head = ("connections", "server", "req/s", "p50 ms", "p99 ms", "CPU µs/req", "errors", "ours / theirs")
+    note = (
+        "Medians over rounds, errors of all rounds, and the ratio of our requests/s to theirs with that of each round. "
+        f"{_idle(results)}"
+    )
     return Table(f"{TITLES[network]}: {operation}", head, rows, note)
 
 
-def _load(visits: list[Visit]) -> list[str]:
+def _cells(results: Results, case: Case, server: str) -> list[str]:
+    visits = results.of(case, server)
     if not visits:
-        return [NOTHING] * 4
+        return [NOTHING] * 6
+    ours = ratios(results.rates(case, OURS), results.rates(case, server)) if server in peers(results) else []
     return [
         f"{median(visit.requests_per_s for visit in visits):,.0f}",
         _ms(median(visit.p50_ms for visit in visits)),
         _ms(median(visit.p99_ms for visit in visits)),
         f"{median(visit.cpu_us_per_request for visit in visits):,.0f}",
+        str(sum(visit.errors for visit in visits)),
+        _each(ours),
     ]
-
-
-def _errors(results: Results, server: str, network: str, operation: Operation) -> int | str:
-    asked = (server, network, operation)
-    visits = [one for one in results.visits if (one.server, one.case.network, one.case.operation) == asked]
-    return sum(visit.errors for visit in visits) if visits else NOTHING
 
 
 def _idle(results: Results) -> str:
     most = max((visit.idle_cores for visit in results.visits), default=0.0)
     return f"Servers that waited used at most {most:.2f} cores in any cell of this run."
-
-
-def _ratios(results: Results, network: str, operation: Operation) -> Table:
-    """Our requests/s over each peer's."""
-    loads = [load for load in LOADS if Case(network, operation, load) in results.cases()]
-    rows = []
-    for server in peers(results):
-        cases = [Case(network, operation, load) for load in loads]
-        rows.append([server, *(_each(ratios(results.rates(c, OURS), results.rates(c, server))) for c in cases)])
-    note = "Median over rounds, and the ratio of each round."
-    title = f"{TITLES[network]}: {operation}, our requests/s over theirs"
-    return Table(title, ["server", *(f"c{load}" for load in loads)], rows, note)
 
 
 def _batches(results: Results) -> Table:
@@ -250,7 +169,3 @@ def _each(values: Sequence[float]) -> str:
     if not values:
         return NOTHING
     return f"{median(values):.2f} ({' '.join(f'{value:.2f}' for value in values)})"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..environments import CannotInstall, reason
 from . import bare, models
 from .cases import BATCH_CONNECTIONS, BATCHES, Case, Operation
 from .checks import Wrong
-from .environments import CannotInstall, reason
 from .load import NoLoad
 from .pictures import material
 from .process import DidNotStart

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from . import checks, environments, load
+from .. import environments
+from . import checks, load
 from .cases import Operation
 from .load import Load
 from .pictures import Material

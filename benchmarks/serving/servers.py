@@ -13,7 +13,8 @@ from pathlib import Path
 
 from service.settings import Settings
 
-from . import checks, environments, models, pictures
+from .. import environments
+from . import checks, models, pictures
 from .cases import BATCHES, Operation
 from .load import Request
 from .pictures import Material

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+from ..environments import OURS
 from .cases import BATCH_CONNECTIONS, BATCHES, Case, Operation
-from .environments import OURS
 from .models import MNIST, PHOTO
 from .results import Results, best, images_per_s, middle, ratios
 

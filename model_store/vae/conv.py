@@ -30,7 +30,7 @@ class ResidualBlock(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) → the same shape."""
         change: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return features + change
+        return change + features  # in the memory order of the convolution, which the next one likes best
 
 
 class ConvEncoder(nn.Sequential):

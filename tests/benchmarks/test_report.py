@@ -1,10 +1,12 @@
 """Tables for people, and for the page."""
 
 import io
+import re
 from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import page as pages
 from benchmarks.serving import growth, report
 from benchmarks.serving.__main__ import asked
 from benchmarks.serving.results import Results
@@ -13,13 +15,13 @@ from benchmarks.serving.results import Results
 def section(results: Results, tmp_path: Path) -> str:
     """The page that a run writes."""
     page = tmp_path / "benchmarks.md"
-    report.write(results, page)
+    pages.write("Serving", report.tables(results), page)
     return page.read_text(encoding="utf-8")
 
 
 def test_ratios_are_those_of_each_round(results: Results, tmp_path: Path) -> None:
     """Median first, then every round."""
-    assert "| mosec | 2.50 (2.00 3.00) |" in section(results, tmp_path)
+    assert "| mosec | 1,100 | 2.00 | 4.00 | 100 | 0 | 2.50 (2.00 3.00) |" in section(results, tmp_path)
 
 
 def test_absent_peer_is_named_with_its_reason(results: Results, tmp_path: Path) -> None:
@@ -35,18 +37,27 @@ def test_batches_stand_beside_the_bare_loop(results: Results, tmp_path: Path) ->
 def test_text_around_the_section_is_kept(results: Results, tmp_path: Path) -> None:
     """Reasons for targets that were missed are written by hand, and a second run leaves them."""
     page = tmp_path / "benchmarks.md"
-    report.write(results, page)
+    pages.write("Serving", report.tables(results), page)
     page.write_text(page.read_text(encoding="utf-8") + "\n## Why not\n\nBecause.\n", encoding="utf-8")
-    report.write(results, page)
+    pages.write("Serving", report.tables(results), page)
 
-    assert page.read_text(encoding="utf-8").count(report.BEGIN) == 1
+    assert page.read_text(encoding="utf-8").count("## Serving") == 1
     assert page.read_text(encoding="utf-8").endswith("## Why not\n\nBecause.\n")
+
+
+def test_each_benchmark_has_a_section_of_its_own(results: Results, tmp_path: Path) -> None:
+    """One does not write over another's."""
+    page = tmp_path / "benchmarks.md"
+    pages.write("Serving", report.tables(results), page)
+    pages.write("Training", [pages.Table("Images/s", ("recipe",), [("mnist",)])], page)
+
+    assert re.findall("^## .*", page.read_text(encoding="utf-8"), re.MULTILINE) == ["## Serving", "## Training"]
 
 
 def test_tables_fit_a_terminal(results: Results) -> None:
     """The same numbers."""
-    console = Console(width=200, file=io.StringIO(), record=True)
-    report.show(results, console)
+    console = Console(width=120, file=io.StringIO(), record=True)
+    pages.show(report.tables(results), console)
 
     assert "2.50 (2.00 3.00)" in console.export_text()
 
@@ -54,7 +65,7 @@ def test_tables_fit_a_terminal(results: Results) -> None:
 def test_curves_become_pictures_that_the_page_shows(results: Results, tmp_path: Path) -> None:
     """One for each axis that was measured."""
     figures = growth.draw(results, tmp_path / "figures")
-    report.write(results, tmp_path / "benchmarks.md", figures)
+    pages.write("Serving", report.tables(results), tmp_path / "benchmarks.md", figures)
 
     assert [figure.read_bytes()[1:4] for figure in figures] == [b"PNG"]
     assert "(figures/growth-connections.png)" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")

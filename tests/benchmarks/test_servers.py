@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving import environments, pictures, servers
+from benchmarks import environments
+from benchmarks.serving import pictures, servers
 from benchmarks.serving.cases import Operation
 from benchmarks.serving.place import here
 from benchmarks.serving.servers import LATENTD, SERVERS, our_settings, somewhere
@@ -45,7 +46,7 @@ def _one(server: servers.Server) -> list[tuple[bytes, ...]]:
 @pytest.mark.parametrize("server", [server for server in SERVERS if not server.is_ours], ids=lambda server: server.name)
 def test_every_peer_has_pinned_versions_and_a_server(server: servers.Server) -> None:
     """Each line pins one; torch is that which all have."""
-    folder = environments.PEERS / server.name
+    folder = environments.SERVERS / server.name
     lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
 
     assert (folder / "serve.py").is_file()

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .environments import ROOT
-from .load import find
 
 
 def machine(command: str) -> dict[str, str]:
@@ -23,7 +22,6 @@ def machine(command: str) -> dict[str, str]:
         "memory": f"{_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "torch": version("torch"),
-        "client": f"wrk {_wrk()}, one thread, keep-alive, closed loop, on the same machine",
     }
 
 
@@ -50,8 +48,3 @@ def _memory_gib() -> float:
 
 def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
-
-
-def _wrk() -> str:
-    done = subprocess.run([find(), "-v"], capture_output=True, text=True, check=False)
-    return done.stdout.split()[1]

@@ -1,4 +1,4 @@
-"""A virtual environment for each server, made when it is first needed, with pinned versions."""
+"""A virtual environment for each peer, made when it is first needed, with pinned versions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 OURS = "latentd"
-PEERS = Path(__file__).parent / "peers"
+SERVERS = ROOT / "benchmarks/serving/peers"
+TRAINERS = ROOT / "benchmarks/training/peers"
 TORCH = "torch==2.13.0"  # installed first, so that no peer's own range draws a build with CUDA
 OTHER_PYTHON = {"triton": "/usr/bin/python3"}  # Triton loads a shared libpython, which Debian's has and pyenv's has not
 _PLACES = re.compile(r"\S*(?:://|/)\S*")  # addresses and paths of the machine say nothing to a reader
@@ -20,45 +21,49 @@ TOLD_CHARACTERS = 200
 
 
 class CannotInstall(Exception):
-    """A server's environment could not be made; the message is pip's last error."""
+    """A peer's environment could not be made; the message is pip's last error."""
 
 
-def python(server: str) -> Path:
-    """The interpreter of a server's environment, which is made if it is not there, or made for other versions.
+def python(peer: str) -> Path:
+    """The interpreter of a peer's environment, which is made if it is not there, or made for other versions.
 
     Ours has one too: were it to share this process's, it would share its pages of torch, and seem to need less memory.
 
     Raises:
         CannotInstall: it cannot be made.
     """
-    folder = ROOT / f".venv-bench-{server}"
-    interpreter, stamp, wanted = folder / "bin" / "python", folder / "made-for", _fingerprint(server)
+    folder = ROOT / f".venv-bench-{peer}"
+    interpreter, stamp, wanted = folder / "bin" / "python", folder / "made-for", _fingerprint(peer)
     if stamp.is_file() and stamp.read_text() == wanted:
         return interpreter
     shutil.rmtree(folder, ignore_errors=True)
-    _call([OTHER_PYTHON.get(server, sys.executable), "-m", "venv", "--without-pip", str(folder)])
+    _call([OTHER_PYTHON.get(peer, sys.executable), "-m", "venv", "--without-pip", str(folder)])
     _install(interpreter, TORCH)
-    _install(interpreter, *_wanted(server))
+    _install(interpreter, *_wanted(peer))
     stamp.write_text(wanted)
     return interpreter
 
 
-def _wanted(server: str) -> list[str]:
+def _wanted(peer: str) -> list[str]:
     """What pip is asked for: this project as it is here, or a peer's pinned versions."""
-    if server == OURS:
+    if peer == OURS:
         return ["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[onnxruntime]"]
-    return ["--requirement", str(PEERS / server / "requirements.txt")]
+    return ["--requirement", str(_requirements(peer))]
 
 
-def _fingerprint(server: str) -> str:
-    files = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
-    files = files if server == OURS else [PEERS / server / "requirements.txt"]
+def _fingerprint(peer: str) -> str:
+    files = [ROOT / "pyproject.toml", ROOT / "constraints.txt"] if peer == OURS else [_requirements(peer)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _requirements(peer: str) -> Path:
+    (found,) = (folder / peer / "requirements.txt" for folder in (SERVERS, TRAINERS) if (folder / peer).is_dir())
+    return found
 
 
 def version(peer: str) -> str:
     """The pinned version of the peer's own package, `mosec 0.9.8`; of a peer that has none, FastAPI's."""
-    lines = (PEERS / peer / "requirements.txt").read_text().splitlines()
+    lines = _requirements(peer).read_text().splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
     package = {"naive": "fastapi", "triton": "nvidia-pytriton"}.get(peer, peer)
     return f"{package} {pins[package]}"

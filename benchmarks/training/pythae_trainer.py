@@ -1,12 +1,8 @@
-"""Pythae's BaseTrainer with our network: `python -m benchmarks.trainers.pythae_trainer CONFIG THREADS EPOCHS BATCH`.
-
-CONFIG is a VAEConfig as JSON. It runs in Pythae's own environment, of which it needs torch, pydantic and safetensors.
-"""
+"""Pythae's BaseTrainer with our network, in its own environment: `-m benchmarks.training.pythae_trainer TASK`."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import tempfile
 import time
 from typing import Any
@@ -64,25 +60,25 @@ class Turns(TrainingCallback):  # type: ignore[misc]
         protocol.report(protocol.IMAGES / (time.perf_counter() - self.began))
 
 
-def main(config_json: str, threads: int, epochs: int, batch_images: int) -> None:
-    """Train on random images, an epoch for each line of input."""
-    torch.set_num_threads(threads)
+def main() -> None:
+    """Train on images of noise."""
+    task = protocol.task()
     logging.disable(logging.INFO)
-    config = VAEConfig.model_validate_json(config_json)
+    config = VAEConfig.model_validate_json(task.network)
     ours = VAE(config)
     theirs = PythaeConfig(input_dim=config.image_shape, latent_dim=config.latent_shape[0], reconstruction_loss="bce")
     with tempfile.TemporaryDirectory() as folder:
         training = BaseTrainerConfig(
             output_dir=folder,
-            per_device_train_batch_size=batch_images,
-            num_epochs=epochs,
+            per_device_train_batch_size=task.batch_images,
+            num_epochs=task.epochs,
             learning_rate=1e-3,
             keep_best_on_train=True,
-            no_cuda=True,
+            no_cuda=task.device == "cpu",
         )
         trainer = BaseTrainer(
             model=Pythae(theirs, encoder=Encoder(ours), decoder=Decoder(ours)),
-            train_dataset=BaseDataset(protocol.pixels(config.image_shape).float() / 255, torch.zeros(protocol.IMAGES)),
+            train_dataset=BaseDataset(protocol.pixels(task.image_shape).float() / 255, torch.zeros(protocol.IMAGES)),
             training_config=training,
             callbacks=[Turns()],
         )
@@ -90,4 +86,4 @@ def main(config_json: str, threads: int, epochs: int, batch_images: int) -> None
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:5]))
+    main()
