@@ -31,7 +31,7 @@ TITLES = {PLAIN: "plain loop", BARE: "bare step", PYTHAE: "Pythae"}
 NOTE = (
     f"Median images/s over rounds, and our ratio to each in each round; an epoch is {IMAGES:,} images of noise. "
     "The plain loop is a DataLoader, Adam and the bound in torch's functions, in float32. The bare step is forward, "
-    "backward and fused Adam on one batch again and again, in the precision of the row; only by chance can a loop pass it."
+    "backward and fused Adam on one batch again and again, in the row's precision; a loop passes it by chance only."
 )
 
 
