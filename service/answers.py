@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+import torch
 from starlette.responses import Response
 from torch import Tensor
 
@@ -66,7 +67,7 @@ async def score(call: Call, found: Score) -> Response:
 
 async def reconstruction(wanted: Format, call: Call, remade: Reconstruction) -> Response:
     """An answer to reconstruct."""
-    more = {"mse": remade.mse, "psnr_db": remade.psnr_db}
+    more = None if remade.errors is None else vars(remade.errors)
     return await images(wanted, call, remade.images, seed=remade.seed, more=more)
 
 
@@ -93,7 +94,7 @@ def _images_body(
 ) -> bytes:
     if wanted == "safetensors":
         return tensors.write_safetensors({"images": decoded})
-    pixels = to_pixels(decoded)
+    pixels = decoded if decoded.dtype == torch.uint8 else to_pixels(decoded)
     if wanted == "npy":
         return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())
     if wanted == "json":

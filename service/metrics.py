@@ -48,8 +48,9 @@ class Metrics:
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
         self._batches = Histogram(
-            "latentd_batch_images", "Images computed at once", ["operation"], buckets=_IMAGES, registry=self._registry
-        )
+            "latentd_batch_images", "Images computed at once: encode, decode, render (to 8 bits), score", ["operation"],
+            buckets=_IMAGES, registry=self._registry,
+        )  # fmt: skip
         self._refused = Counter(
             "latentd_versions_refused",
             "Published versions that could not be served",

@@ -24,6 +24,11 @@ LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
 IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
 
 
+def depth(wanted: Format) -> Literal["float32", "uint8"]:
+    """Of the images that a format holds."""
+    return "float32" if wanted == "safetensors" else "uint8"
+
+
 def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[Format]) -> Format:
     """One of the `offered`, of which the first is the default; `accept` is the header of that name.
 

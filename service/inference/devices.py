@@ -1,4 +1,4 @@
-"""A torch device, the one thread that talks to it, and the way tensors travel there and back."""
+"""A torch device, and the one thread that talks to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
 
 from model_store.vae import VAE
 
@@ -80,16 +79,6 @@ class Device:
         model.to(self.torch_device, self.dtype)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs omit it
         return model
-
-    def upload(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device; on CUDA from pinned memory, so that the copy does not hold up this thread."""
-        if self._stream is None:
-            return tensor
-        return tensor.pin_memory().to(self.torch_device, non_blocking=True)
-
-    def download(self, tensor: Tensor) -> Tensor:
-        """The tensor in the machine's memory, when the device has finished it, in the order of its indices."""
-        return tensor.cpu().contiguous()
 
     def free_memory(self) -> None:
         """Give unused memory back, before something is tried again in less."""

@@ -24,10 +24,11 @@ from .batcher import Part
 from .limits import Limits
 from .operations import Inputs, Outputs
 from .registry import Registry, ServedModel
-from .results import Encoding, Reconstruction, Samples
+from .results import Encoding, Errors, Reconstruction, Samples
 from .runner import joined
 
 Draw = Literal["mean", "sample"]
+Depth = Literal["float32", "uint8"]  # of images: in [0, 1], or rounded to 0 … 255, which is a quarter of the bytes
 
 
 class Engine:
@@ -51,18 +52,27 @@ class Engine:
         latents, seed = await _latents(model, posterior, draw, seed)
         return Encoding(latents, posterior.mean, posterior.log_variance, seed)
 
-    async def decode(self, model: ServedModel, latents: Tensor, timings: Timings) -> Tensor:
-        """Images float32 (B, C, H, W) in [0, 1] from latents float32 (B, *latent_shape).
+    async def decode(
+        self, model: ServedModel, latents: Tensor, timings: Timings, *, depth: Depth = "float32"
+    ) -> Tensor:
+        """Images (B, C, H, W) from latents float32 (B, *latent_shape).
 
         Raises:
             WrongShape, BadValue, TooLarge: the latents do not fit the model or the limits.
             Overloaded, Unavailable: not now.
         """
         self.limits.check_latents(model, latents)
-        return await self.images_of(model, latents, timings)
+        return await self.images_of(model, latents, timings, depth)
 
     async def sample(
-        self, model: ServedModel, n: int, timings: Timings, *, seed: int | None = None, temperature: float = 1.0
+        self,
+        model: ServedModel,
+        n: int,
+        timings: Timings,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        depth: Depth = "float32",
     ) -> Samples:
         """Random images: latents drawn from the prior, decoded. Image i depends on the seed and i alone.
 
@@ -75,12 +85,19 @@ class Engine:
         self.limits.check_count(model, n)
         seed = draw_seed() if seed is None else seed
         latents = model.prior.sample(await noise(seed, n, model.card.model.latent_shape), temperature)
-        return Samples(await self.images_of(model, latents, timings), latents, seed)
+        return Samples(await self.images_of(model, latents, timings, depth), latents, seed)
 
     async def reconstruct(
-        self, model: ServedModel, pixels: Tensor, timings: Timings, *, draw: Draw = "mean", seed: int | None = None
+        self,
+        model: ServedModel,
+        pixels: Tensor,
+        timings: Timings,
+        *,
+        draw: Draw = "mean",
+        seed: int | None = None,
+        depth: Depth = "float32",
     ) -> Reconstruction:
-        """Uint8 pixels (B, C, H, W) encoded and decoded again.
+        """Uint8 pixels (B, C, H, W) encoded and decoded again; rounded to uint8 they are not compared.
 
         Raises:
             Meaningless: the model has no encoder.
@@ -88,9 +105,11 @@ class Engine:
             Overloaded, Unavailable: not now.
         """
         encoding = await self.encode(model, pixels, timings, draw=draw, seed=seed)
-        images = await self.images_of(model, encoding.latents, timings)
+        images = await self.images_of(model, encoding.latents, timings, depth)
+        if depth == "uint8":
+            return Reconstruction(images, None, encoding.seed)
         mse = await aside(images.nbytes, _mean_squared_errors, images, pixels)
-        return Reconstruction(images, mse, [_decibels(error) for error in mse], encoding.seed)
+        return Reconstruction(images, Errors(mse, [_decibels(error) for error in mse]), encoding.seed)
 
     async def infer(self, model: ServedModel, pixels: Tensor, timings: Timings) -> DiagonalGaussian | Point:
         """What the encoder says of uint8 pixels (B, C, H, W), in normal coordinates.
@@ -103,9 +122,9 @@ class Engine:
         outputs = await self.ask(model, "encode", timings, pixels)
         return Point(*outputs) if len(outputs) == 1 else DiagonalGaussian(*outputs)
 
-    async def images_of(self, model: ServedModel, latents: Tensor, timings: Timings) -> Tensor:
-        """Images float32 (B, C, H, W) in [0, 1] of latents that are known to fit the model."""
-        (images,) = await self.ask(model, "decode", timings, latents)
+    async def images_of(self, model: ServedModel, latents: Tensor, timings: Timings, depth: Depth) -> Tensor:
+        """Images (B, C, H, W) of latents that are known to fit the model."""
+        (images,) = await self.ask(model, "decode" if depth == "float32" else "render", timings, latents)
         return images
 
     async def ask(self, model: ServedModel, operation: str, timings: Timings, *inputs: Tensor) -> Outputs:

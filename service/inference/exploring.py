@@ -12,7 +12,7 @@ from ..aside import aside
 from ..errors import BadValue, Meaningless
 from ..timings import Timings
 from . import meaning, paths
-from .engine import Engine, noise
+from .engine import Depth, Engine, noise
 from .registry import ServedModel
 from .results import Grid
 
@@ -20,7 +20,14 @@ _ROWS = 8
 
 
 async def interpolate(
-    engine: Engine, model: ServedModel, pair: Tensor, timings: Timings, *, steps: int, path: paths.Path
+    engine: Engine,
+    model: ServedModel,
+    pair: Tensor,
+    timings: Timings,
+    *,
+    steps: int,
+    path: paths.Path,
+    depth: Depth = "float32",
 ) -> Grid:
     """The images between two, which are uint8 pixels (2, C, H, W) or latents float32 (2, *latent_shape).
 
@@ -34,7 +41,7 @@ async def interpolate(
         raise BadValue(f"An interpolation is between two images or latents, not {len(pair)}; send two.")
     start, end = await _ends(engine, model, pair, timings)
     normal = await aside(4 * steps * start.numel(), paths.between, start, end, steps, path)
-    images = await engine.images_of(model, model.prior.from_normal(normal), timings)
+    images = await engine.images_of(model, model.prior.from_normal(normal), timings, depth)
     return Grid(images, columns=steps)
 
 
@@ -47,6 +54,7 @@ async def traverse(
     steps: int,
     span: float,
     seed: int | None = None,
+    depth: Depth = "float32",
 ) -> Grid:
     """One latent, moved along some dimensions, a row each: the prior's middle, or with a seed a draw from it.
 
@@ -64,7 +72,7 @@ async def traverse(
         raise BadValue(f"There is no dimension {wrong[0]} in {model.version}; take 0 to {values - 1}.")
     centre, spread = await _middle(model, seed)
     normal = await aside(4 * steps * len(dims) * values, paths.along, centre, spread, dims, steps, span)
-    images = await engine.images_of(model, model.prior.from_normal(normal), timings)
+    images = await engine.images_of(model, model.prior.from_normal(normal), timings, depth)
     return Grid(images, columns=steps, seed=seed)
 
 

@@ -22,7 +22,7 @@ from model_store.vae.model import LOG_VARIANCE_RANGE
 from model_store.vae.pixels import to_images
 
 from .graph import Graph
-from .operations import Operations, Outputs
+from .operations import Operations, Outputs, as_pixels, examined
 
 _ERRORS = 3
 
@@ -37,14 +37,20 @@ def onnx_operations(model: VAE) -> Operations:
     decoded = _session(_decode_graph(model.decoder, config))
 
     def decode(latents: Tensor) -> Outputs:
-        return decoded(latents)[:1]
+        return examined(decoded(latents)[0])
+
+    def render(latents: Tensor) -> Outputs:
+        return as_pixels(decode(latents))
 
     def score(pixels: Tensor, latents: Tensor) -> Outputs:
         numbers = decoded(latents)[1]
-        return (likelihood(config, numbers).log_prob(to_images(pixels)),)
+        return examined(likelihood(config, numbers).log_prob(to_images(pixels)))
 
-    operations: Operations = {"decode": decode, "score": score}
-    return operations if encoder is None else {"encode": _session(_encode_graph(encoder, config)), **operations}
+    operations: Operations = {"decode": decode, "render": render, "score": score}
+    if encoder is None:
+        return operations
+    encoded = _session(_encode_graph(encoder, config))
+    return {"encode": lambda pixels: examined(*encoded(pixels)), **operations}
 
 
 def _encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:

@@ -1,14 +1,18 @@
-"""The operations of a model, on tensors of one device, as torch computes them."""
+"""The operations of a model, on tensors of one device, as torch computes them.
+
+Each gives its outputs and, behind them, which rows are finite: bool (B,).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, reduce
 
+import torch
 from torch import Tensor
 
 from model_store.vae import VAE
-from model_store.vae.pixels import to_images
+from model_store.vae.pixels import to_images, to_pixels
 
 Inputs = tuple[Tensor, ...]
 Outputs = tuple[Tensor, ...]
@@ -18,19 +22,38 @@ Operations = Mapping[str, Callable[..., Outputs]]
 def encode(model: VAE, pixels: Tensor) -> Outputs:
     """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W); or a point alone."""
     posterior = model.encode(to_images(pixels))
-    return (posterior.mean,) if posterior.log_variance is None else (posterior.mean, posterior.log_variance)
+    parts = (posterior.mean, posterior.log_variance)
+    return examined(*(part for part in parts if part is not None))
 
 
 def decode(model: VAE, latents: Tensor) -> Outputs:
     """Images float32 (B, C, H, W) in [0, 1] from latents float32 (B, *latent_shape)."""
-    return (model.decode(latents).mean,)
+    return examined(model.decode(latents).mean)
+
+
+def render(model: VAE, latents: Tensor) -> Outputs:
+    """The same as uint8 pixels: a quarter of the bytes, where nobody needs more."""
+    return as_pixels(decode(model, latents))
 
 
 def score(model: VAE, pixels: Tensor, latents: Tensor) -> Outputs:
     """log p(x|z) in nats, (B,), of uint8 pixels (B, C, H, W) given latents float32 (B, *latent_shape)."""
-    return (model.decode(latents).log_prob(to_images(pixels)),)
+    return examined(model.decode(latents).log_prob(to_images(pixels)))
+
+
+def examined(*outputs: Tensor) -> Outputs:
+    """The outputs in the order of their indices, and which rows are finite in all of them."""
+    rows = (output.isfinite().flatten(1).all(1) if output.dim() > 1 else output.isfinite() for output in outputs)
+    return (*(output.contiguous() for output in outputs), reduce(torch.logical_and, rows))
+
+
+def as_pixels(decoded: Outputs) -> Outputs:
+    """What `decode` gives, in uint8."""
+    images, finite = decoded
+    return to_pixels(images), finite
 
 
 def torch_operations(model: VAE) -> Operations:
     """Every operation, by its name; a model may lack what one of them needs."""
-    return {"encode": partial(encode, model), "decode": partial(decode, model), "score": partial(score, model)}
+    known: Operations = {"encode": encode, "decode": decode, "render": render, "score": score}
+    return {name: partial(operation, model) for name, operation in known.items()}

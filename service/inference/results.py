@@ -1,4 +1,7 @@
-"""What the engine finds out: plain values, all on the CPU, with nothing in them of a request or of HTTP."""
+"""What the engine finds out: plain values, all on the CPU, with nothing in them of a request or of HTTP.
+
+Images are float32 in [0, 1] or uint8 in 0 … 255, as they were asked for.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Samples:
-    """Images float32 (B, C, H, W) in [0, 1], the latents they were decoded from, and the seed of both."""
+    """Images (B, C, H, W), the latents they were decoded from, and the seed of both."""
 
     images: Tensor
     latents: Tensor
@@ -30,15 +33,22 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """Images after a way through the latents, float32 (B, C, H, W) in [0, 1], and how far they are from the originals.
+class Errors:
+    """How far each image is from its original: the mean squared error of values in [0, 1], and the same in decibels.
 
-    `mse` is the mean squared error per image on that scale, `psnr_db` the same in decibels, None where it is infinite.
+    Where an image is its original, decibels would be infinite, and are None.
     """
 
-    images: Tensor
     mse: list[float]
     psnr_db: list[float | None]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Images after a way through the latents, (B, C, H, W), and how far they are from the originals, if not rounded."""
+
+    images: Tensor
+    errors: Errors | None
     seed: int | None
 
 
@@ -62,7 +72,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Grid:
-    """Images float32 (B, C, H, W) in [0, 1] that belong into rows of so many columns."""
+    """Images (B, C, H, W) that belong into rows of so many columns."""
 
     images: Tensor
     columns: int

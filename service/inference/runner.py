@@ -18,6 +18,7 @@ from model_store.vae.pixels import to_pixels
 
 from ..errors import NotFinite, OutOfMemory
 from . import meaning, sizes
+from .cuda_operations import cuda_operations
 from .devices import Device
 from .operations import Inputs, Operations, Outputs, torch_operations
 
@@ -59,13 +60,21 @@ class Runner:
         latents = standard_normal(0, largest, self._config.latent_shape)
         pixels = to_pixels(standard_normal(0, largest, self._config.image_shape).sigmoid())
         examples: dict[str, Inputs] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
-        for operation in self._sizes:
+        for operation in self._sizes.keys() & examples.keys():
             timed = await self._time(operation, examples[operation])
             self._sizes[operation] = await self._steady(operation, sizes.first(max(timed), examples[operation]))
             here_s = self._device.here_s if self._device.is_exact else 0.0
             self._here[operation] = max((size for size in timed if timed[size] <= here_s), default=0)
             parts = [size for size in self._sizes[operation] if timed[size] <= PART_S]
             self._parts[operation] = max(parts, default=self._sizes[operation][0])
+        await self._do_alike("render", "decode", latents)
+
+    async def _do_alike(self, operation: str, other: str, rows: Tensor) -> None:
+        """Compute an operation as another that takes as long; a GPU has to have seen it in each size."""
+        self._sizes[operation], self._here[operation] = self._sizes[other], self._here[other]
+        self._parts[operation] = self._parts[other]
+        for size in () if self._device.is_exact else self._sizes[operation]:
+            await self._device.call(self._forward, operation, (rows[:size],))
 
     async def _time(self, operation: str, rows: Inputs) -> dict[int, float]:
         """The seconds of each batch size that fits into memory and pays."""
@@ -117,10 +126,13 @@ class Runner:
     def _together(self, operation: str, payloads: Sequence[Inputs]) -> list[Outputs | Exception]:
         largest = self._sizes[operation][-1]
         parts = zip(*(torch.split(rows, largest) for rows in joined(payloads)), strict=True)
-        outputs = joined([self._filled(operation, part) for part in parts])
+        *outputs, finite = joined([self._filled(operation, part) for part in parts])
         counts = [len(payload[0]) for payload in payloads]
-        answers = zip(*(torch.split(output, counts) for output in outputs), strict=True)
-        return list(answers) if _are_finite(outputs) else [_checked(answer) for answer in answers]
+        answers = list(zip(*(torch.split(output, counts) for output in outputs), strict=True))
+        if finite.all():
+            return [*answers]
+        are_good = [rows.all() for rows in torch.split(finite, counts)]
+        return [answer if is_good else NotFinite() for answer, is_good in zip(answers, are_good, strict=True)]
 
     def _filled(self, operation: str, inputs: Inputs) -> Outputs:
         """The outputs of some rows, computed in the next larger size that is known."""
@@ -132,8 +144,7 @@ class Runner:
         return sizes.first(count, self._forward(operation, filled))
 
     def _forward(self, operation: str, inputs: Inputs) -> Outputs:
-        outputs = self._operations[operation](*(self._device.upload(rows) for rows in inputs))
-        return tuple(self._device.download(output) for output in outputs)
+        return self._operations[operation](*inputs)
 
     def _seconds(self, operation: str, rows: Inputs) -> float:
         began = time.perf_counter()
@@ -143,6 +154,8 @@ class Runner:
 
 def _operations(model: VAE, device: Device) -> Operations:
     """What computes a model there; ONNX Runtime takes no other precision than float32 from us."""
+    if device.torch_device.type == "cuda":
+        return cuda_operations(device.place(model))
     if device.runtime == "torch" or any(weights.dtype != torch.float32 for weights in model.parameters()):
         return torch_operations(device.place(model))
     from .onnx_operations import onnx_operations  # noqa: PLC0415  # an extra, which need not be installed
@@ -153,11 +166,3 @@ def _operations(model: VAE, device: Device) -> Operations:
 def joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """Several outputs as one, row after row."""
     return parts[0] if len(parts) == 1 else tuple(torch.cat(rows) for rows in zip(*parts, strict=True))
-
-
-def _checked(outputs: Outputs) -> Outputs | Exception:
-    return outputs if _are_finite(outputs) else NotFinite()
-
-
-def _are_finite(outputs: Outputs) -> bool:
-    return all(output.isfinite().all() for output in outputs)

@@ -10,7 +10,7 @@ from .. import answers, caching
 from ..bodies import read_images, read_latents, read_pair
 from ..dependencies import CurrentCall
 from ..inference import exploring, scoring
-from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format
+from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format, depth
 from ..openapi import IMAGES_BODY, LATENTS_BODY, PAIR_BODY, answered_in, problems
 from ..schemas import (
     EncodeAnswer,
@@ -59,7 +59,7 @@ async def decode(call: CurrentCall, parameters: Annotated[Parameters, Query()]) 
     """The image of each latent; several as one picture become a grid, row by row."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     latents = await read_latents(call)
-    question = call.engine.decode(call.model, latents, call.timings)
+    question = call.engine.decode(call.model, latents, call.timings, depth=depth(wanted))
     return await answers.images(wanted, call, await call.wait_for(question))
 
 
@@ -77,7 +77,12 @@ async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Quer
     if caching.is_fresh(call, tag):
         return caching.mark(Response(status_code=304, headers=answers.about(call)), call, tag)
     question = call.engine.sample(
-        call.model, parameters.n, call.timings, seed=parameters.seed, temperature=parameters.temperature
+        call.model,
+        parameters.n,
+        call.timings,
+        seed=parameters.seed,
+        temperature=parameters.temperature,
+        depth=depth(wanted),
     )
     answer = await answers.samples(wanted, call, await call.wait_for(question))
     return caching.mark(answer, call, tag)
@@ -94,7 +99,14 @@ async def reconstruct(call: CurrentCall, parameters: Annotated[EncodeParameters,
     """Each image encoded and decoded again; as JSON with its distance from the original."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pixels = await read_images(call, parameters.resize)
-    question = call.engine.reconstruct(call.model, pixels, call.timings, draw=parameters.latents, seed=parameters.seed)
+    question = call.engine.reconstruct(
+        call.model,
+        pixels,
+        call.timings,
+        draw=parameters.latents,
+        seed=parameters.seed,
+        depth="float32" if wanted == "json" else depth(wanted),  # JSON says how far each image is from the original
+    )
     return await answers.reconstruction(wanted, call, await call.wait_for(question))
 
 
@@ -133,7 +145,13 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pair = await read_pair(call, parameters.resize)
     question = exploring.interpolate(
-        call.engine, call.model, pair, call.timings, steps=parameters.steps, path=parameters.path
+        call.engine,
+        call.model,
+        pair,
+        call.timings,
+        steps=parameters.steps,
+        path=parameters.path,
+        depth=depth(wanted),
     )
     return await answers.rows(wanted, call, await call.wait_for(question))
 
@@ -155,5 +173,6 @@ async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, 
         steps=parameters.steps,
         span=parameters.span,
         seed=parameters.seed,
+        depth=depth(wanted),
     )
     return await answers.rows(wanted, call, await call.wait_for(question))

@@ -6,6 +6,9 @@ import torch
 from model_store import VAEConfig
 from model_store.vae import ConvConfig
 from model_store.vae.device import choose_device
+from model_store.vae.likelihoods import Likelihood
+from model_store.vae.pixels import to_pixels
+from service.inference import cuda_operations
 from service.inference.devices import Device
 from service.inference.runner import Runner
 
@@ -69,6 +72,51 @@ async def test_pictures_reach_the_gpu_and_latents_come_back(cuda: Device) -> Non
 
     assert mean.shape == log_variance.shape == (4, *COLOUR.latent_shape)
     assert mean.dtype == torch.float32
+
+
+@pytest.mark.parametrize("light_bytes", [0, 2**30], ids=["in halves", "whole"])
+async def test_recorded_kernels_answer_anew_each_time(
+    cuda: Device, monkeypatch: pytest.MonkeyPatch, light_bytes: int
+) -> None:
+    """Whatever was asked before, and whether copies overlap or not; an earlier answer stays as it was."""
+    monkeypatch.setattr(cuda_operations, "LIGHT_BYTES", light_bytes)
+    runner = Runner(make_model(COLOUR), cuda, 8)
+    await runner.warm_up()
+    batches = [torch.randn(8, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    on_cpu = Runner(make_model(COLOUR), Device(choose_device("cpu")), 8)
+
+    answers = [await runner.run("decode", [(batch,)]) for batch in (*batches, *batches)]
+
+    for ((images,),), batch in zip(answers, (*batches, *batches), strict=True):
+        ((expected,),) = await on_cpu.run("decode", [(batch,)])
+        torch.testing.assert_close(images, expected, atol=1e-3, rtol=1e-3)
+
+
+async def test_rendered_pixels_are_the_decoded_images_rounded(cuda: Device) -> None:
+    """On the device, before they come back."""
+    runner = Runner(make_model(COLOUR), cuda, 8)
+    await runner.warm_up()
+    rows = torch.randn(8, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+
+    ((images,),) = await runner.run("decode", [(rows,)])
+    ((pixels,),) = await runner.run("render", [(rows,)])
+
+    assert torch.equal(pixels, to_pixels(images))
+
+
+async def test_operation_that_cannot_be_recorded_is_answered_all_the_same(cuda: Device) -> None:
+    """One that waits for the device in its midst, which a recording must not."""
+    model = make_model(COLOUR)
+    decode = model.decode
+
+    def waiting(latents: torch.Tensor) -> Likelihood:
+        assert latents.sum().item() == 0
+        return decode(latents)
+
+    model.decode = waiting  # type: ignore[method-assign]
+    ((images,),) = await Runner(model, cuda, 8).run("decode", [(torch.zeros(2, *COLOUR.latent_shape),)])
+
+    assert images.shape == (2, *COLOUR.image_shape)
 
 
 class Counting(Device):

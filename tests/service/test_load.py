@@ -93,7 +93,7 @@ async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
     run = batcher._run
 
     async def slow(operation, payloads):
-        await asyncio.get_running_loop().create_future() if operation == "decode" else None
+        await asyncio.get_running_loop().create_future() if operation == "render" else None
         return await run(operation, payloads)
 
     batcher._run = slow

@@ -10,6 +10,7 @@ from torch import Tensor
 from model_store import VAE, VAEConfig
 from model_store.vae.device import choose_device
 from model_store.vae.likelihoods import Bernoulli
+from model_store.vae.pixels import to_pixels
 from service.errors import DeviceLost, NotFinite, OutOfMemory
 from service.inference import sizes
 from service.inference.devices import Device
@@ -90,6 +91,18 @@ async def test_large_payload_is_computed_in_parts(device: Device) -> None:
     assert max(model.computed) == 4
 
 
+async def test_rendered_pixels_are_the_decoded_images_rounded(device: Device) -> None:
+    """In any batch."""
+    runner = Runner(make_model(COLOUR), device, max_batch_images=8)
+    await runner.warm_up()
+    rows = torch.randn(11, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+
+    ((images,),) = await runner.run("decode", [(rows,)])
+    answers = await runner.run("render", [(rows[:3],), (rows[3:],)])
+
+    assert torch.equal(torch.cat([pixels for (pixels,) in answers]), to_pixels(images))
+
+
 async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> None:
     """Everybody is answered."""
     model = Limited(fits=2)
@@ -123,11 +136,12 @@ async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
     assert max(runner._sizes["decode"]) == 2
 
 
-async def test_payload_with_a_result_that_is_not_finite_fails_alone(device: Device) -> None:
-    """NaN never reaches a caller."""
+@pytest.mark.parametrize("operation", ["decode", "render"])
+async def test_payload_with_a_result_that_is_not_finite_fails_alone(device: Device, operation: str) -> None:
+    """NaN never reaches a caller, nor the black pixel that it would be rounded to."""
     runner = Runner(Limited(), device, max_batch_images=4)
 
-    good, bad = await runner.run("decode", [latents(1), latents(1, torch.nan)])
+    good, bad = await runner.run(operation, [latents(1), latents(1, torch.nan)])
 
     assert isinstance(bad, NotFinite)
     assert not isinstance(good, Exception)
