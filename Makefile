@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format figures bench bench-quick bench-train clean
+.PHONY: help serve train test lint format figures bench bench-quick bench-gpu bench-train clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ bench: $(VENV)/.use ## our service beside its peers, into docs/benchmarks.md: ma
 
 bench-quick: $(VENV)/.use ## the same in three cases and about two minutes, printed only
 	$(IN)/python -m benchmarks.serving --quick $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench-gpu: $(VENV)/.use ## on a GPU: our service beside the bare loop, into docs/benchmarks.md
+	$(IN)/python -m benchmarks.gpu --out docs/benchmarks.md $(ARGS)
 
 bench-train: $(VENV)/.use ## our training loop beside a plain one, the bare step and Pythae, into docs/benchmarks.md
 	$(IN)/python -m benchmarks.training --out docs/benchmarks.md $(ARGS)

@@ -64,15 +64,7 @@ def _started(results: Results, server: str, network: str) -> list[str]:
 
 
 def _targets(results: Results) -> Table:
-    rows = [
-        [
-            target.name,
-            f"{'≥' if target.at_least else '≤'} {target.bound:g}",
-            NOTHING if target.value is None else f"{target.value:.2f}",
-            f"**{target.verdict}**" if target.value is not None else target.verdict,
-        ]
-        for target in targets(results)
-    ]
+    rows = [target.cells() for target in targets(results)]
     note = "A ratio is taken within each round, against that round's best peer; the table has the median over rounds."
     return Table("Targets", ("target", "wanted", "found", ""), rows, note)
 

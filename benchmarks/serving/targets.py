@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ..environments import OURS
+from ..page import NOTHING
 from .cases import BATCH_CONNECTIONS, BATCHES, Case, Operation
 from .models import MNIST, PHOTO
 from .results import Results, best, images_per_s, middle, ratios
@@ -32,6 +33,13 @@ class Target:
             return "not measured"
         reached = self.value >= self.bound if self.at_least else self.value <= self.bound
         return "reached" if reached else "not reached"
+
+    def cells(self) -> list[str]:
+        """A row of a table."""
+        wanted = f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+        if self.value is None:
+            return [self.name, wanted, NOTHING, self.verdict]
+        return [self.name, wanted, f"{self.value:.2f}", f"**{self.verdict}**"]
 
 
 def targets(results: Results) -> list[Target]:

@@ -1,0 +1,1 @@
+"""What a GPU gives through our service, beside the bare loop on it."""

@@ -1,0 +1,69 @@
+"""A light client for machines without wrk: threads, a kept connection each, a closed loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPConnection
+
+OK = 200
+
+
+class Refused(Exception):
+    """An answer was no success."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a port of this machine."""
+
+    port: int
+    method: str
+    path: str
+    body: bytes = b""
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Load:
+    """Seconds of each answer, and of all together."""
+
+    latencies_s: list[float]
+    seconds: float
+
+    @property
+    def requests_per_s(self) -> float:
+        """Of all connections."""
+        return len(self.latencies_s) / self.seconds
+
+
+def load(question: Question, connections: int, wants_more: Callable[[int, float], bool]) -> Load:
+    """Ask over so many connections, while one that has so many answers, after so many seconds, wants more.
+
+    Raises:
+        Refused: the service said no.
+    """
+    began = time.perf_counter()
+
+    def ask(_: int) -> list[float]:
+        connection, taken = HTTPConnection("127.0.0.1", question.port, timeout=60), []
+        while wants_more(len(taken), time.perf_counter() - began):
+            taken.append(_once(connection, question))
+        connection.close()
+        return taken
+
+    with ThreadPoolExecutor(connections) as pool:
+        each = list(pool.map(ask, range(connections)))
+    return Load([taken for one in each for taken in one], time.perf_counter() - began)
+
+
+def _once(connection: HTTPConnection, question: Question) -> float:
+    began = time.perf_counter()
+    connection.request(question.method, question.path, question.body, {"Content-Type": question.content_type})
+    answer = connection.getresponse()
+    content = answer.read()
+    if answer.status != OK:
+        raise Refused(f"{question.path} answered {answer.status}: {content[:200]!r}")
+    return time.perf_counter() - began
