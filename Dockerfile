@@ -29,7 +29,7 @@ RUN /opt/latentd/bin/pip install --constraint constraints.txt '.[training]' \
 
 FROM ${BASE} AS base
 ENV PATH=/opt/latentd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LATENTD_STORE=/models
-RUN mkdir /models /runs && chown 65532:65532 /models /runs
+RUN mkdir /models /runs /cache && chown 65532:65532 /models /runs /cache
 COPY --chown=65532:65532 model_store/models /models
 VOLUME /models
 WORKDIR /runs
@@ -44,7 +44,7 @@ ENTRYPOINT ["python", "-m", "training", "--runs", "/runs", "--cache", "/tmp"]
 
 FROM base AS service
 COPY --from=build /opt/latentd /opt/latentd
-ENV LATENTD_HOST=0.0.0.0
+ENV LATENTD_HOST=0.0.0.0 LATENTD_CACHE=/cache
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-m", "service.probe"]
 STOPSIGNAL SIGTERM

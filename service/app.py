@@ -20,6 +20,7 @@ from .access import Access
 from .dependencies import Parts, model_in_path, require_key
 from .inference.devices import HERE_S, Device
 from .inference.engine import Engine
+from .inference.findings import Findings
 from .inference.limits import Limits
 from .inference.registry import Registry
 from .inference.runtimes import choose_runtime
@@ -69,6 +70,7 @@ def _registry(settings: Settings, metrics: Metrics) -> Registry:
         Store(settings.store),
         Device(device, dtype, choose_runtime(settings.runtime, device, dtype), here_s),
         metrics,
+        Findings(settings.cache),
         default_model=settings.default_model,
         versions_per_model=settings.versions_per_model,
         max_batch_images=settings.max_batch_images,

@@ -5,6 +5,7 @@ Made once in `__main__` and passed down; no module reads the environment.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -22,6 +23,11 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 def _is_reference(text: str) -> str:
     parse_reference(text)
     return text
+
+
+def _at_home(path: Path) -> Path:
+    """With `~` as a person's own folder; as it stands for a user who has none."""
+    return Path(os.path.expanduser(path))  # Path.expanduser raises where there is no home
 
 
 class Settings(BaseSettings):
@@ -48,6 +54,11 @@ class Settings(BaseSettings):
         "many small requests; too low: cores are idle; too high: they wait for each other, and memory",
     )
     store: Path = Field(DEFAULT_ROOT, description="folder of the models")
+    cache: Annotated[Path, AfterValidator(_at_home)] = Field(
+        Path("~/.cache/latentd"),
+        description="folder for what a start finds out, so that the next one is quick; one that cannot be written is "
+        "not used",
+    )
     default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
         None,
         description="name or name@version that /v1/encode and the like mean; without it the one published first",

@@ -21,6 +21,7 @@ FORBIDDEN = {
     "service/inference/cuda_operations.py": (("service",), ("service.inference.operations",)),
     "service/inference/onnx_operations.py": (("service",), ("service.inference.graph", "service.inference.operations")),
     "service/inference/sizes.py": (("service",), ()),
+    "service/inference/findings.py": (("service",), ("service.inference.sizes",)),
     "service/inference/batcher.py": (("service",), ("service.errors",)),
     "service/inference/runner.py": (
         ("service",),

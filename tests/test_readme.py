@@ -43,11 +43,11 @@ def test_commands_work_as_written(url: str, shelf: Path, tmp_path: Path) -> None
     commands = "".join(block for block in BLOCKS if not block.startswith("make"))
     script = commands.replace("localhost:8000", url.removeprefix("http://")).replace("curl ", "curl -fsS ")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LATENTD_STORE": str(shelf)}
+    ours = {"PYTHONPATH": str(ROOT), "LATENTD_STORE": str(shelf), "LATENTD_CACHE": os.devnull}
 
     result = subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={**os.environ, "PATH": path, **ours}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
     assert result.returncode == 0, result.stderr

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -74,6 +78,18 @@ class Device:
             raise DeviceLost
         return self._enter(function, *args, **kwargs)
 
+    def facts(self) -> dict[str, str]:
+        """Whatever decides how quickly it computes, and in which order it sums."""
+        is_gpu = self.torch_device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.torch_device) if is_gpu else _processor(),
+            "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
+            "precision": str(self.dtype),
+            "computed here": f"{self.here_s} s",
+            "runtime": self.runtime,
+            **{name: version(name) for name in ("latentd", "torch", self.runtime)},
+        }
+
     def place(self, model: VAE) -> VAE:
         """The model on the device, in its precision and in the memory order that convolutions like best."""
         model.to(self.torch_device, self.dtype)
@@ -104,3 +120,10 @@ class Device:
         except torch.AcceleratorError as error:
             self.lost = True
             raise DeviceLost from error
+
+
+def _processor() -> str:
+    """Its name, where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    return next((line for line in lines if line.startswith("model name")), platform.processor() or platform.machine())

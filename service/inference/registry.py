@@ -23,6 +23,7 @@ from model_store.vae.priors import Prior
 from ..errors import ServiceError, Starting
 from .batcher import Batcher
 from .devices import Device
+from .findings import Findings
 from .operations import Inputs, Outputs
 from .runner import Runner
 
@@ -74,6 +75,7 @@ class Registry:
         store: Store,
         device: Device,
         events: Events,
+        findings: Findings,
         *,
         default_model: str | None,
         versions_per_model: int,
@@ -83,6 +85,7 @@ class Registry:
         self.device = device
         self._store = store
         self._events = events
+        self._findings = findings
         self._default = default_model
         self._versions_per_model = versions_per_model
         self._max_batch_images = max_batch_images
@@ -211,7 +214,7 @@ class Registry:
     async def _load(self, version: ModelVersion) -> ServedModel:
         stored: StoredModel = await asyncio.to_thread(self._store.load, version)
         runner = await self.device.call(Runner, stored.model, self.device, self._max_batch_images)
-        await runner.warm_up()
+        await self._warm_up(runner, stored.card)
         batcher: Batcher[Inputs, Outputs] = Batcher(
             runner.run,
             max_batch_images=runner.largest,
@@ -221,6 +224,15 @@ class Registry:
         )
         self._events.queue_changed(str(version), 0)
         return ServedModel(version, stored.card, stored.model.prior, batcher, runner.part)
+
+    async def _warm_up(self, runner: Runner, card: Card) -> None:
+        """As found when the same weights were served before, or found now and kept."""
+        more = {"weights": card.weights.sha256, "max_batch_images": str(self._max_batch_images)}
+        facts = await self.device.call(self.device.facts) | more
+        known = await asyncio.to_thread(self._findings.recall, facts)
+        found = await runner.warm_up(known)
+        if known is None:
+            await asyncio.to_thread(self._findings.keep, facts, found)
 
 
 def _may_pass(error: Exception) -> bool:

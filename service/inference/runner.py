@@ -21,6 +21,7 @@ from . import meaning, sizes
 from .cuda_operations import cuda_operations
 from .devices import Device
 from .operations import Inputs, Operations, Outputs, torch_operations
+from .sizes import Pace, Paces
 
 PART_S = 0.001  # of a large request, so much is computed before others have their turn
 
@@ -33,48 +34,51 @@ class Runner:
         self._operations = _operations(model, device)
         self._device = device
         can = [operation for operation in self._operations if meaning.can(model.config, operation)]
-        self._sizes = {operation: [max_batch_images] for operation in can}
-        self._here = dict.fromkeys(self._sizes, 0)
-        self._parts = dict.fromkeys(self._sizes, max_batch_images)
+        self._paces = {operation: Pace([max_batch_images], 0, max_batch_images) for operation in can}
 
     async def run(self, operation: str, payloads: Sequence[Inputs]) -> Sequence[Outputs | Exception]:
         """For each payload the operation's outputs, on the CPU, or an error."""
-        if sum(len(payload[0]) for payload in payloads) <= self._here[operation]:
+        if sum(len(payload[0]) for payload in payloads) <= self._paces[operation].here:
             return self._device.here(self._answers, operation, payloads)
         return await self._device.call(self._answers, operation, payloads)
 
     def largest(self, operation: str) -> int:
         """How many images of an operation are computed at once at most."""
-        return self._sizes[operation][-1]
+        return self._paces[operation].sizes[-1]
 
     def part(self, operation: str) -> int:
         """How many images of a large request are computed at once at least."""
-        return self._parts[operation]
+        return self._paces[operation].part
 
-    async def warm_up(self) -> None:
-        """Find the batch sizes to compute; this runs each of them, so that no caller pays for a first time.
+    async def warm_up(self, known: Paces | None = None) -> Paces:
+        """Find how to compute each operation, or take what is known; then no caller pays for a first time.
 
         Other models' batches go in between.
         """
-        largest = self._sizes["decode"][-1]
-        latents = standard_normal(0, largest, self._config.latent_shape)
-        pixels = to_pixels(standard_normal(0, largest, self._config.image_shape).sigmoid())
-        examples: dict[str, Inputs] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
-        for operation in self._sizes.keys() & examples.keys():
-            timed = await self._time(operation, examples[operation])
-            self._sizes[operation] = await self._steady(operation, sizes.first(max(timed), examples[operation]))
-            here_s = self._device.here_s if self._device.is_exact else 0.0
-            self._here[operation] = max((size for size in timed if timed[size] <= here_s), default=0)
-            parts = [size for size in self._sizes[operation] if timed[size] <= PART_S]
-            self._parts[operation] = max(parts, default=self._sizes[operation][0])
-        await self._do_alike("render", "decode", latents)
+        examples = self._examples(self.largest("decode"))
+        if known is None or known.keys() != self._paces.keys():
+            known = {operation: await self._find(operation, rows) for operation, rows in examples.items()}
+            known["render"] = known["decode"]
+        self._paces = known
+        for operation, rows in {**examples, "render": examples["decode"]}.items():
+            tried = known[operation].sizes[-1:] if self._device.is_exact else known[operation].sizes
+            for size in tried:
+                await self._device.call(self._forward, operation, sizes.first(size, rows))
+        return known
 
-    async def _do_alike(self, operation: str, other: str, rows: Tensor) -> None:
-        """Compute an operation as another that takes as long; a GPU has to have seen it in each size."""
-        self._sizes[operation], self._here[operation] = self._sizes[other], self._here[other]
-        self._parts[operation] = self._parts[other]
-        for size in () if self._device.is_exact else self._sizes[operation]:
-            await self._device.call(self._forward, operation, (rows[:size],))
+    def _examples(self, count: int) -> dict[str, Inputs]:
+        """Something to compute for each operation that takes its own time; to render takes that of decode."""
+        latents = standard_normal(0, count, self._config.latent_shape)
+        pixels = to_pixels(standard_normal(0, count, self._config.image_shape).sigmoid())
+        examples: dict[str, Inputs] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
+        return {operation: rows for operation, rows in examples.items() if operation in self._paces}
+
+    async def _find(self, operation: str, rows: Inputs) -> Pace:
+        timed = await self._time(operation, rows)
+        found = await self._steady(operation, sizes.first(max(timed), rows))
+        here_s = self._device.here_s if self._device.is_exact else 0.0
+        here = max((size for size in timed if timed[size] <= here_s), default=0)
+        return Pace(found, here, max((size for size in found if timed[size] <= PART_S), default=found[0]))
 
     async def _time(self, operation: str, rows: Inputs) -> dict[int, float]:
         """The seconds of each batch size that fits into memory and pays."""
@@ -124,7 +128,7 @@ class Runner:
         return joined(outputs)
 
     def _together(self, operation: str, payloads: Sequence[Inputs]) -> list[Outputs | Exception]:
-        largest = self._sizes[operation][-1]
+        largest = self.largest(operation)
         parts = zip(*(torch.split(rows, largest) for rows in joined(payloads)), strict=True)
         *outputs, finite = joined([self._filled(operation, part) for part in parts])
         counts = [len(payload[0]) for payload in payloads]
@@ -137,7 +141,7 @@ class Runner:
     def _filled(self, operation: str, inputs: Inputs) -> Outputs:
         """The outputs of some rows, computed in the next larger size that is known."""
         count = len(inputs[0])
-        missing = next(size for size in self._sizes[operation] if size >= count) - count
+        missing = next(size for size in self._paces[operation].sizes if size >= count) - count
         if not missing:
             return self._forward(operation, inputs)
         filled = tuple(torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) for rows in inputs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,17 @@ Compute = Callable[[Rows], Awaitable[Rows]]
 BATCH_S = 0.02  # a batch that takes longer would hold up small requests
 SHORT_S = 0.005  # one that takes less does not, and is the better for being larger: batches have costs of their own
 GAIN = 1.02
+
+
+class Pace(NamedTuple):
+    """How an operation is computed."""
+
+    sizes: list[int]  # of batches, ascending
+    here: int  # up to so many images in the caller's thread, more in the device's
+    part: int  # of a large request, so many images at once at least
+
+
+Paces = dict[str, Pace]
 
 
 def candidates(largest: int) -> list[int]:

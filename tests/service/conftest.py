@@ -21,6 +21,7 @@ def settings(store: Store) -> Settings:
     """Small limits, and nothing of the environment."""
     return Settings(
         store=store.root,
+        cache=store.root.parent / "cache",
         default_model="grey",
         device="cpu",
         max_batch_images=8,

@@ -16,7 +16,7 @@ class Process:
             [sys.executable, "-m", "service", "--store", str(store), "--port", "0", "--log-format", "json", *flags],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "LATENTD_CACHE": os.devnull, **environment},
         )
         try:
             self.url = self.wait_for("listening")["address"]

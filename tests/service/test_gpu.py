@@ -11,6 +11,7 @@ from model_store.vae.pixels import to_pixels
 from service.inference import cuda_operations
 from service.inference.devices import Device
 from service.inference.runner import Runner
+from service.inference.sizes import Pace
 
 from ..conftest import COLOUR, GREY, make_model
 
@@ -134,7 +135,7 @@ async def test_memory_that_is_not_there_splits_the_batch() -> None:
     large = VAEConfig(image_shape=(3, 256, 256), latent_shape=(2, 128, 128), network=ConvConfig(widths=(64,)))
     device = Counting(choose_device("cuda"))
     runner = Runner(make_model(large), device, 64)
-    runner._sizes["decode"] = [1, 2, 4, 8, 16, 32, 64]
+    runner._paces["decode"] = Pace([1, 2, 4, 8, 16, 32, 64], here=0, part=64)
     (one,) = await runner.run("decode", [(torch.zeros(1, *large.latent_shape),)])
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device.torch_device)

@@ -9,6 +9,7 @@ from model_store.vae.device import choose_device
 from service.errors import Starting
 from service.inference.devices import Device
 from service.inference.engine import Engine
+from service.inference.findings import Findings
 from service.inference.limits import Limits
 from service.inference.registry import Registry
 from service.timings import Timings
@@ -48,6 +49,7 @@ def make_registry(store: Store, events: Events, default_model: str | None = None
         store,
         Device(choose_device("cpu")),
         events,
+        Findings(store.root.parent / "cache"),
         default_model=default_model,
         versions_per_model=versions,
         max_batch_images=4,

@@ -15,6 +15,7 @@ from service.errors import DeviceLost, NotFinite, OutOfMemory
 from service.inference import sizes
 from service.inference.devices import Device
 from service.inference.runner import Runner
+from service.inference.sizes import Pace
 
 from ..conftest import COLOUR, GREY, make_model
 
@@ -107,7 +108,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> N
     """Everybody is answered."""
     model = Limited(fits=2)
     runner = Runner(model, device, max_batch_images=8)
-    runner._sizes["decode"] = [1, 2, 4, 8]
+    runner._paces["decode"] = Pace([1, 2, 4, 8], here=0, part=8)
 
     answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 2)] + [latents(5, 3)])
 
@@ -133,7 +134,24 @@ async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
 
     await runner.warm_up()
 
-    assert max(runner._sizes["decode"]) == 2
+    assert runner.largest("decode") == 2
+
+
+async def test_what_a_warm_up_found_spares_the_next_one(device: Device) -> None:
+    """Each operation is only tried in its largest size."""
+    found = await Runner(Limited(), device, max_batch_images=8).warm_up()
+    model = Limited()
+    again = Runner(model, device, max_batch_images=8)
+
+    assert await again.warm_up(found) == found
+    assert model.computed == [found[name].sizes[-1] for name in ("decode", "score", "render")]
+
+
+async def test_what_was_found_of_other_operations_is_found_anew(device: Device) -> None:
+    """Of a file that another release has written, say."""
+    runner = Runner(make_model(GREY), device, max_batch_images=4)
+
+    assert (await runner.warm_up({"dream": Pace([1], 1, 1)})).keys() == {"encode", "decode", "render", "score"}
 
 
 @pytest.mark.parametrize("operation", ["decode", "render"])
@@ -219,7 +237,7 @@ async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device)
     """A hand-over would take longer; a slow one is handed over, and one before the warm-up."""
     model, threads = Limited(), []
     runner = Runner(model, device, max_batch_images=8)
-    runner._here["decode"] = 2
+    runner._paces["decode"] = Pace([8], here=2, part=8)
     decode = model.decode
 
     def noted(rows: Tensor) -> Bernoulli:
