@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import structlog
 import uvicorn
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 
 from .lifecycle import Lifecycle
 from .settings import Settings
+from .shared_port import Acceptor, SharedPort
 from .shortcut import past_telemetry
 
 # A caller who connected just before has this long to send a request; after its answer a connection is closed anyway.
@@ -23,13 +25,24 @@ LAST_REQUESTS_S = 0.25
 log = structlog.get_logger()
 
 
+class Worker(NamedTuple):
+    """One of several servers: its number, the port that they share, and the end of a pipe that its parent holds.
+
+    When the pipe's other end is gone, so is the parent, and the server drains.
+    """
+
+    number: int
+    port: SharedPort
+    parent: int
+
+
 class Server(uvicorn.Server):
     """A server that drains: on SIGTERM it still takes requests for `drain_s`, on a second signal it ends at once.
 
-    `parent` is the end of a pipe whose other end a parent process holds; when that is gone, the server drains too.
+    As one of several it is a `Worker`.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings, parent: int | None = None) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, worker: Worker | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 past_telemetry(app),
@@ -44,7 +57,7 @@ class Server(uvicorn.Server):
         )
         self._lifecycle: Lifecycle = app.state.parts.lifecycle
         self._drain_s = settings.drain_s
-        self._parent = parent
+        self._worker = worker
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -52,13 +65,16 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop, self._drain_s)
         loop.add_signal_handler(signal.SIGINT, self._stop, 0.0)
-        if self._parent is not None:
-            loop.add_reader(self._parent, self._orphaned, self._parent)
+        if self._worker is not None:
+            loop.add_reader(self._worker.parent, self._orphaned, self._worker.parent)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say where."""
-        await super().startup(sockets)
+        await super().startup(sockets if self._worker is None else [])
+        if self._worker is not None:
+            ear = Acceptor(self._worker.port, self._worker.number, self.server_state.connections, self._protocol)
+            self.servers = [ear]  # type: ignore[list-item]  # uvicorn closes them, and waits until they are closed
         gc.freeze()  # what is there now stays, and need not be looked at by each collection
         for listening in self.servers:
             host, port = listening.sockets[0].getsockname()[:2]
@@ -73,6 +89,13 @@ class Server(uvicorn.Server):
                 while self.server_state.connections:
                     await asyncio.sleep(0.01)
         await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(  # type: ignore[call-arg]  # it may be of several types
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     def _orphaned(self, parent: int) -> None:
         asyncio.get_running_loop().remove_reader(parent)

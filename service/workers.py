@@ -21,8 +21,9 @@ from fastapi import FastAPI
 
 from .dependencies import Parts
 from .metrics import forget, share
-from .server import Server
+from .server import Server, Worker
 from .settings import Settings
+from .shared_port import NOBODY, SharedPort
 
 RESTART_S = 1.0  # a worker that dies at once is not replaced more often
 
@@ -43,11 +44,11 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
         torch.set_num_threads(1)  # more would leave a pool behind, which a forked process waits for in vain
         app = create_app(settings)
         _read_models(app)
-        _Workers(app, settings, port, max(1, threads // settings.workers)).run()
+        _Workers(app, settings, SharedPort(port, settings.workers), max(1, threads // settings.workers)).run()
 
 
 def _bound(settings: Settings) -> socket.socket:
-    """A socket that has the port; workers listen on it together, and who is idle takes the next connection."""
+    """A socket that has the port."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.socket(family)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,12 +65,12 @@ def _read_models(app: FastAPI) -> None:
 
 
 class _Workers:
-    def __init__(self, app: FastAPI, settings: Settings, port: socket.socket, threads: int) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, port: SharedPort, threads: int) -> None:
         self._app = app
         self._settings = settings
         self._port = port
         self._threads = threads
-        self._started: dict[int, float] = {}
+        self._started: dict[int, tuple[int, float]] = {}  # by process, each one's number and when it was started
         self._is_stopping = False
         self._alive, self._parent = os.pipe()  # closed by the kernel when this process ends, however it ends
 
@@ -77,21 +78,21 @@ class _Workers:
         """Start them, and wait until the last has ended after a signal."""
         signal.signal(signal.SIGTERM, self._pass_on)
         signal.signal(signal.SIGINT, self._pass_on)
-        for _ in range(self._settings.workers):
-            self._start()
+        for number in range(self._settings.workers):
+            self._start(number)
         while self._started:
             self._ended(*os.wait())
 
-    def _start(self) -> None:
+    def _start(self, number: int) -> None:
         if process := os.fork():
-            self._started[process] = time.monotonic()
+            self._started[process] = (number, time.monotonic())
             return
         status = 1
         try:
             os.setpgid(0, 0)  # Ctrl-C on a terminal reaches the first process alone, which passes it on
             os.close(self._parent)
             torch.set_num_threads(self._threads)
-            Server(self._app, self._settings, parent=self._alive).run(sockets=[self._port])
+            Server(self._app, self._settings, Worker(number, self._port, self._alive)).run()
             status = 0
         except BaseException:
             log.exception("worker failed")
@@ -99,17 +100,18 @@ class _Workers:
             os._exit(status)
 
     def _ended(self, process: int, status: int) -> None:
-        lived_s = time.monotonic() - self._started.pop(process)
+        number, began = self._started.pop(process)
         forget(process)
+        self._port.tell(number, NOBODY)
         if self._is_stopping:
             return
         log.error("worker died", process=process, status=os.waitstatus_to_exitcode(status))
-        time.sleep(max(0.0, RESTART_S - lived_s))
+        time.sleep(max(0.0, began + RESTART_S - time.monotonic()))
         if not self._is_stopping:
-            self._start()
+            self._start(number)
 
     def _pass_on(self, number: int, _: object) -> None:
         self._is_stopping = True
-        self._port.close()  # so that nobody is heard any more when the workers have closed theirs
+        self._port.socket.close()  # so that nobody is heard any more when the workers have closed theirs
         for process in self._started:
             os.kill(process, number)

@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from ..environments import OURS
 from . import models
 from .cases import BATCH_CONNECTIONS, Operation
 from .load import Load, NoLoad
@@ -118,36 +120,37 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _draw(results: Results, axis: str, path: Path) -> Path:
-    """Throughput on the left, p99 on the right; ours with thick lines."""
+    """Throughput on the left, p99 on the right."""
     points = [point for point in results.points if point.axis == axis]
-    servers = list(dict.fromkeys(point.curve.split()[0] for point in points))
-    colours = {server: f"C{number}" for number, server in enumerate(servers)}
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
-        for axes, name, unit in zip(
-            figure.subplots(1, 2), ("images_per_s", "p99_ms"), ("images/s", "p99, ms"), strict=True
-        ):
-            for curve in dict.fromkeys(point.curve for point in points):
-                shown = [point for point in points if point.curve == curve and point.images_per_s]
-                xy: list[tuple[float, float]] = [(point.x, getattr(point, name)) for point in shown] or [
-                    (math.nan, math.nan)
-                ]
-                style = "--" if curve.endswith(Operation.SAMPLE) else "-"
-                width = 2.2 if "latentd" in curve or " " not in curve else 1.0
-                axes.plot(
-                    *zip(*xy, strict=True),
-                    style,
-                    color=colours[curve.split()[0]],
-                    marker=".",
-                    linewidth=width,
-                    label=curve,
-                )
-            axes.set(xscale="log", yscale="log", xlabel=axis, ylabel=unit)
-            axes.set_xticks(sorted({point.x for point in points}))
-            axes.xaxis.set_major_formatter(ScalarFormatter())
-            axes.minorticks_off()
-            axes.grid(alpha=0.3)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right center", fontsize=7, frameon=False)
+        rates, tails = figure.subplots(1, 2)
+        _plot(rates, points, "images_per_s", "images/s")
+        _plot(tails, points, "p99_ms", "p99, ms")
+        figure.legend(*tails.get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
         figure.savefig(path, dpi=120)
     return path
+
+
+def _plot(axes: Axes, points: Sequence[Point], name: str, unit: str) -> None:
+    """A line for each curve, `SERVER OPERATION` or, where only we were asked, `OPERATION`; a gap for no answer.
+
+    A colour for each first word, dashes for samples, and ours is thick.
+    """
+    words = list(dict.fromkeys(point.curve.split()[0] for point in points))
+    for curve in dict.fromkeys(point.curve for point in points):
+        own, word = [point for point in points if point.curve == curve], curve.split()[0]
+        axes.plot(
+            [point.x for point in own],
+            [getattr(point, name) if point.images_per_s else math.nan for point in own],
+            "--" if curve.endswith(Operation.SAMPLE) else "-",
+            color=f"C{words.index(word)}",
+            linewidth=2.2 if word in (OURS, curve) else 1.0,
+            marker=".",
+            label=curve,
+        )
+    axes.set(xscale="log", yscale="log", xlabel=points[0].axis, ylabel=unit)
+    axes.set_xticks(sorted({point.x for point in points}))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)

@@ -40,8 +40,9 @@ class Process:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        """Wait for its exit status."""
-        status = self.process.wait(timeout=30)
+        """Read what else it says, since it would wait where nobody does, and wait for its exit status."""
         assert self.process.stderr is not None
-        self.process.stderr.close()
-        return status
+        if not self.process.stderr.closed:
+            self.process.stderr.read()
+            self.process.stderr.close()
+        return self.process.wait(timeout=30)

@@ -56,10 +56,11 @@ async def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Pr
         process.signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait_for, "draining")
         assert (await client.get("/readyz")).status_code == 503
+    end = asyncio.create_task(asyncio.to_thread(process.end))
     statuses = [status for statuses in await asyncio.gather(*loads) for status in statuses]
 
     assert set(statuses) == {200}
-    assert await asyncio.to_thread(process.end) == 0
+    assert await end == 0
 
 
 async def sample_until_refused(url: str) -> list[int]:

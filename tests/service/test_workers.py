@@ -1,5 +1,6 @@
 """Several processes on one port: each answers, one set of counts, and a service that outlives its workers."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 
 import httpx
+import pytest
 
 from model_store import Store
 
@@ -51,6 +53,31 @@ def test_workers_answer_on_one_port_and_count_together(started: list[Process], s
     assert len(workers(process)) == 2
     assert len(samples) == 1
     assert {counted(process) for _ in range(8)} == {20.0}
+
+
+@pytest.mark.anyio
+async def test_connections_are_shared_evenly(started: list[Process], store: Store) -> None:
+    """Though all of them come at once: no worker is left with nothing while another has all."""
+    process = await asyncio.to_thread(start, started, store)
+    host, port = process.url.removeprefix("http://").split(":")
+    before = {worker: sockets(worker) for worker in workers(process)}
+    connections = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(8)))
+    for reader, writer in connections:
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+
+    held = [sockets(worker) - others for worker, others in before.items()]
+    for _, writer in connections:
+        writer.close()
+
+    assert sum(held) == 8
+    assert min(held) >= 1
+
+
+def sockets(process: int) -> int:
+    """How many a process has open."""
+    folder = f"/proc/{process}/fd"
+    return sum(os.readlink(f"{folder}/{name}").startswith("socket:") for name in os.listdir(folder))
 
 
 def test_worker_that_dies_is_replaced(started: list[Process], store: Store) -> None:
