@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from .lifecycle import Lifecycle
 from .settings import Settings
-from .shared_port import Acceptor, SharedPort
+from .shared_port import Acceptor, Connections, SharedPort
 from .shortcut import past_telemetry
 
 # A caller who connected just before has this long to send a request; after its answer a connection is closed anyway.
@@ -73,7 +73,9 @@ class Server(uvicorn.Server):
         """Begin to listen, and say where."""
         await super().startup(sockets if self._worker is None else [])
         if self._worker is not None:
-            ear = Acceptor(self._worker.port, self._worker.number, self.server_state.connections, self._protocol)
+            connections = Connections(self._worker.port, self._worker.number)
+            self.server_state.connections = connections
+            ear = Acceptor(self._worker.port.socket, connections, self._protocol)
             self.servers = [ear]  # type: ignore[list-item]  # uvicorn closes them, and waits until they are closed
         gc.freeze()  # what is there now stays, and need not be looked at by each collection
         for listening in self.servers:

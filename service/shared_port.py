@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import mmap
 import socket
-from collections.abc import Callable, Sized
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 BACKLOG = 2048
+SLACK = 1.25
 PAUSE_S = 0.001
-PAUSES = 10  # in which a connection is left to a worker that has fewer; it may be busy, or have been killed
+PAUSES = 10  # in which connections are left to a worker that has fewer; if it is busy for longer, they are all taken
 REST_S = 1.0  # after an error, as of a table of files that is full
 NOBODY = 2**32 - 1  # in place of a number of connections
 
@@ -35,35 +37,59 @@ class SharedPort:
         self._connections[worker] = connections
 
     def is_ahead(self, worker: int) -> bool:
-        """Whether it has more than another has."""
-        return self._connections[worker] > min(self._connections)
+        """Whether it has clearly more than another has; where there are few, one more is clear."""
+        return self._connections[worker] > SLACK * min(self._connections)
+
+
+class Connections(set[Any]):
+    """Those of a worker; the others are told whenever one comes or goes. Some may be on their way in."""
+
+    def __init__(self, port: SharedPort, worker: int) -> None:
+        super().__init__()
+        self._port = port
+        self._worker = worker
+        self._coming = 0
+        self.expect(0)
+
+    def add(self, connection: Any) -> None:
+        """One has come."""
+        super().add(connection)
+        self.expect(0)
+
+    def discard(self, connection: Any) -> None:
+        """One has gone."""
+        super().discard(connection)
+        self.expect(0)
+
+    def expect(self, more: int) -> None:
+        """So many more, or less, are on their way."""
+        self._coming += more
+        self._port.tell(self._worker, len(self) + self._coming)
+
+    @property
+    def are_ahead(self) -> bool:
+        """Whether there are clearly more of them than another worker has."""
+        return self._port.is_ahead(self._worker)
 
 
 class Acceptor:
-    """A worker's ear at the port: takes one connection at a time, in turn with the other workers.
+    """A worker's ear at the port; for uvicorn it is what `loop.create_server` gives."""
 
-    For uvicorn it is what `loop.create_server` gives. `connections` are those that the worker has.
-    """
-
-    def __init__(
-        self, port: SharedPort, worker: int, connections: Sized, protocol: Callable[[], asyncio.Protocol]
-    ) -> None:
-        self.sockets = (port.socket,)
+    def __init__(self, port: socket.socket, connections: Connections, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self.sockets = (port,)
         self._port = port
-        self._worker = worker
         self._connections = connections
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
-        self._beginning: set[asyncio.Task[object]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()  # the loop itself holds them weakly
         self._pauses = 0
         self._is_closed = False
-        port.tell(worker, 0)
-        port.socket.listen(BACKLOG)
+        port.listen(BACKLOG)
         self._listen()
 
     def close(self) -> None:
         """Take no more."""
-        self._loop.remove_reader(self._port.socket)
+        self._loop.remove_reader(self._port)
         self._is_closed = True
 
     async def wait_closed(self) -> None:
@@ -71,33 +97,40 @@ class Acceptor:
 
     def _listen(self) -> None:
         if not self._is_closed:
-            self._loop.add_reader(self._port.socket, self._take)
+            self._loop.add_reader(self._port, self._take)
 
     def _take(self) -> None:
-        """Take a connection, or leave it for a moment to who has fewer."""
-        self._tell()
-        if self._port.is_ahead(self._worker) and self._pauses < PAUSES:
-            self._pauses += 1
-            self._pause(PAUSE_S)
-            return
-        self._pauses = 0
+        """Take all that wait, but leave some for a moment to who has fewer."""
+        while self._pauses == PAUSES or not self._connections.are_ahead:
+            if not self._take_one():
+                self._pauses = 0
+                return
+        self._pauses += 1
+        self._pause(PAUSE_S)
+
+    def _take_one(self) -> bool:
+        """Whether there was one, and the next can be tried at once."""
         try:
-            connection, _ = self._port.socket.accept()
+            connection, _ = self._port.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            return  # somebody else was quicker, or the caller has gone
+            return False  # nobody waits any more
         except OSError as error:
             log.error("connection not taken", reason=str(error))
             self._pause(REST_S)
-            return
+            return False
         connection.setblocking(False)
-        beginning = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
-        self._beginning.add(beginning)
-        beginning.add_done_callback(self._beginning.discard)
-        self._tell()
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+        self._connections.expect(+1)
+        self._tasks.add(task)
+        task.add_done_callback(self._connected)
+        return True
 
-    def _tell(self) -> None:
-        self._port.tell(self._worker, len(self._connections) + len(self._beginning))
+    def _connected(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        self._connections.expect(-1)
+        if not task.cancelled() and (error := task.exception()):
+            log.debug("connection lost at once", reason=str(error))
 
     def _pause(self, seconds: float) -> None:
-        self._loop.remove_reader(self._port.socket)
+        self._loop.remove_reader(self._port)
         self._loop.call_later(seconds, self._listen)
