@@ -50,8 +50,9 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=256,
-        description="processes that answer on the port, sharing the models in memory; one for each core is best for "
-        "many small requests; too low: cores are idle; too high: they wait for each other, and memory",
+        description="processes that answer on the port, sharing the models in memory; several compute on one core "
+        "each, and one for each core is best for many small requests; too low: cores are idle; too high: they wait for "
+        "each other, and memory",
     )
     store: Path = Field(DEFAULT_ROOT, description="folder of the models")
     cache: Annotated[Path, AfterValidator(_at_home)] = Field(

@@ -88,8 +88,10 @@ class Acceptor:
         self._listen()
 
     def close(self) -> None:
-        """Take no more."""
-        self._loop.remove_reader(self._port)
+        """Take no more; when all workers have closed it, nobody is heard any more."""
+        if not self._is_closed:
+            self._loop.remove_reader(self._port)
+            self._port.close()
         self._is_closed = True
 
     async def wait_closed(self) -> None:
@@ -132,5 +134,6 @@ class Acceptor:
             log.debug("connection lost at once", reason=str(error))
 
     def _pause(self, seconds: float) -> None:
+        """Listen again in a while."""
         self._loop.remove_reader(self._port)
         self._loop.call_later(seconds, self._listen)

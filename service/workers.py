@@ -1,6 +1,7 @@
-"""Several processes that answer on one port. They are forked when the models are read, and so share them in memory.
+"""Several processes that answer on one port, each with one thread that computes.
 
-The first process answers nobody: it starts the others, passes signals on to them, and replaces one that dies.
+They are forked when the models are read and warmed up, and so share them in memory. The first process answers nobody:
+it starts the others, passes signals on to them, and replaces one that dies.
 """
 
 from __future__ import annotations
@@ -40,11 +41,10 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
     with tempfile.TemporaryDirectory(prefix="latentd-metrics-") as folder, _bound(settings) as port:
         share(Path(folder))
         os.environ["MKL_DISABLE_FAST_MM"] = "1"  # MKL's own memory lists, used before a fork, can be endless after it
-        threads = torch.get_num_threads()
         torch.set_num_threads(1)  # more would leave a pool behind, which a forked process waits for in vain
         app = create_app(settings)
         _read_models(app)
-        _Workers(app, settings, SharedPort(port, settings.workers), max(1, threads // settings.workers)).run()
+        _Workers(app, settings, SharedPort(port, settings.workers)).run()
 
 
 def _bound(settings: Settings) -> socket.socket:
@@ -65,11 +65,10 @@ def _read_models(app: FastAPI) -> None:
 
 
 class _Workers:
-    def __init__(self, app: FastAPI, settings: Settings, port: SharedPort, threads: int) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, port: SharedPort) -> None:
         self._app = app
         self._settings = settings
         self._port = port
-        self._threads = threads
         self._started: dict[int, tuple[int, float]] = {}  # by process, each one's number and when it was started
         self._is_stopping = False
         self._alive, self._parent = os.pipe()  # closed by the kernel when this process ends, however it ends
@@ -91,7 +90,6 @@ class _Workers:
         try:
             os.setpgid(0, 0)  # Ctrl-C on a terminal reaches the first process alone, which passes it on
             os.close(self._parent)
-            torch.set_num_threads(self._threads)
             Server(self._app, self._settings, Worker(number, self._port, self._alive)).run()
             status = 0
         except BaseException:

@@ -67,7 +67,7 @@ def main() -> None:
     options, console = _parser().parse_args(), Console(soft_wrap=True)
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory(prefix="latentd-bench-") as folder:
-        rows = [row for batch in BATCHES for row in [_batch(batch, Path(folder), device, options, console)]]
+        rows = [_batch(batch, Path(folder), device, options, console) for batch in BATCHES]
         targets = [_at_limit(batch, row) for batch, row in zip(BATCHES, rows, strict=True)]
         targets += _single(Path(folder), options)
     about = machine("python -m benchmarks.gpu") | {
@@ -149,7 +149,7 @@ def _used_mib(service: Service) -> float:
     return used
 
 
-def _body(batch: Batch, image_shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> bytes:
+def _body(batch: Batch, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...]) -> bytes:
     if batch.operation is Operation.BATCH_DECODE:
         return npy(standard_normal(0, batch.images, latent_shape))
     return npy(channels_last(photos(image_shape, batch.images)))

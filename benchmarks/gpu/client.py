@@ -48,7 +48,8 @@ def load(question: Question, connections: int, wants_more: Callable[[int, float]
     began = time.perf_counter()
 
     def ask(_: int) -> list[float]:
-        connection, taken = HTTPConnection("127.0.0.1", question.port, timeout=60), []
+        connection = HTTPConnection("127.0.0.1", question.port, timeout=60)
+        taken: list[float] = []
         while wants_more(len(taken), time.perf_counter() - began):
             taken.append(_once(connection, question))
         connection.close()

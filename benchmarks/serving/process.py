@@ -17,7 +17,15 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 END_S = 10.0
 POLL_S = 0.02
 TOLD_CHARACTERS = 200
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "JAVA_HOME")  # else every server has the same, empty environment
+KEPT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "JAVA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+)  # else every server has the same, empty environment
 
 
 class DidNotStart(Exception):

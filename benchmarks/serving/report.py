@@ -42,9 +42,10 @@ def _servers(results: Results) -> Table:
         started = [cell for network in networks for cell in _started(results, server, network)]
         rows.append([server, version, setting, *started])
     note = (
-        "Cold start: from the start of the process to the first right answer, files in the page cache. Memory: of all "
-        "processes, a shared page counted once, after all cells of a round. Medians over rounds. Encode answers with "
-        "latents; ours with their variances as well. The peers write PNGs with Pillow at its default level."
+        "Cold start: from the start of the process to the first right answer, files in the page cache, and for ours "
+        "what an earlier start on this machine has found out, if there was one. Memory: of all processes, a shared "
+        "page counted once, after all cells of a round. Medians over rounds. Encode answers with latents; ours with "
+        "their variances as well. The peers write PNGs with Pillow at its default level."
     )
     missed = [f"{one.server} on {one.network}: {one.reason}." for one in results.absences]
     return Table(
@@ -121,7 +122,7 @@ def _batches(results: Results) -> Table:
 
 
 def _variant(results: Results, operation: Operation) -> str:
-    """The variant of the bare loop that was the best most often."""
+    """The variant of the bare loop with the highest median."""
     runs = [run for run in results.bare if run.operation is operation]
     names = dict.fromkeys(run.variant for run in runs)
     rates = {name: median(run.images_per_s for run in runs if run.variant == name) for name in names}

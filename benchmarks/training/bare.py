@@ -1,6 +1,6 @@
 """The least that a step is: forward, backward, fused Adam, on one batch again and again, in the recipe's precision.
 
-No loop can be faster with the same network, batch and precision. `python -m benchmarks.training.bare TASK`.
+With the same network, batch and precision a loop is faster by chance only. `python -m benchmarks.training.bare TASK`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from training import screen
@@ -25,7 +23,7 @@ def main() -> None:
     train(run, Dataset("noise", images, images[:1], images[:1], "none"), lambda _: _next(run))
 
 
-def _next(run: Run, **_: Any) -> None:
+def _next(run: Run) -> None:
     protocol.report(run.history[-1].images_per_s)
     protocol.wait_for_turn()
 

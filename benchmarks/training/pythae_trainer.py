@@ -27,6 +27,8 @@ class Encoder(BaseEncoder):  # type: ignore[misc]
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
+        if model.encoder is None:
+            raise ValueError("the model has no encoder; expected a variational autoencoder's")
         self.network = model.encoder
 
     def forward(self, images: Tensor) -> ModelOutput:

@@ -101,7 +101,7 @@ def likelihood(config: VAEConfig, numbers: Tensor) -> Likelihood:
         case BernoulliConfig():
             return Bernoulli(logits=numbers)
         case GaussianConfig(standard_deviation=float(deviation)):
-            return Gaussian(numbers, numbers.new_tensor(2 * math.log(deviation)))
+            return Gaussian(numbers, numbers.new_full((), 2 * math.log(deviation)))
         case GaussianConfig():
             location, log_variance = numbers.chunk(2, dim=1)
             return Gaussian(location, log_variance.clamp(*GAUSSIAN_LOG_VARIANCE_RANGE))

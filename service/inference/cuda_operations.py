@@ -27,9 +27,10 @@ log = structlog.get_logger()
 
 
 class Place(NamedTuple):
-    """A device, the streams on which copies go beside the one that computes, and the memory that recordings share.
+    """A device, the streams on which copies go beside the one that computes, and memory that recordings share.
 
-    They may share it because they never run at the same time, and each one's answer is taken before the next.
+    They may share it because they never run at the same time: two halves run in the order in which they were recorded,
+    and all else begins when the last answer has been taken.
     """
 
     device: torch.device
@@ -42,8 +43,10 @@ def cuda_operations(model: VAE) -> Operations:
     """Every operation of a model that is on its device, by its name; for one thread, and one stream other than 0."""
     device = next(model.parameters()).device
     streams = (torch.cuda.Stream(device), torch.cuda.Stream(device))  # type: ignore[no-untyped-call]  # torch's own
-    place = Place(device, *streams, torch.cuda.graph_pool_handle())
-    return {name: Replayed(name, operation, place) for name, operation in torch_operations(model).items()}
+    return {
+        name: Replayed(name, operation, Place(device, *streams, torch.cuda.graph_pool_handle()))
+        for name, operation in torch_operations(model).items()
+    }
 
 
 class Replayed:
@@ -54,6 +57,7 @@ class Replayed:
         self._operation = operation
         self._place = place
         self._recordings: dict[int, Sequence[Recording]] = {}  # by rows; none where it failed
+        self._has_failed = False  # then its memory may be left as if it were being recorded, and it is not tried again
 
     def __call__(self, *rows: Tensor) -> Outputs:
         """The operation's outputs, in the machine's memory."""
@@ -73,7 +77,9 @@ class Replayed:
         return self._operation(*(row.to(self._place.device) for row in rows))
 
     def _record(self, rows: Inputs) -> Sequence[Recording]:
-        """For a batch that is light or odd one recording, else one for each half."""
+        """For a batch that is light or odd one recording, else one for each half; none if one has failed."""
+        if self._has_failed:
+            return []
         moved = sum(tensor.nbytes for tensor in (*rows, *self._launch(rows)))
         parts = 2 if moved > LIGHT_BYTES and len(rows[0]) % 2 == 0 else 1
         try:
@@ -82,6 +88,7 @@ class Replayed:
             raise
         except RuntimeError as error:
             log.warning("kernels are launched one by one", operation=self._name, rows=len(rows[0]), reason=str(error))
+            self._has_failed = True
             return []
 
 

@@ -136,7 +136,7 @@ class Engine:
         answer = await model.batcher.ask(operation, parts, is_begun="queue" in timings.seconds)
         timings.add("queue", answer.queue_s)
         timings.add("compute", answer.compute_s)
-        return joined(answer.results)
+        return await aside(sum(_bytes(outputs) for outputs in answer.results[1:]), joined, answer.results)
 
 
 def draw_seed() -> int:
@@ -147,6 +147,10 @@ def draw_seed() -> int:
 async def noise(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
     """Noise (count, *shape) ~ N(0, I) of a seed; much of it is drawn aside."""
     return await aside(4 * count * math.prod(shape), standard_normal, seed, count, shape)
+
+
+def _bytes(outputs: Outputs) -> int:
+    return sum(output.nbytes for output in outputs)
 
 
 def _parts(inputs: Inputs, at_most: int) -> list[Part[Inputs]]:

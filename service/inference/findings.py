@@ -16,9 +16,10 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from .sizes import Paces
+from .sizes import Pace, Paces
 
 FRESH_S = 7 * 24 * 3600
+FORMAT = 1  # raised when a warm-up looks for something else, so that older files are not read
 
 Facts = Mapping[str, str]
 
@@ -38,7 +39,8 @@ class Findings:
         file = self._file(facts)
         try:
             if time.time() - file.stat().st_mtime < FRESH_S:
-                return _PACES.validate_json(file.read_bytes())
+                known = _PACES.validate_json(file.read_bytes())
+                return known if all(map(_is_possible, known.values())) else None
         except (OSError, ValidationError):
             pass
         return None
@@ -55,5 +57,10 @@ class Findings:
             log.info("warm-up is not remembered", reason=str(error), remedy="set cache to a folder that can be written")
 
     def _file(self, facts: Facts) -> Path:
-        digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps([FORMAT, dict(facts)], sort_keys=True).encode()).hexdigest()
         return self._folder / f"{digest[:32]}.json"
+
+
+def _is_possible(pace: Pace) -> bool:
+    """Whether a pace can be one: some sizes, ascending from one image or more."""
+    return bool(pace.sizes) and pace.sizes == sorted(set(pace.sizes)) and min(*pace.sizes, pace.part) > 0

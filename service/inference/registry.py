@@ -231,7 +231,7 @@ class Registry:
         facts = await self.device.call(self.device.facts) | more
         known = await asyncio.to_thread(self._findings.recall, facts)
         found = await runner.warm_up(known)
-        if known is None:
+        if found != known and not self._refreshed:  # beside requests it was disturbed, and need not be remembered
             await asyncio.to_thread(self._findings.keep, facts, found)
 
 

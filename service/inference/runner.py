@@ -55,7 +55,7 @@ class Runner:
 
         Other models' batches go in between.
         """
-        examples = self._examples(self.largest("decode"))
+        examples = await self._device.call(self._examples, self.largest("decode"))
         if known is None or known.keys() != self._paces.keys():
             known = {operation: await self._find(operation, rows) for operation, rows in examples.items()}
             known["render"] = known["decode"]

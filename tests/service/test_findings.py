@@ -3,11 +3,11 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from model_store import Store
 from service.inference.devices import Device
 from service.inference.findings import FRESH_S, Findings
 from service.inference.sizes import Pace
@@ -29,7 +29,7 @@ def test_nothing_is_known_without_a_folder(tmp_path: Path) -> None:
     assert Findings(tmp_path / "cache").recall(FACTS) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"no JSON", b'{"decode": [[], 1, "x"]}', b"[1]"])
+@pytest.mark.parametrize("content", [b"", b"no JSON", b'{"decode": [[1], 1, "x"]}', b"[1]", b'{"decode": [[], 0, 1]}'])
 def test_broken_file_is_as_none(tmp_path: Path, content: bytes) -> None:
     """Whatever is in it."""
     findings = Findings(tmp_path / "cache")
@@ -60,8 +60,9 @@ def test_folder_that_cannot_be_written_is_no_error() -> None:
     assert findings.recall(FACTS) is None
 
 
-def test_facts_tell_what_decides_how_a_model_is_computed(store: Store) -> None:
-    """Another precision or runtime is another fact."""
+@pytest.mark.parametrize("other", [{"dtype": torch.bfloat16}, {"runtime": "onnxruntime"}, {"here_s": 1.0}])
+def test_facts_tell_what_decides_how_a_model_is_computed(other: dict[str, Any]) -> None:
+    """Another precision, runtime or limit is another fact."""
     cpu = torch.device("cpu")
 
-    assert Device(cpu).facts() != Device(cpu, torch.bfloat16).facts() != Device(cpu, runtime="onnxruntime").facts()
+    assert Device(cpu, **other).facts() != Device(cpu).facts() == Device(cpu).facts()

@@ -75,9 +75,9 @@ async def test_pictures_reach_the_gpu_and_latents_come_back(cuda: Device) -> Non
     assert mean.dtype == torch.float32
 
 
-@pytest.mark.parametrize("light_bytes", [0, 2**30], ids=["in halves", "whole"])
+@pytest.mark.parametrize(("light_bytes", "recordings"), [(0, 2), (2**30, 1)], ids=["in halves", "whole"])
 async def test_recorded_kernels_answer_anew_each_time(
-    cuda: Device, monkeypatch: pytest.MonkeyPatch, light_bytes: int
+    cuda: Device, monkeypatch: pytest.MonkeyPatch, light_bytes: int, recordings: int
 ) -> None:
     """Whatever was asked before, and whether copies overlap or not; an earlier answer stays as it was."""
     monkeypatch.setattr(cuda_operations, "LIGHT_BYTES", light_bytes)
@@ -88,6 +88,9 @@ async def test_recorded_kernels_answer_anew_each_time(
 
     answers = [await runner.run("decode", [(batch,)]) for batch in (*batches, *batches)]
 
+    decode = runner._operations["decode"]
+    assert isinstance(decode, cuda_operations.Replayed)
+    assert len(decode._recordings[8]) == recordings
     for ((images,),), batch in zip(answers, (*batches, *batches), strict=True):
         ((expected,),) = await on_cpu.run("decode", [(batch,)])
         torch.testing.assert_close(images, expected, atol=1e-3, rtol=1e-3)

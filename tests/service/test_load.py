@@ -108,7 +108,7 @@ async def test_small_request_overtakes_the_rest_of_a_large_one(
     app: FastAPI, client: httpx.AsyncClient, gate: Gate
 ) -> None:
     """A large one is computed in parts, and after each it is the turn of those who wait."""
-    object.__setattr__(app.state.parts.engine.registry.find(None), "largest_batch", lambda _: 8)
+    object.__setattr__(app.state.parts.engine.registry.find(None), "part_images", lambda _: 8)
     finished: list[int] = []
 
     async def drawn(n: int) -> None:
