@@ -17,7 +17,7 @@ import structlog
 BACKLOG = 2048
 SLACK = 1.25
 PAUSE_S = 0.001
-PAUSES = 10  # in which connections are left to a worker that has fewer; if it is busy for longer, they are all taken
+PAUSES = 50  # in which connections are left to a worker that has fewer; if it is busy for longer, they are all taken
 REST_S = 1.0  # after an error, as of a table of files that is full
 NOBODY = 2**32 - 1  # in place of a number of connections
 
