@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
 OK = 200
@@ -23,7 +23,7 @@ class Question:
     method: str
     path: str
     body: bytes = b""
-    content_type: str = "application/octet-stream"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class Load:
         return len(self.latencies_s) / self.seconds
 
 
+def answer(question: Question) -> bytes:
+    """What is answered once.
+
+    Raises:
+        Refused: the service said no.
+    """
+    return _once(_connect(question), question)
+
+
 def load(question: Question, connections: int, wants_more: Callable[[int, float], bool]) -> Load:
     """Ask over so many connections, while one that has so many answers, after so many seconds, wants more.
 
@@ -48,10 +57,12 @@ def load(question: Question, connections: int, wants_more: Callable[[int, float]
     began = time.perf_counter()
 
     def ask(_: int) -> list[float]:
-        connection = HTTPConnection("127.0.0.1", question.port, timeout=60)
+        connection = _connect(question)
         taken: list[float] = []
         while wants_more(len(taken), time.perf_counter() - began):
-            taken.append(_once(connection, question))
+            asked = time.perf_counter()
+            _once(connection, question)
+            taken.append(time.perf_counter() - asked)
         connection.close()
         return taken
 
@@ -60,11 +71,14 @@ def load(question: Question, connections: int, wants_more: Callable[[int, float]
     return Load([taken for one in each for taken in one], time.perf_counter() - began)
 
 
-def _once(connection: HTTPConnection, question: Question) -> float:
-    began = time.perf_counter()
-    connection.request(question.method, question.path, question.body, {"Content-Type": question.content_type})
-    answer = connection.getresponse()
-    content = answer.read()
-    if answer.status != OK:
-        raise Refused(f"{question.path} answered {answer.status}: {content[:200]!r}")
-    return time.perf_counter() - began
+def _connect(question: Question) -> HTTPConnection:
+    return HTTPConnection("127.0.0.1", question.port, timeout=60)
+
+
+def _once(connection: HTTPConnection, question: Question) -> bytes:
+    connection.request(question.method, question.path, question.body, dict(question.headers))
+    response = connection.getresponse()
+    content = response.read()
+    if response.status != OK:
+        raise Refused(f"{question.path} answered {response.status}: {content[:200]!r}")
+    return content

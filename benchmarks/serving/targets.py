@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 
 from ..environments import OURS
-from ..page import NOTHING
+from ..target import Target
 from .cases import BATCH_CONNECTIONS, BATCHES, Case, Operation
 from .models import MNIST, PHOTO
 from .results import Results, best, images_per_s, middle, ratios
@@ -15,31 +14,6 @@ from .results import Results, best, images_per_s, middle, ratios
 HALF = "latentd-bfloat16"
 COLD_START_S = 2.0
 LETTERS = {MNIST: "A", PHOTO: "B"}
-
-
-@dataclass(frozen=True)
-class Target:
-    """A promise: `value` of a run (None: not measured) beside `bound`, of which it is to be at least or at most."""
-
-    name: str
-    bound: float
-    value: float | None
-    at_least: bool
-
-    @property
-    def verdict(self) -> str:
-        """In a word."""
-        if self.value is None:
-            return "not measured"
-        reached = self.value >= self.bound if self.at_least else self.value <= self.bound
-        return "reached" if reached else "not reached"
-
-    def cells(self) -> list[str]:
-        """A row of a table."""
-        wanted = f"{'≥' if self.at_least else '≤'} {self.bound:g}"
-        if self.value is None:
-            return [self.name, wanted, NOTHING, self.verdict]
-        return [self.name, wanted, f"{self.value:.2f}", f"**{self.verdict}**"]
 
 
 def targets(results: Results) -> list[Target]:

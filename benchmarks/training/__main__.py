@@ -24,6 +24,7 @@ from training.recipe import read_recipe
 
 from .. import environments, page
 from ..machine import machine
+from ..target import Target
 from .protocol import IMAGES, Task
 
 OURS, PLAIN, BARE, PYTHAE = "latentd", "plain", "bare", "pythae_trainer"
@@ -75,19 +76,48 @@ class Trainer:
 def main() -> None:
     """Measure, print a table, and write it where `--out` says."""
     options, console = _parser().parse_args(), Console(soft_wrap=True)
-    peers = [PLAIN, BARE, *([PYTHAE] if options.pythae else [])]
-    rows = []
+    peers, missed = _peers(options.pythae)
+    rows, targets = [], []
     for name, overrides in _settings(options.recipes):
         task = _task(name, overrides, options)
         console.print(f"{name}, {task.precision}, {options.rounds} rounds")
-        rows.append([f"`{name}`, {task.precision}", *_cells(measure(task, peers, options.rounds), peers)])
+        rates = measure(task, peers, options.rounds)
+        rows.append([f"`{name}`, {task.precision}", *_cells(rates, peers)])
+        targets += [] if overrides else [_target(task, rates)]
     head = ["recipe", "ours", *(cell for peer in peers for cell in (TITLES[peer], f"ours / {TITLES[peer]}"))]
-    about = machine("python -m benchmarks.training") | {"threads": f"{options.threads}, device {options.device}"}
-    tables = [page.Table("The run", ("", ""), list(about.items())), page.Table("Images/s", head, rows, NOTE)]
+    about = machine("python -m benchmarks.training") | {"device": _device(options)}
+    tables = [
+        page.Table("The run", ("", ""), list(about.items())),
+        page.Table("Targets", ("target", "wanted", "found", ""), [target.cells() for target in targets]),
+        page.Table("Images/s", head, rows, NOTE + missed),
+    ]
     page.show(tables, console)
     if options.out:
         title = "Training" if options.device == "cpu" else "Training on a GPU"
         page.write(title, tables, options.out)
+
+
+def _peers(is_pythae_asked: bool) -> tuple[list[str], str]:
+    """Who is measured beside us, and what is to be said of who is not."""
+    if not is_pythae_asked:
+        return [PLAIN, BARE], ""
+    try:
+        environments.python("pythae")
+    except environments.CannotInstall as error:
+        return [PLAIN, BARE], f" Pythae is not measured: {error}."
+    return [PLAIN, BARE, PYTHAE], ""
+
+
+def _device(options: argparse.Namespace) -> str:
+    name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
+    return f"{name}, {options.threads} threads"
+
+
+def _target(task: Task, rates: dict[str, list[float]]) -> Target:
+    """On a CPU to be twice as quick as a plain loop, on a GPU nearly as quick as the bare step."""
+    peer, wanted = (PLAIN, 2.0) if task.device == "cpu" else (BARE, 0.9)
+    name = f"{task.recipe}, {task.precision}: images/s over the {TITLES[peer]}'s"
+    return Target(name, wanted, median(_ratios(rates, peer)), at_least=True)
 
 
 def measure(task: Task, peers: Sequence[str], rounds: int) -> dict[str, list[float]]:
@@ -134,9 +164,14 @@ def _task(name: str, overrides: tuple[str, ...], options: argparse.Namespace) ->
 def _cells(rates: dict[str, list[float]], peers: Sequence[str]) -> Iterator[str]:
     yield f"{median(rates[OURS]):,.0f}"
     for peer in peers:
-        ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rates[peer], strict=True)]
+        ratios = _ratios(rates, peer)
         yield f"{median(rates[peer]):,.0f}"
         yield f"{median(ratios):.2f} ({' '.join(f'{ratio:.2f}' for ratio in ratios)})"
+
+
+def _ratios(rates: dict[str, list[float]], peer: str) -> list[float]:
+    """Ours over theirs, of each round."""
+    return [ours / theirs for ours, theirs in zip(rates[OURS], rates[peer], strict=True)]
 
 
 def _parser() -> argparse.ArgumentParser:
