@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_validator
 
 from .errors import UnknownFormat
+from .files import read_file
 from .vae import Record, VAEConfig
 from .vae.record import problems
 
@@ -127,12 +128,9 @@ def read_card(path: Path) -> Card:
             know.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_CARD_BYTES + 1)
+        text = read_file(path, MAX_CARD_BYTES)
     except OSError as error:
         raise UnknownFormat(path, error.strerror or str(error)) from error
-    if len(text) > MAX_CARD_BYTES:
-        raise UnknownFormat(path, f"it is larger than {MAX_CARD_BYTES} bytes")
     _check_format(path, text)
     try:
         return Card.model_validate_json(text)

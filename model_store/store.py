@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import weights
 from .card import Card, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary, read_card
-from .errors import CorruptWeights, ModelNotFound, StoreNotFound, VersionExists
+from .errors import ModelNotFound, StoreNotFound, VersionExists
 from .vae import VAE
 from .version import ModelVersion, check_name, is_name, is_number, parse_reference
 
@@ -164,10 +164,7 @@ def _folders(parent: Path) -> list[str]:
 
 def _read(folder: Path, version: ModelVersion) -> StoredModel:
     card = read_card(folder / _CARD)
-    path = folder / _WEIGHTS
-    if path.is_symlink():
-        raise CorruptWeights(path, "it is a symbolic link, and a version holds its own files")
-    return StoredModel(version, card, weights.read_model(path, card))
+    return StoredModel(version, card, weights.read_model(folder / _WEIGHTS, card))
 
 
 def _summary(model: VAE, content: bytes) -> WeightsSummary:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .card import Card
 from .errors import CorruptWeights
+from .files import read_file
 from .vae import VAE, VAEConfig
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -35,7 +36,7 @@ def read_model(path: Path, card: Card) -> VAE:
         CorruptWeights: the file cannot be read or is not the one that the card was written for.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path, card.weights.bytes)
     except OSError as error:
         raise CorruptWeights(path, error.strerror or str(error)) from error
     if hashlib.sha256(content).hexdigest() != card.weights.sha256:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from model_store import CorruptWeights, ModelVersion, Store, UnknownFormat
+from model_store import CorruptWeights, ModelVersion, Store, StoreError, UnknownFormat
 
 GREY = ModelVersion("grey", 1)
 
@@ -75,6 +76,28 @@ def test_link_to_other_weights_is_refused(store: Store, tmp_path: Path) -> None:
         store.load(GREY)
 
 
+@pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
+def test_pipe_in_a_files_place_is_not_waited_for(store: Store, name: str) -> None:
+    """It would never end."""
+    path = store.folder(GREY) / name
+    path.unlink()
+    os.mkfifo(path)
+
+    with pytest.raises(StoreError, match="no regular file"):
+        store.load(GREY)
+
+
+def test_weights_that_are_larger_than_their_card_says_are_not_read(store: Store) -> None:
+    """However large they are."""
+    path = store.folder(GREY) / "weights.safetensors"
+    path.chmod(0o644)
+    with path.open("ab") as file:
+        file.truncate(2**40)
+
+    with pytest.raises(CorruptWeights, match="larger than"):
+        store.load(GREY)
+
+
 BIAS = "decoder.output.bias"
 
 
@@ -100,12 +123,19 @@ def test_tensor_that_does_not_fit_the_card_is_found(store: Store, change: Callab
         store.load(GREY)
 
 
-@pytest.mark.parametrize("claim", ["bytes", "parameters"])
-def test_card_that_counts_wrong_is_found(store: Store, claim: str) -> None:
+@pytest.mark.parametrize(
+    ("claim", "count", "message"),
+    [
+        ("bytes", 7, "larger than 7 bytes"),
+        ("bytes", 10**9, "bytes, the card says 1000000000"),
+        ("parameters", 7, "parameters, the card says 7"),
+    ],
+)
+def test_card_that_counts_wrong_is_found(store: Store, claim: str, count: int, message: str) -> None:
     """What a card says of its weights is true."""
-    rewrite_card(store, lambda card: card["weights"].update({claim: 7}))
+    rewrite_card(store, lambda card: card["weights"].update({claim: count}))
 
-    with pytest.raises(CorruptWeights, match=rf"{claim}, the card says 7"):
+    with pytest.raises(CorruptWeights, match=message):
         store.load(GREY)
 
 
