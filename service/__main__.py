@@ -13,9 +13,10 @@ from pydantic_settings import CliApp
 from model_store import Store, StoreError
 from model_store.vae.record import problems
 
-from . import logs, workers
+from . import logs
 from .app import create_app
-from .server import Server
+from .listening import workers
+from .listening.server import Server
 from .settings import Settings
 
 EXIT_BAD_SETTINGS = 2

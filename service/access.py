@@ -21,6 +21,11 @@ _QUIET = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
+def new_request_id() -> str:
+    """An id for a request that has none of its own."""
+    return secrets.token_hex(8)
+
+
 class Access:
     """Middleware in pure ASGI, the outermost."""
 
@@ -83,4 +88,4 @@ class _Sent:
 def _request_id(headers: RawHeaders) -> str:
     """The caller's own id, if it is harmless in a log; else a new one."""
     given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
-    return given if _ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _ID.fullmatch(given) else new_request_id()

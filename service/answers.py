@@ -18,7 +18,7 @@ from . import images as pictures
 from . import tensors
 from .aside import aside
 from .call import Call
-from .inference.registry import ServedModel
+from .inference.loader import ServedModel
 from .inference.results import Encoding, Grid, Reconstruction, Samples, Score
 from .negotiation import MEDIA_TYPES, Format
 

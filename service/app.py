@@ -11,26 +11,31 @@ import structlog
 import torch
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from model_store import Store
 from model_store.vae.device import choose_device
 
 from . import error_responses
 from .access import Access
+from .body_memory import BodyMemory
+from .deadlines import Deadlines
 from .dependencies import Parts, model_in_path, require_key
 from .inference.devices import HERE_S, Device
 from .inference.engine import Engine
-from .inference.findings import Findings
 from .inference.limits import Limits
+from .inference.loader import Loader
 from .inference.registry import Registry
 from .inference.runtimes import choose_runtime
 from .inference.sizes import BATCH_S
+from .inference.warm_up_cache import WarmUpCache
+from .keys import Keys
 from .lifecycle import Lifecycle
 from .metrics import Metrics
-from .patience import Patience
 from .routes import health, models, operations, page
+from .routes.shortcut import Shortcut
 from .settings import Settings
-from .shortcut import Shortcut
 
 log = structlog.get_logger()
 
@@ -40,8 +45,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         NoSuchDevice, NoSuchRuntime: what the settings name is not there.
+        ValueError: the file of keys cannot be used.
     """
     metrics = Metrics()
+    keys = Keys(settings.api_keys, settings.api_keys_file)
     registry = _registry(settings, metrics)
     app = FastAPIOffline(
         title="latentd",
@@ -53,28 +60,45 @@ def create_app(settings: Settings) -> FastAPI:
     limits = Limits(settings.max_images_per_request, settings.max_request_pixels, settings.max_score_draws)
     engine = Engine(registry, limits)
     lifecycle = Lifecycle(registry)
-    app.state.parts = Parts(settings, metrics, engine, lifecycle, Patience())
+    app.state.parts = Parts(
+        settings, keys, metrics, engine, lifecycle, Deadlines(), BodyMemory(settings.max_bodies_bytes)
+    )
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
     error_responses.install(app)
-    app.middleware_stack = Access(Shortcut(app.build_middleware_stack(), operations.router.routes), metrics, lifecycle)
+    app.middleware_stack = Access(_way_in(app, settings), metrics, lifecycle)
     return app
+
+
+def _way_in(app: FastAPI, settings: Settings) -> ASGIApp:
+    """The app behind its shortcut; and where other sites' pages may call it, both behind CORS."""
+    shortcut = Shortcut(app.build_middleware_stack(), operations.router.routes)
+    if not settings.cors_origins:
+        return shortcut
+    return CORSMiddleware(
+        shortcut,
+        allow_origins=settings.cors_origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "Content-Type", "If-None-Match", "X-Request-Id"),
+        expose_headers=("ETag", "Retry-After", "Server-Timing", "X-Model", "X-Request-Id", "X-Seed"),
+    )
 
 
 def _registry(settings: Settings, metrics: Metrics) -> Registry:
     device = choose_device(settings.device)
     dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
     here_s = BATCH_S if settings.workers > 1 else HERE_S  # one of several workers has no core for another thread
-    return Registry(
+    loader = Loader(
         Store(settings.store),
-        Device(device, dtype, choose_runtime(settings.runtime, device, dtype), here_s),
+        Device(device, dtype, choose_runtime(settings.runtime, device, dtype), here_s, settings.hang_s),
         metrics,
-        Findings(settings.cache),
-        default_model=settings.default_model,
-        versions_per_model=settings.versions_per_model,
+        WarmUpCache(settings.cache),
         max_batch_images=settings.max_batch_images,
         queue_images=settings.queue_images,
+    )
+    return Registry(
+        loader, metrics, default_model=settings.default_model, versions_per_model=settings.versions_per_model
     )
 
 
@@ -91,7 +115,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Read the models beside the first requests, look for new ones from time to time, end with the device."""
     parts: Parts = app.state.parts
     registry = parts.engine.registry
-    keeping = asyncio.create_task(registry.keep(parts.settings.reload_s))
+    keepers = [asyncio.create_task(work) for work in (registry.keep(parts.settings.reload_s), registry.device.watch())]
     yield
-    keeping.cancel()
+    for keeper in keepers:
+        keeper.cancel()
     registry.device.close()

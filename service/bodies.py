@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -20,7 +20,8 @@ from model_store.pictures import Resize
 from model_store.vae.record import problems
 
 from . import images, tensors
-from .aside import aside
+from .aside import LIGHT_BYTES, aside
+from .body_memory import Share
 from .call import Call
 from .errors import (
     BadImage,
@@ -44,19 +45,21 @@ LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 _LATENT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 Body = TypeVar("Body", ImagesBody, LatentsBody, PairBody)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def read_images(call: Call, resize: Resize) -> Tensor:
     """Pixels uint8 (B, C, H, W).
 
     Raises:
-        UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadImage, BadValue, WrongShape:
-            as they say.
+        UnsupportedMediaType, UnsupportedEncoding, TooLarge, Crowded, BodyTimeout, Unparseable, BadImage, BadValue,
+        WrongShape, DeadlineExceeded: as they say.
     """
-    with call.timings.measure("decode"):
-        content_type, body = await _read(call, IMAGE_BODIES)
+    with call.timings.measure("decode"), call.body_memory.share() as share:
+        content_type, body = await _read(call, IMAGE_BODIES, share)
         if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
-            return await aside(len(body), _pixels_of_array, media_type, body)
+            return await _aside(call, len(body), _pixels_of_array, media_type, body)
         return await _decoded(call, await _pictures_of(call, content_type, body), resize)
 
 
@@ -64,11 +67,12 @@ async def read_latents(call: Call) -> Tensor:
     """Latents float32 (B, …), not yet compared with any model.
 
     Raises:
-        UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyTimeout, Unparseable, BadValue: as they say.
+        UnsupportedMediaType, UnsupportedEncoding, TooLarge, Crowded, BodyTimeout, Unparseable, BadValue,
+        DeadlineExceeded: as they say.
     """
-    with call.timings.measure("decode"):
-        content_type, body = await _read(call, LATENT_BODIES)
-        return await aside(len(body), _latents, _media_type(content_type), body)
+    with call.timings.measure("decode"), call.body_memory.share() as share:
+        content_type, body = await _read(call, LATENT_BODIES, share)
+        return await _aside(call, len(body), _latents, _media_type(content_type), body)
 
 
 async def read_pair(call: Call, resize: Resize) -> Tensor:
@@ -77,24 +81,32 @@ async def read_pair(call: Call, resize: Resize) -> Tensor:
     Raises:
         what `read_images` and `read_latents` raise.
     """
-    with call.timings.measure("decode"):
-        content_type, body = await _read(call, IMAGE_BODIES)
+    with call.timings.measure("decode"), call.body_memory.share() as share:
+        content_type, body = await _read(call, IMAGE_BODIES, share)
         if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
-            return await aside(len(body), _pixels_or_latents, media_type, body)
-        if media_type == JSON and (latents := await aside(len(body), _latents_of_pair, body)) is not None:
+            return await _aside(call, len(body), _pixels_or_latents, media_type, body)
+        if media_type == JSON and (latents := await _aside(call, len(body), _latents_of_pair, body)) is not None:
             return latents
         return await _decoded(call, await _pictures_of(call, content_type, body), resize)
 
 
 async def _pictures_of(call: Call, content_type: str, body: bytes) -> list[bytes]:
-    return await aside(len(body), _pictures, content_type, body, call.settings.max_images_per_request)
+    return await _aside(call, len(body), _pictures, content_type, body, call.settings.max_images_per_request)
 
 
 async def _decoded(call: Call, contents: list[bytes], resize: Resize) -> Tensor:
     settings, shape = call.settings, call.model.card.model.image_shape
     target = Target(call.model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
     opened = images.open_all(contents, target)
-    return await aside(sum(picture.pixels for picture in opened), images.decode, opened, target)
+    call.model.batcher.check_room(len(opened))
+    return await _aside(call, sum(picture.pixels for picture in opened), images.decode, opened, target)
+
+
+async def _aside(call: Call, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the function gives; beside the event loop, and while somebody waits for it, if there are many bytes."""
+    if size <= LIGHT_BYTES:
+        return function(*args, **kwargs)
+    return await call.wait_for(aside(size, function, *args, **kwargs))
 
 
 def _pictures(content_type: str, body: bytes, max_images: int) -> list[bytes]:
@@ -121,11 +133,9 @@ def _latents(media_type: str, body: bytes) -> Tensor:
 
 
 def _pixels_or_latents(media_type: str, body: bytes) -> Tensor:
-    """What an array is, its type says: uint8 are pixels, floats latents."""
-    try:
-        return _pixels_of_array(media_type, body)
-    except BadValue:
-        return _latents(media_type, body)
+    """Whichever an array holds, by its type or name."""
+    is_images = tensors.holds_images(media_type, body)
+    return _pixels_of_array(media_type, body) if is_images else _latents(media_type, body)
 
 
 def _latents_of_pair(body: bytes) -> Tensor | None:
@@ -147,17 +157,17 @@ def _content_type(headers: Mapping[str, str], allowed: tuple[str, ...]) -> str:
     return content_type
 
 
-async def _read(call: Call, allowed: tuple[str, ...]) -> tuple[str, bytes]:
+async def _read(call: Call, allowed: tuple[str, ...], share: Share) -> tuple[str, bytes]:
     """Content-Type and content of a body of one of the `allowed` types."""
     content_type = _content_type(call.headers, allowed)
     declared, limit = call.headers.get("content-length", ""), call.settings.max_body_bytes
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge("The body", size=int(declared), limit=limit, unit="bytes")
     limit_s = call.settings.body_timeout_s
-    return content_type, await call.patience.keep(_content(call.request, limit), limit_s, BodyTimeout(limit_s))
+    return content_type, await call.deadlines.keep(_content(call.request, limit, share), limit_s, BodyTimeout(limit_s))
 
 
-async def _content(request: Request, limit: int) -> bytes:
+async def _content(request: Request, limit: int, share: Share) -> bytes:
     """The body, refused as soon as it is known to be too large."""
     parts: list[bytes] = []
     size, is_more = 0, True
@@ -169,6 +179,7 @@ async def _content(request: Request, limit: int) -> bytes:
         size, is_more = size + len(parts[-1]), message.get("more_body", False)
         if size > limit:
             raise TooLarge("The body", size=None, limit=limit, unit="bytes")
+        share.take(len(parts[-1]))
     return b"".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What may be kept of a sample: all of it, if the same request always gives the same bytes."""
+"""Caching of samples: one may be kept where the same request always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _A_YEAR_S = 31_536_000
 
 
 def etag(call: Call, parameters: SampleParameters, wanted: Format) -> str | None:
-    """A name for the bytes of a seeded sample, known before they are; None without a seed."""
+    """A name for the bytes of a seeded sample, known before they are; None without a seed.
+
+    On a GPU the last bits may differ from one time to the next, and the name is a weak one.
+    """
     if parameters.seed is None:
         return None
     device = call.engine.registry.device
@@ -26,13 +29,19 @@ def etag(call: Call, parameters: SampleParameters, wanted: Format) -> str | None
         device.runtime,
     )
     key = (*computed_by, parameters.n, parameters.seed, parameters.temperature, wanted)
-    return f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
+    name = f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
+    return name if device.is_exact else f"W/{name}"
 
 
 def is_fresh(call: Call, tag: str | None) -> bool:
     """Whether the caller holds these bytes already."""
     held = call.headers.get("if-none-match", "")
-    return tag is not None and (held == "*" or tag in (part.strip().removeprefix("W/") for part in held.split(",")))
+    return tag is not None and (held == "*" or _name(tag) in map(_name, held.split(",")))
+
+
+def _name(tag: str) -> str:
+    """The part of a tag that is compared, weak or not."""
+    return tag.strip().removeprefix("W/")
 
 
 def mark(response: Response, call: Call, tag: str | None) -> Response:
@@ -41,7 +50,7 @@ def mark(response: Response, call: Call, tag: str | None) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
     response.headers["ETag"] = tag
-    keepers = "private" if call.settings.api_keys else "public"
+    keepers = "private" if call.settings.needs_key else "public"
     lifetime = f"max-age={_A_YEAR_S}, immutable" if call.is_pinned else "no-cache"
     response.headers["Cache-Control"] = f"{keepers}, {lifetime}"
     return response

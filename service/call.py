@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from .body_memory import BodyMemory
+from .deadlines import Deadlines
 from .errors import DeadlineExceeded
 from .inference.engine import Engine
-from .inference.registry import ServedModel
-from .patience import Patience
+from .inference.loader import ServedModel
 from .settings import Settings
 from .timings import Timings
 
@@ -21,13 +22,14 @@ T = TypeVar("T")
 
 @dataclass
 class Call:
-    """The request, the model it means, whom to ask, within which limits, for how long, and where its time goes."""
+    """The request, the model it means, whom to ask, within which limits of size, time and memory, and where it goes."""
 
     request: Request
     model: ServedModel
     engine: Engine
     settings: Settings
-    patience: Patience
+    deadlines: Deadlines
+    body_memory: BodyMemory
     timings: Timings
 
     @cached_property
@@ -49,4 +51,4 @@ class Call:
             DeadlineExceeded: the time for an answer is over.
         """
         limit_s = self.settings.timeout_s
-        return await self.patience.keep(work, limit_s, DeadlineExceeded(limit_s), self.request)
+        return await self.deadlines.keep(work, limit_s, DeadlineExceeded(limit_s), self.request)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from .body_memory import BodyMemory
 from .call import Call
+from .deadlines import Deadlines
 from .errors import Unauthorized
 from .inference.engine import Engine
-from .inference.registry import ServedModel
+from .inference.loader import ServedModel
+from .keys import Keys
 from .lifecycle import Lifecycle
 from .metrics import Metrics
-from .patience import Patience
 from .settings import Settings
 
-_bearer = HTTPBearer(auto_error=False, description="needed only where LATENTD_API_KEYS is set")
+_bearer = HTTPBearer(auto_error=False, description="needed only where the service has keys")
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,12 @@ class Parts:
     """What the composition root has put together."""
 
     settings: Settings
+    keys: Keys
     metrics: Metrics
     engine: Engine
     lifecycle: Lifecycle
-    patience: Patience
+    deadlines: Deadlines
+    body_memory: BodyMemory
 
 
 async def _parts(request: Request) -> Parts:
@@ -61,7 +64,8 @@ def call_of(request: Request) -> Call:
     """
     parts: Parts = request.scope["app"].state.parts
     model = _find(request, parts)
-    return Call(request, model, parts.engine, parts.settings, parts.patience, request.scope["state"]["timings"])
+    timings = request.scope["state"]["timings"]
+    return Call(request, model, parts.engine, parts.settings, parts.deadlines, parts.body_memory, timings)
 
 
 CurrentCall = Annotated[Call, Depends(call_of)]
@@ -80,16 +84,11 @@ async def require_key(request: Request, _: Annotated[HTTPAuthorizationCredential
 
 
 def check_key(request: Request) -> None:
-    """Let nobody pass without a key, where keys are set; in the same time for every wrong one.
+    """Let nobody pass without a key, where keys are set.
 
     Raises:
         Unauthorized: the request has none of them.
     """
-    keys = request.scope["app"].state.parts.settings.api_keys
-    if not keys:
-        return
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    given = key.strip().encode() if scheme.lower() == "bearer" else b""
-    matches = [hmac.compare_digest(given, known.get_secret_value().encode()) for known in keys]
-    if not any(matches):
+    parts: Parts = request.scope["app"].state.parts
+    if not parts.keys.admit(request.scope["headers"]):
         raise Unauthorized

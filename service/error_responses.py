@@ -20,13 +20,16 @@ from .schemas import Problem
 CLIENT_GONE = 499  # nobody receives it; it is what logs and metrics call a caller who hung up
 
 STATUS: dict[type[Exception], int] = {
+    errors.BadRequest: 400,
     errors.Unparseable: 400,
     errors.Unauthorized: 401,
     InvalidName: 404,
     ModelNotFound: 404,
     errors.NotAcceptable: 406,
     errors.BodyTimeout: 408,
+    errors.HeadTimeout: 408,
     errors.TooLarge: 413,
+    errors.AddressTooLong: 414,
     errors.UnsupportedMediaType: 415,
     errors.UnsupportedEncoding: 415,
     errors.BadImage: 422,
@@ -34,11 +37,15 @@ STATUS: dict[type[Exception], int] = {
     errors.BadValue: 422,
     errors.Meaningless: 422,
     errors.Overloaded: 429,
+    errors.Crowded: 429,
+    errors.HeadTooLarge: 431,
     errors.ClientGone: CLIENT_GONE,
     errors.NotFinite: 500,
+    errors.BeyondRepair: 500,
     errors.Starting: 503,
     errors.Draining: 503,
     errors.OutOfMemory: 503,
+    errors.DeviceHung: 503,
     errors.DeviceLost: 503,
     errors.DeadlineExceeded: 504,
 }
@@ -96,13 +103,18 @@ async def _bug(request: Request, _: Exception) -> JSONResponse:
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:
+    return as_problem(request.state.request_id, error)
+
+
+def as_problem(request_id: str, error: Exception) -> JSONResponse:
+    """The problem that an error of the table is."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {}
     if retry_after_s := getattr(error, "retry_after_s", None):
         headers["Retry-After"] = str(retry_after_s)
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(request.state.request_id, status, type(error).__name__, str(error), headers)
+    return problem(request_id, status, type(error).__name__, str(error), headers)
 
 
 async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse:

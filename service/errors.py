@@ -1,6 +1,10 @@
 """What the service answers when it does not answer. `error_responses.py` gives each its status.
 
 ServiceError
+├── BadRequest              what came is no request in HTTP
+├── HeadTimeout             the head of a request did not arrive in time
+├── AddressTooLong          the address of a request has too many bytes
+├── HeadTooLarge            its headers have
 ├── Unparseable             the body is not what its Content-Type says
 ├── Unauthorized            no key, or a wrong one
 ├── NotAcceptable           none of the formats asked for can be given
@@ -13,12 +17,15 @@ ServiceError
 ├── BadValue                a value that cannot be used, such as a number that is not finite
 ├── Meaningless             a question that this kind of model cannot answer
 ├── Overloaded              the queue is full
+├── Crowded                 too many bodies are being read at once
 ├── ClientGone              the caller hung up; nobody hears this answer
 ├── Unavailable             not now: try again
 │   ├── Starting            models are still being read
 │   ├── Draining            the service is being stopped
 │   ├── OutOfMemory         not even one image fits into the device's memory now
+│   ├── DeviceHung          a computation did not end, and was given up
 │   └── DeviceLost          the device has failed
+├── BeyondRepair            the device has failed, and only a restart can help
 ├── DeadlineExceeded        the answer would come too late
 └── NotFinite               the model gave numbers that are not finite
 """
@@ -28,6 +35,34 @@ from collections.abc import Iterable, Sequence
 
 class ServiceError(Exception):
     """Something keeps the service from answering."""
+
+
+class BadRequest(ServiceError):
+    """What came is no request in HTTP."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"This request cannot be read: {problem}.")
+
+
+class HeadTimeout(ServiceError):
+    """The head of a request did not arrive in time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The request's head did not arrive within {limit_s:g} s; send it at once.")
+
+
+class AddressTooLong(ServiceError):
+    """The address of a request has too many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The address has more than {limit:,} bytes; send what is long in the body.")
+
+
+class HeadTooLarge(ServiceError):
+    """The headers of a request have too many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request's head has more than {limit:,} bytes; send fewer or shorter headers.")
 
 
 class Unparseable(ServiceError):
@@ -116,6 +151,15 @@ class Overloaded(ServiceError):
         self.retry_after_s = retry_after_s
 
 
+class Crowded(ServiceError):
+    """Too many bodies are being read at once."""
+
+    retry_after_s = 1
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The bodies under way have more than {limit:,} bytes together; try again in 1 s.")
+
+
 class ClientGone(ServiceError):
     """The caller hung up; nobody hears this answer."""
 
@@ -150,6 +194,13 @@ class OutOfMemory(Unavailable):
         super().__init__("Not even one image fits into the device's memory now; try again.")
 
 
+class DeviceHung(Unavailable):
+    """A computation did not end, and was given up."""
+
+    def __init__(self) -> None:
+        super().__init__("The computation did not end and was given up; try again.")
+
+
 class DeviceLost(Unavailable):
     """The device has failed."""
 
@@ -157,6 +208,13 @@ class DeviceLost(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The device that computes has failed; another replica may answer.")
+
+
+class BeyondRepair(ServiceError):
+    """The device has failed, and only a restart can help."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The device that computes failed {seconds:.0f} s ago; restart this process.")
 
 
 class DeadlineExceeded(ServiceError):

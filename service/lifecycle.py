@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from .errors import DeviceLost, Draining, Starting, Unavailable
+import time
+
+from .errors import BeyondRepair, DeviceHung, DeviceLost, Draining, Starting, Unavailable
 from .inference.registry import Registry
+
+GIVE_UP_S = 30.0  # after the device is lost: others have been told by then that they are to answer instead
 
 
 class Lifecycle:
@@ -23,4 +27,13 @@ class Lifecycle:
             return Draining()
         if self._registry.device.lost:
             return DeviceLost()
+        if self._registry.device.seems_to_hang:
+            return DeviceHung()
         return None if self._registry.is_ready else Starting()
+
+    def ruin(self) -> BeyondRepair | None:
+        """What only a restart can put right, or None."""
+        lost_at = self._registry.device.lost_at
+        if lost_at is None or (seconds := time.monotonic() - lost_at) < GIVE_UP_S:
+            return None
+        return BeyondRepair(seconds)

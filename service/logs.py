@@ -2,19 +2,60 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import select
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
 from .settings import Settings
 
 
+class LogStream(io.TextIOBase):
+    """A stream as far as somebody reads it: a line that would have to wait is dropped, as is all of a broken one's.
+
+    Else a service whose log nobody reads, a pipe that is full, would stop at its next line.
+
+    Attributes:
+        dropped: lines since the last one that was written.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._file = stream.fileno()
+        self._room = select.poll()
+        self._room.register(self._file, select.POLLOUT)
+        self.dropped = 0
+
+    def write(self, text: str) -> int:
+        """How many characters are gone: all, one way or the other."""
+        content = text.encode(errors="backslashreplace")
+        for begin in range(0, len(content), select.PIPE_BUF):  # a pipe that is ready takes so much without waiting
+            if not self._room.poll(0):
+                self.dropped += 1
+                return len(text)
+            with suppress(OSError):
+                os.write(self._file, content[begin : begin + select.PIPE_BUF])
+        self.dropped = 0
+        return len(text)
+
+    def mention(self, _: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """A line that says what is missing before it; for structlog."""
+        if self.dropped:
+            line["lines_dropped_before"] = self.dropped
+        return line
+
+
 def configure(settings: Settings) -> None:
     """Send the service's lines and uvicorn's warnings to standard error, in one form."""
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    stream = LogStream(sys.stderr)
     shared: list[structlog.typing.Processor] = [
+        stream.mention,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -26,9 +67,11 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one write: several processes write
+        logger_factory=structlog.WriteLoggerFactory(
+            cast(TextIO, stream)
+        ),  # a line in one write: several processes write
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[strip, *renderer], foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)

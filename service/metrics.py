@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -16,6 +18,9 @@ from .timings import Timings
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
+_SECONDS_HELP = "From the first byte in to the last out"
+_STAGES_HELP = "Where requests spend their time: decode, queue, compute, encode"
+_BATCHES_HELP = "Images computed at once: encode, decode, render (to 8 bits), score"
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus_client finds it
 
@@ -31,39 +36,30 @@ def forget(process: int) -> None:
     mark_process_dead(process)  # type: ignore[no-untyped-call]  # it is not typed
 
 
+def _tasks() -> int:
+    """How many there are, where a loop runs."""
+    with suppress(RuntimeError):
+        return len(asyncio.all_tasks())
+    return 0
+
+
 class Metrics:
     """Counters of one service, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "latentd_requests", "Requests answered", ["route", "model", "code"], registry=self._registry
-        )
-        self._seconds = Histogram(
-            "latentd_request_seconds", "From the first byte in to the last out", ["route"],
-            buckets=_SECONDS, registry=self._registry,
-        )  # fmt: skip
-        self._stages = Histogram(
-            "latentd_stage_seconds", "Where requests spend their time: decode, queue, compute, encode", ["stage"],
-            buckets=_SECONDS, registry=self._registry,
-        )  # fmt: skip
-        self._batches = Histogram(
-            "latentd_batch_images", "Images computed at once: encode, decode, render (to 8 bits), score", ["operation"],
-            buckets=_IMAGES, registry=self._registry,
-        )  # fmt: skip
-        self._refused = Counter(
-            "latentd_versions_refused",
-            "Published versions that could not be served",
-            ["model"],
-            registry=self._registry,
-        )
-        self.in_flight = Gauge(
-            "latentd_requests_in_flight", "Requests under way", registry=self._registry, multiprocess_mode="livesum"
-        )
-        self._queues = Gauge(
-            "latentd_queue_images", "Images waiting to be computed", ["model"],
-            registry=self._registry, multiprocess_mode="livesum",
-        )  # fmt: skip
+        registry = CollectorRegistry()
+        counter, histogram = partial(Counter, registry=registry), partial(Histogram, registry=registry)
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        self._registry = registry
+        self._requests = counter("latentd_requests", "Requests answered", ["route", "model", "code"])
+        self._seconds = histogram("latentd_request_seconds", _SECONDS_HELP, ["route"], buckets=_SECONDS)
+        self._stages = histogram("latentd_stage_seconds", _STAGES_HELP, ["stage"], buckets=_SECONDS)
+        self._batches = histogram("latentd_batch_images", _BATCHES_HELP, ["operation"], buckets=_IMAGES)
+        self._refused = counter("latentd_versions_refused", "Published versions that could not be served", ["model"])
+        self._splits = counter("latentd_oom_splits", "Batches that did not fit into the device's memory")
+        self._queues = gauge("latentd_queue_images", "Images waiting to be computed", ["model"])
+        self.in_flight = gauge("latentd_requests_in_flight", "Requests under way")
+        gauge("latentd_tasks", "Tasks of the event loop").set_function(_tasks)
         # prometheus_client finds a child by its labels' text, each time anew
         self._count = cache(self._requests.labels)
         self._answered_in = cache(self._seconds.labels)
@@ -90,6 +86,19 @@ class Metrics:
     def version_refused(self, name: str) -> None:
         """A version of that model could not be served."""
         self._refused.labels(name).inc()
+
+    def version_left(self, model: str) -> None:
+        """A version is served no longer, and its series end; those that processes share cannot be taken back."""
+        if _FOLDER in os.environ:
+            return
+        for metric in (self._requests, self._queues):
+            metric.remove_by_labels({"model": model})
+        self._count.cache_clear()
+        self._queue.cache_clear()
+
+    def out_of_memory(self) -> None:
+        """A batch did not fit into the device's memory, and goes on in halves."""
+        self._splits.inc()
 
     def text(self) -> bytes:
         """The exposition format; of all processes, where several share their metrics."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from .errors import NotAcceptable
 from .images import MEDIA_TYPES as PICTURES
+from .inference.engine import PixelType
 from .tensors import NPY, SAFETENSORS
 
 Format = Literal["json", "npy", "safetensors", "png", "jpeg", "webp"]
@@ -24,8 +25,8 @@ LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
 IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
 
 
-def depth(wanted: Format) -> Literal["float32", "uint8"]:
-    """Of the images that a format holds."""
+def pixel_type(wanted: Format) -> PixelType:
+    """That of the images which a format holds."""
     return "float32" if wanted == "safetensors" else "uint8"
 
 

@@ -14,6 +14,7 @@ from .schemas import ImagesBody, LatentsBody, PairBody, Problem
 _BINARY = {"type": "string", "format": "binary"}
 _PARTS = {
     "type": "object",
+    "minProperties": 1,
     "additionalProperties": _BINARY,
     "description": "one picture a part, any field name, in order",
 }

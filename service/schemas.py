@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from model_store import Card
 from model_store.pictures import Resize
@@ -12,8 +12,8 @@ from model_store.vae.noise import MAX_SEED
 from model_store.vae.protocol import Binarise
 
 from .inference.engine import Draw
-from .inference.paths import Path
-from .negotiation import Format
+from .inference.paths import PathKind
+from .negotiation import LATENT_FORMATS, SCORE_FORMATS, Format
 
 Nested = Annotated[list[Any], Field(description="nested to the model's latent shape, one per image")]
 Seed = Annotated[
@@ -28,6 +28,11 @@ Sizing = Annotated[
 FormatParameter = Annotated[Format | None, Field(description="the answer's format; wins over Accept")]
 
 
+def _described(formats: tuple[Format, ...]) -> WithJsonSchema:
+    """What the OpenAPI lists; another format is an error of its own, 406."""
+    return WithJsonSchema({"anyOf": [{"type": "string", "enum": list(formats)}, {"type": "null"}]})
+
+
 class Parameters(BaseModel):
     """A query. A parameter that does not exist is an error, so that a misspelt one is noticed."""
 
@@ -36,12 +41,18 @@ class Parameters(BaseModel):
     format: FormatParameter = None
 
 
-class EncodeParameters(Parameters):
-    """Of encode and reconstruct."""
+class ReconstructParameters(Parameters):
+    """Of reconstruct."""
 
     latents: Latents = "mean"
     seed: Seed = None
     resize: Sizing = "none"
+
+
+class EncodeParameters(ReconstructParameters):
+    """Of encode."""
+
+    format: Annotated[FormatParameter, _described(LATENT_FORMATS)] = None
 
 
 class SampleParameters(Parameters):
@@ -55,6 +66,7 @@ class SampleParameters(Parameters):
 class ScoreParameters(Parameters):
     """Of score."""
 
+    format: Annotated[FormatParameter, _described(SCORE_FORMATS)] = None
     importance_samples: Annotated[int, Field(ge=1, description="K of the importance-weighted bound")] = 1
     binarise: Annotated[
         Binarise, Field(description="grey pixels of a model of binary ones: drawn with the seed, or cut at the middle")
@@ -67,7 +79,7 @@ class InterpolateParameters(Parameters):
     """Of interpolate."""
 
     steps: Annotated[int, Field(ge=2, description="pictures in all, ends included")] = 8
-    path: Annotated[Path, Field(description="straight, or on the sphere where a prior's latents lie")] = "spherical"
+    path: Annotated[PathKind, Field(description="straight, or on the sphere where a prior's latents lie")] = "spherical"
     resize: Sizing = "none"
 
 
@@ -176,10 +188,17 @@ class ModelSummary(_Answer):
     parameters: int
 
 
+class RefusedVersion(_Answer):
+    """A version that is published and cannot be served."""
+
+    reason: str
+
+
 class ModelsAnswer(BaseModel):
-    """All models that are served."""
+    """All models that are served, and those that should be."""
 
     models: list[ModelSummary]
+    refused: list[RefusedVersion]
 
 
 class CardAnswer(_Answer):

@@ -26,7 +26,7 @@ def _is_reference(text: str) -> str:
 
 
 def _at_home(path: Path) -> Path:
-    """With `~` as a person's own folder; as it stands for a user who has none."""
+    """With `~` resolved; unchanged where the user has no home."""
     return Path(os.path.expanduser(path))  # Path.expanduser raises where there is no home
 
 
@@ -50,15 +50,15 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=256,
-        description="processes that answer on the port, sharing the models in memory; several compute on one core "
-        "each, and one for each core is best for many small requests; too low: cores are idle; too high: they wait for "
-        "each other, and memory",
+        description="processes that answer on the port and share the models in memory; of several, each computes on "
+        "one core; one for each core is best for many small requests; too low: cores are idle; too high: they compete "
+        "for cores and take more memory",
     )
     store: Path = Field(DEFAULT_ROOT, description="folder of the models")
     cache: Annotated[Path, AfterValidator(_at_home)] = Field(
         Path("~/.cache/latentd"),
-        description="folder for what a start finds out, so that the next one is quick; one that cannot be written is "
-        "not used",
+        description="folder for what warm-ups find out, so that the next start is quick; not used if it cannot be "
+        "written",
     )
     default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
         None,
@@ -131,6 +131,12 @@ class Settings(BaseSettings):
         description="size of a request's body; too low: 413 for bulk clients; too high: memory, for every request "
         "that is under way",
     )
+    max_bodies_bytes: int = Field(
+        1_073_741_824,
+        ge=1024,
+        le=2**40,
+        description="size of all bodies that a process reads at once; too low: 429 for bulk clients; too high: memory",
+    )
     timeout_s: float = Field(
         30.0,
         gt=0,
@@ -138,12 +144,40 @@ class Settings(BaseSettings):
         description="time for an answer to be computed, waiting included; too low: 504 under load; too high: callers "
         "wait for what they no longer need",
     )
+    max_head_bytes: int = Field(
+        16_384,
+        ge=1024,
+        le=2**20,
+        description="size of a request's address and headers; too low: 431 behind proxies that add many; too high: "
+        "memory, for every connection",
+    )
+    head_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="time for a request's address and headers to arrive, from the first byte, or from the connection; "
+        "too low: 408 on slow lines; too high: silent clients hold connections",
+    )
     body_timeout_s: float = Field(
         30.0,
         gt=0,
         le=3600,
-        description="time for a request's body to arrive; too low: 408 on slow lines; too high: slow clients hold "
-        "connections",
+        description="time for a request's body to arrive, and for an answer to be taken; too low: 408 and broken "
+        "answers on slow lines; too high: slow clients hold connections",
+    )
+    idle_timeout_s: int = Field(
+        75,
+        ge=1,
+        le=86400,
+        description="time between an answer and the next request on a connection; too low, or lower than a balancer's: "
+        "it meets closed connections; too high: silent clients hold them",
+    )
+    hang_s: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        description="time without a sign of life after which the thread that computes is given up, and its callers are "
+        "answered 503; too low: batches of large models are given up; too high: callers wait for nothing",
     )
     drain_s: float = Field(
         2.0,
@@ -162,6 +196,17 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="comma list of keys; without any, /v1 is open; with some, it takes Authorization: Bearer KEY"
     )
+    api_keys_file: Path | None = Field(
+        None,
+        description="file with more keys, one in each line, read again when it changes, so that keys can be exchanged "
+        "while the service runs",
+    )
+    metrics_need_key: bool = Field(False, description="whether /metrics takes a key, as /v1 does")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma list of origins, such as https://example.org, whose pages may call the service from a "
+        "browser; without any, only its own may",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning leaves out the line for each request"
     )
@@ -176,6 +221,16 @@ class Settings(BaseSettings):
         if not all(re.fullmatch("[!-~]+", key) for key in keys):
             raise ValueError("each key takes visible ASCII characters, and a comma stands only between two keys")
         return keys
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str) or not value:
+            return value or ()
+        origins = tuple(origin.strip() for origin in value.split(","))
+        if not all(re.fullmatch(r"https?://[^\s/*]+", origin) for origin in origins):
+            raise ValueError("each origin is named in full, as https://example.org, with no path and no *")
+        return origins
 
     @field_validator("port", mode="before")
     @classmethod
@@ -192,8 +247,24 @@ class Settings(BaseSettings):
             raise ValueError(f"workers {self.workers}: one process serves a GPU; set workers to 1, or device to cpu")
         return self
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether /v1 is closed to those without a key."""
+        return bool(self.api_keys) or self.api_keys_file is not None
+
+    @model_validator(mode="after")
+    def _metrics_can_have_a_key(self) -> Self:
+        if self.metrics_need_key and not self.needs_key:
+            raise ValueError("metrics_need_key: there is no key; set api_keys or api_keys_file as well")
+        return self
+
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:
+        if self.max_bodies_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_bodies_bytes {self.max_bodies_bytes} is less than max_body_bytes {self.max_body_bytes}, so the "
+                "largest bodies could never be read; raise the first"
+            )
         if self.queue_images < self.max_images_per_request:
             raise ValueError(
                 f"queue_images {self.queue_images} is less than max_images_per_request "

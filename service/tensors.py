@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from tokenize import TokenError
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -31,14 +32,9 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
         Unparseable: it is no npy file, or its length is not what its header says.
         BadValue: it is of another type.
     """
-    buffer = io.BytesIO(content)
-    try:
-        shape, fortran, dtype = _VERSIONS[npy.read_magic(buffer)](buffer)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, TokenError) as error:
-        raise Unparseable(NPY, "its header cannot be read") from error
+    (shape, fortran, dtype), data = _npy_header(content)
     _check_shape(NPY, shape)
     _check_dtype(dtype.name, dtypes, name)
-    data = content[buffer.tell() :]
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise Unparseable(NPY, f"it has {len(data)} bytes of data, its header says {shape} of {dtype}")
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
@@ -52,16 +48,25 @@ def read_safetensors(content: bytes, dtypes: Collection[torch.dtype], name: str)
         Unparseable: it is no safetensors file.
         BadValue: it holds other tensors, or one of another type.
     """
-    try:
-        tensors = safetensors.torch.load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
-        raise Unparseable(SAFETENSORS, "its header cannot be read, or does not fit its length") from error
+    tensors = _tensors(content)
     if list(tensors) != [name]:
         raise BadValue(f"The body has {len(tensors)} tensors; it takes one with the name {name}.")
     tensor = tensors[name]
     _check_shape(SAFETENSORS, tensor.shape)
     _check_dtype(str(tensor.dtype).removeprefix("torch."), dtypes, name)
     return tensor
+
+
+def holds_images(media_type: str, content: bytes) -> bool:
+    """Whether a body is meant as images: an npy file of uint8, or a safetensors file of `images`.
+
+    Raises:
+        Unparseable: it is no such file.
+    """
+    if media_type == SAFETENSORS:
+        return list(_tensors(content)) == ["images"]
+    (_, _, dtype), _ = _npy_header(content)
+    return dtype == np.uint8
 
 
 def write_npy(tensor: Tensor) -> bytes:
@@ -74,6 +79,23 @@ def write_npy(tensor: Tensor) -> bytes:
 def write_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     """A safetensors file. Through NumPy, since torch's writer refuses two names for the same numbers."""
     return safetensors.numpy.save({name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
+
+
+def _npy_header(content: bytes) -> tuple[tuple[tuple[int, ...], bool, np.dtype[Any]], bytes]:
+    """Shape, whether columns come first, and type; and the data behind them."""
+    buffer = io.BytesIO(content)
+    try:
+        header = _VERSIONS[npy.read_magic(buffer)](buffer)
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, TokenError) as error:
+        raise Unparseable(NPY, "its header cannot be read") from error
+    return header, content[buffer.tell() :]
+
+
+def _tensors(content: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
+        raise Unparseable(SAFETENSORS, "its header cannot be read, or does not fit its length") from error
 
 
 def _check_shape(media_type: str, shape: Sequence[object]) -> None:

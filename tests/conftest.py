@@ -1,5 +1,6 @@
 """What many tests need: small models, and a store with some of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from model_store import VAE, Metric, Store, VAEConfig
 from model_store.vae import ConvConfig, MLPConfig
+
+from .process import Process
 
 torch.set_num_threads(1)  # the models are tiny; several threads would only wait for each other
 
@@ -28,6 +31,15 @@ def make_model(config: VAEConfig = GREY, seed: int = 0) -> VAE:
         for parameter in model.parameters():
             parameter.mul_(3)
     return model
+
+
+@pytest.fixture
+def started() -> Iterator[list[Process]]:
+    """Processes of a test; whatever still runs at its end is killed."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        process.kill()
 
 
 @pytest.fixture

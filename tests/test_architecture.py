@@ -14,31 +14,42 @@ FORBIDDEN = {
     "training": (("service",), ()),
     "service": (("training",), ()),
     "service/inference": (("service",), ("service.inference", "service.errors", "service.timings", "service.aside")),
-    "service/inference/devices.py": (("service",), ("service.errors", "service.inference.runtimes")),
+    "service/inference/devices.py": (
+        ("service",),
+        ("service.errors", "service.inference.device_thread", "service.inference.runtimes"),
+    ),
+    "service/inference/device_thread.py": (("service",), ()),
     "service/inference/runtimes.py": (("service",), ()),
-    "service/inference/operations.py": (("service",), ()),
+    "service/inference/rows.py": (("service",), ()),
+    "service/inference/operations.py": (("service",), ("service.inference.rows",)),
     "service/inference/graph.py": (("service",), ()),
-    "service/inference/cuda_operations.py": (("service",), ("service.inference.operations",)),
-    "service/inference/onnx_operations.py": (("service",), ("service.inference.graph", "service.inference.operations")),
-    "service/inference/sizes.py": (("service",), ()),
-    "service/inference/findings.py": (("service",), ("service.inference.sizes",)),
+    "service/inference/cuda_operations.py": (("service",), ("service.inference.operations", "service.inference.rows")),
+    "service/inference/onnx_operations.py": (
+        ("service",),
+        ("service.inference.graph", "service.inference.operations", "service.inference.rows"),
+    ),
+    "service/inference/sizes.py": (("service",), ("service.inference.rows",)),
+    "service/inference/warm_up_cache.py": (("service",), ("service.inference.sizes",)),
     "service/inference/batcher.py": (("service",), ("service.errors",)),
     "service/inference/runner.py": (
         ("service",),
         (
             "service.errors",
+            "service.inference.rows",
             "service.inference.sizes",
             "service.inference.devices",
-            "service.inference.meaning",
+            "service.inference.capabilities",
             "service.inference.operations",
             "service.inference.onnx_operations",
             "service.inference.cuda_operations",
         ),
     ),
-    "service/inference/meaning.py": (("service",), ("service.errors",)),
+    "service/inference/capabilities.py": (("service",), ("service.errors", "service.inference.operations")),
     "service/inference/paths.py": (("service",), ()),
     "service/errors.py": (("service",), ()),
+    "service/keys.py": (("service",), ()),
     "service/png.py": (("service",), ()),
+    "service/body_memory.py": (("service",), ("service.errors",)),
     "service/settings.py": (("service",), ()),
     "service/timings.py": (("service",), ()),
 }
@@ -50,7 +61,8 @@ IGNORANT = {
     "service/inference/scoring.py": ("fastapi", "starlette", "PIL"),
     "service/inference/exploring.py": ("fastapi", "starlette", "PIL"),
     "service/inference/runner.py": ("fastapi", "starlette", "PIL"),
-    "service/inference/registry.py": ("fastapi", "starlette", "PIL"),
+    "service/inference/loader.py": ("fastapi", "starlette", "PIL"),
+    "service/inference/registry.py": ("torch", "fastapi", "starlette", "PIL"),
     "service/routes/operations.py": ("torch", "PIL", "numpy"),
 }
 
@@ -65,9 +77,10 @@ ONLY_KNOWN_TO = {
     "os.environ": (
         "model_store/__main__.py",
         "service/__main__.py",
+        "service/inference/onnx_operations.py",  # tells ONNX Runtime to keep its use to itself
         "service/metrics.py",  # tells prometheus_client, which knows no other way, where processes share their counts
         "service/probe.py",
-        "service/workers.py",  # tells MKL, which is told in no other way
+        "service/listening/workers.py",  # tells MKL, which is told in no other way
         "training/__main__.py",
     ),
 }

@@ -33,8 +33,7 @@ def url(shelf: Path) -> Iterator[str]:
     process = Process(shelf)
     process.wait_for("ready")
     yield process.url
-    process.process.kill()
-    process.end()
+    process.kill()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
@@ -70,14 +69,13 @@ def test_python_example_works(url: str, tmp_path: Path) -> None:
 def test_table_lists_every_setting_with_its_default() -> None:
     """And says what `--help` says."""
     rows = dict(re.findall(r"^\| `LATENTD_([A-Z_]+)` \| (.*) \|$", README, re.MULTILINE))
-    defaults = {"store": "`model_store/models`", "default_model": "–", "api_keys": "–"}
+    defaults = {"store": "`model_store/models`"}
 
     assert rows.keys() == {name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         default, _, description = rows[name.upper()].partition(" | ")
-        assert default == defaults.get(
-            name, f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
-        )
+        told = f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
+        assert default == defaults.get(name, "–" if field.default in (None, ()) else told)
         assert description == field.description
 
 
@@ -98,7 +96,7 @@ def test_tree_has_a_remark_for_every_file() -> None:
         listed.add("".join(folders) + name)
         folders += [name] if name.endswith("/") else []
         assert remark
-    packages = ("model_store", "training", "service")
+    packages = ("model_store", "training", "service", "deploy")
     files = {str(path.relative_to(ROOT)) for package in packages for path in (ROOT / package).rglob("*.py")}
 
     assert {name for name in listed if name.endswith(".py")} == {name for name in files if "__init__" not in name}

@@ -1,7 +1,7 @@
 """The queue in front of one model. It knows neither HTTP nor torch: payloads go in, and answers come back.
 
 There is no timer. An idle model answers at once; while it computes, others queue, and what has queued for one
-operation is the next batch. The queue is counted in images and bounded. A caller who leaves takes their place along.
+operation is the next batch. The queue is counted in images and bounded. When a caller leaves, the place is free.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Answer(Generic[Result]):
 
 
 class Part(NamedTuple, Generic[Payload]):
-    """What is computed at once of a caller's work, at least, and how many images that is."""
+    """A piece of a caller's work that is computed at once, and its number of images."""
 
     payload: Payload
     images: int
@@ -55,8 +55,19 @@ class _Ticket(Generic[Payload, Result]):
         self.is_large = len(self.parts) > 1
 
     @property
+    def next_images(self) -> int:
+        return self.parts[0].images
+
+    @property
     def waiting_images(self) -> int:
         return sum(part.images for part in self.parts)
+
+
+class _Taken(NamedTuple, Generic[Payload, Result]):
+    """A part whose turn has come, and the ticket that it belongs to."""
+
+    ticket: _Ticket[Payload, Result]
+    part: Part[Payload]
 
 
 class Batcher(Generic[Payload, Result]):
@@ -68,6 +79,7 @@ class Batcher(Generic[Payload, Result]):
     `batch_computed` is told each batch's operation and images, `queue_changed` how many images wait.
 
     Attributes:
+        run: what computes a batch; a test may put something before it.
         waiting_images: images in the queue.
     """
 
@@ -80,7 +92,7 @@ class Batcher(Generic[Payload, Result]):
         batch_computed: Callable[[str, int], None],
         queue_changed: Callable[[int], None],
     ) -> None:
-        self._run = run
+        self.run = run
         self._max_batch_images = max_batch_images
         self._queue_images = queue_images
         self._batch_computed = batch_computed
@@ -101,10 +113,8 @@ class Batcher(Generic[Payload, Result]):
             Overloaded: the queue has no room for them.
         """
         ticket: _Ticket[Payload, Result] = _Ticket(operation, deque(parts), asyncio.Future())
-        if not is_begun and self.waiting_images and self.waiting_images + ticket.waiting_images > self._queue_images:
-            raise Overloaded(
-                waiting=self.waiting_images, limit=self._queue_images, retry_after_s=self._seconds_to_clear()
-            )
+        if not is_begun:
+            self.check_room(ticket.waiting_images)
         self._count(ticket.waiting_images)
         self._enter(ticket)
         if self._worker is None or self._worker.done():
@@ -114,6 +124,17 @@ class Batcher(Generic[Payload, Result]):
         except asyncio.CancelledError:
             self._leave(ticket)
             raise
+
+    def check_room(self, images: int) -> None:
+        """Refuse images before anything is done for them that would be lost.
+
+        Raises:
+            Overloaded: the queue has no room for them.
+        """
+        if self.waiting_images and self.waiting_images + images > self._queue_images:
+            raise Overloaded(
+                waiting=self.waiting_images, limit=self._queue_images, retry_after_s=self._seconds_to_clear()
+            )
 
     def _count(self, images: int) -> None:
         self.waiting_images += images
@@ -151,39 +172,40 @@ class Batcher(Generic[Payload, Result]):
             await asyncio.sleep(0)
             quiet_turns = quiet_turns + 1 if self.waiting_images == before else 0
 
-    def _next_batch(self) -> list[tuple[_Ticket[Payload, Result], Part[Payload]]]:
+    def _next_batch(self) -> list[_Taken[Payload, Result]]:
         """Parts of the ticket whose turn it is, and of those behind it in its queue, while there is room."""
         queue = min((queue for queue in self._queues.values() if queue), key=self._turn)
         self._was_large = queue[0].is_large
         batch, room = [], self._room(queue[0])
-        while queue and queue[0].parts[0].images <= room:
-            batch.append((queue[0], queue[0].parts.popleft()))
-            room -= batch[-1][1].images
-            if not queue[0].parts:
+        while queue and queue[0].next_images <= room:
+            taken = _Taken(queue[0], queue[0].parts.popleft())
+            batch.append(taken)
+            room -= taken.part.images
+            if not taken.ticket.parts:
                 queue.popleft()
-        if queue and queue[0] is batch[-1][0]:
+        if queue and queue[0] is taken.ticket:
             queue.popleft()  # it comes back behind the others, when these parts are computed
-        self._count(-sum(part.images for _, part in batch))
+        self._count(-sum(taken.part.images for taken in batch))
         return batch
 
     def _room(self, first: _Ticket[Payload, Result]) -> int:
         """For how many images there is room in a batch that begins with a ticket."""
         if first.is_large and time.perf_counter() - self._last_small < SMALL_WORK_STAYS_S:
-            return first.parts[0].images
-        return max(self._max_batch_images(first.operation), first.parts[0].images)
+            return first.next_images
+        return max(self._max_batch_images(first.operation), first.next_images)
 
     def _turn(self, queue: deque[_Ticket[Payload, Result]]) -> tuple[bool, float]:
-        """What is first goes first: small work after large and large after small, then who waits longest."""
+        """The smallest goes first: small work after large and large after small, then the longest wait."""
         return queue[0].is_large == self._was_large, queue[0].since
 
-    async def _compute(self, batch: Sequence[tuple[_Ticket[Payload, Result], Part[Payload]]]) -> None:
+    async def _compute(self, batch: Sequence[_Taken[Payload, Result]]) -> None:
         began = time.perf_counter()
-        operation, images = batch[0][0].operation, sum(part.images for _, part in batch)
-        results = await self._results(operation, [part.payload for _, part in batch])
+        operation, images = batch[0].ticket.operation, sum(taken.part.images for taken in batch)
+        results = await self._results(operation, [taken.part.payload for taken in batch])
         compute_s = time.perf_counter() - began
         self._images_per_s = images / compute_s
         self._batch_computed(operation, images)
-        for ticket, own in groupby(zip(batch, results, strict=True), key=lambda pair: pair[0][0]):
+        for ticket, own in groupby(zip(batch, results, strict=True), key=lambda pair: pair[0].ticket):
             ticket.queue_s += began - ticket.since
             ticket.compute_s += compute_s
             self._hand_over(ticket, [result for _, result in own])
@@ -206,7 +228,7 @@ class Batcher(Generic[Payload, Result]):
     async def _results(self, operation: str, payloads: Sequence[Payload]) -> Sequence[Result | Exception]:
         """As many results as payloads, whatever happens: an error that meets the batch meets each of them."""
         try:
-            results = await self._run(operation, payloads)
+            results = await self.run(operation, payloads)
         except Exception as error:
             return [error] * len(payloads)
         if len(results) != len(payloads):

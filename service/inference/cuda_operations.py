@@ -7,7 +7,7 @@ so that the copies of one hide behind the computation of the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -16,12 +16,11 @@ from torch import Tensor
 
 from model_store.vae import VAE
 
-from .operations import Inputs, Operations, Outputs, torch_operations
+from .operations import Compute, Operations, torch_operations
+from .rows import Rows, joined, split
 
 LIGHT_BYTES = 2**20  # of rows and outputs; to copy so few takes less time than two launches
 TRIALS = 3  # in which libraries choose their kernels, which they may not do while these are recorded
-
-Operation = Callable[..., Outputs]
 
 log = structlog.get_logger()
 
@@ -44,22 +43,22 @@ def cuda_operations(model: VAE) -> Operations:
     device = next(model.parameters()).device
     streams = (torch.cuda.Stream(device), torch.cuda.Stream(device))  # type: ignore[no-untyped-call]  # torch's own
     return {
-        name: Replayed(name, operation, Place(device, *streams, torch.cuda.graph_pool_handle()))
-        for name, operation in torch_operations(model).items()
+        name: Replayed(name, compute, Place(device, *streams, torch.cuda.graph_pool_handle()))
+        for name, compute in torch_operations(model).items()
     }
 
 
 class Replayed:
     """One operation, with the recordings of each batch size that it has met."""
 
-    def __init__(self, name: str, operation: Operation, place: Place) -> None:
+    def __init__(self, name: str, compute: Compute, place: Place) -> None:
         self._name = name
-        self._operation = operation
+        self._compute = compute
         self._place = place
         self._recordings: dict[int, Sequence[Recording]] = {}  # by rows; none where it failed
         self._has_failed = False  # then its memory may be left as if it were being recorded, and it is not tried again
 
-    def __call__(self, *rows: Tensor) -> Outputs:
+    def __call__(self, *rows: Tensor) -> Rows:
         """The operation's outputs, in the machine's memory."""
         count = len(rows[0])
         if count not in self._recordings:
@@ -67,23 +66,22 @@ class Replayed:
         recordings = self._recordings[count]
         if not recordings:
             return tuple(output.cpu() for output in self._launch(rows))
-        for recording, part in zip(recordings, _split(rows, len(recordings)), strict=True):
+        for recording, part in zip(recordings, split(rows, count // len(recordings)), strict=True):
             recording.start(part)
-        answers = [recording.answer() for recording in recordings]
-        return answers[0] if len(answers) == 1 else tuple(map(torch.cat, zip(*answers, strict=True)))
+        return joined([recording.answer() for recording in recordings])
 
-    def _launch(self, rows: Inputs) -> Outputs:
+    def _launch(self, rows: Rows) -> Rows:
         """Kernel by kernel; what it gives is on the device."""
-        return self._operation(*(row.to(self._place.device) for row in rows))
+        return self._compute(*(row.to(self._place.device) for row in rows))
 
-    def _record(self, rows: Inputs) -> Sequence[Recording]:
+    def _record(self, rows: Rows) -> Sequence[Recording]:
         """For a batch that is light or odd one recording, else one for each half; none if one has failed."""
         if self._has_failed:
             return []
         moved = sum(tensor.nbytes for tensor in (*rows, *self._launch(rows)))
         parts = 2 if moved > LIGHT_BYTES and len(rows[0]) % 2 == 0 else 1
         try:
-            return [Recording(self._operation, part, self._place) for part in _split(rows, parts)]
+            return [Recording(self._compute, part, self._place) for part in split(rows, len(rows[0]) // parts)]
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -93,21 +91,21 @@ class Replayed:
 
 
 class Recording:
-    """The kernels of an operation on so many rows, with places of their own for what goes in and comes out."""
+    """The kernels of an operation for one number of rows, with memory of their own for inputs and outputs."""
 
-    def __init__(self, operation: Operation, rows: Inputs, place: Place) -> None:
+    def __init__(self, compute: Compute, rows: Rows, place: Place) -> None:
         self._place = place
         self._given = tuple(_pinned(row) for row in rows)
         self._inputs = tuple(row.to(place.device) for row in rows)
         for _ in range(TRIALS):
-            operation(*self._inputs)
+            compute(*self._inputs)
         self._kernels = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._kernels, place.memory, torch.cuda.current_stream(), "thread_local"):
-            self._outputs = operation(*self._inputs)
+            self._outputs = compute(*self._inputs)
         self._answers = tuple(_pinned(output) for output in self._outputs)
         self._arrived, self._computed, self._returned = map(torch.cuda.Event, (False,) * 3)
 
-    def start(self, rows: Inputs) -> None:
+    def start(self, rows: Rows) -> None:
         """Send rows on their way; the last answer must have been taken."""
         for given, row in zip(self._given, rows, strict=True):
             given.copy_(row)
@@ -122,20 +120,16 @@ class Recording:
             _copy(self._outputs, self._answers)
             self._returned.record()
 
-    def answer(self) -> Outputs:
+    def answer(self) -> Rows:
         """The outputs, when they are back."""
         self._returned.synchronize()
         return tuple(answer.clone() for answer in self._answers)
 
 
-def _copy(sources: Outputs, targets: Outputs) -> None:
+def _copy(sources: Rows, targets: Rows) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.copy_(source, non_blocking=True)
 
 
 def _pinned(like: Tensor) -> Tensor:
     return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
-
-
-def _split(rows: Inputs, parts: int) -> Sequence[Inputs]:
-    return list(zip(*(row.chunk(parts) for row in rows), strict=True))

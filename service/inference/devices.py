@@ -1,34 +1,42 @@
-"""A torch device, and the one thread that talks to it."""
+"""A torch device, the one thread that talks to it, and what becomes of both when they fail."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import platform
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import structlog
 import torch
 
 from model_store.vae import VAE
 
-from ..errors import DeviceLost
+from ..errors import DeviceHung, DeviceLost
+from .device_thread import DeviceThread
 from .runtimes import Runtime
 
 HERE_S = 0.005  # work that takes no longer is done where it is asked for: handing it to a thread would cost it more
 
+HANG_S = 20.0  # for so long no batch takes, unless it never ends
+LOOKS = 10  # at the thread, in that time
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class Device:
     """A device with a thread of its own, in which inference mode and the CUDA stream hold.
 
     `dtype` is the precision that networks are given on it, or None for that of their stored weights; `runtime` is who
-    computes those of float32. Batches that take no more than `here_s` seconds are computed without the thread.
+    computes those of float32. Batches that take no more than `here_s` seconds are computed without the thread. A thread
+    that has not moved for `hang_s` seconds is given up and replaced: on a CPU, since a GPU that hangs is lost.
     """
 
     def __init__(
@@ -37,12 +45,14 @@ class Device:
         dtype: torch.dtype | None = None,
         runtime: Runtime = "torch",
         here_s: float = HERE_S,
+        hang_s: float = HANG_S,
     ) -> None:
         self.torch_device = device
         self.dtype = dtype
         self.runtime = runtime
         self.here_s = here_s
-        self.lost = False
+        self.lost_at: float | None = None  # by time.monotonic
+        self._hang_s = hang_s
         self._thread = self._new_thread()
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
@@ -56,17 +66,36 @@ class Device:
         """Whether some batch sizes can be expected to agree bit for bit."""
         return self.torch_device.type == "cpu"
 
+    @property
+    def lost(self) -> bool:
+        """Whether it has failed for good."""
+        return self.lost_at is not None
+
+    @property
+    def seems_to_hang(self) -> bool:
+        """Whether its thread has not moved for half the time after which it is given up."""
+        return self._thread.has_hung_for(self._hang_s / 2)
+
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives in the device's thread.
 
         Raises:
             DeviceLost: the device has failed, now or before.
+            DeviceHung: the thread was given up.
         """
         if self.lost:
             raise DeviceLost
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: self._enter(function, *args, **kwargs)
-        )
+        return await self._thread.do(lambda: self._enter(function, *args, **kwargs))
+
+    async def prepare(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for what may take long, as reading a model does.
+
+        Raises:
+            what `call` raises.
+        """
+        if self.lost:
+            raise DeviceLost
+        return await self._thread.do(lambda: self._enter(function, *args, **kwargs), may_take_long=True)
 
     def here(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives, in the caller's own thread: for work that takes no longer than handing it over.
@@ -103,22 +132,38 @@ class Device:
 
     def rest(self) -> None:
         """End the thread, when it has done what it was given; the next call begins another."""
-        self._thread.shutdown()
-        self._thread = self._new_thread()
+        self._thread.end()
 
     def close(self) -> None:
-        """End the thread, when it has done what it was given."""
-        self._thread.shutdown(wait=False)
+        """End the thread, when it has done what it was given; one that hangs is left behind."""
+        self._thread.end(within_s=self._hang_s)
 
-    def _new_thread(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{self.torch_device}")
+    async def watch(self) -> None:
+        """Look at the thread now and then, for ever."""
+        while True:
+            await asyncio.sleep(self._hang_s / LOOKS)
+            if self._thread.has_hung_for(self._hang_s):
+                self._replace_thread()
+
+    def _replace_thread(self) -> None:
+        hung, self._thread = self._thread, self._new_thread()
+        log.error("device thread hangs", device=str(self), seconds=self._hang_s)
+        if self.torch_device.type == "cuda":
+            self._lose()
+        hung.give_up(DeviceHung())
+
+    def _lose(self) -> None:
+        self.lost_at = self.lost_at or time.monotonic()
+
+    def _new_thread(self) -> DeviceThread:
+        return DeviceThread(f"device-{self.torch_device}")
 
     def _enter(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 return function(*args, **kwargs)
         except torch.AcceleratorError as error:
-            self.lost = True
+            self._lose()
             raise DeviceLost from error
 
 

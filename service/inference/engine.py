@@ -10,7 +10,6 @@ import math
 import secrets
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from model_store.vae import DiagonalGaussian, Point
@@ -19,16 +18,17 @@ from model_store.vae.pixels import to_images
 
 from ..aside import aside
 from ..timings import Timings
-from . import meaning
+from . import capabilities
 from .batcher import Part
 from .limits import Limits
-from .operations import Inputs, Outputs
-from .registry import Registry, ServedModel
+from .loader import ServedModel
+from .operations import Operation
+from .registry import Registry
 from .results import Encoding, Errors, Reconstruction, Samples
-from .runner import joined
+from .rows import Rows, joined, length, nbytes, split
 
 Draw = Literal["mean", "sample"]
-Depth = Literal["float32", "uint8"]  # of images: in [0, 1], or rounded to 0 … 255, which is a quarter of the bytes
+PixelType = Literal["float32", "uint8"]  # of images: in [0, 1], or rounded to 0 … 255, which is a quarter of the bytes
 
 
 class Engine:
@@ -53,7 +53,7 @@ class Engine:
         return Encoding(latents, posterior.mean, posterior.log_variance, seed)
 
     async def decode(
-        self, model: ServedModel, latents: Tensor, timings: Timings, *, depth: Depth = "float32"
+        self, model: ServedModel, latents: Tensor, timings: Timings, *, pixel_type: PixelType = "float32"
     ) -> Tensor:
         """Images (B, C, H, W) from latents float32 (B, *latent_shape).
 
@@ -62,7 +62,7 @@ class Engine:
             Overloaded, Unavailable: not now.
         """
         self.limits.check_latents(model, latents)
-        return await self.images_of(model, latents, timings, depth)
+        return await self.images_of(model, latents, timings, pixel_type)
 
     async def sample(
         self,
@@ -72,7 +72,7 @@ class Engine:
         *,
         seed: int | None = None,
         temperature: float = 1.0,
-        depth: Depth = "float32",
+        pixel_type: PixelType = "float32",
     ) -> Samples:
         """Random images: latents drawn from the prior, decoded. Image i depends on the seed and i alone.
 
@@ -81,11 +81,12 @@ class Engine:
             TooLarge: more images than the limits allow.
             Overloaded, Unavailable: not now.
         """
-        meaning.check(model.card.model, model.version, "sample")
+        capabilities.check(model.card.model, model.version, "sample")
         self.limits.check_count(model, n)
+        model.batcher.check_room(n)
         seed = draw_seed() if seed is None else seed
         latents = model.prior.sample(await noise(seed, n, model.card.model.latent_shape), temperature)
-        return Samples(await self.images_of(model, latents, timings, depth), latents, seed)
+        return Samples(await self.images_of(model, latents, timings, pixel_type), latents, seed)
 
     async def reconstruct(
         self,
@@ -95,7 +96,7 @@ class Engine:
         *,
         draw: Draw = "mean",
         seed: int | None = None,
-        depth: Depth = "float32",
+        pixel_type: PixelType = "float32",
     ) -> Reconstruction:
         """Uint8 pixels (B, C, H, W) encoded and decoded again; rounded to uint8 they are not compared.
 
@@ -105,8 +106,8 @@ class Engine:
             Overloaded, Unavailable: not now.
         """
         encoding = await self.encode(model, pixels, timings, draw=draw, seed=seed)
-        images = await self.images_of(model, encoding.latents, timings, depth)
-        if depth == "uint8":
+        images = await self.images_of(model, encoding.latents, timings, pixel_type)
+        if pixel_type == "uint8":
             return Reconstruction(images, None, encoding.seed)
         mse = await aside(images.nbytes, _mean_squared_errors, images, pixels)
         return Reconstruction(images, Errors(mse, [_decibels(error) for error in mse]), encoding.seed)
@@ -117,26 +118,26 @@ class Engine:
         Raises:
             what `encode` raises.
         """
-        meaning.check(model.card.model, model.version, "encode")
+        capabilities.check(model.card.model, model.version, "encode")
         self.limits.check_images(model, pixels)
         outputs = await self.ask(model, "encode", timings, pixels)
         return Point(*outputs) if len(outputs) == 1 else DiagonalGaussian(*outputs)
 
-    async def images_of(self, model: ServedModel, latents: Tensor, timings: Timings, depth: Depth) -> Tensor:
+    async def images_of(self, model: ServedModel, latents: Tensor, timings: Timings, pixel_type: PixelType) -> Tensor:
         """Images (B, C, H, W) of latents that are known to fit the model."""
-        (images,) = await self.ask(model, "decode" if depth == "float32" else "render", timings, latents)
+        (images,) = await self.ask(model, "decode" if pixel_type == "float32" else "render", timings, latents)
         return images
 
-    async def ask(self, model: ServedModel, operation: str, timings: Timings, *inputs: Tensor) -> Outputs:
+    async def ask(self, model: ServedModel, operation: Operation, timings: Timings, *inputs: Tensor) -> Rows:
         """What an operation of the runner gives for some rows, which are batched with those of others.
 
         Many rows go in parts, between which small requests may have their turn.
         """
-        parts = _parts(inputs, model.part_images(operation))
+        parts = _parts(inputs, model.runner.part(operation))
         answer = await model.batcher.ask(operation, parts, is_begun="queue" in timings.seconds)
         timings.add("queue", answer.queue_s)
         timings.add("compute", answer.compute_s)
-        return await aside(sum(_bytes(outputs) for outputs in answer.results[1:]), joined, answer.results)
+        return await aside(sum(map(nbytes, answer.results[1:])), joined, answer.results)
 
 
 def draw_seed() -> int:
@@ -149,17 +150,10 @@ async def noise(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
     return await aside(4 * count * math.prod(shape), standard_normal, seed, count, shape)
 
 
-def _bytes(outputs: Outputs) -> int:
-    return sum(output.nbytes for output in outputs)
-
-
-def _parts(inputs: Inputs, at_most: int) -> list[Part[Inputs]]:
+def _parts(inputs: Rows, at_most: int) -> list[Part[Rows]]:
     """The rows in parts of some at most."""
-    if (count := len(inputs[0])) <= at_most:
-        return [Part(inputs, count)]
-    return [
-        Part(payload, len(payload[0])) for payload in zip(*(torch.split(rows, at_most) for rows in inputs), strict=True)
-    ]
+    parts = [inputs] if length(inputs) <= at_most else split(inputs, at_most)
+    return [Part(part, length(part)) for part in parts]
 
 
 async def _latents(

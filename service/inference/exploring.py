@@ -11,9 +11,9 @@ from torch import Tensor
 from ..aside import aside
 from ..errors import BadValue, Meaningless
 from ..timings import Timings
-from . import meaning, paths
-from .engine import Depth, Engine, noise
-from .registry import ServedModel
+from . import capabilities, paths
+from .engine import Engine, PixelType, noise
+from .loader import ServedModel
 from .results import Grid
 
 _ROWS = 8
@@ -26,8 +26,8 @@ async def interpolate(
     timings: Timings,
     *,
     steps: int,
-    path: paths.Path,
-    depth: Depth = "float32",
+    path: paths.PathKind,
+    pixel_type: PixelType = "float32",
 ) -> Grid:
     """The images between two, which are uint8 pixels (2, C, H, W) or latents float32 (2, *latent_shape).
 
@@ -41,7 +41,7 @@ async def interpolate(
         raise BadValue(f"An interpolation is between two images or latents, not {len(pair)}; send two.")
     start, end = await _ends(engine, model, pair, timings)
     normal = await aside(4 * steps * start.numel(), paths.between, start, end, steps, path)
-    images = await engine.images_of(model, model.prior.from_normal(normal), timings, depth)
+    images = await engine.images_of(model, model.prior.from_normal(normal), timings, pixel_type)
     return Grid(images, columns=steps)
 
 
@@ -54,7 +54,7 @@ async def traverse(
     steps: int,
     span: float,
     seed: int | None = None,
-    depth: Depth = "float32",
+    pixel_type: PixelType = "float32",
 ) -> Grid:
     """One latent, moved along some dimensions, a row each: the prior's middle, or with a seed a draw from it.
 
@@ -72,7 +72,7 @@ async def traverse(
         raise BadValue(f"There is no dimension {wrong[0]} in {model.version}; take 0 to {values - 1}.")
     centre, spread = await _middle(model, seed)
     normal = await aside(4 * steps * len(dims) * values, paths.along, centre, spread, dims, steps, span)
-    images = await engine.images_of(model, model.prior.from_normal(normal), timings, depth)
+    images = await engine.images_of(model, model.prior.from_normal(normal), timings, pixel_type)
     return Grid(images, columns=steps, seed=seed)
 
 
@@ -97,9 +97,9 @@ async def _middle(model: ServedModel, seed: int | None) -> tuple[Tensor, Tensor]
     """A latent to begin with and how far one standard deviation goes, both (*latent_shape) in normal coordinates."""
     config = model.card.model
     if seed is not None:
-        meaning.check(config, model.version, "sample")
+        capabilities.check(config, model.version, "sample")
         return (await noise(seed, 1, config.latent_shape))[0], torch.ones(config.latent_shape)
-    if meaning.can(config, "sample"):
+    if capabilities.can(config, "sample"):
         return torch.zeros(config.latent_shape), torch.ones(config.latent_shape)
     if (latents := model.card.latents) is None:
         reason = "is a plain autoencoder whose card does not say where its latents lie"

@@ -11,7 +11,7 @@ from torch import Tensor
 from model_store.vae import UniformConfig
 
 from ..errors import BadValue, TooLarge, WrongShape
-from .registry import ServedModel
+from .loader import ServedModel
 
 LARGEST_LATENT = 10_000.0
 
@@ -49,7 +49,7 @@ class Limits:
             raise TooLarge("The request", size=size, limit=self.draws, unit="images times importance_samples")
 
     def at_once(self, model: ServedModel, images: int, rows: int) -> int:
-        """How often so many images may be repeated in one batch of about so many rows; at least once."""
+        """How often the images may be repeated in one batch of about `rows` rows; at least once."""
         pixels = images * prod(model.card.model.image_shape)
         return max(1, min(rows // images, self.pixels // pixels))
 

@@ -6,11 +6,11 @@ run; and an image's answer has had the same bits in every batch size that was tr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
@@ -22,7 +22,12 @@ from model_store.vae.model import LOG_VARIANCE_RANGE
 from model_store.vae.pixels import to_images
 
 from .graph import Graph
-from .operations import Operations, Outputs, as_pixels, examined
+from .operations import Operations, as_pixels, examined
+from .rows import Rows
+
+# Since 1.32 it gathers what it is used for, to send it to its makers, unless it is told before it is loaded.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 _ERRORS = 3
 
@@ -36,13 +41,13 @@ def onnx_operations(model: VAE) -> Operations:
     config, encoder = model.config, model.encoder  # the model itself is not kept: the sessions have its weights
     decoded = _session(_decode_graph(model.decoder, config))
 
-    def decode(latents: Tensor) -> Outputs:
+    def decode(latents: Tensor) -> Rows:
         return examined(decoded(latents)[0])
 
-    def render(latents: Tensor) -> Outputs:
+    def render(latents: Tensor) -> Rows:
         return as_pixels(decode(latents))
 
-    def score(pixels: Tensor, latents: Tensor) -> Outputs:
+    def score(pixels: Tensor, latents: Tensor) -> Rows:
         numbers = decoded(latents)[1]
         return examined(likelihood(config, numbers).log_prob(to_images(pixels)))
 
@@ -91,7 +96,7 @@ def _number(value: float) -> np.ndarray[Any, Any]:
     return np.array(value, dtype=np.float32)
 
 
-def _session(content: bytes) -> Callable[[Tensor], Outputs]:
+def _session(content: bytes) -> Callable[[Tensor], Rows]:
     """A function of rows that computes an ONNX model with one input."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -100,7 +105,7 @@ def _session(content: bytes) -> Callable[[Tensor], Outputs]:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     (taken,), given = session.get_inputs(), [output.name for output in session.get_outputs()]
 
-    def compute(rows: Tensor) -> Outputs:
+    def compute(rows: Tensor) -> Rows:
         return tuple(map(torch.from_numpy, session.run(given, {taken.name: rows.contiguous().numpy()})))
 
     return compute

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,40 +15,43 @@ from torch import Tensor
 from model_store.vae import VAE
 from model_store.vae.pixels import to_images, to_pixels
 
-Inputs = tuple[Tensor, ...]
-Outputs = tuple[Tensor, ...]
-Operations = Mapping[str, Callable[..., Outputs]]
+from .rows import Rows
+
+Operation = Literal["encode", "decode", "render", "score"]
+OPERATIONS: tuple[Operation, ...] = ("encode", "decode", "render", "score")
+Compute = Callable[..., Rows]
+Operations = Mapping[str, Compute]
 
 
-def encode(model: VAE, pixels: Tensor) -> Outputs:
+def encode(model: VAE, pixels: Tensor) -> Rows:
     """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W); or a point alone."""
     posterior = model.encode(to_images(pixels))
     parts = (posterior.mean, posterior.log_variance)
     return examined(*(part for part in parts if part is not None))
 
 
-def decode(model: VAE, latents: Tensor) -> Outputs:
+def decode(model: VAE, latents: Tensor) -> Rows:
     """Images float32 (B, C, H, W) in [0, 1] from latents float32 (B, *latent_shape)."""
     return examined(model.decode(latents).mean)
 
 
-def render(model: VAE, latents: Tensor) -> Outputs:
+def render(model: VAE, latents: Tensor) -> Rows:
     """The same as uint8 pixels: a quarter of the bytes, where nobody needs more."""
     return as_pixels(decode(model, latents))
 
 
-def score(model: VAE, pixels: Tensor, latents: Tensor) -> Outputs:
+def score(model: VAE, pixels: Tensor, latents: Tensor) -> Rows:
     """log p(x|z) in nats, (B,), of uint8 pixels (B, C, H, W) given latents float32 (B, *latent_shape)."""
     return examined(model.decode(latents).log_prob(to_images(pixels)))
 
 
-def examined(*outputs: Tensor) -> Outputs:
+def examined(*outputs: Tensor) -> Rows:
     """The outputs in the order of their indices, and which rows are finite in all of them."""
     rows = (output.isfinite().flatten(1).all(1) if output.dim() > 1 else output.isfinite() for output in outputs)
     return (*(output.contiguous() for output in outputs), reduce(torch.logical_and, rows))
 
 
-def as_pixels(decoded: Outputs) -> Outputs:
+def as_pixels(decoded: Rows) -> Rows:
     """What `decode` gives, in uint8."""
     images, finite = decoded
     return to_pixels(images), finite
@@ -56,4 +60,4 @@ def as_pixels(decoded: Outputs) -> Outputs:
 def torch_operations(model: VAE) -> Operations:
     """Every operation, by its name; a model may lack what one of them needs."""
     known: Operations = {"encode": encode, "decode": decode, "render": render, "score": score}
-    return {name: partial(operation, model) for name, operation in known.items()}
+    return {name: partial(compute, model) for name, compute in known.items()}

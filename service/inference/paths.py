@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Path = Literal["linear", "spherical"]
+PathKind = Literal["linear", "spherical"]
 
 _SMALLEST_ANGLE = 1e-4
 
 
-def between(start: Tensor, end: Tensor, steps: int, path: Path) -> Tensor:
+def between(start: Tensor, end: Tensor, steps: int, path: PathKind) -> Tensor:
     """Latents (steps, *latent_shape) from `start` to `end`, both included.
 
     The spherical path keeps the length of latents typical for a normal distribution, which the straight one cuts

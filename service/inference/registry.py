@@ -8,42 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, partial
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
 import structlog
 
-from model_store import Card, ModelNotFound, ModelVersion, Store, StoredModel, StoreError, parse_reference
-from model_store.vae.priors import Prior
+from model_store import ModelNotFound, ModelVersion, StoreError, parse_reference
 
 from ..errors import ServiceError, Starting
-from .batcher import Batcher
-from .devices import Device
-from .findings import Findings
-from .operations import Inputs, Outputs
-from .runner import Runner
+from .loader import Loader, ServedModel
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, eq=False)
-class ServedModel:
-    """A version that answers: its card, its prior, the queue in front of it, and the parts of large requests."""
-
-    version: ModelVersion
-    card: Card
-    prior: Prior
-    batcher: Batcher[Inputs, Outputs]
-    part_images: Callable[[str], int]
-
-    @cached_property
-    def name(self) -> str:
-        """`name@version`, as it is written on every answer."""
-        return str(self.version)
 
 
 class Refusal(NamedTuple):
@@ -54,45 +30,32 @@ class Refusal(NamedTuple):
     may_pass: bool
 
 
-class Events(Protocol):
-    """Whoever counts what happens to models."""
-
-    def batch_computed(self, operation: str, images: int) -> None:
-        """A batch of that many images was computed."""
-
-    def queue_changed(self, model: str, images: int) -> None:
-        """That many images wait for a model."""
+class VersionEvents(Protocol):
+    """Counts what becomes of versions."""
 
     def version_refused(self, name: str) -> None:
         """A version of that model could not be served."""
+
+    def version_left(self, model: str) -> None:
+        """A version is served no longer, and its last requests have been answered."""
 
 
 class Registry:
     """The served models by version; `refresh` compares them with the store."""
 
     def __init__(
-        self,
-        store: Store,
-        device: Device,
-        events: Events,
-        findings: Findings,
-        *,
-        default_model: str | None,
-        versions_per_model: int,
-        max_batch_images: int,
-        queue_images: int,
+        self, loader: Loader, events: VersionEvents, *, default_model: str | None, versions_per_model: int
     ) -> None:
-        self.device = device
-        self._store = store
+        self.device = loader.device
+        self._loader = loader
+        self._store = loader.store
         self._events = events
-        self._findings = findings
         self._default = default_model
         self._versions_per_model = versions_per_model
-        self._max_batch_images = max_batch_images
-        self._queue_images = queue_images
         self._served: dict[ModelVersion, ServedModel] = {}
         self._found: dict[str | None, ServedModel] = {}  # by reference, until something changes
         self._refused: dict[ModelVersion, Refusal] = {}
+        self._leaving: set[ModelVersion] = set()  # since the last look
         self._oldest: str | None = None
         self._refreshed = False
 
@@ -100,6 +63,12 @@ class Registry:
     def served(self) -> list[ServedModel]:
         """All models that answer, by name and version."""
         return [self._served[version] for version in sorted(self._served)]
+
+    @property
+    def refused(self) -> dict[ModelVersion, str]:
+        """Published versions that are not served, and why."""
+        inside = f"{self._store.root}/"  # where the store is, is nobody's business
+        return {version: refusal.reason.replace(inside, "") for version, refusal in sorted(self._refused.items())}
 
     @property
     def is_ready(self) -> bool:
@@ -148,11 +117,20 @@ class Registry:
         if not self._refreshed:
             log.info("ready", models=[str(version) for version in sorted(self._served)])
         self._refreshed = True
-        for version in self._served.keys() - wanted:
-            del self._served[version]  # whoever found it before is still answered
-            log.info("no longer serving", model=str(version))
+        for version in self._refused.keys() - set(published):
+            del self._refused[version]
+        self._part_with(self._served.keys() - wanted)
         self._oldest = await asyncio.to_thread(self._published_first, {version.name for version in self._served})
         self._found.clear()
+
+    def _part_with(self, versions: set[ModelVersion]) -> None:
+        """Serve these no longer; requests that found them before are answered until the next look."""
+        for version in self._leaving - self._served.keys():
+            self._events.version_left(str(version))
+        for version in versions:
+            del self._served[version]
+            log.info("no longer serving", model=str(version))
+        self._leaving = versions
 
     async def keep(self, every_s: float) -> None:
         """Refresh now and then every so often, or only now if that is 0; a store that cannot be read is logged."""
@@ -194,7 +172,7 @@ class Registry:
         if refusal and refusal.files == files and not refusal.may_pass:
             return False
         try:
-            self._served[version] = await self._load(version)
+            self._served[version] = await self._loader.load(version, is_undisturbed=not self._refreshed)
             self._found.clear()
         except Exception as error:  # whatever is wrong with one version, the others are still to be served
             self._refuse(version, Refusal(files, str(error), may_pass=_may_pass(error)))
@@ -210,29 +188,6 @@ class Registry:
         self._refused[version] = refusal
         self._events.version_refused(version.name)
         log.error("version refused", model=str(version), reason=refusal.reason)
-
-    async def _load(self, version: ModelVersion) -> ServedModel:
-        stored: StoredModel = await asyncio.to_thread(self._store.load, version)
-        runner = await self.device.call(Runner, stored.model, self.device, self._max_batch_images)
-        await self._warm_up(runner, stored.card)
-        batcher: Batcher[Inputs, Outputs] = Batcher(
-            runner.run,
-            max_batch_images=runner.largest,
-            queue_images=self._queue_images,
-            batch_computed=self._events.batch_computed,
-            queue_changed=partial(self._events.queue_changed, str(version)),
-        )
-        self._events.queue_changed(str(version), 0)
-        return ServedModel(version, stored.card, stored.model.prior, batcher, runner.part)
-
-    async def _warm_up(self, runner: Runner, card: Card) -> None:
-        """As found when the same weights were served before, or found now and kept."""
-        more = {"weights": card.weights.sha256, "max_batch_images": str(self._max_batch_images)}
-        facts = await self.device.call(self.device.facts) | more
-        known = await asyncio.to_thread(self._findings.recall, facts)
-        found = await runner.warm_up(known)
-        if found != known and not self._refreshed:  # beside requests it was disturbed, and need not be remembered
-            await asyncio.to_thread(self._findings.keep, facts, found)
 
 
 def _may_pass(error: Exception) -> bool:

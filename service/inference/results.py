@@ -72,7 +72,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Grid:
-    """Images (B, C, H, W) that belong into rows of so many columns."""
+    """Images (B, C, H, W) that belong into rows of `columns`."""
 
     images: Tensor
     columns: int

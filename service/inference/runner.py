@@ -7,150 +7,156 @@ payload's error alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from model_store.vae import VAE
 from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_pixels
 
 from ..errors import NotFinite, OutOfMemory
-from . import meaning, sizes
+from . import capabilities, sizes
 from .cuda_operations import cuda_operations
 from .devices import Device
-from .operations import Inputs, Operations, Outputs, torch_operations
+from .operations import OPERATIONS, Operations, torch_operations
+from .rows import Rows, filled, first, joined, length, split
 from .sizes import Pace, Paces
 
 PART_S = 0.001  # of a large request, so much is computed before others have their turn
 
 
 class Runner:
-    """Runs the operations of one model, at most `max_batch_images` at once; `warm_up` comes first."""
+    """Runs the operations of one model, at most `max_batch_images` at once; `warm_up` comes first.
 
-    def __init__(self, model: VAE, device: Device, max_batch_images: int) -> None:
+    `out_of_memory` is told of each batch that did not fit, from the device's thread.
+
+    Attributes:
+        operations: what computes, by name; a test may break one.
+        paces: how each operation is computed, as the warm-up found it.
+    """
+
+    def __init__(
+        self, model: VAE, device: Device, max_batch_images: int, out_of_memory: Callable[[], None] = lambda: None
+    ) -> None:
         self._config = model.config
-        self._operations = _operations(model, device)
+        self.operations = _operations(model, device)
         self._device = device
-        can = [operation for operation in self._operations if meaning.can(model.config, operation)]
-        self._paces = {operation: Pace([max_batch_images], 0, max_batch_images) for operation in can}
+        self._out_of_memory = out_of_memory
+        can = [operation for operation in OPERATIONS if capabilities.can(model.config, operation)]
+        self.paces: Paces = {operation: Pace([max_batch_images], 0, max_batch_images) for operation in can}
 
-    async def run(self, operation: str, payloads: Sequence[Inputs]) -> Sequence[Outputs | Exception]:
+    async def run(self, operation: str, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
         """For each payload the operation's outputs, on the CPU, or an error."""
-        if sum(len(payload[0]) for payload in payloads) <= self._paces[operation].here:
+        if sum(map(length, payloads)) <= self.paces[operation].here:
             return self._device.here(self._answers, operation, payloads)
         return await self._device.call(self._answers, operation, payloads)
 
     def largest(self, operation: str) -> int:
         """How many images of an operation are computed at once at most."""
-        return self._paces[operation].sizes[-1]
+        return self.paces[operation].sizes[-1]
 
     def part(self, operation: str) -> int:
         """How many images of a large request are computed at once at least."""
-        return self._paces[operation].part
+        return self.paces[operation].part
 
     async def warm_up(self, known: Paces | None = None) -> Paces:
         """Find how to compute each operation, or take what is known; then no caller pays for a first time.
 
         Other models' batches go in between.
         """
-        examples = await self._device.call(self._examples, self.largest("decode"))
-        if known is None or known.keys() != self._paces.keys():
+        examples = await self._device.prepare(self._examples, self.largest("decode"))
+        if known is None or known.keys() != self.paces.keys():
             known = {operation: await self._find(operation, rows) for operation, rows in examples.items()}
             known["render"] = known["decode"]
-        self._paces = known
+        self.paces = known
         for operation, rows in {**examples, "render": examples["decode"]}.items():
             tried = known[operation].sizes[-1:] if self._device.is_exact else known[operation].sizes
             for size in tried:
-                await self._device.call(self._forward, operation, sizes.first(size, rows))
+                await self._device.prepare(self._forward, operation, first(rows, size))
         return known
 
-    def _examples(self, count: int) -> dict[str, Inputs]:
+    def _examples(self, number: int) -> dict[str, Rows]:
         """Something to compute for each operation that takes its own time; to render takes that of decode."""
-        latents = standard_normal(0, count, self._config.latent_shape)
-        pixels = to_pixels(standard_normal(0, count, self._config.image_shape).sigmoid())
-        examples: dict[str, Inputs] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
-        return {operation: rows for operation, rows in examples.items() if operation in self._paces}
+        latents = standard_normal(0, number, self._config.latent_shape)
+        pixels = to_pixels(standard_normal(0, number, self._config.image_shape).sigmoid())
+        examples: dict[str, Rows] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
+        return {operation: rows for operation, rows in examples.items() if operation in self.paces}
 
-    async def _find(self, operation: str, rows: Inputs) -> Pace:
+    async def _find(self, operation: str, rows: Rows) -> Pace:
         timed = await self._time(operation, rows)
-        found = await self._steady(operation, sizes.first(max(timed), rows))
+        found = await self._steady(operation, first(rows, max(timed)))
         here_s = self._device.here_s if self._device.is_exact else 0.0
         here = max((size for size in timed if timed[size] <= here_s), default=0)
         return Pace(found, here, max((size for size in found if timed[size] <= PART_S), default=found[0]))
 
-    async def _time(self, operation: str, rows: Inputs) -> dict[int, float]:
+    async def _time(self, operation: str, rows: Rows) -> dict[int, float]:
         """The seconds of each batch size that fits into memory and pays."""
 
         async def seconds(size: int) -> float:
             # the first of these prepares things, and any may be disturbed
-            part = sizes.first(size, rows)
-            return min([await self._device.call(self._seconds, operation, part) for _ in range(3)])
+            part = first(rows, size)
+            return min([await self._device.prepare(self._seconds, operation, part) for _ in range(3)])
 
         try:
-            return await sizes.worthwhile(seconds, len(rows[0]))
+            return await sizes.worthwhile(seconds, length(rows))
         except torch.OutOfMemoryError:
-            if len(rows[0]) == 1:
+            if length(rows) == 1:
                 raise
         self._device.free_memory()
-        return await self._time(operation, sizes.first(len(rows[0]) // 2, rows))
+        return await self._time(operation, first(rows, length(rows) // 2))
 
-    async def _steady(self, operation: str, rows: Inputs) -> list[int]:
+    async def _steady(self, operation: str, rows: Rows) -> list[int]:
         """The batch sizes that answer alike: bit for bit on the CPU; a GPU promises a tolerance, and takes all."""
 
-        async def forward(part: Inputs) -> Outputs:
-            return await self._device.call(self._forward, operation, part)
+        async def forward(part: Rows) -> Rows:
+            return await self._device.prepare(self._forward, operation, part)
 
-        return await sizes.steady(forward, rows) if self._device.is_exact else sizes.candidates(len(rows[0]))
+        return await sizes.steady(forward, rows) if self._device.is_exact else sizes.candidates(length(rows))
 
-    def _answers(self, operation: str, payloads: Sequence[Inputs]) -> list[Outputs | Exception]:
+    def _answers(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
         """Out of memory halves the work until it fits: first the batch, then a payload, down to one image."""
         try:
             return self._together(operation, payloads)
         except torch.OutOfMemoryError:
-            pass  # the failed batch is only freed when this block is left
+            self._out_of_memory()  # the failed batch is only freed when this block is left
         self._device.free_memory()
         if len(payloads) > 1:
             middle = len(payloads) // 2
             return self._answers(operation, payloads[:middle]) + self._answers(operation, payloads[middle:])
-        if len(payloads[0][0]) > 1:
+        if length(payloads[0]) > 1:
             return [self._in_halves(operation, payloads[0])]
         return [OutOfMemory()]
 
-    def _in_halves(self, operation: str, payload: Inputs) -> Outputs | Exception:
-        outputs = []
-        for half in zip(*(torch.tensor_split(rows, 2) for rows in payload), strict=True):
+    def _in_halves(self, operation: str, payload: Rows) -> Rows | Exception:
+        answers = []
+        for half in split(payload, -(-length(payload) // 2)):
             (answer,) = self._answers(operation, [half])
             if isinstance(answer, Exception):
                 return answer
-            outputs.append(answer)
-        return joined(outputs)
+            answers.append(answer)
+        return joined(answers)
 
-    def _together(self, operation: str, payloads: Sequence[Inputs]) -> list[Outputs | Exception]:
-        largest = self.largest(operation)
-        parts = zip(*(torch.split(rows, largest) for rows in joined(payloads)), strict=True)
-        *outputs, finite = joined([self._filled(operation, part) for part in parts])
-        counts = [len(payload[0]) for payload in payloads]
-        answers = list(zip(*(torch.split(output, counts) for output in outputs), strict=True))
+    def _together(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
+        parts = split(joined(payloads), self.largest(operation))
+        *outputs, finite = joined([self._filled_up(operation, part) for part in parts])
+        counts = [*map(length, payloads)]
+        answers = split(tuple(outputs), counts)
         if finite.all():
             return [*answers]
         are_good = [rows.all() for rows in torch.split(finite, counts)]
         return [answer if is_good else NotFinite() for answer, is_good in zip(answers, are_good, strict=True)]
 
-    def _filled(self, operation: str, inputs: Inputs) -> Outputs:
-        """The outputs of some rows, computed in the next larger size that is known."""
-        count = len(inputs[0])
-        missing = next(size for size in self._paces[operation].sizes if size >= count) - count
-        if not missing:
-            return self._forward(operation, inputs)
-        filled = tuple(torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) for rows in inputs)
-        return sizes.first(count, self._forward(operation, filled))
+    def _filled_up(self, operation: str, inputs: Rows) -> Rows:
+        """What some rows give, computed in the next larger size that is known."""
+        number = length(inputs)
+        size = next(size for size in self.paces[operation].sizes if size >= number)
+        return first(self._forward(operation, filled(inputs, size)), number)
 
-    def _forward(self, operation: str, inputs: Inputs) -> Outputs:
-        return self._operations[operation](*inputs)
+    def _forward(self, operation: str, inputs: Rows) -> Rows:
+        return self.operations[operation](*inputs)
 
-    def _seconds(self, operation: str, rows: Inputs) -> float:
+    def _seconds(self, operation: str, rows: Rows) -> float:
         began = time.perf_counter()
         self._forward(operation, rows)
         return time.perf_counter() - began
@@ -165,8 +171,3 @@ def _operations(model: VAE, device: Device) -> Operations:
     from .onnx_operations import onnx_operations  # noqa: PLC0415  # an extra, which need not be installed
 
     return onnx_operations(model)
-
-
-def joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Several outputs as one, row after row."""
-    return parts[0] if len(parts) == 1 else tuple(torch.cat(rows) for rows in zip(*parts, strict=True))

@@ -12,9 +12,9 @@ from model_store.vae.protocol import Binarise, draw, judged, words
 
 from ..aside import aside
 from ..timings import Timings
-from . import meaning
+from . import capabilities
 from .engine import Engine, draw_seed
-from .registry import ServedModel
+from .loader import ServedModel
 from .results import Score
 
 _ROWS = 64  # of one batch; after each, other callers have their turn
@@ -30,14 +30,14 @@ async def score(
     binarise: Binarise = "sample",
     seed: int | None = None,
 ) -> Score:
-    """The bounds of uint8 pixels (B, C, H, W), by so many posterior draws for each.
+    """The bounds of uint8 pixels (B, C, H, W), by `importance_samples` posterior draws for each.
 
     Raises:
         Meaningless: the model has no posterior distribution.
         WrongShape, TooLarge: the images do not fit the model or the limits.
         Overloaded, Unavailable: not now.
     """
-    meaning.check(model.card.model, model.version, "score")
+    capabilities.check(model.card.model, model.version, "score")
     engine.limits.check_images(model, pixels)
     engine.limits.check_draws(len(pixels), importance_samples)
     seed = draw_seed() if seed is None else seed

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-Rows = tuple[Tensor, ...]
+from .rows import Rows, first, length
+
 Compute = Callable[[Rows], Awaitable[Rows]]
 
 BATCH_S = 0.02  # a batch that takes longer would hold up small requests
@@ -26,8 +26,8 @@ class Pace(NamedTuple):
     """How an operation is computed."""
 
     sizes: list[int]  # of batches, ascending
-    here: int  # up to so many images in the caller's thread, more in the device's
-    part: int  # of a large request, so many images at once at least
+    here: int  # the most images that are computed in the caller's thread; more go to the device's
+    part: int  # the fewest images of a large request that are computed at once
 
 
 Paces = dict[str, Pace]
@@ -56,11 +56,6 @@ async def worthwhile(seconds: Callable[[int], Awaitable[float]], at_most: int) -
     return {size: taken for size, taken in timed.items() if size <= best}
 
 
-def first(count: int, rows: Rows) -> Rows:
-    """The first rows of each tensor."""
-    return tuple(tensor[:count] for tensor in rows)
-
-
 async def steady(compute: Compute, rows: Rows) -> list[int]:
     """The candidate sizes in which each row's answer has the same bits, wherever it stands.
 
@@ -69,14 +64,14 @@ async def steady(compute: Compute, rows: Rows) -> list[int]:
     reference = await compute(rows)
 
     async def agrees(size: int) -> bool:
-        some = first(size, rows)
+        some = first(rows, size)
         straight, turned = await compute(some), await compute(tuple(tensor.flip(0) for tensor in some))
         return all(
             torch.equal(there[:size], here) and torch.equal(there[:size], back.flip(0))
             for there, here, back in zip(reference, straight, turned, strict=True)
         )
 
-    *smaller, largest = candidates(len(rows[0]))
+    *smaller, largest = candidates(length(rows))
     if not await agrees(largest):
-        return await steady(compute, first(smaller[-1], rows))
+        return await steady(compute, first(rows, smaller[-1]))
     return [size for size in smaller if await agrees(size)] + [largest]

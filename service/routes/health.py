@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ..dependencies import AppParts
+from ..dependencies import AppParts, check_key
 from ..openapi import problems
 from ..schemas import HealthAnswer
 
@@ -13,9 +13,11 @@ router = APIRouter(tags=["health"])
 
 
 @router.head("/livez", include_in_schema=False)
-@router.get("/livez", summary="is the process alive?")
-async def livez() -> dict[str, str]:
-    """200 while the process can answer at all; otherwise it wants to be restarted."""
+@router.get("/livez", summary="is the process alive?", responses=problems(500))
+async def livez(parts: AppParts) -> dict[str, str]:
+    """200 while the process can answer; 500 when it wants to be restarted: 30 s after its device has failed."""
+    if ruin := parts.lifecycle.ruin():
+        raise ruin
     return {"status": "alive"}
 
 
@@ -41,7 +43,10 @@ async def healthz(parts: AppParts) -> HealthAnswer:
     )
 
 
-@router.get("/metrics", summary="for Prometheus", response_class=Response)
-async def metrics(parts: AppParts) -> Response:
-    """Requests, batches, queues, and where the time goes."""
+@router.head("/metrics", include_in_schema=False)
+@router.get("/metrics", summary="for Prometheus", response_class=Response, responses=problems(401))
+async def metrics(request: Request, parts: AppParts) -> Response:
+    """Requests, batches, queues, and where the time goes; behind a key where the operator wants it."""
+    if parts.settings.metrics_need_key:
+        check_key(request)
     return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""What is served."""
+"""The models that are served."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from model_store import StoreError
 
 from ..dependencies import AppParts, RequestedModel
 from ..errors import ServiceError
-from ..inference.registry import Registry, ServedModel
+from ..inference.loader import ServedModel
+from ..inference.registry import Registry
 from ..openapi import problems
-from ..schemas import CardAnswer, ModelsAnswer, ModelSummary
+from ..schemas import CardAnswer, ModelsAnswer, ModelSummary, RefusedVersion
 
 router = APIRouter(tags=["models"], prefix="/models")
 
 
+@router.head("", include_in_schema=False)
 @router.get("", summary="all models that are served", responses=problems(401))
 async def models(parts: AppParts) -> ModelsAnswer:
-    """Every model and version that answers now."""
+    """Every model and version that answers now, and those that are refused, with the reason."""
     registry = parts.engine.registry
     default = _default(registry)
-    return ModelsAnswer(models=[_summary(served, is_default=served is default) for served in registry.served])
+    return ModelsAnswer(
+        models=[_summary(served, is_default=served is default) for served in registry.served],
+        refused=[
+            RefusedVersion(model=version.name, version=version.number, reason=reason)
+            for version, reason in registry.refused.items()
+        ],
+    )
 
 
 @router.get("/{model}", summary="one model's card", responses=problems(401, 404, 503))

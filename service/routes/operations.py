@@ -10,7 +10,7 @@ from .. import answers, caching
 from ..bodies import read_images, read_latents, read_pair
 from ..dependencies import CurrentCall
 from ..inference import exploring, scoring
-from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format, depth
+from ..negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format, pixel_type
 from ..openapi import IMAGES_BODY, LATENTS_BODY, PAIR_BODY, answered_in, problems
 from ..schemas import (
     EncodeAnswer,
@@ -19,6 +19,7 @@ from ..schemas import (
     InterpolateParameters,
     Parameters,
     ReconstructAnswer,
+    ReconstructParameters,
     SampleAnswer,
     SampleParameters,
     ScoreAnswer,
@@ -59,7 +60,7 @@ async def decode(call: CurrentCall, parameters: Annotated[Parameters, Query()]) 
     """The image of each latent; several as one picture become a grid, row by row."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     latents = await read_latents(call)
-    question = call.engine.decode(call.model, latents, call.timings, depth=depth(wanted))
+    question = call.engine.decode(call.model, latents, call.timings, pixel_type=pixel_type(wanted))
     return await answers.images(wanted, call, await call.wait_for(question))
 
 
@@ -82,7 +83,7 @@ async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Quer
         call.timings,
         seed=parameters.seed,
         temperature=parameters.temperature,
-        depth=depth(wanted),
+        pixel_type=pixel_type(wanted),
     )
     answer = await answers.samples(wanted, call, await call.wait_for(question))
     return caching.mark(answer, call, tag)
@@ -95,7 +96,7 @@ async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Quer
     responses=answered_in(IMAGE_FORMATS) | _ALWAYS | _WITH_BODY,
     openapi_extra=IMAGES_BODY,
 )
-async def reconstruct(call: CurrentCall, parameters: Annotated[EncodeParameters, Query()]) -> Response:
+async def reconstruct(call: CurrentCall, parameters: Annotated[ReconstructParameters, Query()]) -> Response:
     """Each image encoded and decoded again; as JSON with its distance from the original."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pixels = await read_images(call, parameters.resize)
@@ -105,7 +106,8 @@ async def reconstruct(call: CurrentCall, parameters: Annotated[EncodeParameters,
         call.timings,
         draw=parameters.latents,
         seed=parameters.seed,
-        depth="float32" if wanted == "json" else depth(wanted),  # JSON says how far each image is from the original
+        # JSON says how far each image is from the original, before it is rounded
+        pixel_type="float32" if wanted == "json" else pixel_type(wanted),
     )
     return await answers.reconstruction(wanted, call, await call.wait_for(question))
 
@@ -151,7 +153,7 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
         call.timings,
         steps=parameters.steps,
         path=parameters.path,
-        depth=depth(wanted),
+        pixel_type=pixel_type(wanted),
     )
     return await answers.rows(wanted, call, await call.wait_for(question))
 
@@ -173,6 +175,6 @@ async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, 
         steps=parameters.steps,
         span=parameters.span,
         seed=parameters.seed,
-        depth=depth(wanted),
+        pixel_type=pixel_type(wanted),
     )
     return await answers.rows(wanted, call, await call.wait_for(question))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from ..dependencies import AppParts
-from ..inference.registry import ServedModel
+from ..inference.loader import ServedModel
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,6 +24,7 @@ _MODEL = Template(
 )
 
 
+@router.head("/")
 @router.get("/")
 async def page(request: Request, parts: AppParts) -> HTMLResponse:
     """Links to everything else, and a look at each model."""

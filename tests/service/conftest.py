@@ -1,19 +1,17 @@
 """The service in process: its app on a store of small models, and a client that speaks to it without a socket."""
 
-import io
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from PIL import Image
 
 from model_store import Store
 from service import logs
 from service.app import create_app
 from service.settings import Settings
-
-from .process import Process
 
 
 @pytest.fixture
@@ -41,36 +39,46 @@ def quiet(settings: Settings) -> None:
     logs.configure(settings)
 
 
-@pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    """The app with its models read."""
-    app = create_app(settings)
+@asynccontextmanager
+async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """An app with its models read, and a client that speaks to it; some settings are other than those of the others."""
+    app = create_app(Settings(**settings.model_dump(exclude=set(changed)), **changed))
     await app.state.parts.engine.registry.refresh()
-    yield app
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
+        yield app, client
     app.state.parts.engine.registry.device.close()
 
 
 @pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Speaks HTTP to the app."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
-        yield client
+async def service(settings: Settings) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """The app as it is for most tests."""
+    async with running(settings) as service:
+        yield service
 
 
 @pytest.fixture
-def started(store: Store) -> Iterator[list[Process]]:
-    """Processes of a test; whatever still runs at its end is killed."""
-    processes: list[Process] = []
-    yield processes
-    for process in processes:
-        process.process.kill()
-        process.end()
+def app(service: tuple[FastAPI, httpx.AsyncClient]) -> FastAPI:
+    """The app with its models read."""
+    return service[0]
 
 
-def picture(size: tuple[int, int] = (8, 8), mode: str = "L", colour: object = None, kind: str = "PNG") -> bytes:
-    """An encoded picture: a grey ramp, or all of one colour."""
-    image = Image.linear_gradient("L").resize(size).convert(mode) if colour is None else Image.new(mode, size, colour)
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return buffer.getvalue()
+@pytest.fixture
+def client(service: tuple[FastAPI, httpx.AsyncClient]) -> httpx.AsyncClient:
+    """Speaks HTTP to the app."""
+    return service[1]
+
+
+@pytest.fixture
+async def unharmed(client: httpx.AsyncClient) -> AsyncIterator[None]:
+    """After the test the service is as it was."""
+    yield
+    await check_unharmed(client)
+
+
+async def check_unharmed(client: httpx.AsyncClient) -> None:
+    """It is ready, nothing is under way but this question, and no images wait."""
+    metrics = (await client.get("/metrics")).text
+    assert "latentd_requests_in_flight 1.0" in metrics
+    assert set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics)) <= {"0.0"}
+    assert (await client.get("/readyz")).status_code == 200

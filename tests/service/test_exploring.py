@@ -20,8 +20,7 @@ from service.settings import Settings
 from training.evaluation import score as evaluated
 
 from ..conftest import GREY, make_model
-from .conftest import picture
-from .test_operations import NPY, PNG, SAFETENSORS, base64_of, multipart, npy, ok, opened, read_npy
+from .wire import NPY, PNG, SAFETENSORS, base64_of, multipart, npy, ok, opened, picture, read_npy
 
 pytestmark = pytest.mark.anyio
 
@@ -115,6 +114,7 @@ async def test_percentile_is_not_given_for_pixels_that_were_cut(client: httpx.As
 
 
 @pytest.mark.parametrize(("form", "limit"), [("webp", "16,383"), ("jpeg", "65,500")])
+@pytest.mark.usefixtures("unharmed")
 async def test_row_that_is_too_long_for_a_picture_format_is_413(
     app: FastAPI, client: httpx.AsyncClient, form: str, limit: str
 ) -> None:
@@ -159,6 +159,7 @@ async def test_score_is_json_and_nothing_else(client: httpx.AsyncClient) -> None
     assert response.status_code == 406
 
 
+@pytest.mark.usefixtures("unharmed")
 async def test_importance_samples_are_bounded(client: httpx.AsyncClient) -> None:
     """413 names the limit."""
     response = await client.post("/v1/models/grey/score?importance_samples=16385", content=picture(), headers=PNG)
@@ -184,6 +185,7 @@ async def test_importance_samples_are_bounded(client: httpx.AsyncClient) -> None
         ("POST", "generator/interpolate", "between two images or latents, not 1"),
     ],
 )
+@pytest.mark.usefixtures("unharmed")
 async def test_question_without_meaning_is_422_and_says_why(
     client: httpx.AsyncClient, method: str, path: str, reason: str
 ) -> None:
@@ -282,8 +284,15 @@ async def test_interpolation_between_images_is_the_one_between_their_means(clien
         ({"json": {}}, "send either images or latents"),
         ({"json": {"latents": [[1.0], [2.0]]}}, "A latent is 1, but grey@1 takes 3"),
         ({"content": npy(grey(1)), "headers": NPY}, "not 1"),
+        ({"content": npy(np.zeros((2, 8, 8, 4), np.uint8)), "headers": NPY}, "The images are (2, 8, 8, 4); expected"),
+        ({"content": npy(np.zeros((2, 3), np.int64)), "headers": NPY}, "The latents are int64; expected float32"),
+        (
+            {"content": safetensors.numpy.save({"images": np.zeros((2, 3), np.float32)}), "headers": SAFETENSORS},
+            "The images are float32; expected uint8",
+        ),
     ],
 )
+@pytest.mark.usefixtures("unharmed")
 async def test_what_is_no_pair_is_refused(client: httpx.AsyncClient, sent: dict[str, Any], reason: str) -> None:
     """422, with what was expected."""
     response = await client.post("/v1/models/grey/interpolate", **sent)
@@ -360,6 +369,7 @@ async def test_seeded_traversal_begins_at_that_sample(client: httpx.AsyncClient)
         ("steps=100", 413, "300 images, the limit is 64"),
     ],
 )
+@pytest.mark.usefixtures("unharmed")
 async def test_traversal_that_cannot_be_made_is_refused(
     client: httpx.AsyncClient, query: str, status: int, reason: str
 ) -> None:

@@ -88,7 +88,7 @@ async def test_recorded_kernels_answer_anew_each_time(
 
     answers = [await runner.run("decode", [(batch,)]) for batch in (*batches, *batches)]
 
-    decode = runner._operations["decode"]
+    decode = runner.operations["decode"]
     assert isinstance(decode, cuda_operations.Replayed)
     assert len(decode._recordings[8]) == recordings
     for ((images,),), batch in zip(answers, (*batches, *batches), strict=True):
@@ -138,7 +138,7 @@ async def test_memory_that_is_not_there_splits_the_batch() -> None:
     large = VAEConfig(image_shape=(3, 256, 256), latent_shape=(2, 128, 128), network=ConvConfig(widths=(64,)))
     device = Counting(choose_device("cuda"))
     runner = Runner(make_model(large), device, 64)
-    runner._paces["decode"] = Pace([1, 2, 4, 8, 16, 32, 64], here=0, part=64)
+    runner.paces["decode"] = Pace([1, 2, 4, 8, 16, 32, 64], here=0, part=64)
     (one,) = await runner.run("decode", [(torch.zeros(1, *large.latent_shape),)])
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device.torch_device)

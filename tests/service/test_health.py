@@ -11,7 +11,7 @@ from service.app import create_app
 from service.settings import Settings
 
 from ..conftest import make_model
-from .conftest import picture
+from .wire import picture
 
 pytestmark = pytest.mark.anyio
 
@@ -108,16 +108,32 @@ async def test_metrics_count_requests_batches_and_where_time_goes(client: httpx.
         assert value(metrics, f'latentd_stage_seconds_count{{stage="{stage}"}}') == count
 
 
+async def test_metrics_forget_versions_that_are_served_no_longer(
+    app: FastAPI, client: httpx.AsyncClient, store: Store
+) -> None:
+    """The counts of the others stay."""
+    for _ in range(5):
+        await client.get("/v1/models/grey/sample")
+        await client.get("/v1/models/colour/sample")
+        store.publish("grey", make_model())
+        await app.state.parts.engine.registry.refresh()
+    await app.state.parts.engine.registry.refresh()
+    metrics = (await client.get("/metrics")).text
+
+    assert set(re.findall(r'model="(grey@\d+)"', metrics)) == {"grey@4", "grey@5", "grey@6"}
+    assert value(metrics, 'latentd_requests_total{code="200",model="colour@1",route="/sample"}') == 5
+
+
 async def test_labels_are_never_what_a_caller_made_up(client: httpx.AsyncClient) -> None:
     """A thousand invented paths and models are one line."""
-    for number in range(10):
+    for number in range(1000):
         await client.get(f"/made/up/{number}")
         await client.get(f"/v1/models/madeup{number}/sample")
     metrics = (await client.get("/metrics")).text
 
     assert "made" not in metrics
-    assert value(metrics, 'latentd_requests_total{code="404",model="",route="none"}') == 10
-    assert value(metrics, 'latentd_requests_total{code="404",model="",route="/sample"}') == 10
+    assert value(metrics, 'latentd_requests_total{code="404",model="",route="none"}') == 1000
+    assert value(metrics, 'latentd_requests_total{code="404",model="",route="/sample"}') == 1000
 
 
 @pytest.mark.parametrize(

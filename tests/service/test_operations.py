@@ -16,45 +16,13 @@ from fastapi import FastAPI
 from PIL import Image
 
 from model_store import Store
+from service.inference.devices import Device
 
-from .conftest import picture
+from .wire import JSON, NPY, PNG, SAFETENSORS, base64_of, multipart, npy, ok, opened, picture, read_npy
 
 pytestmark = pytest.mark.anyio
 
-PNG = {"Content-Type": "image/png"}
-JSON = {"Content-Type": "application/json"}
-NPY = {"Content-Type": "application/x-npy"}
-SAFETENSORS = {"Content-Type": "application/vnd.safetensors"}
-
 GREY_PIXELS = np.asarray(Image.open(io.BytesIO(picture())))
-
-
-def npy(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:
-    """An npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=allow_pickle)
-    return buffer.getvalue()
-
-
-def read_npy(response: httpx.Response) -> np.ndarray:
-    """The array of an answer."""
-    return np.load(io.BytesIO(response.content))
-
-
-def opened(response: httpx.Response) -> Image.Image:
-    """The picture of an answer."""
-    return Image.open(io.BytesIO(response.content))
-
-
-def base64_of(content: bytes) -> str:
-    """For JSON."""
-    return base64.b64encode(content).decode()
-
-
-def multipart(*contents: bytes) -> dict[str, Any]:
-    """As curl -F sends files."""
-    return {"files": [(f"field{number}", ("x.png", content)) for number, content in enumerate(contents)]}
-
 
 WAYS_IN = {
     "png": {"content": picture(), "headers": PNG},
@@ -71,12 +39,6 @@ WAYS_IN = {
     "safetensors": {"content": safetensors.numpy.save({"images": GREY_PIXELS[None, None]}), "headers": SAFETENSORS},
 }
 SAME_PICTURE = sorted(WAYS_IN.keys() - {"jpeg", "webp"})
-
-
-async def ok(response: httpx.Response) -> httpx.Response:
-    """The response, which must be a success."""
-    assert response.status_code == 200, response.text
-    return response
 
 
 @pytest.mark.parametrize("way", WAYS_IN)
@@ -352,6 +314,18 @@ async def test_seeded_sample_of_a_pinned_version_can_be_kept_for_ever(client: ht
     assert other.status_code == 200
 
 
+async def test_sample_whose_last_bits_may_differ_is_named_weakly(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU's do; who holds it is told so all the same."""
+    monkeypatch.setattr(Device, "is_exact", False)
+    tag = (await client.get("/v1/models/grey@1/sample?seed=7")).headers["etag"]
+    again = await client.get("/v1/models/grey@1/sample?seed=7", headers={"If-None-Match": tag})
+
+    assert tag.startswith('W/"')
+    assert again.status_code == 304
+
+
 async def test_seeded_sample_of_the_newest_version_must_be_asked_for_again(client: httpx.AsyncClient) -> None:
     """Tomorrow it may be another version."""
     response = await client.get("/v1/models/grey/sample?seed=7")
@@ -398,7 +372,7 @@ async def test_phone_portrait_is_a_picture(client: httpx.AsyncClient) -> None:
     np.testing.assert_allclose(portrait.json()["mean"], same.json()["mean"], atol=0.2)
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/v1/sample", "/v1/models/grey/sample"])
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models", "/v1/sample"])
 async def test_head_answers_as_get_would(client: httpx.AsyncClient, path: str) -> None:
     """Some load balancers probe with it."""
     assert (await client.head(path)).status_code == 200

@@ -9,9 +9,10 @@ from model_store.vae.device import choose_device
 from service.errors import Starting
 from service.inference.devices import Device
 from service.inference.engine import Engine
-from service.inference.findings import Findings
 from service.inference.limits import Limits
+from service.inference.loader import Loader
 from service.inference.registry import Registry
+from service.inference.warm_up_cache import WarmUpCache
 from service.timings import Timings
 
 from ..conftest import GREY, make_model
@@ -26,6 +27,7 @@ class Events:
     def __init__(self) -> None:
         self.batches: list[tuple[str, int]] = []
         self.refused: list[str] = []
+        self.left: list[str] = []
 
     def batch_computed(self, operation: str, images: int) -> None:
         self.batches.append((operation, images))
@@ -36,6 +38,12 @@ class Events:
     def version_refused(self, name: str) -> None:
         self.refused.append(name)
 
+    def version_left(self, model: str) -> None:
+        self.left.append(model)
+
+    def out_of_memory(self) -> None:
+        pass
+
 
 @pytest.fixture
 def events() -> Events:
@@ -45,16 +53,9 @@ def events() -> Events:
 
 def make_registry(store: Store, events: Events, default_model: str | None = None, versions: int = 3) -> Registry:
     """Small batches on the CPU."""
-    return Registry(
-        store,
-        Device(choose_device("cpu")),
-        events,
-        Findings(store.root.parent / "cache"),
-        default_model=default_model,
-        versions_per_model=versions,
-        max_batch_images=4,
-        queue_images=8,
-    )
+    cache = WarmUpCache(store.root.parent / "cache")
+    loader = Loader(store, Device(choose_device("cpu")), events, cache, max_batch_images=4, queue_images=8)
+    return Registry(loader, events, default_model=default_model, versions_per_model=versions)
 
 
 @pytest.fixture
@@ -97,6 +98,20 @@ async def test_only_the_newest_versions_are_served(store: Store, events: Events)
         await registry.refresh()
 
     assert served(registry) == ["colour@1", "grey@3", "grey@4"]
+
+
+async def test_version_has_left_when_those_who_found_it_were_answered(store: Store, events: Events) -> None:
+    """That is by the next look, and is told once."""
+    registry = make_registry(store, events, versions=1)
+    await registry.refresh()
+    store.publish("grey", make_model())
+    await registry.refresh()
+    assert events.left == []
+
+    await registry.refresh()
+    await registry.refresh()
+
+    assert events.left == ["grey@1"]
 
 
 async def test_broken_version_is_refused_once_and_the_old_one_stays(

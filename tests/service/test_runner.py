@@ -14,6 +14,7 @@ from model_store.vae.pixels import to_pixels
 from service.errors import DeviceLost, NotFinite, OutOfMemory
 from service.inference import sizes
 from service.inference.devices import Device
+from service.inference.rows import Rows
 from service.inference.runner import Runner
 from service.inference.sizes import Pace
 
@@ -108,7 +109,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> N
     """Everybody is answered."""
     model = Limited(fits=2)
     runner = Runner(model, device, max_batch_images=8)
-    runner._paces["decode"] = Pace([1, 2, 4, 8], here=0, part=8)
+    runner.paces["decode"] = Pace([1, 2, 4, 8], here=0, part=8)
 
     answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 2)] + [latents(5, 3)])
 
@@ -237,7 +238,7 @@ async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device)
     """A hand-over would take longer; a slow one is handed over, and one before the warm-up."""
     model, threads = Limited(), []
     runner = Runner(model, device, max_batch_images=8)
-    runner._paces["decode"] = Pace([8], here=2, part=8)
+    runner.paces["decode"] = Pace([8], here=2, part=8)
     decode = model.decode
 
     def noted(rows: Tensor) -> Bernoulli:
@@ -254,7 +255,7 @@ async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device)
 async def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
     """A kernel that rounds otherwise for fewer than four rows is never given fewer."""
 
-    async def compute(inputs: sizes.Rows) -> sizes.Rows:
+    async def compute(inputs: Rows) -> Rows:
         (rows,) = inputs
         return (rows if len(rows) >= 4 else rows * (1 + 1e-7),)
 
@@ -264,7 +265,7 @@ async def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
 async def test_sizes_in_which_the_place_matters_are_not_used() -> None:
     """A kernel that treats the last row apart gives another answer when the batch is turned round."""
 
-    async def compute(inputs: sizes.Rows) -> sizes.Rows:
+    async def compute(inputs: Rows) -> Rows:
         (rows,) = inputs
         last = torch.zeros(len(rows), 1)
         last[-1] = 1e-6 if len(rows) < 8 else 0
@@ -276,7 +277,7 @@ async def test_sizes_in_which_the_place_matters_are_not_used() -> None:
 async def test_largest_size_must_agree_with_itself() -> None:
     """Where the place matters even in the largest batch, the next smaller takes its part."""
 
-    async def compute(inputs: sizes.Rows) -> sizes.Rows:
+    async def compute(inputs: Rows) -> Rows:
         (rows,) = inputs
         last = torch.zeros(len(rows), 1)
         last[-1] = 1e-6 if len(rows) % 4 else 0

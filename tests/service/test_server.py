@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,7 +16,8 @@ from service.settings import Settings
 
 from ..conftest import make_model
 from ..model_store.test_verify import flip_byte
-from .process import Process
+from ..process import Process
+from .raw import HOST, connected
 
 
 def start(started: list[Process], store: Store, *flags: str, **environment: str) -> Process:
@@ -46,10 +49,25 @@ def test_service_whose_log_nobody_reads_still_ends(started: list[Process], store
     assert process.process.wait(timeout=20) == 0
 
 
+def test_service_whose_log_is_full_still_answers(started: list[Process], store: Store) -> None:
+    """Somebody holds the other end of a pipe, and does not read: lines are dropped, and later said to be missing."""
+    process = start(started, store)
+    with httpx.Client(base_url=process.url) as client:
+        statuses = {client.get("/v1/sample").status_code for _ in range(1000)}  # 64 kB of lines and more
+    process.let_it_talk()
+    time.sleep(0.1)
+    httpx.get(f"{process.url}/v1/sample")
+    process.signal(signal.SIGINT)
+
+    assert statuses == {200}
+    assert process.end() == 0
+    assert "lines_dropped_before" in process.said
+
+
 @pytest.mark.anyio
 async def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Process], store: Store) -> None:
     """Under load: every request that reaches it is answered, until it listens no more and ends with status 0."""
-    process = await asyncio.to_thread(start, started, store, "--drain-s", "0.5")
+    process = await asyncio.to_thread(start, started, store, "--drain-s", "1.5")
     loads = [asyncio.create_task(sample_until_refused(process.url)) for _ in range(4)]
     async with httpx.AsyncClient(base_url=process.url) as client:
         assert (await client.get("/readyz")).status_code == 200
@@ -74,14 +92,43 @@ async def sample_until_refused(url: str) -> list[int]:
                 return statuses
 
 
-def test_second_signal_ends_it_at_once(started: list[Process], store: Store) -> None:
-    """Nobody has to wait for a long drain."""
-    process = start(started, store, "--drain-s", "600")
-    process.signal(signal.SIGTERM)
-    process.wait_for("draining")
+def test_sigterm_while_models_are_read_ends_it(started: list[Process], store: Store) -> None:
+    """Nobody is served yet; there is nothing to wait for, and it does not go on with the rest of them."""
+    for number in range(60):
+        store.publish(f"model-{number}", make_model())
+    process = Process(store.root, "--drain-s", "0")
+    started.append(process)
     process.signal(signal.SIGTERM)
 
     assert process.end() == 0
+    assert "draining" in process.said
+    assert '"ready"' not in process.said
+
+
+def test_service_leaves_nothing_at_home(started: list[Process], store: Store, tmp_path: Path) -> None:
+    """No library that it uses keeps notes there, to send them to somebody later."""
+    home = tmp_path / "home"
+    home.mkdir()
+    process = start(started, store, HOME=str(home), XDG_CACHE_HOME=str(home / "cache"))
+    statuses = [httpx.get(f"{process.url}/v1/sample").status_code]
+    process.signal(signal.SIGINT)
+
+    assert process.end() == 0
+    assert statuses == [200]
+    assert list(home.rglob("*")) == []
+
+
+def test_second_signal_ends_it_at_once(started: list[Process], store: Store) -> None:
+    """Nobody has to wait for a long drain, or for a body that does not come."""
+    process = start(started, store, "--drain-s", "600", "--body-timeout-s", "600")
+    with connected(process.url) as connection:
+        connection.sendall(b"POST /v1/encode HTTP/1.1\r\n" + HOST + b"Content-Type: image/png\r\n")
+        connection.sendall(b"Content-Length: 100\r\n\r\n")
+        process.signal(signal.SIGTERM)
+        process.wait_for("draining")
+        process.signal(signal.SIGTERM)
+
+        assert process.end() == 0  # within half a minute
 
 
 async def sample_until(stop: asyncio.Event, url: str) -> list[tuple[int, str]]:
@@ -164,12 +211,12 @@ def test_help_shows_every_setting_its_default_and_what_extremes_do() -> None:
 def test_probe_tells_ready_from_not(started: list[Process], store: Store) -> None:
     """What the image's HEALTHCHECK runs."""
     process = start(started, store)
-    port = process.url.rsplit(":", 1)[1]
+    _, port = process.address
 
     def probe(port: str) -> int:
         command = [sys.executable, "-m", "service.probe"]
         environment = {**os.environ, "LATENTD_PORT": port}
         return subprocess.run(command, env=environment, check=False, capture_output=True).returncode
 
-    assert probe(port) == 0
+    assert probe(str(port)) == 0
     assert probe("9") == 1

@@ -14,14 +14,13 @@ import pytest
 
 from model_store import Store
 
-from .process import Process
+from ..process import Process
+from .test_server import sample_until_refused
 
-TWO = ("--workers", "2", "--drain-s", "0.2")
 
-
-def start(started: list[Process], store: Store, *flags: str) -> Process:
+def start(started: list[Process], store: Store, *flags: str, drain_s: float = 0.2) -> Process:
     """A service of two workers, both of which listen; their models were read before."""
-    process = Process(store.root, *TWO, *flags)
+    process = Process(store.root, "--workers=2", f"--drain-s={drain_s}", *flags)
     started.append(process)
     process.wait_for("listening")
     return process
@@ -29,7 +28,7 @@ def start(started: list[Process], store: Store, *flags: str) -> Process:
 
 def workers(process: Process) -> set[int]:
     """The processes that answer."""
-    children = f"/proc/{process.process.pid}/task/{process.process.pid}/children"
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
     with open(children, encoding="ascii") as file:
         return set(map(int, file.read().split()))
 
@@ -59,9 +58,9 @@ def test_workers_answer_on_one_port_and_count_together(started: list[Process], s
 async def test_connections_are_shared_evenly(started: list[Process], store: Store) -> None:
     """Though all of them come at once: no worker is left with nothing while another has all."""
     process = await asyncio.to_thread(start, started, store)
-    host, port = process.url.removeprefix("http://").split(":")
+    host, port = process.address
     before = {worker: sockets(worker) for worker in workers(process)}
-    connections = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(8)))
+    connections = await asyncio.gather(*(asyncio.open_connection(host, port) for _ in range(8)))
     for reader, writer in connections:
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
@@ -95,6 +94,49 @@ def test_worker_that_dies_is_replaced(started: list[Process], store: Store) -> N
     assert counted(process) == 20
 
 
+def test_worker_that_hangs_is_replaced(started: list[Process], store: Store) -> None:
+    """Its event loop does not turn any more; whoever comes is answered by the others, and soon by another."""
+    process = start(started, store, "--hang-s", "1.5")
+    before = workers(process)
+    os.kill(min(before), signal.SIGSTOP)
+    hung = process.wait_for("worker hangs")
+    process.wait_for("listening")
+
+    assert hung["process"] == min(before)
+    assert len(workers(process) - before) == 1
+    assert ask(process, 10) == {200: 10}
+
+
+@pytest.mark.anyio
+async def test_sigterm_under_load_loses_no_request(started: list[Process], store: Store) -> None:
+    """Of any worker: who is connected is answered, and then nobody listens."""
+    process = await asyncio.to_thread(start, started, store, drain_s=1.5)
+    loads = [asyncio.create_task(sample_until_refused(process.url)) for _ in range(4)]
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        while await asyncio.to_thread(counted, process) < 20:
+            pass
+        process.signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait_for, "draining")
+        while (await client.get("/readyz")).status_code != 503:
+            pass  # it is another worker's, a moment later; in vain until nobody listens
+    ended = asyncio.create_task(asyncio.to_thread(process.end))
+    statuses = [status for statuses in await asyncio.gather(*loads) for status in statuses]
+
+    assert set(statuses) == {200}
+    assert await ended == 0
+
+
+def test_second_signal_ends_all_workers_at_once(started: list[Process], store: Store) -> None:
+    """Nobody has to wait for a long drain."""
+    process = start(started, store, drain_s=600)
+    process.signal(signal.SIGTERM)
+    for _ in range(2):
+        process.wait_for("draining")
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0  # within half a minute
+
+
 def test_sigterm_ends_all_workers(started: list[Process], store: Store) -> None:
     """With status 0, and nobody is left behind."""
     process = start(started, store)
@@ -120,7 +162,7 @@ def test_workers_end_when_the_first_process_is_killed(started: list[Process], st
 def test_port_that_is_taken_is_an_error_at_start(started: list[Process], store: Store) -> None:
     """Not silently shared with the other service."""
     port = start(started, store).url.rpartition(":")[2]
-    command = [sys.executable, "-m", "service", "--store", str(store.root), "--port", port, *TWO]
+    command = [sys.executable, "-m", "service", "--store", str(store.root), "--port", port, "--workers=2"]
     second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     assert second.returncode == 2

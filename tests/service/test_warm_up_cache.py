@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from service.inference.devices import Device
-from service.inference.findings import FRESH_S, Findings
 from service.inference.sizes import Pace
+from service.inference.warm_up_cache import FRESH_S, WarmUpCache
 
 FACTS = {"device": "a processor", "threads": "2"}
 PACES = {"decode": Pace([1, 2, 4], here=2, part=1)}
@@ -18,46 +18,46 @@ PACES = {"decode": Pace([1, 2, 4], here=2, part=1)}
 
 def test_what_was_kept_is_recalled_while_the_same_facts_hold(tmp_path: Path) -> None:
     """With another number of threads, say, nothing is known."""
-    Findings(tmp_path / "cache").keep(FACTS, PACES)
+    WarmUpCache(tmp_path / "cache").keep(FACTS, PACES)
 
-    assert Findings(tmp_path / "cache").recall(FACTS) == PACES
-    assert Findings(tmp_path / "cache").recall({**FACTS, "threads": "4"}) is None
+    assert WarmUpCache(tmp_path / "cache").recall(FACTS) == PACES
+    assert WarmUpCache(tmp_path / "cache").recall({**FACTS, "threads": "4"}) is None
 
 
 def test_nothing_is_known_without_a_folder(tmp_path: Path) -> None:
     """At a first start."""
-    assert Findings(tmp_path / "cache").recall(FACTS) is None
+    assert WarmUpCache(tmp_path / "cache").recall(FACTS) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no JSON", b'{"decode": [[1], 1, "x"]}', b"[1]", b'{"decode": [[], 0, 1]}'])
 def test_broken_file_is_as_none(tmp_path: Path, content: bytes) -> None:
     """Whatever is in it."""
-    findings = Findings(tmp_path / "cache")
-    findings.keep(FACTS, PACES)
+    cache = WarmUpCache(tmp_path / "cache")
+    cache.keep(FACTS, PACES)
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(content)
 
-    assert findings.recall(FACTS) is None
+    assert cache.recall(FACTS) is None
 
 
 def test_old_file_is_as_none(tmp_path: Path) -> None:
     """A warm-up that was disturbed is not remembered for ever."""
-    findings = Findings(tmp_path / "cache")
-    findings.keep(FACTS, PACES)
+    cache = WarmUpCache(tmp_path / "cache")
+    cache.keep(FACTS, PACES)
     (file,) = (tmp_path / "cache").iterdir()
     before = time.time() - FRESH_S - 1
     os.utime(file, (before, before))
 
-    assert findings.recall(FACTS) is None
+    assert cache.recall(FACTS) is None
 
 
 def test_folder_that_cannot_be_written_is_no_error() -> None:
     """A container's is often read-only."""
-    findings = Findings(Path(os.devnull))
+    cache = WarmUpCache(Path(os.devnull))
 
-    findings.keep(FACTS, PACES)
+    cache.keep(FACTS, PACES)
 
-    assert findings.recall(FACTS) is None
+    assert cache.recall(FACTS) is None
 
 
 @pytest.mark.parametrize("other", [{"dtype": torch.bfloat16}, {"runtime": "onnxruntime"}, {"here_s": 1.0}])

@@ -28,14 +28,14 @@ _PACES = TypeAdapter(Paces)
 log = structlog.get_logger()
 
 
-class Findings:
+class WarmUpCache:
     """The files of a folder, which need not be there, nor be writable."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def recall(self, facts: Facts) -> Paces | None:
-        """What was found when the same facts held, if it is known."""
+        """The findings for the same facts, or None."""
         file = self._file(facts)
         try:
             if time.time() - file.stat().st_mtime < FRESH_S:

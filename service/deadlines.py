@@ -16,7 +16,7 @@ T = TypeVar("T")
 ROUND_S = 0.02
 
 
-class Patience:
+class Deadlines:
     """Watches over all work of an event loop, in rounds of 20 ms; a timer for each would cost small requests more.
 
     Most work is done before a round comes by, and nobody need be watched.
@@ -36,7 +36,7 @@ class Patience:
             ClientGone: the caller hung up.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task  # noqa: S101  # whoever awaits is a task
+        assert task  # noqa: S101  # a coroutine is always awaited in a task
         watched = _Watched(task, loop.time() + limit_s, error, request, task.cancelling())
         self._watched.add(watched)
         if self._round is None:

@@ -1,7 +1,7 @@
 """Several processes that answer on one port, each with one thread that computes.
 
 They are forked when the models are read and warmed up, and so share them in memory. The first process answers nobody:
-it starts the others, passes signals on to them, and replaces one that dies.
+it starts the others, passes signals on to them, and replaces one that dies, or hangs.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 import torch
 from fastapi import FastAPI
 
-from .dependencies import Parts
-from .metrics import forget, share
+from ..dependencies import Parts
+from ..metrics import forget, share
+from ..settings import Settings
 from .server import Server, Worker
-from .settings import Settings
 from .shared_port import NOBODY, SharedPort
 
+LOOK_S = 1.0
 RESTART_S = 1.0  # a worker that dies at once is not replaced more often
+PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger()
 
@@ -38,13 +41,18 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
         NoSuchDevice, StoreError: as the app raises them.
         OSError: the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="latentd-metrics-") as folder, _bound(settings) as port:
+    with tempfile.TemporaryDirectory(prefix="latentd-metrics-", dir=_in_memory()) as folder, _bound(settings) as port:
         share(Path(folder))
         os.environ["MKL_DISABLE_FAST_MM"] = "1"  # MKL's own memory lists, used before a fork, can be endless after it
         torch.set_num_threads(1)  # more would leave a pool behind, which a forked process waits for in vain
         app = create_app(settings)
         _read_models(app)
         _Workers(app, settings, SharedPort(port, settings.workers)).run()
+
+
+def _in_memory() -> str | None:
+    """A folder that is no disk's, where there is one: it can be written in a container that is read-only."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # a folder of our own is made in it
 
 
 def _bound(settings: Settings) -> socket.socket:
@@ -75,17 +83,26 @@ class _Workers:
 
     def run(self) -> None:
         """Start them, and wait until the last has ended after a signal."""
-        signal.signal(signal.SIGTERM, self._pass_on)
-        signal.signal(signal.SIGINT, self._pass_on)
+        for awaited in PASSED_ON:
+            signal.signal(awaited, self._pass_on)
         for number in range(self._settings.workers):
             self._start(number)
+        signal.signal(signal.SIGALRM, self._look)
+        signal.setitimer(signal.ITIMER_REAL, LOOK_S, LOOK_S)
         while self._started:
             self._ended(*os.wait())
+        signal.setitimer(signal.ITIMER_REAL, 0)  # at its end Python takes its handlers away, and an alarm would kill it
 
     def _start(self, number: int) -> None:
-        if process := os.fork():
-            self._started[process] = (number, time.monotonic())
-            return
+        with _signals_wait():
+            if self._is_stopping:
+                return
+            self._port.sign_on(number)
+            if process := os.fork():
+                self._started[process] = (number, time.monotonic())
+                return
+            for awaited in PASSED_ON:  # until the server takes them, they end it: nobody is connected yet
+                signal.signal(awaited, signal.SIG_DFL)
         status = 1
         try:
             os.setpgid(0, 0)  # Ctrl-C on a terminal reaches the first process alone, which passes it on
@@ -105,11 +122,34 @@ class _Workers:
             return
         log.error("worker died", process=process, status=os.waitstatus_to_exitcode(status))
         time.sleep(max(0.0, began + RESTART_S - time.monotonic()))
-        if not self._is_stopping:
-            self._start(number)
+        self._start(number)
+
+    def _look(self, *_: object) -> None:
+        """End a worker whose event loop does not turn: nobody whom it has would ever be answered."""
+        if self._is_stopping:
+            return
+        for process, (number, _began) in self._started.items():
+            if (seconds := self._port.silence_s(number)) > self._settings.hang_s:
+                log.error("worker hangs", process=process, seconds=round(seconds, 1))
+                _send(process, signal.SIGKILL)
 
     def _pass_on(self, number: int, _: object) -> None:
         self._is_stopping = True
         self._port.socket.close()  # so that nobody is heard any more when the workers have closed theirs
         for process in self._started:
-            os.kill(process, number)
+            _send(process, number)
+
+
+def _send(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it has just ended, and is about to be forgotten
+        os.kill(process, number)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Those that are passed on come afterwards: they must not find a worker that is not known yet."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)

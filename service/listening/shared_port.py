@@ -1,4 +1,4 @@
-"""One port for several workers: whoever has the fewest connections takes the next.
+"""One port for several workers: the one with the fewest connections takes the next.
 
 The kernel wakes all of them, and who comes first would take a whole burst; since connections are kept for long, the
 others would go on with nothing to do.
@@ -7,8 +7,10 @@ others would go on with nothing to do.
 from __future__ import annotations
 
 import asyncio
+import math
 import mmap
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,16 +27,36 @@ log = structlog.get_logger()
 
 
 class SharedPort:
-    """A bound socket, and how many connections each worker has, where all of them see it; made before they fork."""
+    """A bound socket; and where all can see it, each worker's number of connections, and when it was last heard of.
+
+    It is made before they fork.
+
+    Raises:
+        OSError: another process listens there since it was bound.
+    """
 
     def __init__(self, port: socket.socket, workers: int) -> None:
         port.setblocking(False)
+        port.listen(BACKLOG)
         self.socket = port
         self._connections = memoryview(mmap.mmap(-1, 4 * workers)).cast("I")
+        self._heard = memoryview(mmap.mmap(-1, 8 * workers)).cast("d")
 
     def tell(self, worker: int, connections: int) -> None:
-        """So many has a worker; one that has ended has `NOBODY`, and is left nothing."""
+        """A worker has that many connections now; `NOBODY` stands for a worker that has ended."""
         self._connections[worker] = connections
+
+    def sign_on(self, worker: int) -> None:
+        """It is there, and its event loop turns."""
+        self._heard[worker] = time.monotonic()
+
+    def sign_off(self, worker: int) -> None:
+        """It is not to be heard of any more."""
+        self._heard[worker] = math.inf
+
+    def silence_s(self, worker: int) -> float:
+        """How long it has not been heard of."""
+        return time.monotonic() - self._heard[worker]
 
     def is_ahead(self, worker: int) -> bool:
         """Whether it has clearly more than another has; where there are few, one more is clear."""
@@ -62,7 +84,7 @@ class Connections(set[Any]):
         self.expect(0)
 
     def expect(self, more: int) -> None:
-        """So many more, or less, are on their way."""
+        """That many more, or fewer, are on their way."""
         self._coming += more
         self._port.tell(self._worker, len(self) + self._coming)
 
@@ -84,15 +106,16 @@ class Acceptor:
         self._tasks: set[asyncio.Task[object]] = set()  # the loop itself holds them weakly
         self._pauses = 0
         self._is_closed = False
-        port.listen(BACKLOG)
         self._listen()
 
     def close(self) -> None:
-        """Take no more; when all workers have closed it, nobody is heard any more."""
+        """Take who waits, and then no more; when all workers have closed it, nobody is heard any more."""
         if not self._is_closed:
+            self._is_closed = True
             self._loop.remove_reader(self._port)
+            while self._take_one():
+                pass  # else they would be reset
             self._port.close()
-        self._is_closed = True
 
     async def wait_closed(self) -> None:
         """Nothing is left to wait for."""
@@ -102,7 +125,7 @@ class Acceptor:
             self._loop.add_reader(self._port, self._take)
 
     def _take(self) -> None:
-        """Take all that wait, but leave some for a moment to who has fewer."""
+        """Take all connections that wait, but leave some, for a moment, to workers that have fewer."""
         while self._pauses == PAUSES or not self._connections.are_ahead:
             if not self._take_one():
                 self._pauses = 0

@@ -8,19 +8,22 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import NamedTuple
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .lifecycle import Lifecycle
-from .settings import Settings
+from ..dependencies import Parts
+from ..settings import Settings
+from .connection import Bounds, Connection
 from .shared_port import Acceptor, Connections, SharedPort
-from .shortcut import past_telemetry
 
 # A caller who connected just before has this long to send a request; after its answer a connection is closed anyway.
-LAST_REQUESTS_S = 0.25
+LAST_REQUESTS_S = 0.5
+LOOK_EVERY = 5  # ticks of uvicorn's loop, which are a tenth of a second
 
 log = structlog.get_logger()
 
@@ -43,9 +46,16 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: Settings, worker: Worker | None = None) -> None:
+        parts: Parts = app.state.parts
+        bounds = Bounds(
+            settings.max_head_bytes, settings.head_timeout_s, settings.body_timeout_s, settings.idle_timeout_s
+        )
         super().__init__(
             uvicorn.Config(
-                past_telemetry(app),
+                _past_telemetry(app),
+                http=partial(Connection, bounds, parts.metrics),  # type: ignore[arg-type]  # called as a class would be
+                ws="none",
+                timeout_keep_alive=settings.idle_timeout_s,
                 host=settings.host,
                 port=settings.port,
                 log_config=None,
@@ -55,7 +65,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=int(settings.timeout_s) + 1,
             )
         )
-        self._lifecycle: Lifecycle = app.state.parts.lifecycle
+        self._lifecycle = parts.lifecycle
         self._drain_s = settings.drain_s
         self._worker = worker
 
@@ -82,12 +92,26 @@ class Server(uvicorn.Server):
             host, port = listening.sockets[0].getsockname()[:2]
             log.info("listening", address=f"http://{host}:{port}")
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look after connections whose clients are slow, or silent; and let the parent know that all is well."""
+        if self._worker is not None:
+            self._worker.port.sign_on(self._worker.number)
+        if counter % LOOK_EVERY == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.look(now)
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen no more, answer who is connected already, then end."""
+        """Listen no more, answer the clients that are connected already, then end."""
+        if self._worker is not None:
+            self._worker.port.sign_off(self._worker.number)
         for listening in self.servers:
             listening.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_REQUESTS_S):
+                await asyncio.sleep(0.01)  # who was taken last is not among them yet
                 while self.server_state.connections:
                     await asyncio.sleep(0.01)
         await super().shutdown(sockets)
@@ -110,3 +134,14 @@ class Server(uvicorn.Server):
         self._lifecycle.drain()
         asyncio.get_running_loop().call_later(after_s, setattr, self, "should_exit", True)
         log.info("draining", seconds=after_s)  # last: nobody may be left who reads the log
+
+
+def _past_telemetry(app: FastAPI) -> ASGIApp:
+    """The app without FastAPI's telemetry around it, which looks for its settings at each request, in vain."""
+
+    async def enter(scope: Scope, receive: Receive, send: Send) -> None:
+        stack = app.middleware_stack if scope["type"] == "http" else None
+        scope["app"] = app
+        await (stack or app)(scope, receive, send)
+
+    return enter

@@ -7,22 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import FastAPI
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .routes.direct import DirectRoute
-
-
-def past_telemetry(app: FastAPI) -> ASGIApp:
-    """The app without FastAPI's telemetry around it, which looks for its settings at each request, in vain."""
-
-    async def enter(scope: Scope, receive: Receive, send: Send) -> None:
-        stack = app.middleware_stack if scope["type"] == "http" else None
-        scope["app"] = app
-        await (stack or app)(scope, receive, send)
-
-    return enter
+from .direct import DirectRoute
 
 
 class Shortcut:

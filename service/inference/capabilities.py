@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from model_store import ModelVersion, VAEConfig
 
 from ..errors import Meaningless
+from .operations import Operation
 
 _POINT_DRAWS = (
     "is a plain autoencoder, which has no prior to draw from",
@@ -16,6 +19,8 @@ _POINT_SCORES = (
 )
 _DECODER_ALONE = ("has no encoder", "sample, decode and traverse work, and interpolate between latents")
 
+Question = Operation | Literal["sample"]
+
 # A kind of posterior, a question, and what is missing for it with what can be done instead.
 _LACKING = {
     ("point", "sample"): _POINT_DRAWS,
@@ -25,7 +30,7 @@ _LACKING = {
 }
 
 
-def check(config: VAEConfig, version: ModelVersion, question: str) -> None:
+def check(config: VAEConfig, version: ModelVersion, question: Question) -> None:
     """Let pass what a model can answer.
 
     Raises:
@@ -35,6 +40,6 @@ def check(config: VAEConfig, version: ModelVersion, question: str) -> None:
         raise Meaningless(str(version), *lacking)
 
 
-def can(config: VAEConfig, question: str) -> bool:
+def can(config: VAEConfig, question: Question) -> bool:
     """Whether a model of that kind can answer."""
     return (config.posterior, question) not in _LACKING

@@ -1,0 +1,98 @@
+"""Loader: a version of the store becomes a model that answers, on its device, warmed up, with a queue in front."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Protocol
+
+from model_store import Card, ModelVersion, Store
+from model_store.vae.priors import Prior
+
+from .batcher import Batcher
+from .devices import Device
+from .rows import Rows
+from .runner import Runner
+from .warm_up_cache import WarmUpCache
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A version that answers: its card, its prior, and the queue in front of what computes it."""
+
+    version: ModelVersion
+    card: Card
+    prior: Prior
+    batcher: Batcher[Rows, Rows]
+    runner: Runner
+
+    @cached_property
+    def name(self) -> str:
+        """`name@version`, as it is written on every answer."""
+        return str(self.version)
+
+
+class WorkEvents(Protocol):
+    """Counts what models compute."""
+
+    def batch_computed(self, operation: str, images: int) -> None:
+        """A batch of that many images was computed."""
+
+    def queue_changed(self, model: str, images: int) -> None:
+        """That many images wait for a model."""
+
+    def out_of_memory(self) -> None:
+        """A batch did not fit into the device's memory."""
+
+
+class Loader:
+    """Reads versions of a store, for one device."""
+
+    def __init__(
+        self,
+        store: Store,
+        device: Device,
+        events: WorkEvents,
+        cache: WarmUpCache,
+        *,
+        max_batch_images: int,
+        queue_images: int,
+    ) -> None:
+        self.store = store
+        self.device = device
+        self._events = events
+        self._cache = cache
+        self._max_batch_images = max_batch_images
+        self._queue_images = queue_images
+
+    async def load(self, version: ModelVersion, *, is_undisturbed: bool) -> ServedModel:
+        """The version, ready to answer. What a warm-up finds beside requests is not remembered.
+
+        Raises:
+            StoreError: it cannot be read.
+            DeviceLost, DeviceHung: the device has failed.
+        """
+        stored = await asyncio.to_thread(self.store.load, version)
+        runner = await self.device.prepare(
+            Runner, stored.model, self.device, self._max_batch_images, self._events.out_of_memory
+        )
+        await self._warm_up(runner, stored.card, is_undisturbed=is_undisturbed)
+        self._events.queue_changed(str(version), 0)
+        batcher: Batcher[Rows, Rows] = Batcher(
+            runner.run,
+            max_batch_images=runner.largest,
+            queue_images=self._queue_images,
+            batch_computed=self._events.batch_computed,
+            queue_changed=partial(self._events.queue_changed, str(version)),
+        )
+        return ServedModel(version, stored.card, stored.model.prior, batcher, runner)
+
+    async def _warm_up(self, runner: Runner, card: Card, *, is_undisturbed: bool) -> None:
+        """As found when the same weights were served before, or found now."""
+        more = {"weights": card.weights.sha256, "max_batch_images": str(self._max_batch_images)}
+        facts = await self.device.prepare(self.device.facts) | more
+        known = await asyncio.to_thread(self._cache.recall, facts)
+        found = await runner.warm_up(known)
+        if found != known and is_undisturbed:
+            await asyncio.to_thread(self._cache.keep, facts, found)

@@ -1,0 +1,42 @@
+"""Rows: tensors of the same length, of which row i of each belongs to image i. Operations take them and give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Rows = tuple[Tensor, ...]
+
+
+def length(rows: Rows) -> int:
+    """The number of rows."""
+    return len(rows[0])
+
+
+def first(rows: Rows, number: int) -> Rows:
+    """The first rows."""
+    return tuple(tensor[:number] for tensor in rows)
+
+
+def split(rows: Rows, sizes: int | list[int]) -> list[Rows]:
+    """Parts of `sizes` rows, or one part for each of the sizes."""
+    return list(zip(*(torch.split(tensor, sizes) for tensor in rows), strict=True))
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of one part after the other's."""
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+
+
+def filled(rows: Rows, number: int) -> Rows:
+    """The rows, and zeros behind them, up to that number."""
+    if not (missing := number - length(rows)):
+        return rows
+    return tuple(torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) for tensor in rows)
+
+
+def nbytes(rows: Rows) -> int:
+    """The size of all rows in bytes."""
+    return sum(tensor.nbytes for tensor in rows)

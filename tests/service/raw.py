@@ -1,0 +1,55 @@
+"""Bytes to a socket and back: what no well-behaved client would send, or would not take."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from urllib.parse import urlsplit
+
+HOST = b"Host: latentd\r\n"
+
+
+@contextmanager
+def connected(url: str, timeout_s: float = 20.0) -> Iterator[socket.socket]:
+    """A connection to a service."""
+    where = urlsplit(url)
+    with socket.create_connection((where.hostname or "", where.port or 80), timeout=timeout_s) as connection:
+        yield connection
+
+
+def everything(connection: socket.socket) -> bytes:
+    """All that is said until the other side closes, however it does."""
+    parts = []
+    try:
+        while part := connection.recv(65_536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def status_of_next(connection: socket.socket) -> int:
+    """Of one answer, taken whole, however many pieces it comes in."""
+    answer = HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
+def say(url: str, *parts: bytes) -> bytes:
+    """What is answered to some bytes, until the connection is closed."""
+    with connected(url) as connection:
+        try:
+            for part in parts:
+                connection.sendall(part)
+        except OSError:
+            pass  # it has been closed: what it said before is still there
+        return everything(connection)
+
+
+def statuses(answers: bytes) -> list[int]:
+    """Of all answers in a row."""
+    lines = [line for line in answers.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    return [int(line.split()[1]) for line in lines]

@@ -1,0 +1,106 @@
+"""What breaks below: one image of a batch, the device's memory, the device. Everyone else is answered."""
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+import torch
+from fastapi import FastAPI
+from torch import Tensor
+
+from .conftest import check_unharmed
+from .wire import NPY, npy
+
+pytestmark = pytest.mark.anyio
+
+POISON = 666.0
+Break = Callable[[Tensor], None]
+
+
+def decode_with(app: FastAPI, broken: Break, *, poison: bool = False) -> list[int]:
+    """Let the default model's decoder do something first with its rows; how many it was given each time."""
+    runner = app.state.parts.engine.registry.find(None).runner
+    compute, batches = runner.operations["render"], []
+
+    def wrapped(latents: Tensor) -> tuple[Tensor, ...]:
+        broken(latents)
+        batches.append(len(latents))
+        images, finite = compute(latents)
+        return images, finite & ~(latents[:, 0] == POISON) if poison else finite
+
+    runner.operations = {**runner.operations, "render": wrapped}
+    return batches
+
+
+async def decode(client: httpx.AsyncClient, *first: float) -> list[httpx.Response]:
+    """A request for each latent, all at once."""
+    bodies = [npy(torch.tensor([[value, 0.0, 0.0]]).numpy()) for value in first]
+    return await asyncio.gather(*(client.post("/v1/decode", content=body, headers=NPY) for body in bodies))
+
+
+async def metric(client: httpx.AsyncClient, name: str) -> float:
+    """A number that Prometheus is told."""
+    return float(re.findall(rf"(?m)^{re.escape(name)} (\S+)$", (await client.get("/metrics")).text)[0])
+
+
+async def test_one_poisoned_image_of_eight_fails_alone(app: FastAPI, client: httpx.AsyncClient) -> None:
+    """The others have the pictures that they would have had."""
+    alone = [answer.content for answer in await decode(client, *range(7))]
+    batches = decode_with(app, lambda _: None, poison=True)
+    *good, bad = await decode(client, *range(7), POISON)
+
+    assert max(batches) > 1
+    assert (bad.status_code, bad.json()["type"]) == (500, "urn:latentd:problem:not-finite")
+    assert [answer.content for answer in good] == alone
+    await check_unharmed(client)
+
+
+async def test_batch_that_does_not_fit_is_halved_until_it_does(app: FastAPI, client: httpx.AsyncClient) -> None:
+    """Everybody is answered, and it is counted."""
+
+    def fits_two(latents: Tensor) -> None:
+        if len(latents) > 2:
+            raise torch.OutOfMemoryError
+
+    alone = [answer.content for answer in await decode(client, *range(8))]
+    decode_with(app, fits_two)
+    answers = await decode(client, *range(8))
+
+    assert [answer.content for answer in answers] == alone
+    assert await metric(client, "latentd_oom_splits_total") >= 1
+    await check_unharmed(client)
+
+
+async def test_not_even_one_image_fits(app: FastAPI, client: httpx.AsyncClient) -> None:
+    """503, to be tried again; the next one may fit."""
+
+    def fits_none(_: Tensor) -> None:
+        raise torch.OutOfMemoryError
+
+    runner = app.state.parts.engine.registry.find(None).runner
+    whole = runner.operations
+    decode_with(app, fits_none)
+    refused = await decode(client, *range(4))
+    runner.operations = whole
+    answered = await decode(client, *range(4))
+
+    assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(503, "1")}
+    assert {answer.status_code for answer in answered} == {200}
+    await check_unharmed(client)
+
+
+async def test_device_side_assert_loses_the_device(app: FastAPI, client: httpx.AsyncClient) -> None:
+    """Everyone in the batch is told, and whoever comes later; readiness is red at once."""
+
+    def assert_on_device(_: Tensor) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    decode_with(app, assert_on_device)
+    answers = await decode(client, *range(4))
+
+    assert {answer.json()["type"] for answer in answers} == {"urn:latentd:problem:device-lost"}
+    assert (await client.get("/v1/sample")).status_code == 503
+    assert (await client.get("/readyz")).status_code == 503
+    assert (await client.get("/livez")).status_code == 200

@@ -1,0 +1,168 @@
+"""Pictures that are none, that are more than they seem, or that are odd: the same answer however they come in."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from .wire import PNG, animated, base64_of, chunk, multipart, picture, png_header
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unharmed")]
+
+WAYS: dict[str, Callable[[bytes], dict[str, Any]]] = {
+    "raw": lambda content: {"content": content, "headers": PNG},
+    "multipart": multipart,
+    "base64": lambda content: {"json": {"images": [base64_of(content)]}},
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """How a picture comes in."""
+    return str(request.param)
+
+
+def bomb(side: int) -> bytes:
+    """A whole PNG of that many zeroes a side; a thousandth of its pixels."""
+    rows = zlib.compressobj()
+    data = b"".join(rows.compress(bytes(side + 1)) for _ in range(side)) + rows.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def with_chunk(kind: bytes, data: bytes) -> bytes:
+    """A good PNG with one more piece in its middle."""
+    good = picture()
+    at = good.index(b"IDAT") - 4
+    return good[:at] + chunk(kind, data) + good[at:]
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    """With all bits of one byte the other way round."""
+    return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    """A picture in a format."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+LONG_TEXT = zlib.compress(bytes(40_000_000), 9)
+
+REFUSED = {
+    "nothing": (b"", 422),
+    "text": (b"a picture of a cat", 422),
+    "a page before a picture": (b"<!doctype html><script>alert(1)</script>" + picture(), 422),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415),
+    "EPS, which would start Ghostscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", 415),
+    "PDF": (b"%PDF-1.7\n", 415),
+    "PSD": (b"8BPS\x00\x01", 415),
+    "TIFF": (saved(Image.new("L", (8, 8)), "TIFF"), 415),
+    "BMP": (saved(Image.new("L", (8, 8)), "BMP"), 415),
+    "GIF": (saved(Image.new("L", (8, 8)), "GIF"), 415),
+    "JPEG 2000": (b"\x00\x00\x00\x0cjP  \r\n\x87\n", 415),
+    "no pixels": (png_header(0, 0), 422),
+    "billions of pixels in 57 bytes": (png_header(2**31 - 1, 2**31 - 1), 413),
+    "two and a half billion pixels": (png_header(50_000, 50_000), 413),
+    "a hundred million, of which Pillow would only warn": (png_header(10_000, 10_000), 413),
+    "nine million pixels in nine kilobytes": (bomb(3_000), 413),
+    "40 MB of text in 40 kB, zTXt": (with_chunk(b"zTXt", b"a\0\0" + LONG_TEXT), 422),
+    "40 MB of text in 40 kB, iTXt": (with_chunk(b"iTXt", b"a\0\1\0\0\0" + LONG_TEXT), 422),
+    "40 MB of colours in 40 kB, iCCP": (with_chunk(b"iCCP", b"a\0\0" + LONG_TEXT), 422),
+    "a PNG that is cut off": (picture()[:-30], 422),
+    "a JPEG that is cut off": (saved(Image.linear_gradient("L").resize((8, 8)), "JPEG")[:-30], 422),
+    "a WebP that is cut off": (saved(Image.linear_gradient("L").resize((8, 8)), "WEBP", lossless=True)[:-8], 422),
+    "a PNG of unknown pieces": (picture().replace(b"IDAT", b"IDAU"), 422),
+    "a PNG with flipped bits": (flipped(picture(), picture().index(b"IDAT") + 8), 422),
+    "a PNG that moves": (animated(), 422),
+    "a WebP that moves": (
+        saved(Image.new("L", (8, 8)), "WEBP", save_all=True, append_images=[Image.new("L", (8, 8), 255)]), 422),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_cannot_be_a_picture_is_refused(client: httpx.AsyncClient, way: str, name: str) -> None:
+    """Without a traceback, and without a word of what was sent."""
+    content, status = REFUSED[name]
+
+    answer = await client.post("/v1/encode", **WAYS[way](content))
+
+    assert answer.status_code == status, answer.text
+    assert len(answer.content) < 1024
+    assert "Traceback" not in answer.text
+    assert not content or content[:12].decode("latin-1") not in answer.text
+    assert not content or base64_of(content)[:16] not in answer.text
+
+
+async def test_pixels_that_cannot_be_afforded_are_never_unpacked(
+    client: httpx.AsyncClient, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number is in the head of the file."""
+    unpacked: list[ImageFile.ImageFile] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda bomb: unpacked.append(bomb))  # noqa: PLW0108  # a method
+    bombs = [content for content, status in REFUSED.values() if status == 413]
+
+    statuses = {(await client.post("/v1/encode", **WAYS[way](bomb))).status_code for bomb in bombs}
+
+    assert statuses == {413}
+    assert unpacked == []
+
+
+WHITE = Image.new("RGB", (8, 8), "white")
+ODD = {
+    "behind it an archive": picture(colour=255) + b"PK\x05\x06" + bytes(18),
+    "one bit": saved(WHITE.convert("1"), "PNG"),
+    "grey with alpha": saved(WHITE.convert("LA"), "PNG"),
+    "palette": saved(WHITE.convert("P"), "PNG"),
+    "palette with transparency": saved(WHITE.convert("P"), "PNG", transparency=5),
+    "colour with alpha": saved(WHITE.convert("RGBA"), "PNG"),
+    "CMYK": saved(WHITE.convert("CMYK"), "JPEG", quality=100),
+    "sixteen bits": saved(Image.fromarray(np.full((8, 8), 65_535, np.uint16)), "PNG"),
+    "JPEG": saved(WHITE, "JPEG", quality=100),
+    "WebP": saved(WHITE, "WEBP", lossless=True),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_pictures_of_white_are_white(client: httpx.AsyncClient, way: str, name: str) -> None:
+    """Their latents are those of a plain one."""
+    plain = await client.post("/v1/encode", content=picture(colour=255), headers=PNG)
+    odd = await client.post("/v1/encode", **WAYS[way](ODD[name]))
+
+    assert odd.status_code == 200, odd.text
+    assert odd.json()["latents"] == plain.json()["latents"]
+
+
+async def test_sixteen_bit_grey_is_scaled_and_not_clipped(client: httpx.AsyncClient, way: str) -> None:
+    """Half of 65535 is half of 255."""
+    deep = saved(Image.fromarray(np.full((8, 8), 32_896, np.uint16)), "PNG")
+    answers = [await client.post("/v1/encode", **WAYS[way](content)) for content in (deep, picture(colour=128))]
+
+    assert answers[0].json()["latents"] == answers[1].json()["latents"]
+
+
+async def test_picture_is_turned_upright(client: httpx.AsyncClient, way: str) -> None:
+    """By its EXIF, before its size is compared."""
+    image = Image.linear_gradient("L").resize((8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = saved(image, "PNG", exif=exif)
+    upright = saved(image.transpose(Image.Transpose.ROTATE_270), "PNG")
+    answers = [await client.post("/v1/encode", **WAYS[way](content)) for content in (turned, upright)]
+
+    assert answers[0].json()["latents"] == answers[1].json()["latents"]
+
+
+async def test_pixels_are_counted_over_all_pictures_of_a_request(client: httpx.AsyncClient) -> None:
+    """Each is affordable, all together are not."""
+    answer = await client.post("/v1/encode?resize=cover", **multipart(*[picture((90, 90))] * 3))
+
+    assert answer.status_code == 413

@@ -1,0 +1,57 @@
+"""Nobody writes into the log but the service: whatever names, ids and files are called, a line is a line."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+import structlog
+
+from model_store import Store
+from service import logs
+from service.settings import Settings
+
+from ..process import Process
+from .raw import HOST, say
+from .wire import picture
+
+HOSTILE = 'x\r\n{"event": "forged"}\x1b[2J\u2028'
+FORGED = b'a\r\n{"event": "forged"}'
+
+
+def test_each_request_is_one_line_of_json(started: list[Process], store: Store) -> None:
+    """With line feeds and worse in its id, its model's name, and the name of its file."""
+    process = Process(store.root, "--log-level=debug", "--drain-s=0")
+    started.append(process)
+    process.wait_for("ready")
+    process.let_it_talk()
+    statuses = [
+        httpx.get(f"{process.url}/v1/models/{quote(HOSTILE)}/sample").status_code,
+        httpx.get(f"{process.url}/v1/sample", params={HOSTILE: HOSTILE}).status_code,
+        httpx.post(f"{process.url}/v1/encode", files={"file": (HOSTILE, picture())}).status_code,
+    ]
+    answer = say(process.url, b"GET /livez HTTP/1.0\r\n" + HOST + b"X-Request-Id: " + FORGED + b"\r\n\r\n")
+    process.signal(signal.SIGINT)
+    process.end()
+    lines = [json.loads(line) for line in process.said.splitlines()]
+    requests = [line for line in lines if line["event"] == "request"]
+
+    assert statuses == [404, 422, 200]
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert [line["status"] for line in requests] == [404, 422, 200, 400]
+    assert "forged" not in {line["event"] for line in lines}
+
+
+def test_line_for_people_is_one_line_too(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a terminal would obey is written out."""
+    with (tmp_path / "log").open("w", encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        logs.configure(settings.model_copy(update={"log_format": "text", "log_level": "info"}))
+        structlog.get_logger().info("request", model=HOSTILE)
+    written = (tmp_path / "log").read_text(encoding="utf-8")
+
+    assert len(written.splitlines()) == 1
+    assert "\x1b[2J" not in written

@@ -1,0 +1,28 @@
+"""The service as a process with one small model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from model_store import Store
+
+from .conftest import GREY, make_model
+from .process import Process
+
+IMPATIENT = ("--head-timeout-s=0.3", "--body-timeout-s=0.3", "--idle-timeout-s=1", "--reload-s=0")
+
+
+@contextmanager
+def serving(folder: Path, *flags: str, **environment: str) -> Iterator[Process]:
+    """A service that is ready, with one small model; without flags it waits for nobody for long."""
+    store = Store(folder / "store")
+    store.publish("grey", make_model(GREY))
+    process = Process(store.root, *(flags or IMPATIENT), **environment)
+    process.let_it_talk()
+    try:
+        process.wait_until_ready()
+        yield process
+    finally:
+        process.kill()
