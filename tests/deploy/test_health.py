@@ -1,0 +1,123 @@
+"""What a replica says when Ray asks after its health: in process, without Ray's own processes."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import cast
+
+import pytest
+import torch
+
+pytest.importorskip("ray.serve", reason="the extra `ray` is not installed")
+
+from deploy.ray_app import Replica
+from model_store import Store
+from service.app import create_app
+from service.dependencies import Parts
+from service.errors import DeviceLost
+from service.inference.batcher import Part
+from service.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+SOON_S = 5.0
+
+
+class Known(Replica):
+    """A replica whose app a test has made, with keys, which the check does not need."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = create_app(settings)
+        self.parts = cast(Parts, self.app.state.parts)
+        self.registry = self.parts.engine.registry
+
+
+@pytest.fixture
+async def starting(store: Store) -> AsyncIterator[Known]:
+    """One that has not read its models."""
+    limits = {"queue_images": 16, "max_images_per_request": 16}
+    replica = Known(Settings(store=store.root, cache=os.devnull, device="cpu", api_keys="secret", **limits))
+    yield replica
+    replica.registry.device.close()
+
+
+@pytest.fixture
+async def replica(starting: Known) -> Known:
+    """One that has."""
+    await starting.registry.refresh()
+    return starting
+
+
+def hold_up(replica: Known) -> list[str]:
+    """From now on no computation of the default model ends; the operations that were begun."""
+    begun: list[str] = []
+
+    async def never(operation, payloads):
+        begun.append(operation)
+        await asyncio.Event().wait()
+
+    replica.registry.find(None).batcher.run = never
+    return begun
+
+
+async def test_healthy_replica_has_computed_an_image(replica: Known) -> None:
+    """The model is asked, and not only whether the process is there."""
+    batcher = replica.registry.find(None).batcher
+    run, operations = batcher.run, []
+
+    async def watched(operation, payloads):
+        operations.append(operation)
+        return await run(operation, payloads)
+
+    batcher.run = watched
+    await replica.check_health()
+
+    assert operations == ["decode"]
+
+
+async def test_replica_that_starts_is_waited_for(starting: Known) -> None:
+    """Ray gives up one whose first check fails, and sends nobody before it has passed."""
+    check = asyncio.create_task(starting.check_health())
+    done, _ = await asyncio.wait([check], timeout=0.3)
+    await starting.registry.refresh()
+    await asyncio.wait_for(check, SOON_S)
+
+    assert not done
+
+
+async def test_computation_that_does_not_end_is_noticed(replica: Known) -> None:
+    """The check does not come back, and Ray's limit for it passes."""
+    begun = hold_up(replica)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(replica.check_health(), 0.3)
+
+    assert begun == ["decode"]
+
+
+async def test_lost_device_is_noticed(replica: Known) -> None:
+    """What only a new process can put right."""
+
+    def lose() -> None:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    with suppress(DeviceLost):
+        await replica.registry.device.call(lose)
+    with pytest.raises(DeviceLost):
+        await replica.check_health()
+
+
+async def test_full_queue_is_no_illness(replica: Known) -> None:
+    """Or Ray would take away replicas when they are needed most."""
+    begun, batcher = hold_up(replica), replica.registry.find(None).batcher
+    computing = asyncio.create_task(batcher.ask("decode", [Part((torch.zeros(1, 3),), 1)]))
+    while not begun:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(batcher.ask("decode", [Part((torch.zeros(16, 3),), 16)]))
+    while batcher.waiting_images != 16:
+        await asyncio.sleep(0)
+    await asyncio.wait_for(replica.check_health(), SOON_S)
+
+    assert begun == ["decode"]
+    computing.cancel()
+    waiting.cancel()
