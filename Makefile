@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format figures bench bench-quick bench-gpu bench-train clean
+.PHONY: help serve train test test-ray lint format figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,9 @@ train: $(VENV)/.use ## train and publish a model: make train RECIPE=mnist [DATA=
 
 test: $(VENV)/.dev ## run the tests
 	$(IN)/python -m pytest $(ARGS)
+
+test-ray: $(VENV)-ray/.use ## the tests on a cluster of two Ray nodes on this machine
+	$(VENV)-ray/bin/python -m pytest tests/deploy --log-cli-level=info $(ARGS)
 
 lint: $(VENV)/.dev ## style and types
 	$(IN)/ruff format --check .
@@ -44,6 +47,18 @@ bench-gpu: $(VENV)/.use ## on a GPU: our service beside the bare loop, into docs
 bench-train: $(VENV)/.use ## our training loop beside a plain one, the bare step and Pythae, into docs/benchmarks.md
 	$(IN)/python -m benchmarks.training --out docs/benchmarks.md $(ARGS)
 
+fuzz: $(VENV)/.dev ## look for inputs that break the service, into docs/reliability.md (ten minutes)
+	$(IN)/python -m tests.reliability.fuzz --out docs/reliability.md $(ARGS)
+
+siege: $(VENV)/.dev ## a good client beside hundreds that hold on, or flood, into docs/reliability.md
+	$(IN)/python -m tests.reliability.siege --out docs/reliability.md $(ARGS)
+
+soak: $(VENV)/.dev ## mixed traffic for ten minutes, and what it leaves, into docs/reliability.md
+	$(IN)/python -m tests.reliability.soak --minutes 10 --out docs/reliability.md $(ARGS)
+
+audit: $(VENV)-audit/bin/pip-audit ## known holes in the pinned dependencies (asks a public database)
+	$< --requirement constraints.txt --no-deps --disable-pip --strict
+
 clean: ## remove what make made
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache
 
@@ -57,6 +72,15 @@ $(VENV)/.use: pyproject.toml constraints.txt | $(VENV)
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)
 	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.use
+
+$(VENV)-ray/.use: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-ray
+	$(VENV)-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
+	@touch $@
+
+$(VENV)-audit/bin/pip-audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
 
 $(VENV):
 	$(PYTHON) -m venv $(VENV)

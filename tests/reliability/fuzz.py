@@ -1,0 +1,103 @@
+"""`python -m tests.reliability.fuzz`: look for inputs that break the service, for as long as is asked.
+
+Mutated bytes over sockets, Hypothesis on bodies, queries, headers, cards, weights and pictures, Schemathesis on the
+OpenAPI description. It writes a section into docs/reliability.md, and ends with status 1 if anything was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks import page
+from benchmarks.machine import machine
+
+from ..process import unharmed
+from ..serving import serving
+from .bytes_fuzz import fuzz
+from .openapi_fuzz import KEY, conforms
+from .properties import PROPERTIES, hold, let_loose
+
+
+class Row(NamedTuple):
+    """One way of looking, and what came of it."""
+
+    what: str
+    inputs: int
+    seconds: float
+    answers: str
+    findings: list[str]
+
+    def cells(self) -> list[str]:
+        """Of a table."""
+        found = "; ".join(self.findings) or "none"
+        return [self.what, f"{self.inputs:,}", f"{self.seconds:,.0f}", self.answers, found]
+
+
+def main() -> int:
+    """Look, print, write."""
+    options, console = _parser().parse_args(), Console(soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="latentd-fuzz-") as folder:
+        rows = [sockets(Path(folder), options.inputs, options.seed, console)]
+        with let_loose(Path(folder)) as prey:
+            rows += [_held(prop, partial(hold, prop, prey, options.examples)) for prop in PROPERTIES]
+        with serving(Path(folder) / "keyed", LATENTD_API_KEYS=KEY) as process:
+            rows.append(_held(conforms, partial(conforms, process.url, options.cases)))
+    head = ("what is made up", "inputs", "seconds", "answers", "findings")
+    asked = f"--inputs {options.inputs} --examples {options.examples} --cases {options.cases}"
+    about = machine(f"python -m tests.reliability.fuzz {asked}")
+    tables = [
+        page.Table("The run", ("", ""), list(about.items())),
+        page.Table("Inputs", head, [row.cells() for row in rows]),
+    ]
+    page.show(tables, console)
+    if options.out:
+        page.write("Fuzzing", tables, options.out)
+    return 1 if any(row.findings for row in rows) else 0
+
+
+def sockets(folder: Path, inputs: int, seed: int, console: Console) -> Row:
+    """Mutated requests at a process that waits for nobody for long; afterwards it must be as it was."""
+    with serving(folder / "sockets") as process, Progress(console=console) as progress:
+        task = progress.add_task("bytes over sockets", total=inputs)
+        began = time.perf_counter()
+        host, port = process.address
+        findings = fuzz(host, port, inputs, seed, lambda: progress.advance(task))
+        seconds = time.perf_counter() - began
+        left = unharmed(process)
+    statuses = ", ".join(f"{status}: {count:,}" for status, count in sorted(findings.statuses.items()))
+    bugs = [f"{what}: {content[:200]!r}" for what, content in findings.bugs]
+    return Row("Bytes over sockets", inputs, seconds, f"{statuses}, closed: {findings.closed:,}", bugs + left)
+
+
+def _held(prop: Callable[..., object], look: Callable[[], int]) -> Row:
+    """A property that was looked at; what broke it is a finding, and the others are still to be looked at."""
+    began, findings, inputs = time.perf_counter(), [], 0
+    try:
+        inputs = look()
+    except (Exception, BaseExceptionGroup) as error:
+        findings = [f"{prop.__name__}: {str(error)[:300]}"]
+    return Row((prop.__doc__ or "").splitlines()[0].rstrip("."), inputs, time.perf_counter() - began, "–", findings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability.fuzz", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=200_000, help="mutated requests over sockets (%(default)s)")
+    parser.add_argument("--examples", type=int, default=5_000, help="of each property (%(default)s)")
+    parser.add_argument("--cases", type=int, default=500, help="right and wrong, of each operation (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the mutations (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a page whose section is written, docs/reliability.md")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Our OpenAPI description, taken at its word: what it allows is answered, what it forbids is refused, as it says."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+
+import schemathesis
+from hypothesis import given
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode
+from schemathesis.config import SchemathesisConfig
+
+from .search import search
+
+KEY = "correct-horse"  # else there would be no right and wrong ones
+
+# A description cannot say what is in binary bodies, how large a model's images are, or how many are too many.
+_ANSWERED = {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "404", "413", "422", "429"]}}
+
+
+def conforms(url: str, examples: int) -> int:
+    """Schemathesis: every operation and every check, with what the description allows and with what it forbids.
+
+    How many cases were tried, at a service that knows the key.
+
+    Raises:
+        schemathesis.core.failures.FailureGroup: a check failed; it says which, and how to see it again.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, of the versions of its dependencies
+        config = SchemathesisConfig.from_dict({"checks": _ANSWERED})
+        schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
+        operations = [result.ok() for result in schema.get_all_operations()]
+        return sum(_holds(operation, mode, examples) for operation in operations for mode in GenerationMode)
+
+
+def _holds(operation: schemathesis.APIOperation, mode: GenerationMode, examples: int) -> int:
+    """How many cases of one operation were tried; there are none of what has no parameters to be wrong."""
+    tried = 0
+
+    @search(examples)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def holds(case: Case) -> None:
+        nonlocal tried
+        tried += 1
+        case.call_and_validate(headers={"Authorization": f"Bearer {KEY}"})
+
+    with suppress(Unsatisfiable):
+        holds()
+    return tried

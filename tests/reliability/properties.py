@@ -1,0 +1,224 @@
+"""What holds of whatever is sent: the answer is no error of the service's own, and where it is one, short.
+
+Each property is a function of a prey (the service in process, or a reader) and of something made up by Hypothesis.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import hypothesis.strategies as st
+from anyio.from_thread import start_blocking_portal
+from fastapi import FastAPI
+from hypothesis import given
+
+from model_store import Card, ModelVersion, Store, StoreError
+from model_store.card import read_card
+from model_store.weights import read_model
+from service import images, logs
+from service.app import create_app
+from service.errors import ServiceError
+from service.settings import Settings
+
+from ..conftest import GREY, make_model
+from . import good_requests
+from .search import search
+
+LONGEST_PROBLEM = 1024  # bytes
+OPERATIONS = ("encode", "decode", "reconstruct", "score", "interpolate")
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=30,
+)
+NUMBERS = st.floats(width=32) | st.integers(-(10**30), 10**30) | st.floats()
+BODIES = (
+    st.fixed_dictionaries({"latents": st.lists(st.lists(NUMBERS, max_size=4), max_size=4)})
+    | st.fixed_dictionaries({"images": st.lists(st.text(max_size=60), max_size=4)})
+    | st.dictionaries(st.sampled_from(("images", "latents", "image", "n")), JSON, max_size=3)
+    | JSON
+)
+HEADERS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=80)
+QUERIES = st.dictionaries(
+    st.sampled_from(("n", "seed", "temperature", "format", "dims", "steps", "span", "latents", "x"))
+    | st.text(max_size=8),
+    st.text(max_size=20) | st.integers().map(str) | st.floats().map(str),
+    max_size=4,
+)
+
+
+Ask = Callable[..., httpx.Response]
+
+
+class Prey(NamedTuple):
+    """What Hypothesis is let loose on: the service in process, and readers of cards and weights; with good ones."""
+
+    ask: Ask
+    scratch: Path
+    card: Card
+    card_text: bytes
+    weights: bytes
+
+
+@contextmanager
+def let_loose(folder: Path) -> Iterator[Prey]:
+    """A prey whose files are in that folder; its service has small limits."""
+    store = Store(folder / "store")
+    version = store.publish("grey", make_model(GREY))
+    files = store.folder(version)
+    small = {"max_pixels": 10_000, "max_request_pixels": 20_000, "max_images_per_request": 16, "queue_images": 100}
+    settings = Settings(store=store.root, cache=folder / "cache", device="cpu", log_level="error", **small)
+    logs.configure(settings)
+    app = create_app(settings)
+    with _asked(app) as ask:
+        while ask("GET", "/readyz").is_error:
+            time.sleep(0.01)
+        yield Prey(
+            ask, folder, store.card(version), (files / "card.json").read_bytes(),
+            (files / "weights.safetensors").read_bytes(),
+        )  # fmt: skip
+
+
+@contextmanager
+def _asked(app: FastAPI) -> Iterator[Ask]:
+    """An app that runs in a thread, since Hypothesis does not await."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+        portal.wrap_async_context_manager(httpx.AsyncClient(transport=transport, base_url="http://latentd")) as client,
+    ):
+        yield lambda method, path, **options: portal.call(partial(client.request, method, path, **options))
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, goods: tuple[bytes, ...]) -> bytes:
+    """One of some good contents, changed in a few places."""
+    content = bytearray(draw(st.sampled_from(goods)))
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, len(content)))
+        content[at : at + draw(st.integers(0, 12))] = draw(st.binary(max_size=12))
+    return bytes(content)
+
+
+def check(answer: httpx.Response) -> None:
+    """An answer is right, or the caller's own error: short, without a traceback."""
+    assert answer.status_code < 500, answer.text
+    assert "Traceback" not in answer.text
+    if answer.status_code >= 400:
+        assert len(answer.content) < LONGEST_PROBLEM
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert json.loads(answer.content)["status"] == answer.status_code
+
+
+def json_body(prey: Prey, operation: str, body: Any) -> None:
+    """JSON of any kind."""
+    content = json.dumps(body).encode()
+    check(prey.ask("POST", f"/v1/{operation}", content=content, headers={"Content-Type": "application/json"}))
+
+
+def spoilt_body(prey: Prey, operation: str, of: tuple[str, bytes]) -> None:
+    """A body that was good once, of its Content-Type."""
+    content_type, body = of
+    check(prey.ask("POST", f"/v1/{operation}?resize=cover", content=body, headers={"Content-Type": content_type}))
+
+
+def query(prey: Prey, operation: str, parameters: dict[str, str]) -> None:
+    """Parameters of any name and value."""
+    check(prey.ask("GET", f"/v1/{operation}", params=parameters))
+
+
+def headers(prey: Prey, accept: str, tag: str, given_id: str) -> None:
+    """Whatever may stand in a header."""
+    values = {"Accept": accept, "If-None-Match": tag, "X-Request-Id": given_id, "Authorization": accept, "Origin": tag}
+    answer = prey.ask(
+        "GET", "/v1/sample?seed=7", headers={name: text.encode("latin-1") for name, text in values.items()}
+    )
+    check(answer)
+    assert set(answer.headers["x-request-id"]) <= {*string.ascii_letters, *string.digits, "-", "_"}
+
+
+def model_name(prey: Prey, name: str) -> None:
+    """A name that nobody has given."""
+    check(prey.ask("GET", "/v1/models/" + "".join(f"%{byte:02x}" for byte in name.encode("utf-8", "surrogatepass"))))
+
+
+def card_reader(prey: Prey, text: bytes) -> None:
+    """A card is read, or is not a card of this release."""
+    file = prey.scratch / "card.json"
+    file.write_bytes(text)
+    try:
+        read_card(file)
+    except StoreError:
+        return
+
+
+def weights_reader(prey: Prey, content: bytes) -> None:
+    """Weights are those of the card, or refused."""
+    file = prey.scratch / "weights.safetensors"
+    file.write_bytes(content)
+    try:
+        read_model(file, prey.card)
+    except StoreError:
+        return
+    assert content == prey.weights
+
+
+def picture_reader(prey: Prey, content: bytes) -> None:
+    """A picture is read, or refused; Pillow raises what it likes, we do not."""
+    target = images.Target(ModelVersion("grey", 1), (1, 8, 8), "cover", 10_000, 10_000)
+    try:
+        pixels = images.decode(images.open_all([content], target), target)
+    except ServiceError:
+        return
+    assert pixels.shape == (1, 1, 8, 8)
+
+
+def _of_type(bodies: dict[bytes, bytes]) -> st.SearchStrategy[tuple[str, bytes]]:
+    return st.one_of(
+        *(st.tuples(st.just(kind.decode()), spoilt((body,)) | st.binary(max_size=200)) for kind, body in bodies.items())
+    )
+
+
+_POSTED = st.sampled_from(OPERATIONS)
+Strategies = Callable[[Prey], dict[str, st.SearchStrategy[Any]]]
+
+PROPERTIES: dict[Callable[..., None], Strategies] = {
+    json_body: lambda _: {"operation": _POSTED, "body": BODIES},
+    spoilt_body: lambda _: {
+        "operation": _POSTED, "of": _of_type(good_requests.image_bodies()) | _of_type(good_requests.latent_bodies())},
+    query: lambda _: {"operation": st.sampled_from(("sample", "traverse")), "parameters": QUERIES},
+    headers: lambda _: {"accept": HEADERS, "tag": HEADERS, "given_id": HEADERS},
+    model_name: lambda _: {"name": st.text(min_size=1, max_size=20)},
+    card_reader: lambda prey: {"text": spoilt((prey.card_text,)) | st.binary(max_size=200)},
+    weights_reader: lambda prey: {"content": spoilt((prey.weights,)) | st.just(prey.weights)},
+    picture_reader: lambda _: {"content": spoilt(good_requests.pictures()) | st.binary(max_size=200)},
+}  # fmt: skip
+
+
+def hold(prop: Callable[..., None], prey: Prey, examples: int) -> int:
+    """Let Hypothesis look for what breaks a property; how many examples it has tried.
+
+    Raises:
+        AssertionError, or whatever else breaks it, with the smallest example that does.
+    """
+    tried = 0
+
+    @search(examples)
+    @given(**PROPERTIES[prop](prey))
+    def holds(**made_up: Any) -> None:
+        nonlocal tried
+        tried += 1
+        prop(prey, **made_up)
+
+    holds()
+    return tried

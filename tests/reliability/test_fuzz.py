@@ -1,0 +1,57 @@
+"""A short look for inputs that break the service; `make fuzz` is the long one."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ..process import Process, unharmed
+from ..serving import serving
+from . import good_requests
+from .bytes_fuzz import fuzz
+from .openapi_fuzz import KEY, conforms
+from .properties import PROPERTIES, Prey, hold
+
+INPUTS = 1_000
+EXAMPLES = 60
+OF_THE_DESCRIPTION = 8  # examples of each operation
+
+
+def test_mutated_requests_are_answered_in_time_and_without_errors_of_our_own(impatient: Process) -> None:
+    """Eight methods at every route and every way in first, as they are; afterwards the service is as it was."""
+    host, port = impatient.address
+    findings = fuzz(host, port, INPUTS, seed=1)
+
+    assert findings.bugs == []
+    assert findings.inputs == INPUTS > len([*good_requests.good(), *good_requests.any_method()])
+    assert findings.closed < INPUTS / 20  # most are told why
+    assert len(findings.statuses) > 5  # it does not all end at the first check
+    assert unharmed(impatient) == []
+
+
+def test_no_route_is_left_out(impatient: Process) -> None:
+    """Whatever the description lists is fuzzed, under the default model or a named one."""
+    told = httpx.get(f"{impatient.url}/openapi.json").json()["paths"]
+    routes = {re.sub(r"\{\w+\}", "[^/]+", re.sub(r"^/v1/models/\{\w+\}/", "/v1/", path)) for path in told}
+    tried = {re.sub(r"^/v1/models/[^/]+/", "/v1/", target.split("?")[0]) for target in targets()}
+
+    assert {route for route in routes if not any(re.fullmatch(route, target) for target in tried)} == set()
+
+
+def targets() -> set[str]:
+    """What the good requests ask for."""
+    return {request.split(b" ")[1].decode() for request in good_requests.good()}
+
+
+@pytest.mark.parametrize("prop", PROPERTIES, ids=lambda prop: prop.__name__)
+def test_property_holds_of_whatever_is_made_up(prey: Prey, prop: Callable[..., None]) -> None:
+    """No error of our own, no traceback, nothing long; and readers give what they promise, or refuse."""
+    assert hold(prop, prey, EXAMPLES) >= EXAMPLES / 2
+
+
+def test_openapi_description_can_be_taken_at_its_word(tmp_path: Path) -> None:
+    """Answers are described, methods and media types are those that it lists, and keys are needed where it says so."""
+    with serving(tmp_path, LATENTD_API_KEYS=KEY) as process:
+        assert conforms(process.url, OF_THE_DESCRIPTION) > 20 * OF_THE_DESCRIPTION

@@ -1,0 +1,142 @@
+"""Reload under fire: whatever appears in the store or leaves it, no valid request fails."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model_store import Store
+
+from ..process import Process
+from .versions import SPOILT, Shelf, Spoil, unspoilt
+
+pytestmark = pytest.mark.anyio
+
+CALLERS = 4
+RELOADS = 50
+KEPT = 3  # versions of a model that are served
+PLATEAU_MIB = 3  # in the second half; if the models of that half were never let go, it would be 6
+
+
+@asynccontextmanager
+async def under_load(url: str) -> AsyncIterator[Counter[tuple[int, str]]]:
+    """Callers who ask one request after the other; how often which status came from which model."""
+    seen: Counter[tuple[int, str]] = Counter()
+    stop = asyncio.Event()
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            while not stop.is_set():
+                answer = await client.get("/v1/models/grey/sample?n=2")
+                seen[answer.status_code, answer.headers.get("x-model", "")] += 1
+
+    callers = [asyncio.create_task(ask()) for _ in range(CALLERS)]
+    try:
+        yield seen
+    finally:
+        stop.set()
+        await asyncio.gather(*callers)
+
+
+async def until(holds: Callable[[], object], what: str) -> None:
+    """Wait for it, in vain for ten seconds at most."""
+    for _ in range(500):
+        if holds():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(what)
+
+
+def resident_mib(process: int) -> float:
+    """Its memory."""
+    with open(f"/proc/{process}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20
+
+
+async def test_fifty_reloads_lose_no_request(started: list[Process], store: Store, tmp_path: Path) -> None:
+    """Good versions take over, spoilt ones are refused with their reason, and a good one after them is picked up."""
+    process = await asyncio.to_thread(Process, store.root, "--reload-s", "0.05")
+    started.append(process)
+    process.let_it_talk()
+    shelf, good, memory = Shelf(store, "grey", tmp_path / "workshop"), {"grey@1"}, []
+    await asyncio.to_thread(process.wait_until_ready)
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        async with under_load(process.url) as seen:
+            for turn, spoil in enumerate(islice(cycle(SPOILT), RELOADS // 2)):
+                good.add(await exchanged(shelf, spoil, seen, is_removed=turn % 5 == 4))
+                memory.append(resident_mib(process.pid))
+        models = await told(client, lambda models: numbers(models) == served(shelf, good))
+        metrics = (await client.get("/metrics")).text
+        assert (await client.get("/readyz")).status_code == 200
+
+    assert {status for status, _ in seen} == {200}
+    assert {model for _, model in seen} <= good
+    assert numbers(models) == served(shelf, good)
+    assert {refused["version"] for refused in models["refused"]} == spoilt(shelf, good)
+    assert all(refused["reason"] and str(store.root) not in refused["reason"] for refused in models["refused"])
+    assert f'latentd_versions_refused_total{{model="grey"}} {RELOADS // 2}.0' in metrics
+    assert memory[-1] - memory[len(memory) // 2] < PLATEAU_MIB
+
+
+async def exchanged(shelf: Shelf, spoil: Spoil, seen: Counter[tuple[int, str]], *, is_removed: bool) -> str:
+    """A spoilt version and a good one appear, which callers soon see; it may be removed while they ask it."""
+    shelf.add(spoil)
+    good = f"grey@{shelf.add(unspoilt)}"
+    await until(lambda: (200, good) in seen, "a good version is not picked up")
+    for old in shelf.numbers()[: -3 * KEPT]:
+        shelf.remove(old)
+    if is_removed:
+        shelf.remove(shelf.newest())
+    return good
+
+
+async def told(client: httpx.AsyncClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What is served and refused, as soon as it is so, or after ten seconds."""
+    for _ in range(100):
+        models: dict[str, Any] = (await client.get("/v1/models")).json()
+        if holds(models):
+            break
+        await asyncio.sleep(0.1)
+    return models
+
+
+def numbers(models: dict[str, Any]) -> list[int]:
+    """The versions of the model that are served."""
+    return [summary["version"] for summary in models["models"] if summary["model"] == "grey"]
+
+
+def spoilt(shelf: Shelf, good: set[str]) -> set[int]:
+    """Those that are still there; each has been looked at when it was new."""
+    return {number for number in shelf.numbers() if f"grey@{number}" not in good}
+
+
+def served(shelf: Shelf, good: set[str]) -> list[int]:
+    """The newest of the good ones."""
+    return [number for number in shelf.numbers() if f"grey@{number}" in good][-KEPT:]
+
+
+async def test_version_that_is_completed_later_is_picked_up(
+    started: list[Process], store: Store, tmp_path: Path
+) -> None:
+    """Somebody may copy files one by one."""
+    process = await asyncio.to_thread(Process, store.root, "--reload-s", "0.05")
+    started.append(process)
+    shelf = Shelf(store, "grey", tmp_path / "workshop")
+    kept: dict[str, bytes] = {}
+
+    def hold_back(folder: Path) -> None:
+        kept["weights"] = (folder / "weights.safetensors").read_bytes()
+        (folder / "weights.safetensors").unlink()
+
+    number = shelf.add(hold_back)
+    refused = await asyncio.to_thread(process.wait_for, "version refused")
+    (store.root / "grey" / str(number) / "weights.safetensors").write_bytes(kept["weights"])
+    serving = await asyncio.to_thread(process.wait_for, "serving")
+
+    assert refused["model"] == serving["model"] == f"grey@{number}"

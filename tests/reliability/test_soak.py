@@ -1,0 +1,41 @@
+"""A short soak, and what would be said of a bad one; `make soak` is the long one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from .soak import QUANTITIES, Look, Soaked, problems, soak
+
+SECONDS = 12
+
+
+def test_mixed_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Every good request is answered; what the service holds is what it was."""
+    soaked = soak(tmp_path, SECONDS)
+
+    assert problems(soaked) == []
+    assert soaked.statuses["200"] > 100
+    assert soaked.reloads >= SECONDS / 4
+    assert len(soaked.looks) >= SECONDS / 4
+
+
+def looks(growing: str | None = None) -> list[Look]:
+    """Six minutes of a service that is the same all the time, or in which one quantity grows."""
+    steady = Look(second=0, memory_mib=100, files=9, threads=9, tasks=9, series=9)
+    return [replace(steady, **{growing: 9 + second} if growing else {}) for second in range(360)]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ({"lost": 1}, "1 good requests without a right answer"),
+        ({"statuses": {"500": 2}}, "2 answers 500"),
+        ({"left": ["it is not ready"]}, "it is not ready"),
+        *(({"looks": looks(quantity.name)}, f"{quantity.title}: grew from") for quantity in QUANTITIES),
+    ],
+)
+def test_what_a_service_must_not_do_is_said(spoilt: dict[str, object], said: str) -> None:
+    """Each by itself."""
+    assert [problem[: len(said)] for problem in problems(Soaked(**{"looks": looks(), **spoilt}))] == [said]
+    assert problems(Soaked(looks=looks())) == []
