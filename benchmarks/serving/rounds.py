@@ -61,9 +61,9 @@ def _round(plan: Plan, shelf: Shelf, scratch: Path, number: int, results: Result
             _visit_all(plan, case, alive, number, results, say)
         if any(case.operation in BATCHES for case in plan.of(shelf.network)):
             results.neighbours += _neighbours(alive, shelf.network, number, plan.seconds, results, say)
+        for operation in (case.operation for case in plan.of(shelf.network) if case.operation in BATCHES):
+            results.bare += bare_runs(shelf, operation, number, max(1.0, plan.seconds / 3))
         results.starts += [_look_at(one, shelf.network, number) for one in alive]
-    for operation in (case.operation for case in plan.of(shelf.network) if case.operation in BATCHES):
-        results.bare += bare_runs(shelf, operation, number, max(1.0, plan.seconds / 3))
 
 
 def start(stack: ExitStack, server: Server, shelf: Shelf, scratch: Path, results: Results, say: Say) -> Running | None:
@@ -161,7 +161,7 @@ def _look_at(one: Running, network: str, number: int) -> Start:
 
 
 def bare_runs(shelf: Shelf, operation: Operation, number: int, seconds: float) -> list[BareRun]:
-    """The bare loop in every variant, in one process and in several; no server runs meanwhile."""
+    """The bare loop in every variant, in one process and in several; the servers wait beside it, as beside each other."""
     found = []
     for size in bare.CREWS:
         with bare.crew(size, shelf.store, shelf.network) as processes:
