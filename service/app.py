@@ -22,13 +22,12 @@ from .access import Access
 from .body_memory import BodyMemory
 from .deadlines import Deadlines
 from .dependencies import Parts, model_in_path, require_key
-from .inference.devices import HERE_S, Device
+from .inference.devices import HERE_S, NO_CORE_HERE_S, Device
 from .inference.engine import Engine
 from .inference.limits import Limits
 from .inference.loader import Loader
 from .inference.registry import Registry
 from .inference.runtimes import choose_runtime
-from .inference.sizes import BATCH_S
 from .inference.warm_up_cache import WarmUpCache
 from .keys import Keys
 from .lifecycle import Lifecycle
@@ -88,7 +87,7 @@ def _way_in(app: FastAPI, settings: Settings) -> ASGIApp:
 def _registry(settings: Settings, metrics: Metrics) -> Registry:
     device = choose_device(settings.device)
     dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    here_s = BATCH_S if settings.workers > 1 else HERE_S  # one of several workers has no core for another thread
+    here_s = NO_CORE_HERE_S if settings.workers > 1 else HERE_S
     loader = Loader(
         Store(settings.store),
         Device(device, dtype, choose_runtime(settings.runtime, device, dtype), here_s, settings.hang_s),

@@ -21,6 +21,7 @@ from .device_thread import DeviceThread
 from .runtimes import Runtime
 
 HERE_S = 0.005  # work that takes no longer is done where it is asked for: handing it to a thread would cost it more
+NO_CORE_HERE_S = 0.02  # the same where no core is left for another thread: only long work is worth a loop that turns
 
 HANG_S = 20.0  # for so long no batch takes, unless it never ends
 LOOKS = 10  # at the thread, in that time

@@ -17,8 +17,8 @@ from .rows import Rows, first, length
 
 Compute = Callable[[Rows], Awaitable[Rows]]
 
-BATCH_S = 0.02  # a batch that takes longer would hold up small requests
-SHORT_S = 0.005  # one that takes less does not, and is the better for being larger: batches have costs of their own
+BATCH_S = 0.05  # a batch that takes longer would hold up small requests
+SHORT_S = 0.01  # one that takes less does not, and is the better for being larger: batches have costs of their own
 GAIN = 1.02
 
 
