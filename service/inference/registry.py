@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple, Protocol
@@ -55,7 +56,8 @@ class Registry:
         self._served: dict[ModelVersion, ServedModel] = {}
         self._found: dict[str | None, ServedModel] = {}  # by reference, until something changes
         self._refused: dict[ModelVersion, Refusal] = {}
-        self._leaving: set[ModelVersion] = set()  # since the last look
+        self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # while requests may have them
+        self._looking = asyncio.Lock()  # it belongs to no event loop until two tasks want it
         self._oldest: str | None = None
         self._refreshed = False
 
@@ -105,11 +107,15 @@ class Registry:
         return self._served[max(found)]
 
     async def refresh(self) -> None:
-        """Serve what is new in the store, stop serving what is gone from it.
+        """Serve what is new in the store, stop serving what is gone from it; one look after the other.
 
         Raises:
             StoreNotFound: the store's folder is not there; what is served stays.
         """
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         published = await asyncio.to_thread(self._store.versions)
         wanted: set[ModelVersion] = set()
         for _, versions in groupby(published, key=lambda version: version.name):
@@ -124,21 +130,23 @@ class Registry:
         self._found.clear()
 
     def _part_with(self, versions: set[ModelVersion]) -> None:
-        """Serve these no longer; requests that found them before are answered until the next look."""
-        for version in self._leaving - self._served.keys():
+        """Serve these no longer; those that left before are gone when no request has them any more."""
+        for version in [version for version, model in self._leaving.items() if model() is None]:
+            del self._leaving[version]
             self._events.version_left(str(version))
         for version in versions:
-            del self._served[version]
+            self._leaving[version] = weakref.ref(self._served.pop(version))
             log.info("no longer serving", model=str(version))
-        self._leaving = versions
 
     async def keep(self, every_s: float) -> None:
-        """Refresh now and then every so often, or only now if that is 0; a store that cannot be read is logged."""
+        """Refresh now and then every so often, or only now if that is 0; whatever goes wrong is logged."""
         while True:
             try:
                 await self.refresh()
             except (StoreError, OSError) as error:
                 log.warning("store cannot be read", reason=str(error))
+            except Exception:  # the next look may succeed, and nobody would hear of a task that has ended
+                log.exception("store cannot be read")
             if not every_s:
                 return
             await asyncio.sleep(every_s)
@@ -167,19 +175,25 @@ class Registry:
         """Whether the version answers, now or already."""
         if version in self._served:
             return True
-        files = await asyncio.to_thread(self._store.fingerprint, version)
-        refusal = self._refused.get(version)
-        if refusal and refusal.files == files and not refusal.may_pass:
-            return False
+        files: object = None
         try:
+            files = await asyncio.to_thread(self._store.fingerprint, version)
+            if self._is_refused_for_good(version, files):
+                return False
             self._served[version] = await self._loader.load(version, is_undisturbed=not self._refreshed)
             self._found.clear()
         except Exception as error:  # whatever is wrong with one version, the others are still to be served
             self._refuse(version, Refusal(files, str(error), may_pass=_may_pass(error)))
             return False
         self._refused.pop(version, None)
+        self._leaving.pop(version, None)
         log.info("serving", model=str(version), device=str(self.device), runtime=self.device.runtime)
         return True
+
+    def _is_refused_for_good(self, version: ModelVersion, files: object) -> bool:
+        """Whether it was refused with the same files, for a reason that does not pass."""
+        refusal = self._refused.get(version)
+        return refusal is not None and refusal.files == files and not refusal.may_pass
 
     def _refuse(self, version: ModelVersion, refusal: Refusal) -> None:
         """Remember it; say and count it once, not at each look."""

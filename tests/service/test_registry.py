@@ -1,8 +1,10 @@
 """The served models, in step with the store: new versions appear, broken ones do not, nobody is left without answer."""
 
+import asyncio
 from functools import partial
 
 import pytest
+import structlog
 
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store
 from model_store.vae.device import choose_device
@@ -114,6 +116,70 @@ async def test_version_has_left_when_those_who_found_it_were_answered(store: Sto
     assert events.left == ["grey@1"]
 
 
+async def test_version_has_not_left_while_a_request_has_it(store: Store, events: Events) -> None:
+    """However often the store is looked at: what is counted of it later would be there for ever."""
+    registry = make_registry(store, events, versions=1)
+    await registry.refresh()
+    model = registry.find("grey")
+    store.publish("grey", make_model())
+    for _ in range(3):
+        await registry.refresh()
+    assert events.left == []
+
+    del model
+    await registry.refresh()
+
+    assert events.left == ["grey@1"]
+
+
+async def test_version_that_came_back_has_not_left(store: Store, events: Events) -> None:
+    """What is counted of it goes on."""
+    registry = make_registry(store, events)
+    await registry.refresh()
+    folder = store.folder(ModelVersion("grey", 1))
+    for source, target in ((folder, store.root / "away"), (store.root / "away", folder)):
+        source.rename(target)
+        await registry.refresh()
+
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@1"]
+    assert events.left == []
+
+
+async def test_looks_at_the_store_wait_for_each_other(
+    store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once would read a version twice, and the second would take the place of the first."""
+    registry = make_registry(store, events)
+    loaded: list[str] = []
+    load = store.load
+    monkeypatch.setattr(store, "load", lambda version: (loaded.append(str(version)), load(version))[1])
+
+    await asyncio.gather(registry.refresh(), registry.refresh())
+
+    assert sorted(loaded) == ["colour@1", "grey@1"]
+
+
+async def test_version_whose_files_cannot_be_looked_at_is_refused_alone(
+    registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder may be closed to us; as soon as it is opened, it is served."""
+
+    def closed(version: ModelVersion) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    version = store.publish("grey", make_model())
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "fingerprint", closed)
+        await registry.refresh()
+    assert registry.refused == {version: "[Errno 13] Permission denied"}
+    assert served(registry) == ["colour@1", "grey@1"]
+
+    await registry.refresh()
+    assert served(registry) == ["colour@1", "grey@1", "grey@2"]
+
+
 async def test_broken_version_is_refused_once_and_the_old_one_stays(
     registry: Registry, store: Store, events: Events
 ) -> None:
@@ -189,6 +255,21 @@ async def test_store_that_went_away_leaves_everything_served(registry: Registry,
     await registry.keep(every_s=0)
 
     assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_look_that_fails_unexpectedly_is_logged(
+    registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the last: a service that looks no more would serve old models for ever, and say nothing."""
+
+    def fail() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(store, "versions", fail)
+    with structlog.testing.capture_logs() as logged:
+        await registry.keep(every_s=0)
+
+    assert [(line["event"], line["log_level"]) for line in logged] == [("store cannot be read", "error")]
 
 
 async def test_store_that_was_not_read_yet_is_starting(store: Store, events: Events) -> None:
