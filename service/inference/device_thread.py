@@ -28,16 +28,16 @@ class DeviceThread:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._thread: threading.Thread | None = None
         self._sign_of_life = time.monotonic()
-        self._may_take_long = False
+        self._patience = 1.0
 
-    async def do(self, function: Callable[[], T], *, may_take_long: bool = False) -> T:
-        """What the function gives there, or raises; while one that may take long is done, the thread never hangs."""
+    async def do(self, function: Callable[[], T], *, patience: float = 1.0) -> T:
+        """What the function gives there, or raises; it may take `patience` times as long as other work."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         if not self._waiting:
             self._sign_of_life = time.monotonic()
         self._waiting.add(future)
-        self._tasks.put(lambda: self._do(function, future, loop, may_take_long))
+        self._tasks.put(lambda: self._do(function, future, loop, patience))
         self._start()
         try:
             return await future
@@ -45,12 +45,15 @@ class DeviceThread:
             self._waiting.discard(future)
 
     def has_hung_for(self, seconds: float) -> bool:
-        """Whether somebody waits, and for so long nothing was begun or ended; or the thread is dead."""
+        """Whether somebody waits, and for so long nothing was begun or ended; or the thread is dead.
+
+        Work that was given more patience may take so many times as long.
+        """
         if not self._waiting or self._thread is None:
             return False
         if not self._thread.is_alive():
             return True
-        return not self._may_take_long and time.monotonic() - self._sign_of_life >= seconds
+        return time.monotonic() - self._sign_of_life >= seconds * self._patience
 
     def give_up(self, error: Exception) -> None:
         """Answer all waiting calls with the error; what the thread may still compute is dropped."""
@@ -81,16 +84,16 @@ class DeviceThread:
         function: Callable[[], T],
         future: asyncio.Future[T],
         loop: asyncio.AbstractEventLoop,
-        may_take_long: bool,
+        patience: float,
     ) -> None:
         if future.done():
             return  # nobody waits for it any more
-        self._may_take_long, self._sign_of_life = may_take_long, time.monotonic()
+        self._patience, self._sign_of_life = patience, time.monotonic()
         try:
             outcome: Task = partial(_give, future, function())
         except Exception as error:
             outcome = partial(_fail, future, error)
-        self._may_take_long, self._sign_of_life = False, time.monotonic()
+        self._patience, self._sign_of_life = 1.0, time.monotonic()
         if not loop.is_closed():
             loop.call_soon_threadsafe(outcome)
 

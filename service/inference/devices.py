@@ -25,6 +25,8 @@ NO_CORE_HERE_S = 0.02  # the same where no core is left for another thread: only
 
 HANG_S = 20.0  # for so long no batch takes, unless it never ends
 LOOKS = 10  # at the thread, in that time
+PATIENCE = 10  # times as long it may take to prepare something: kernels are looked for, or compiled
+PREPARE_S = 120.0  # or so long, whichever is more
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +39,8 @@ class Device:
 
     `dtype` is the precision that networks are given on it, or None for that of their stored weights; `runtime` is who
     computes those of float32. Batches that take no more than `here_s` seconds are computed without the thread. A thread
-    that has not moved for `hang_s` seconds is given up and replaced: on a CPU, since a GPU that hangs is lost.
+    that has not moved for `hang_s` seconds, or longer when it prepares something, is given up and replaced: on a CPU,
+    since a GPU that hangs is lost.
     """
 
     def __init__(
@@ -89,14 +92,15 @@ class Device:
         return await self._thread.do(lambda: self._enter(function, *args, **kwargs))
 
     async def prepare(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for what may take long, as reading a model does.
+        """The same for what may take longer, as reading a model does.
 
         Raises:
             what `call` raises.
         """
         if self.lost:
             raise DeviceLost
-        return await self._thread.do(lambda: self._enter(function, *args, **kwargs), may_take_long=True)
+        patience = max(PATIENCE, PREPARE_S / self._hang_s)
+        return await self._thread.do(lambda: self._enter(function, *args, **kwargs), patience=patience)
 
     def here(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives, in the caller's own thread: for work that takes no longer than handing it over.
@@ -148,7 +152,7 @@ class Device:
 
     def _replace_thread(self) -> None:
         hung, self._thread = self._thread, self._new_thread()
-        log.error("device thread hangs", device=str(self), seconds=self._hang_s)
+        log.error("device thread hangs", device=str(self))
         if self.torch_device.type == "cuda":
             self._lose()
         hung.give_up(DeviceHung())

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -13,18 +14,27 @@ from model_store.vae.device import choose_device
 from service import lifecycle
 from service.app import create_app
 from service.errors import DeviceHung
+from service.inference import devices
 from service.inference.devices import Device
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-HANG_S = 0.6
+HANG_S = 3.0  # half of it is long enough to be seen, on a machine that has other things to do
+SOON_S = 0.3
 
 
 @pytest.fixture
 async def device() -> AsyncIterator[Device]:
-    """A CPU whose thread is given up soon, and watched."""
-    device = Device(choose_device("cpu"), hang_s=HANG_S)
+    """A CPU whose thread is given up in a few seconds, and watched."""
+    async with watched(HANG_S) as device:
+        yield device
+
+
+@asynccontextmanager
+async def watched(hang_s: float) -> AsyncIterator[Device]:
+    """A CPU whose thread is given up after so long."""
+    device = Device(choose_device("cpu"), hang_s=hang_s)
     watching = asyncio.create_task(device.watch())
     yield device
     watching.cancel()
@@ -76,12 +86,26 @@ async def test_callers_of_a_thread_that_dies_are_answered(device: Device) -> Non
     assert await device.call(threading.current_thread) is not thread
 
 
-async def test_reading_a_model_may_take_longer(device: Device) -> None:
+async def test_reading_a_model_may_take_longer() -> None:
     """It is no batch, which nobody waits for so long."""
     end = threading.Event()
-    asyncio.get_running_loop().call_later(3 * HANG_S, end.set)
+    asyncio.get_running_loop().call_later(3 * SOON_S, end.set)
 
-    assert await device.prepare(end.wait)
+    async with watched(SOON_S) as device:
+        assert await device.prepare(end.wait)
+
+
+async def test_reading_a_model_may_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that hangs in it would leave all that come later without an answer."""
+    monkeypatch.setattr(devices, "PREPARE_S", 4 * SOON_S)
+    monkeypatch.setattr(devices, "PATIENCE", 2)
+    end = threading.Event()
+
+    async with watched(SOON_S) as device:
+        with pytest.raises(DeviceHung):
+            await asyncio.wait_for(device.prepare(end.wait), timeout=20)
+        assert await device.call(lambda: "alive") == "alive"
+    end.set()
 
 
 async def test_caller_who_leaves_is_not_waited_for(device: Device) -> None:
@@ -101,10 +125,11 @@ async def test_caller_who_leaves_is_not_waited_for(device: Device) -> None:
 
 @pytest.fixture
 async def impatient(settings: Settings) -> AsyncIterator[FastAPI]:
-    """A service that gives its thread up soon."""
+    """A service that gives its thread up in a few seconds, and has read its models."""
     app = create_app(settings.model_copy(update={"hang_s": HANG_S}))
     async with app.router.lifespan_context(app):
-        await app.state.parts.engine.registry.refresh()
+        while not app.state.parts.engine.registry.is_ready:
+            await asyncio.sleep(0.01)
         yield app
 
 
