@@ -6,6 +6,7 @@ payload's error alone.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -85,10 +86,13 @@ class Runner:
 
     async def _find(self, operation: str, rows: Rows) -> Pace:
         timed = await self._time(operation, rows)
-        found = await self._steady(operation, first(rows, max(timed)))
+        found = await self._steady(operation, rows, list(timed))
         here_s = self._device.here_s if self._device.is_exact else 0.0
-        here = max((size for size in timed if timed[size] <= here_s), default=0)
-        return Pace(found, here, max((size for size in found if timed[size] <= PART_S), default=found[0]))
+
+        def within(seconds: float) -> list[int]:
+            return [size for size in found if timed.get(size, math.inf) <= seconds]
+
+        return Pace(found, max(within(here_s), default=0), max(within(PART_S), default=found[0]))
 
     async def _time(self, operation: str, rows: Rows) -> dict[int, float]:
         """The seconds of each batch size that fits into memory and pays."""
@@ -106,13 +110,20 @@ class Runner:
         self._device.free_memory()
         return await self._time(operation, first(rows, length(rows) // 2))
 
-    async def _steady(self, operation: str, rows: Rows) -> list[int]:
+    async def _steady(self, operation: str, rows: Rows, paying: list[int]) -> list[int]:
         """The batch sizes that answer alike: bit for bit on the CPU; a GPU promises a tolerance, and takes all."""
+        if not self._device.is_exact:
+            return sizes.candidates(paying[-1])
 
         async def forward(part: Rows) -> Rows:
             return await self._device.prepare(self._forward, operation, part)
 
-        return await sizes.steady(forward, rows) if self._device.is_exact else sizes.candidates(length(rows))
+        try:
+            return await sizes.steady(forward, first(rows, max(sizes.UNIT, paying[-1])), paying)
+        except torch.OutOfMemoryError:
+            pass  # a unit is more than pays, and more than fits
+        self._device.free_memory()
+        return await sizes.steady(forward, first(rows, paying[-1]), paying)
 
     def _answers(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
         """Out of memory halves the work until it fits: first the batch, then a payload, down to one image."""

@@ -3,23 +3,26 @@
 Torch's CPU kernels sum in another order for one image than for many, for three than for four: the last bits differ,
 and rounded to a pixel, such a bit can show. So a model is only run in sizes that were seen to agree bit for bit, and a
 batch of another size is filled up. A GPU's kernels never agree; there the promise is a tolerance.
+
+What they agree with never depends on a clock: processes that find other sizes to pay still give the same bits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import torch
 
-from .rows import Rows, first, length
+from .rows import Rows, filled, first, joined, length, split
 
 Compute = Callable[[Rows], Awaitable[Rows]]
 
 BATCH_S = 0.05  # a batch that takes longer would hold up small requests
 SHORT_S = 0.01  # one that takes less does not, and is the better for being larger: batches have costs of their own
 GAIN = 1.02
+UNIT = 4  # images, whose bits are those of all sizes: most sizes agree with it, and even slow models can compute it
 
 
 class Pace(NamedTuple):
@@ -56,22 +59,33 @@ async def worthwhile(seconds: Callable[[int], Awaitable[float]], at_most: int) -
     return {size: taken for size, taken in timed.items() if size <= best}
 
 
-async def steady(compute: Compute, rows: Rows) -> list[int]:
-    """The candidate sizes in which each row's answer has the same bits, wherever it stands.
+async def steady(compute: Compute, rows: Rows, paying: Sequence[int], unit: int = UNIT) -> list[int]:
+    """The sizes in which each row's answer has the bits that it has in batches of `unit`, wherever it stands.
 
-    They are compared with the largest; where the place matters even there, the next smaller is the largest.
+    They are those that pay, of which `rows` has enough for the largest; or else the smallest that agrees. Where the
+    place matters even in a batch of `unit`, or there are fewer rows, the next smaller candidate takes its part.
     """
-    reference = await compute(rows)
+    *smaller, unit = candidates(min(unit, length(rows)))
+    reference = await _in_batches(compute, rows, unit)
 
-    async def agrees(size: int) -> bool:
-        some = first(rows, size)
-        straight, turned = await compute(some), await compute(tuple(tensor.flip(0) for tensor in some))
-        return all(
-            torch.equal(there[:size], here) and torch.equal(there[:size], back.flip(0))
-            for there, here, back in zip(reference, straight, turned, strict=True)
-        )
+    async def agreeing(sizes: Sequence[int]) -> list[int]:
+        return [size for size in sizes if await _agrees(compute, first(rows, size), reference)]
 
-    *smaller, largest = candidates(length(rows))
-    if not await agrees(largest):
-        return await steady(compute, first(rows, smaller[-1]))
-    return [size for size in smaller if await agrees(size)] + [largest]
+    if smaller and not await agreeing([unit]):
+        return await steady(compute, rows, paying, smaller[-1])
+    return await agreeing(paying) or [*await agreeing(smaller), unit][:1]
+
+
+async def _in_batches(compute: Compute, rows: Rows, size: int) -> Rows:
+    """The answers, computed so many at once."""
+    whole = filled(rows, -(-length(rows) // size) * size)
+    return joined([await compute(batch) for batch in split(whole, size)])
+
+
+async def _agrees(compute: Compute, rows: Rows, reference: Rows) -> bool:
+    """Whether all rows at once give the reference's bits, and the other way round too."""
+    straight, turned = await compute(rows), await compute(tuple(tensor.flip(0) for tensor in rows))
+    return all(
+        torch.equal(there[: length(rows)], here) and torch.equal(there[: length(rows)], back.flip(0))
+        for there, here, back in zip(reference, straight, turned, strict=True)
+    )

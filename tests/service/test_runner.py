@@ -1,5 +1,6 @@
 """One model on one device: batches that keep bits, and that shrink when memory runs out."""
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -259,7 +260,41 @@ async def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
         (rows,) = inputs
         return (rows if len(rows) >= 4 else rows * (1 + 1e-7),)
 
-    assert await sizes.steady(compute, (torch.rand(8, 3),)) == [4, 6, 8]
+    assert await sizes.steady(compute, (torch.rand(8, 3),), sizes.candidates(8)) == [4, 6, 8]
+
+
+@pytest.mark.parametrize(("paying", "steady"), [(1, [3]), (2, [3]), (3, [3]), (6, [3, 4, 6]), (16, [3, 4, 6, 8])])
+async def test_sizes_agree_with_the_same_one_whichever_pay(paying: int, steady: list[int]) -> None:
+    """A clock never tells the same twice. Here a kernel rounds otherwise for fewer than three rows, and from twelve."""
+
+    async def compute(inputs: Rows) -> Rows:
+        (rows,) = inputs
+        return (rows * (1 + 1e-6 * sum(len(rows) >= number for number in (3, 12))),)
+
+    assert await sizes.steady(compute, (torch.rand(16, 3),), sizes.candidates(paying)) == steady
+
+
+async def test_image_has_the_same_bits_whichever_sizes_pay(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process only single images may be quick enough, and in another, at another moment, all batches."""
+    rows = torch.randn(16, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+    answers = []
+    for limit_s in (0.0, math.inf):
+        monkeypatch.setattr(sizes, "BATCH_S", limit_s)
+        monkeypatch.setattr(sizes, "SHORT_S", limit_s)
+        runner = Runner(make_model(COLOUR), device, max_batch_images=16)
+        await runner.warm_up()
+        answers += await runner.run("decode", [(rows,)])
+
+    assert torch.equal(answers[0][0], answers[1][0])
+
+
+async def test_numbers_that_are_never_finite_leave_one_size() -> None:
+    """They equal nothing, not even themselves; the model is served all the same, and its callers are told."""
+
+    async def compute(inputs: Rows) -> Rows:
+        return (inputs[0] * torch.nan,)
+
+    assert await sizes.steady(compute, (torch.rand(8, 3),), sizes.candidates(8)) == [1]
 
 
 async def test_sizes_in_which_the_place_matters_are_not_used() -> None:
@@ -268,19 +303,19 @@ async def test_sizes_in_which_the_place_matters_are_not_used() -> None:
     async def compute(inputs: Rows) -> Rows:
         (rows,) = inputs
         last = torch.zeros(len(rows), 1)
-        last[-1] = 1e-6 if len(rows) < 8 else 0
+        last[-1] = 1e-6 if len(rows) > 4 else 0
         return (rows + last,)
 
-    assert await sizes.steady(compute, (torch.rand(8, 3),)) == [8]
+    assert await sizes.steady(compute, (torch.rand(8, 3),), sizes.candidates(8)) == [1, 2, 3, 4]
 
 
-async def test_largest_size_must_agree_with_itself() -> None:
-    """Where the place matters even in the largest batch, the next smaller takes its part."""
+async def test_size_that_others_must_agree_with_must_agree_with_itself() -> None:
+    """Where the place matters even in that, the next smaller takes its part."""
 
     async def compute(inputs: Rows) -> Rows:
         (rows,) = inputs
         last = torch.zeros(len(rows), 1)
-        last[-1] = 1e-6 if len(rows) % 4 else 0
+        last[-1] = 1e-6 if len(rows) in (1, 4) else 0
         return (rows + last,)
 
-    assert await sizes.steady(compute, (torch.rand(10, 3),)) == [4, 8]
+    assert await sizes.steady(compute, (torch.rand(10, 3),), sizes.candidates(10)) == [2, 3, 6, 8, 10]
