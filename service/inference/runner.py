@@ -25,6 +25,7 @@ from .rows import Rows, filled, first, joined, length, split
 from .sizes import Pace, Paces
 
 PART_S = 0.001  # of a large request, so much is computed before others have their turn
+OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")  # by torch and ONNX Runtime
 
 
 class Runner:
@@ -126,11 +127,16 @@ class Runner:
         return await sizes.steady(forward, first(rows, paying[-1]), paying)
 
     def _answers(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
-        """Out of memory halves the work until it fits: first the batch, then a payload, down to one image."""
+        """An error halves the batch until it meets one payload; out of memory halves that too, down to one image."""
         try:
             return self._together(operation, payloads)
+        except torch.AcceleratorError:
+            raise  # the device is lost, whatever it is asked
         except torch.OutOfMemoryError:
             self._out_of_memory()  # the failed batch is only freed when this block is left
+        except Exception as error:
+            if len(payloads) == 1:
+                return [error]
         self._device.free_memory()
         if len(payloads) > 1:
             middle = len(payloads) // 2
@@ -165,12 +171,22 @@ class Runner:
         return first(self._forward(operation, filled(inputs, size)), number)
 
     def _forward(self, operation: str, inputs: Rows) -> Rows:
-        return self.operations[operation](*inputs)
+        try:
+            return self.operations[operation](*inputs)
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise torch.OutOfMemoryError(str(error)) from error
+            raise
 
     def _seconds(self, operation: str, rows: Rows) -> float:
         began = time.perf_counter()
         self._forward(operation, rows)
         return time.perf_counter() - began
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether it is what torch, ONNX Runtime or Python raise when the machine's memory ends; a GPU's has its own."""
+    return isinstance(error, MemoryError) or any(said in str(error) for said in OUT_OF_MEMORY)
 
 
 def _operations(model: VAE, device: Device) -> Operations:

@@ -4,8 +4,10 @@ import math
 import threading
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from onnx import TensorProto
 from torch import Tensor
 
 from model_store import VAE, VAEConfig
@@ -15,6 +17,8 @@ from model_store.vae.pixels import to_pixels
 from service.errors import DeviceLost, NotFinite, OutOfMemory
 from service.inference import sizes
 from service.inference.devices import Device
+from service.inference.graph import Graph
+from service.inference.onnx_operations import _session
 from service.inference.rows import Rows
 from service.inference.runner import Runner
 from service.inference.sizes import Pace
@@ -127,6 +131,41 @@ async def test_image_that_does_not_fit_alone_is_an_error_for_its_caller(device: 
     answers = await runner.run("decode", [latents(1), latents(2)])
 
     assert [type(answer) for answer in answers] == [OutOfMemory, OutOfMemory]
+
+
+def fill_memory_with_onnx_runtime() -> None:
+    """Ask it for 2⁴⁸ numbers."""
+    graph = Graph()
+    huge = graph.node("Expand", "rows", graph.constant(np.array([2**24, 2**24])))
+    compute = _session(graph.model({"rows": (TensorProto.FLOAT, (1,))}, {"huge": huge}))
+    compute(torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize(
+    "fill_memory",
+    [lambda: torch.empty(2**60), fill_memory_with_onnx_runtime, MemoryError],
+    ids=["torch", "onnxruntime", "python"],
+)
+async def test_memory_of_the_machine_may_run_out_too(device: Device, fill_memory: Callable[[], Exception]) -> None:
+    """Each library says so in its own words; no caller is told that it is a bug."""
+    runner = Runner(Limited(failure=fill_memory), device, max_batch_images=4)
+
+    assert [type(answer) for answer in await runner.run("decode", [latents(1), latents(2)])] == [OutOfMemory] * 2
+
+
+async def test_payload_that_cannot_be_computed_fails_alone(device: Device) -> None:
+    """The others of its batch are computed without it."""
+    runner = Runner(Limited(), device, max_batch_images=8)
+    decode = runner.operations["decode"]
+
+    def fragile(rows: Tensor) -> Rows:
+        assert not (rows == 666).any(), "poisoned"
+        return decode(rows)
+
+    runner.operations = {**runner.operations, "decode": fragile}
+    answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 666, 3, 4)])
+
+    assert [type(answer) for answer in answers] == [tuple, tuple, AssertionError, tuple, tuple]
 
 
 async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
