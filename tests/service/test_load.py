@@ -123,7 +123,7 @@ async def test_deadline_is_504_and_what_was_not_begun_is_not_computed(settings: 
 
 async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
     """Reconstruct asks the device twice, and has no more time for it."""
-    async with running(settings, timeout_s=0.2) as (app, client):
+    async with running(settings, timeout_s=2) as (app, client):
         begun = hold_up(app.state.parts.engine.registry.find(None), operation="render", turn=1)
         response = await client.post("/v1/reconstruct", content=picture(), headers=PNG)
 
@@ -156,7 +156,7 @@ async def test_small_request_overtakes_the_rest_of_a_large_one(
 
 async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> None:
     """What was computed is dropped, what was not begun is not computed, and the queue is empty."""
-    async with running(settings, timeout_s=0.2) as (app, client):
+    async with running(settings, timeout_s=2) as (app, client):
         model = app.state.parts.engine.registry.find(None)
         begun = hold_up(model, operation="score", turn=2)
         response = await client.post("/v1/score?importance_samples=300", content=picture(), headers=PNG)

@@ -168,6 +168,14 @@ async def test_payload_that_cannot_be_computed_fails_alone(device: Device) -> No
     assert [type(answer) for answer in answers] == [tuple, tuple, AssertionError, tuple, tuple]
 
 
+@pytest.fixture
+def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A larger batch always pays, however slow the machine is now."""
+    monkeypatch.setattr(sizes, "BATCH_S", math.inf)
+    monkeypatch.setattr(sizes, "SHORT_S", math.inf)
+
+
+@pytest.mark.usefixtures("timeless")
 async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
     """A batch that does not fit is not tried on callers."""
     model = Limited(fits=3)
