@@ -67,8 +67,10 @@ def _bound(settings: Settings) -> socket.socket:
 def _read_models(app: FastAPI) -> None:
     """Read and warm up the models, and end every thread that did: only then may a process fork."""
     parts: Parts = app.state.parts
-    asyncio.run(parts.engine.registry.refresh())
-    parts.engine.registry.device.rest()
+    try:
+        asyncio.run(parts.engine.registry.refresh())
+    finally:
+        parts.engine.registry.device.rest()
     gc.freeze()  # a collection would write to pages that the workers share
 
 
@@ -122,7 +124,17 @@ class _Workers:
             return
         log.error("worker died", process=process, status=os.waitstatus_to_exitcode(status))
         time.sleep(max(0.0, began + RESTART_S - time.monotonic()))
+        self._read_again()
         self._start(number)
+
+    def _read_again(self) -> None:
+        """Read what was published since, so that the next worker is not behind the others when it begins to answer."""
+        if self._is_stopping:
+            return
+        try:
+            _read_models(self._app)
+        except Exception as error:
+            log.warning("store cannot be read", reason=str(error))
 
     def _look(self, *_: object) -> None:
         """End a worker whose event loop does not turn: nobody whom it has would ever be answered."""
