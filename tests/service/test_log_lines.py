@@ -1,6 +1,8 @@
 """Nobody writes into the log but the service: whatever names, ids and files are called, a line is a line."""
 
 import json
+import os
+import select
 import signal
 import sys
 from pathlib import Path
@@ -55,3 +57,25 @@ def test_line_for_people_is_one_line_too(settings: Settings, tmp_path: Path, mon
 
     assert len(written.splitlines()) == 1
     assert "\x1b[2J" not in written
+
+
+@pytest.mark.timeout(20)
+def test_line_that_finds_a_pipe_full_is_dropped_though_there_was_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may have filled it in between; others who write into it wait as before."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "w") as pipe:
+        stream = logs.LogStream(pipe)
+        monkeypatch.setattr(stream, "_room", AlwaysRoom())
+        for _ in range(100):
+            stream.write("x" * select.PIPE_BUF)
+
+        assert stream.dropped > 0
+        assert os.get_blocking(writer)
+
+
+class AlwaysRoom:
+    """What a pipe says just before another process fills it."""
+
+    def poll(self, _: float) -> bool:
+        """There is room."""
+        return True
