@@ -35,7 +35,9 @@ def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], r
     channels, height, width = image_shape
     opaque = _in_mode(_on_black(_eight_bits(_upright(picture))), "L" if channels == 1 else "RGB")
     sized = _resized(opaque, (width, height), resize)
-    values = torch.from_numpy(np.array(sized))
+    values = torch.frombuffer(bytearray(sized.tobytes()), dtype=torch.uint8)  # by way of NumPy it takes a third longer
+    if channels == 1:
+        return values.view(1, sized.height, sized.width)
     return values.view(sized.height, sized.width, channels).permute(2, 0, 1).contiguous()
 
 
