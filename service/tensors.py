@@ -22,6 +22,7 @@ NPY = "application/x-npy"
 SAFETENSORS = "application/vnd.safetensors"
 
 _MAX_DIMENSIONS = 8
+_MAX_HEADER_BYTES = 65_536  # one tensor's needs a hundred; one of empty tensors would become an object for each
 _VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -46,7 +47,7 @@ def read_safetensors(content: bytes, dtypes: Collection[torch.dtype], name: str)
 
     Raises:
         Unparseable: it is no safetensors file.
-        BadValue: it holds other tensors, or one of another type.
+        BadValue: it holds other tensors, or one of another type, or its header is longer than that of one tensor.
     """
     tensors = _tensors(content)
     if list(tensors) != [name]:
@@ -62,6 +63,7 @@ def holds_images(media_type: str, content: bytes) -> bool:
 
     Raises:
         Unparseable: it is no such file.
+        BadValue: its header is longer than that of one tensor.
     """
     if media_type == SAFETENSORS:
         return list(_tensors(content)) == ["images"]
@@ -92,6 +94,12 @@ def _npy_header(content: bytes) -> tuple[tuple[tuple[int, ...], bool, np.dtype[A
 
 
 def _tensors(content: bytes) -> dict[str, Tensor]:
+    header_bytes = int.from_bytes(content[:8], "little")
+    if _MAX_HEADER_BYTES < header_bytes <= len(content):
+        raise BadValue(
+            f"The body's header has {header_bytes:,} bytes, the limit is {_MAX_HEADER_BYTES:,}; send one tensor, "
+            "without metadata."
+        )
     try:
         return safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
