@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from itertools import chain
+from itertools import accumulate, chain
+from operator import mul
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -42,6 +43,8 @@ JSON = "application/json"
 IMAGE_BODIES = (*images.MEDIA_TYPES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
 LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
+_FEW_VALUES = 65_536  # they take no time to speak of, so that the caller may as well be told what is wrong with them
+_MOST_PROBLEMS = 100  # to tell one of them, all are written out
 _LATENT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 Body = TypeVar("Body", ImagesBody, LatentsBody, PairBody)
@@ -72,7 +75,7 @@ async def read_latents(call: Call) -> Tensor:
     """
     with call.timings.measure("decode"), call.body_memory.share() as share:
         content_type, body = await _read(call, LATENT_BODIES, share)
-        return await _aside(call, len(body), _latents, _media_type(content_type), body)
+        return await _aside(call, len(body), _latents, _media_type(content_type), body, _most_values(call))
 
 
 async def read_pair(call: Call, resize: Resize) -> Tensor:
@@ -85,8 +88,10 @@ async def read_pair(call: Call, resize: Resize) -> Tensor:
         content_type, body = await _read(call, IMAGE_BODIES, share)
         if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
             return await _aside(call, len(body), _pixels_or_latents, media_type, body)
-        if media_type == JSON and (latents := await _aside(call, len(body), _latents_of_pair, body)) is not None:
-            return latents
+        if media_type == JSON:
+            latents = await _aside(call, len(body), _latents_of_pair, body, _most_values(call))
+            if latents is not None:
+                return latents
         return await _decoded(call, await _pictures_of(call, content_type, body), resize)
 
 
@@ -115,18 +120,24 @@ def _pictures(content_type: str, body: bytes, max_images: int) -> list[bytes]:
     if media_type == MULTIPART:
         return read_files(content_type, body, max_images)
     if media_type == JSON:
-        return _from_base64(_from_json(ImagesBody, body).images, max_images)
+        return _from_base64(_from_json(ImagesBody, body, 2 * max_images).images, max_images)
     return [body]
 
 
-def _latents(media_type: str, body: bytes) -> Tensor:
+def _most_values(call: Call) -> int:
+    """Numbers and lists in the JSON of as many latents as a request may hold."""
+    numbers_and_lists = sum(accumulate(call.model.card.model.latent_shape, mul, initial=1))
+    return call.settings.max_images_per_request * numbers_and_lists
+
+
+def _latents(media_type: str, body: bytes, most_values: int = 0) -> Tensor:
     """Latents float32 (B, …) of a body, one at least."""
     if media_type == NPY:
         latents = tensors.read_npy(body, _LATENT_DTYPES[:2], "latents")
     elif media_type == SAFETENSORS:
         latents = tensors.read_safetensors(body, _LATENT_DTYPES, "latents")
     else:
-        latents = _numbers(_from_json(LatentsBody, body).latents)
+        latents = _numbers(_from_json(LatentsBody, body, most_values).latents)
     if not latents.numel():
         raise BadValue("The latents are empty; send at least one.")
     return latents.float()
@@ -138,9 +149,9 @@ def _pixels_or_latents(media_type: str, body: bytes) -> Tensor:
     return _pixels_of_array(media_type, body) if is_images else _latents(media_type, body)
 
 
-def _latents_of_pair(body: bytes) -> Tensor | None:
+def _latents_of_pair(body: bytes, most_values: int) -> Tensor | None:
     """The latents of a JSON body, or None where it holds images."""
-    pair = _from_json(PairBody, body)
+    pair = _from_json(PairBody, body, most_values)
     return None if pair.latents is None else _numbers(pair.latents).float()
 
 
@@ -183,13 +194,25 @@ async def _content(request: Request, limit: int, share: Share) -> bytes:
     return b"".join(parts)
 
 
-def _from_json(model: type[Body], body: bytes) -> Body:
+def _from_json(model: type[Body], body: bytes, most_values: int) -> Body:
+    _check_values(body, max(most_values, _FEW_VALUES))
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
+        if error.error_count() > _MOST_PROBLEMS:
+            raise BadValue(f"The body has more than {_MOST_PROBLEMS} wrong fields; send images or latents.") from error
+        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
             raise Unparseable(JSON, "it is not JSON, or nested too deeply") from error
         raise BadValue(f"{problems(error)[0]}.") from error
+
+
+def _check_values(body: bytes, limit: int) -> None:
+    """Refuse JSON that would become far more objects than are meant, before it does.
+
+    Each value but the first has a comma before it, or a bracket that ends what it is in.
+    """
+    if len(body) > limit and (count := sum(map(body.count, b",]}"))) > limit:
+        raise TooLarge("The body", size=count, limit=limit, unit="values")
 
 
 def _from_base64(texts: list[str], max_images: int) -> list[bytes]:

@@ -109,7 +109,9 @@ class _Body(BaseModel):
 class ImagesBody(_Body):
     """Pictures in JSON."""
 
-    images: Annotated[list[str], Field(min_length=1, description="base64 or data: URI of a PNG, JPEG or WebP")]
+    images: Annotated[
+        list[str], Field(min_length=1, fail_fast=True, description="base64 or data: URI of a PNG, JPEG or WebP")
+    ]
 
 
 class LatentsBody(_Body):
@@ -126,7 +128,7 @@ class _Answer(BaseModel):
 class PairBody(_Body):
     """Two pictures, or two latents, in JSON."""
 
-    images: Annotated[list[str] | None, Field(description="base64 or data: URIs")] = None
+    images: Annotated[list[str], Field(fail_fast=True, description="base64 or data: URIs")] | None = None
     latents: Annotated[Nested, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")

@@ -16,7 +16,9 @@ from fastapi import FastAPI
 from model_store import StoreError
 from service import errors
 from service.error_responses import STATUS
+from service.settings import Settings
 
+from .conftest import running
 from .wire import JSON, NPY, PNG, SAFETENSORS, animated, base64_of, multipart, npy, picture, png_header
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +43,16 @@ def encode(content: bytes = b"", query: str = "", **headers: str) -> dict[str, A
 def decode(content: bytes | str, headers: dict[str, str] = JSON) -> dict[str, Any]:
     """A decode request."""
     return {"method": "POST", "url": "/v1/decode", "content": content, "headers": headers}
+
+
+def interpolate(content: str) -> dict[str, Any]:
+    """An interpolate request."""
+    return {"method": "POST", "url": "/v1/interpolate", "content": content, "headers": JSON}
+
+
+def many(piece: str, count: int) -> str:
+    """A JSON list."""
+    return f"[{','.join([piece] * count)}]"
 
 
 def tensor(array: np.ndarray) -> dict[str, Any]:
@@ -125,6 +137,13 @@ CASES = {
     "too-many-in-a-tensor": (tensor(np.zeros((17, 1, 8, 8), np.uint8)), 413, "17 images, the limit is 16"),
     "too-many-latents": (decode(npy(np.zeros((17, 3), np.float32)), NPY), 413, "17 images, the limit is 16"),
     "latents-by-the-million": (decode(npy(np.zeros((10**6, 3), np.float32)), NPY), 413, "12,000,128 bytes"),
+    "empty-latents-by-the-thousand": (
+        decode(f'{{"latents": {many("[]", 33_000)}}}'), 413, "values, the limit is 65,536"),
+    "pair-of-empty-latents-by-the-thousand": (
+        interpolate(f'{{"latents": {many("[]", 33_000)}}}'), 413, "values, the limit is 65,536"),
+    "images-that-are-lists-by-the-thousand": (
+        {"method": "POST", "url": "/v1/encode", "content": f'{{"images": {many("[]", 33_000)}}}', "headers": JSON},
+        413, "values, the limit is 65,536"),
     "too-many-steps": (get("/v1/traverse?steps=1000000000"), 413, "images, the limit is 16"),
     "too-many-samples": (get("/v1/sample?n=1000000000"), 413, "1,000,000,000 images, the limit is 16"),
     # 422: well-formed, but wrong
@@ -148,6 +167,16 @@ CASES = {
         {"method": "POST", "url": "/v1/encode", "json": {"images": [base64_of(picture())], "image": 1}},
         422, "image: Extra inputs are not permitted"),
     "image-that-is-a-number": ({"method": "POST", "url": "/v1/encode", "json": {"images": [1]}}, 422, "valid string"),
+    "images-that-are-many-numbers": (
+        {"method": "POST", "url": "/v1/encode", "content": f'{{"images": {many("1", 40_000)}}}', "headers": JSON},
+        422, "images.0: Input should be a valid string"),
+    "pair-of-many-numbers": (
+        interpolate(f'{{"images": {many("1", 40_000)}}}'), 422, "images.0: Input should be a valid string"),
+    "many-unknown-fields": (
+        decode(json.dumps({f"field{number}": 1 for number in range(5_000)})), 422, "more than 100 wrong fields"),
+    "tensors-that-are-many": (
+        encode(safetensors.numpy.save({f"x{n}": np.zeros(0, np.uint8) for n in range(1_200)}), **SAFETENSORS),
+        422, "the limit is 65,536; send one tensor"),
     "array-of-floats": (encode(npy(np.zeros((1, 8, 8), np.float32)), **NPY), 422, "float32; expected uint8"),
     "tensor-of-floats": (tensor(np.zeros((1, 1, 8, 8), np.float32)), 422, "float32; expected uint8"),
     "tensor-of-another-size": (tensor(np.zeros((1, 1, 9, 8), np.uint8)), 422, "1×9×8, but grey@1 takes 1×8×8"),
@@ -228,6 +257,17 @@ async def test_picture_is_checked_however_it_comes_in(client: httpx.AsyncClient,
     }
 
     assert (await client.request(**requests[way])).status_code == 413
+
+
+async def test_latents_of_more_values_are_read_where_so_many_are_meant(settings: Settings) -> None:
+    """What is wrong with them is told."""
+    body = f'{{"latents": {many("[1,1]", 22_000)}}}'
+    more = {"max_body_bytes": 1_000_000, "max_images_per_request": 22_000, "queue_images": 22_000}
+    async with running(settings, **more) as (_, client):
+        response = await client.post("/v1/decode", content=body, headers=JSON)
+
+    assert response.status_code == 422
+    assert "A latent is 2, but grey@1 takes 3" in response.json()["detail"]
 
 
 async def test_body_without_a_length_is_bounded_too(client: httpx.AsyncClient) -> None:
