@@ -43,6 +43,7 @@ JSON = "application/json"
 IMAGE_BODIES = (*images.MEDIA_TYPES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
 LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
+_OPENING = 16  # a byte of a header can take as long as so many others: it may unpack to a thousand
 _FEW_VALUES = 65_536  # they take no time to speak of, so that the caller may as well be told what is wrong with them
 _MOST_PROBLEMS = 100  # to tell one of them, all are written out
 _LATENT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -102,9 +103,10 @@ async def _pictures_of(call: Call, content_type: str, body: bytes) -> list[bytes
 async def _decoded(call: Call, contents: list[bytes], resize: Resize) -> Tensor:
     settings, shape = call.settings, call.model.card.model.image_shape
     target = Target(call.model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
-    opened = images.open_all(contents, target)
+    size = sum(map(len, contents))
+    opened = await _aside(call, size * _OPENING, images.open_all, contents, target)
     call.model.batcher.check_room(len(opened))
-    return await _aside(call, sum(picture.pixels for picture in opened), images.decode, opened, target)
+    return await _aside(call, max(size, sum(picture.pixels for picture in opened)), images.decode, opened, target)
 
 
 async def _aside(call: Call, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from model_store import ModelVersion
@@ -30,6 +30,15 @@ _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # what the formats, and Pillow's encoders, can hold
 _STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it others that it was made of
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_JPEG = b"\xff\xd8"
+_REPEATED = {b"\xff\xda": "scans", b"Exif\0\0": "blocks of EXIF"}  # each costs a pass over all that came before
+_MOST_REPEATED = 100  # ten times as many as a progressive picture has
+_CHANCE_BYTES = 65_536  # in so many random ones, such as a film behind a phone's picture, one pair looks like a scan
+_KEPT = {"transparency", "interlace", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+
+# Text that a PNG has unpacked while its header is read. Pillow knows these limits only for the whole process.
+PngImagePlugin.MAX_TEXT_CHUNK = 65_536  # a profile's too
+PngImagePlugin.MAX_TEXT_MEMORY = 1_048_576
 
 
 @dataclass(frozen=True)
@@ -57,12 +66,12 @@ class Opened:
 
 
 def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
-    """Pictures with their headers read and their sizes found affordable. Cheap: no pixel is decoded.
+    """Pictures with their headers read and their sizes found affordable. No pixel is decoded, but text is unpacked.
 
     Raises:
         UnsupportedMediaType: something else than PNG, JPEG or WebP.
         TooLarge: one picture, or all together, have too many pixels.
-        BadImage: a header cannot be read, or the picture moves.
+        BadImage: a header cannot be read, the picture moves, or is made of too many parts.
         WrongShape: one has another size than the model's, and `resize` is `none`.
     """
     names = ["The picture"] if len(contents) == 1 else [f"Picture {number}" for number in range(1, len(contents) + 1)]
@@ -102,13 +111,33 @@ def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = 
 
 
 def _open(name: str, content: bytes, target: Target) -> Opened:
+    if content.startswith(_JPEG):
+        _check_parts(name, content)
     picture = _header(name, content, target)
+    _forget(picture)
     opened = Opened(name, picture)
     if opened.pixels > target.max_pixels:
         raise TooLarge(name, size=opened.pixels, limit=target.max_pixels, unit="pixels")
     if target.resize == "none" and sorted(picture.size) != sorted(target.image_shape[1:]):
         raise _wrong_size(name, picture.height, picture.width, target)
     return opened
+
+
+def _check_parts(name: str, content: bytes) -> None:
+    """Refuse a JPEG of a few kilobytes that takes minutes."""
+    limit = _MOST_REPEATED + len(content) // _CHANCE_BYTES
+    for mark, parts in _REPEATED.items():
+        if (count := content.count(mark)) > limit:
+            raise BadImage(name, f"it has {count:,} {parts}, the limit is {limit:,}; save it anew")
+
+
+def _forget(picture: Image.Image) -> None:
+    """Keep of what else is in the file what is asked for later; else a request could have much of it kept."""
+    for name in picture.info.keys() - _KEPT:
+        del picture.info[name]
+    if isinstance(picture, PngImagePlugin.PngImageFile):
+        picture.private_chunks.clear()
+        (picture.png.im_text if picture.png else picture.text).clear()
 
 
 def _header(name: str, content: bytes, target: Target) -> Image.Image:
@@ -135,6 +164,7 @@ def _pixels(opened: Opened, target: Target) -> Tensor:
         raise TooLarge(opened.name, size=None, limit=target.max_pixels, unit="pixels") from error
     except Exception as error:  # whatever a broken file makes Pillow raise
         raise BadImage(opened.name, "it is broken or cut off") from error
+    _forget(opened.picture)  # more can stand behind the pixels
     pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
     if tuple(pixels.shape) != target.image_shape:
         raise _wrong_size(opened.name, pixels.shape[1], pixels.shape[2], target)
