@@ -133,8 +133,9 @@ def _check_parts(name: str, content: bytes) -> None:
 
 def _forget(picture: Image.Image) -> None:
     """Keep of what else is in the file what is asked for later; else a request could have much of it kept."""
-    for name in picture.info.keys() - _KEPT:
-        del picture.info[name]
+    if picture.info:
+        for name in picture.info.keys() - _KEPT:
+            del picture.info[name]
     if isinstance(picture, PngImagePlugin.PngImageFile):
         picture.private_chunks.clear()
         (picture.png.im_text if picture.png else picture.text).clear()
