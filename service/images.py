@@ -6,8 +6,10 @@ A picture's size is read from its header and checked before a pixel is decoded.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -31,9 +33,12 @@ _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # what the formats, and Pillow
 _STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it others that it was made of
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _JPEG = b"\xff\xd8"
-_REPEATED = {b"\xff\xda": "scans", b"Exif\0\0": "blocks of EXIF"}  # each costs a pass over all that came before
-_MOST_REPEATED = 100  # ten times as many as a progressive picture has
-_CHANCE_BYTES = 65_536  # in so many random ones, such as a film behind a phone's picture, one pair looks like a scan
+_MOST_PARTS = 100  # ten times as many as a progressive picture has scans
+_PARTS = {  # of a JPEG; among so many random bytes, such as a film behind a phone's picture, one pair may look like one
+    "scans": (re.compile(rb"\xff\xda"), 65_536),  # each is a pass over all pixels
+    "segments": (re.compile(rb"\xff[\xe0-\xef\xfe]"), 2_048),  # four bytes become a hundred
+    "blocks of EXIF": (re.compile(rb"Exif\0\0"), 65_536),  # those before it are copied for each
+}
 _KEPT = {"transparency", "interlace", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 
 # Text that a PNG has unpacked while its header is read. Pillow knows these limits only for the whole process.
@@ -125,10 +130,10 @@ def _open(name: str, content: bytes, target: Target) -> Opened:
 
 def _check_parts(name: str, content: bytes) -> None:
     """Refuse a JPEG of a few kilobytes that takes minutes."""
-    limit = _MOST_REPEATED + len(content) // _CHANCE_BYTES
-    for mark, parts in _REPEATED.items():
-        if (count := content.count(mark)) > limit:
-            raise BadImage(name, f"it has {count:,} {parts}, the limit is {limit:,}; save it anew")
+    for parts, (mark, chance_bytes) in _PARTS.items():
+        limit = _MOST_PARTS + len(content) // chance_bytes
+        if next(islice(mark.finditer(content), limit, None), None):
+            raise BadImage(name, f"it has more than {limit:,} {parts}; save it anew")
 
 
 def _forget(picture: Image.Image) -> None:

@@ -72,10 +72,10 @@ def with_scans(count: int) -> bytes:
     return good[:at] + good[at:-2] * count + good[-2:]
 
 
-def with_exif(count: int) -> bytes:
-    """A good JPEG with as many empty blocks of EXIF."""
+def with_segments(count: int, segment: bytes) -> bytes:
+    """A good JPEG with a segment that many times, and behind it bytes of something else."""
     good = saved(WHITE, "JPEG", quality=100)
-    return good[:2] + b"\xff\xe1\x00\x08Exif\0\0" * count + good[2:]
+    return good[:2] + segment * count + good[2:] + bytes(65_536)
 
 
 def interlaced() -> bytes:
@@ -88,6 +88,7 @@ def interlaced() -> bytes:
 
 
 WHITE = Image.new("RGB", (8, 8), "white")
+EXIF = b"\xff\xe1\x00\x08Exif\0\0"
 LONG_TEXT = zlib.compress(bytes(40_000_000), 9)
 
 REFUSED = {
@@ -113,7 +114,8 @@ REFUSED = {
     "4 MB of text, of which no piece is long": (with_texts(60, 60_000), 422),
     "54 MB of text in 55 kB": (with_texts(60, 900_000), 422),
     "two hundred scans in 3 kB": (with_scans(200), 422),
-    "two hundred blocks of EXIF": (with_exif(200), 422),
+    "two hundred segments in 1 kB": (with_segments(200, b"\xff\xe5\x00\x02"), 422),
+    "a hundred and twenty blocks of EXIF": (with_segments(120, EXIF), 422),
     "a PNG that is cut off": (picture()[:-30], 422),
     "a JPEG that is cut off": (saved(Image.linear_gradient("L").resize((8, 8)), "JPEG")[:-30], 422),
     "a WebP that is cut off": (saved(Image.linear_gradient("L").resize((8, 8)), "WEBP", lossless=True)[:-8], 422),
@@ -164,7 +166,7 @@ ODD = {
     "sixteen bits": saved(Image.fromarray(np.full((8, 8), 65_535, np.uint16)), "PNG"),
     "JPEG": saved(WHITE, "JPEG", quality=100),
     "progressive": saved(WHITE, "JPEG", quality=100, progressive=True),
-    "a little EXIF, many times": with_exif(50),
+    "a little EXIF, many times": with_segments(50, EXIF),
     "WebP": saved(WHITE, "WEBP", lossless=True),
     "interlaced": interlaced(),
     "a megabyte of text": with_texts(16, 60_000),
