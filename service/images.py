@@ -32,17 +32,18 @@ _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # what the formats, and Pillow's encoders, can hold
 _STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it others that it was made of
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_JPEG = b"\xff\xd8"
 _MOST_PARTS = 100  # ten times as many as a progressive picture has scans
-_PARTS = {  # of a JPEG; among so many random bytes, such as a film behind a phone's picture, one pair may look like one
-    "scans": (re.compile(rb"\xff\xda"), 65_536),  # each is a pass over all pixels
-    "segments": (re.compile(rb"\xff[\xe0-\xef\xfe]"), 2_048),  # four bytes become a hundred
-    "blocks of EXIF": (re.compile(rb"Exif\0\0"), 65_536),  # those before it are copied for each
+_PARTS = {  # by a file's first bytes, those that cost more than they weigh; among so many random bytes one may seem so
+    b"\xff\xd8": {
+        "scans": (re.compile(rb"\xff\xda"), 65_536),  # each is a pass over all pixels
+        "segments": (re.compile(rb"\xff[\xe0-\xef\xfe]"), 2_048),  # four bytes become a hundred
+        "blocks of EXIF": (re.compile(rb"Exif\0\0"), 65_536),  # those before it are copied for each
+    },
+    b"\x89P": {"colour profiles": (re.compile(rb"iCCP"), 2**32)},  # each may unpack to a megabyte
 }
 _KEPT = {"transparency", "interlace", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 
-# Text that a PNG has unpacked while its header is read. Pillow knows these limits only for the whole process.
-PngImagePlugin.MAX_TEXT_CHUNK = 65_536  # a profile's too
+# Bytes of text that a PNG has unpacked while its header is read. Pillow knows the limit only for the whole process.
 PngImagePlugin.MAX_TEXT_MEMORY = 1_048_576
 
 
@@ -116,8 +117,7 @@ def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = 
 
 
 def _open(name: str, content: bytes, target: Target) -> Opened:
-    if content.startswith(_JPEG):
-        _check_parts(name, content)
+    _check_parts(name, content)
     picture = _header(name, content, target)
     _forget(picture)
     opened = Opened(name, picture)
@@ -129,8 +129,8 @@ def _open(name: str, content: bytes, target: Target) -> Opened:
 
 
 def _check_parts(name: str, content: bytes) -> None:
-    """Refuse a JPEG of a few kilobytes that takes minutes."""
-    for parts, (mark, chance_bytes) in _PARTS.items():
+    """Refuse a picture of a few kilobytes that takes minutes."""
+    for parts, (mark, chance_bytes) in _PARTS.get(content[:2], {}).items():
         limit = _MOST_PARTS + len(content) // chance_bytes
         if next(islice(mark.finditer(content), limit, None), None):
             raise BadImage(name, f"it has more than {limit:,} {parts}; save it anew")

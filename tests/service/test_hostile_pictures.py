@@ -111,6 +111,7 @@ REFUSED = {
     "40 MB of text in 40 kB, zTXt": (with_chunks((b"zTXt", b"a\0\0" + LONG_TEXT)), 422),
     "40 MB of text in 40 kB, iTXt": (with_chunks((b"iTXt", b"a\0\1\0\0\0" + LONG_TEXT)), 422),
     "40 MB of colours in 40 kB, iCCP": (with_chunks((b"iCCP", b"a\0\0" + LONG_TEXT)), 422),
+    "two hundred colour profiles": (with_chunks(*[(b"iCCP", b"a\0\0" + zlib.compress(b"b"))] * 200), 422),
     "4 MB of text, of which no piece is long": (with_texts(60, 60_000), 422),
     "54 MB of text in 55 kB": (with_texts(60, 900_000), 422),
     "two hundred scans in 3 kB": (with_scans(200), 422),
@@ -170,6 +171,7 @@ ODD = {
     "WebP": saved(WHITE, "WEBP", lossless=True),
     "interlaced": interlaced(),
     "a megabyte of text": with_texts(16, 60_000),
+    "a printer's colour profile": with_chunks((b"iCCP", b"a\0\0" + zlib.compress(bytes(900_000)))),
     "text and another program's piece behind the pixels": with_chunks(
         (b"tEXt", b"a\0b"), (b"prVt", b"c"), before=b"IEND"
     ),
