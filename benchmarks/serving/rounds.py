@@ -161,7 +161,7 @@ def _look_at(one: Running, network: str, number: int) -> Start:
 
 
 def bare_runs(shelf: Shelf, operation: Operation, number: int, seconds: float) -> list[BareRun]:
-    """The bare loop in every variant, in one process and in several; the servers wait beside it, as beside each other."""
+    """The bare loop in every variant, in one process and in several; servers wait beside it, as beside each other."""
     found = []
     for size in bare.CREWS:
         with bare.crew(size, shelf.store, shelf.network) as processes:
