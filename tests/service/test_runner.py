@@ -264,7 +264,7 @@ def test_candidate_sizes_waste_at_most_a_third(largest: int, expected: list[int]
 
 @pytest.mark.parametrize(("one_batch_s", "largest"), [(0.0005, 64), (0.0415, 16), (0.0488, 2), (3.0, 1)])
 async def test_batch_takes_no_longer_than_small_requests_may_wait(one_batch_s: float, largest: int) -> None:
-    """A twentieth of a second; one image is always computed. Each adds half a millisecond to what a batch takes here."""
+    """A twentieth of a second; one image is always computed. Each adds half a millisecond here."""
 
     async def seconds(size: int) -> float:
         return one_batch_s + size * 0.0005 if one_batch_s > 0.001 else one_batch_s
