@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-READY_S, SETTLED_S = 30.0, 5.0
+READY_S, SETTLED_S = 60.0, 15.0
 
 
 class Process:
@@ -52,7 +52,7 @@ class Process:
         return httpx.get(f"{self.url}/readyz").is_success
 
     def wait_until_ready(self) -> None:
-        """Until it is, for half a minute at most."""
+        """Until it is, for a minute at most."""
         deadline = time.monotonic() + READY_S
         while not self.is_ready():
             assert time.monotonic() < deadline, "it is never ready"
@@ -98,7 +98,7 @@ class Process:
 
 
 def unharmed(process: Process) -> list[str]:
-    """What is wrong with it; a moment is left for what is under way."""
+    """What is wrong with it; a moment is left for what is under way. A bug, which has a traceback, is answered 500."""
     deadline = time.monotonic() + SETTLED_S
     while (wrong := _wrong(process)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -110,4 +110,5 @@ def _wrong(process: Process) -> list[str]:
     waiting = set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics))
     wrong = [] if "latentd_requests_in_flight 1.0" in metrics else ["requests are still under way"]
     wrong += [] if waiting <= {"0.0"} else ["images still wait"]
+    wrong += ["it has had a bug"] if re.search(r'(?m)^latentd_requests_total\{code="500"', metrics) else []
     return wrong + ([] if process.is_ready() else ["it is not ready"])

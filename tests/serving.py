@@ -12,6 +12,7 @@ from .conftest import GREY, make_model
 from .process import Process
 
 IMPATIENT = ("--head-timeout-s=0.3", "--body-timeout-s=0.3", "--idle-timeout-s=1", "--reload-s=0")
+PATIENT = ("--head-timeout-s=20", "--body-timeout-s=20", "--idle-timeout-s=60", "--reload-s=0")
 
 
 @contextmanager

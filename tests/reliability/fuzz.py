@@ -22,7 +22,7 @@ from benchmarks import page
 from benchmarks.machine import machine
 
 from ..process import unharmed
-from ..serving import serving
+from ..serving import PATIENT, serving
 from .bytes_fuzz import fuzz
 from .openapi_fuzz import KEY, conforms
 from .properties import PROPERTIES, hold, let_loose
@@ -50,7 +50,7 @@ def main() -> int:
         rows = [sockets(Path(folder), options.inputs, options.seed, console)]
         with let_loose(Path(folder)) as prey:
             rows += [_held(prop, partial(hold, prop, prey, options.examples)) for prop in PROPERTIES]
-        with serving(Path(folder) / "keyed", LATENTD_API_KEYS=KEY) as process:
+        with serving(Path(folder) / "keyed", *PATIENT, LATENTD_API_KEYS=KEY) as process:
             rows.append(_held(conforms, partial(conforms, process.url, options.cases)))
     head = ("what is made up", "inputs", "seconds", "answers", "findings")
     asked = f"--inputs {options.inputs} --examples {options.examples} --cases {options.cases}"

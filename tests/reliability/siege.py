@@ -33,12 +33,12 @@ from ..serving import serving
 from .good_client import asking
 from .good_requests import HOST
 
-DEADLINE_S, IDLE_S = 2.0, 5.0
+DEADLINE_S, IDLE_S = 2.0, 3.0
 DRIP_S = 0.1
 ALONE_S = 3.0  # seconds in which a good client asks before the siege
 FLOOD, REFUSALS, PAUSE_S = 16, 400, 0.1
 FLOODED = (200, 429)  # the right answers to a flood
-IN_A_ROW, SLOWLY = 50, 500  # requests; bytes that are taken at once
+IN_A_ROW, SLOWLY = 20, 500  # requests; bytes that are taken at once
 FEW_FILES, OUR_FILES = 256, 4096  # what the service may have open when it starts, and what we may
 FLAGS = (
     f"--head-timeout-s={DEADLINE_S}", f"--body-timeout-s={DEADLINE_S}", f"--idle-timeout-s={IDLE_S:g}", "--reload-s=0",
@@ -48,8 +48,8 @@ FLAGS = (
 SAMPLE = b"GET /v1/sample HTTP/1.1\r\n" + HOST
 ENCODE = b"POST /v1/encode HTTP/1.1\r\n" + HOST + b"Content-Type: image/png\r\n"
 FLOODING = b"GET /v1/sample?n=128&format=npy HTTP/1.1\r\n" + HOST + b"\r\n"
-LONG = b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n"  # 160 kB that cost no computation
-MUCH = LONG * 60  # 10 MB: more than the kernel keeps
+LONG = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\n" + HOST + b"\r\n"  # 1.5 MB, and no computation
+MUCH = LONG * 8  # 12 MB: more than the kernel keeps
 
 
 class Limits(NamedTuple):
@@ -242,14 +242,14 @@ async def _ask_in_a_row(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 async def _take_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Ask for 10 MB, and take a little now and then."""
+    """Ask for 12 MB, and take a little now and then."""
     writer.write(MUCH)
     while await reader.read(SLOWLY):
         await _say_something(writer)
 
 
 async def _take_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Ask for 10 MB, and take none of it."""
+    """Ask for 12 MB, and take none of it."""
     writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads and writes
     writer.write(MUCH)
     while True:
@@ -285,7 +285,7 @@ HOLDS = {
 def _tables(found: Besieged) -> Sequence[page.Table]:
     about = machine("python -m tests.reliability.siege") | {
         "siege": f"all connections of the last table at once; each has {DEADLINE_S:g} s, one without a request "
-        f"{IDLE_S:g} s. By bytes: one in {DRIP_S} s. Slowly: {SLOWLY} bytes in {DRIP_S} s, of 10 MB. "
+        f"{IDLE_S:g} s. By bytes: one in {DRIP_S} s. Slowly: {SLOWLY} bytes in {DRIP_S} s, of 12 MB. "
         f"In a row: {IN_A_ROW} requests at once, then silence",
         "open files": f"{FEW_FILES} allowed at the start, {_files(found)}",
         "flood": f"{FLOOD} callers, 128 images each, before a queue of 256; the refused ask again after {PAUSE_S} s",

@@ -43,8 +43,10 @@ RELOAD_EVERY_S = 2.0
 KEPT = 4  # versions
 LOOK_EVERY_S = 1.0
 LATE_S = 5.0
+WARM_LOOKS = 120  # with fewer, threads, metrics and memory are still on their way to what they will be
+TRACEBACK = "traceback"  # in place of a status
 FLAGS = (
-    "--head-timeout-s=0.5", "--body-timeout-s=0.5", "--idle-timeout-s=5", "--reload-s=0.5", "--versions-per-model=16",
+    "--head-timeout-s=2", "--body-timeout-s=2", "--idle-timeout-s=5", "--reload-s=0.5", "--versions-per-model=16",
 )  # fmt: skip
 FIGURE = Path("docs/figures/soak.png")
 
@@ -124,12 +126,22 @@ def soak(folder: Path, seconds: float, tell: Tell = lambda _: None) -> Soaked:
 def problems(soaked: Soaked) -> list[str]:
     """What a service must not do: lose a good request, answer with an error of its own, grow."""
     found = [f"{soaked.lost} good requests without a right answer"] if soaked.lost else []
-    found += [f"{count} answers {status}" for status, count in soaked.statuses.items() if status.startswith("5")]
-    for quantity in QUANTITIES:
-        early, late = soaked.settled(quantity.name)
-        if late > early + quantity.slack:
-            found.append(f"{quantity.title}: grew from {early:.0f} to {late:.0f}")
-    return [*found, *soaked.left]
+    found += [f"{count} answers {status}" for status, count in soaked.statuses.items() if _is_ours(status)]
+    return [*found, *_growth(soaked), *soaked.left]
+
+
+def _is_ours(status: str) -> bool:
+    """Whether an answer is an error of the service's own."""
+    return status.startswith("5") or status == TRACEBACK
+
+
+def _growth(soaked: Soaked) -> list[str]:
+    """What grew once it was warm, if it was watched for long enough to say so."""
+    if len(soaked.looks) < WARM_LOOKS:
+        return []
+    settled = [(quantity, *soaked.settled(quantity.name)) for quantity in QUANTITIES]
+    return [f"{quantity.title}: grew from {early:.0f} to {late:.0f}"
+            for quantity, early, late in settled if late > early + quantity.slack]  # fmt: skip
 
 
 async def _soak(process: Process, shelf: Shelf, seconds: float, tell: Tell) -> Soaked:
@@ -157,9 +169,16 @@ async def _ask(address: Address, ends: float, soaked: Soaked) -> None:
 async def _status(reader: asyncio.StreamReader) -> str:
     """That of one answer, which is read whole."""
     head = await reader.readuntil(b"\r\n\r\n")
-    if length := re.search(rb"(?i)\r\ncontent-length: (\d+)", head):
-        await reader.readexactly(int(length[1]))
-    return head.split(None, 2)[1].decode()
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    body = await reader.readexactly(int(length[1])) if length else b""
+    return _said(head + body)
+
+
+def _said(answer: bytes) -> str:
+    """Its status, unless there is none, or worse."""
+    if b"Traceback" in answer:
+        return TRACEBACK
+    return answer[9:12].decode("latin-1") or "closed"
 
 
 async def _bother(address: Address, ends: float, soaked: Soaked, seed: int) -> None:
@@ -172,7 +191,7 @@ async def _bother(address: Address, ends: float, soaked: Soaked, seed: int) -> N
             writer.write(content)
             async with asyncio.timeout(LATE_S):
                 answer = await reader.read(65_536)
-            soaked.statuses[answer[9:12].decode("latin-1") or "closed"] += 1
+            soaked.statuses[_said(answer)] += 1
         writer.transport.abort()
 
 

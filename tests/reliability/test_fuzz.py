@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from ..process import Process, unharmed
-from ..serving import serving
+from ..serving import PATIENT, serving
 from . import good_requests
 from .bytes_fuzz import fuzz
 from .openapi_fuzz import KEY, conforms
@@ -53,5 +53,6 @@ def test_property_holds_of_whatever_is_made_up(prey: Prey, prop: Callable[..., N
 
 def test_openapi_description_can_be_taken_at_its_word(tmp_path: Path) -> None:
     """Answers are described, methods and media types are those that it lists, and keys are needed where it says so."""
-    with serving(tmp_path, LATENTD_API_KEYS=KEY) as process:
+    with serving(tmp_path, *PATIENT, LATENTD_API_KEYS=KEY) as process:  # no deadline is among the answers described
         assert conforms(process.url, OF_THE_DESCRIPTION) > 20 * OF_THE_DESCRIPTION
+        assert unharmed(process) == []

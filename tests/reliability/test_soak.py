@@ -5,19 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from .soak import QUANTITIES, Look, Soaked, problems, soak
+from .soak import QUANTITIES, WARM_LOOKS, Look, Soaked, problems, soak
 
 SECONDS = 12
+CLEARLY_LEFT = (
+    150  # files, or tasks: a dozen callers and what they need are far fewer, one left by each request far more
+)
 
 
 def test_mixed_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Every good request is answered; what the service holds is what it was."""
+    """Every good request is answered, and no file or task is left by each of hundreds; `make soak` sees slow growth."""
     soaked = soak(tmp_path, SECONDS)
 
     assert problems(soaked) == []
     assert soaked.statuses["200"] > 100
     assert soaked.reloads >= SECONDS / 4
     assert len(soaked.looks) >= SECONDS / 4
+    assert soaked.statuses.total() > 2 * CLEARLY_LEFT
+    assert max(max(look.files, look.tasks) for look in soaked.looks) < CLEARLY_LEFT
 
 
 def looks(growing: str | None = None) -> list[Look]:
@@ -31,6 +36,7 @@ def looks(growing: str | None = None) -> list[Look]:
     [
         ({"lost": 1}, "1 good requests without a right answer"),
         ({"statuses": {"500": 2}}, "2 answers 500"),
+        ({"statuses": {"traceback": 1}}, "1 answers traceback"),
         ({"left": ["it is not ready"]}, "it is not ready"),
         *(({"looks": looks(quantity.name)}, f"{quantity.title}: grew from") for quantity in QUANTITIES),
     ],
@@ -39,3 +45,11 @@ def test_what_a_service_must_not_do_is_said(spoilt: dict[str, object], said: str
     """Each by itself."""
     assert [problem[: len(said)] for problem in problems(Soaked(**{"looks": looks(), **spoilt}))] == [said]
     assert problems(Soaked(looks=looks())) == []
+
+
+def test_warm_up_is_no_growth() -> None:
+    """Of a look or two nothing can be said; of enough it can."""
+    growing = looks("threads")
+
+    assert problems(Soaked(looks=growing[: WARM_LOOKS - 1])) == []
+    assert problems(Soaked(looks=growing[:WARM_LOOKS])) != []
