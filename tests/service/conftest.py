@@ -45,9 +45,15 @@ async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[
     app = create_app(Settings(**settings.model_dump(exclude=set(changed)), **changed))
     await app.state.parts.engine.registry.refresh()
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
+    hooks = {"response": [holds_no_traceback]}
+    async with httpx.AsyncClient(transport=transport, base_url="http://latentd", event_hooks=hooks) as client:
         yield app, client
     app.state.parts.engine.registry.device.close()
+
+
+async def holds_no_traceback(response: httpx.Response) -> None:
+    """No answer to any test may hold one."""
+    assert b"Traceback" not in await response.aread()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from ..process import Process
+from ..process import Process, unharmed
 from .wire import picture
 
 
@@ -25,12 +25,14 @@ def main() -> None:
         httpx.post(f"{process.url}/v1/encode", content=picture(), headers={"Content-Type": "image/png"}),
         httpx.get(f"{process.url}/metrics"),
     ]
+    harm = unharmed(process)
     process.signal(signal.SIGTERM)
     facts = {
         "statuses": [answer.status_code for answer in answers],
         "may write": [folder for folder in ("/", "/tmp", str(store)) if may_write(Path(folder))],  # noqa: S108  # nothing is written
         "name": os.getuid() in {user.pw_uid for user in pwd.getpwall()},
         "networks": [line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()[2:]],
+        "harm": harm,
         "status": process.end(),
     }
     print(json.dumps(facts))  # noqa: T201  # its answer

@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import struct
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -244,6 +246,54 @@ async def test_bad_input_gets_a_clear_answer(client: httpx.AsyncClient, case: st
     assert len(response.content) < 1024
     assert "Traceback" not in response.text
     assert (await client.get("/v1/sample")).status_code == 200
+
+
+PAIR = {"latents": [[0, 0, 0], [1, 1, 1]]}
+UNREASONABLE = {
+    **{f"n-{n}": get(f"/v1/sample?n={n}") for n in (0, -1, 17, 65, 10**9, 2**64)},
+    **{f"seed-{seed}": get(f"/v1/sample?seed={seed}") for seed in (-1, 2**63, 2**64, 10**30)},
+    **{f"columns-{steps}": get(f"/v1/traverse?steps={steps}") for steps in (0, -1, 10**9, 2**64)},
+    **{f"steps-{steps}": {"method": "POST", "url": f"/v1/interpolate?steps={steps}", "json": PAIR}
+       for steps in (0, -1, 10**9, 2**64)},
+    "importance-samples": encode(picture()) | {"url": f"/v1/score?importance_samples={10**9}"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def memory(service: object) -> Iterator[None]:
+    """What Python takes from now on is traced."""
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("case", UNREASONABLE)
+@pytest.mark.usefixtures("unharmed", "memory")
+async def test_number_beyond_reason_costs_nothing(client: httpx.AsyncClient, case: str) -> None:
+    """No batch, and less than a megabyte, however much it asks for."""
+    before = await batches(client)
+    tracemalloc.reset_peak()
+    held = tracemalloc.get_traced_memory()[0]
+    response = await client.request(**UNREASONABLE[case])
+    peak = tracemalloc.get_traced_memory()[1]
+
+    assert response.status_code in {413, 422}
+    assert peak - held < 2**20
+    assert await batches(client) == before
+
+
+async def test_sensible_number_is_a_batch(client: httpx.AsyncClient) -> None:
+    """Which shows that they are counted where others are none."""
+    before = await batches(client)
+    await client.get("/v1/sample?n=2")
+
+    assert await batches(client) == before + 1
+
+
+async def batches(client: httpx.AsyncClient) -> float:
+    """How many have been computed since the start."""
+    metrics = (await client.get("/metrics")).text
+    return sum(map(float, re.findall(r"(?m)^latentd_batch_images_count\{.*\} (\S+)$", metrics)))
 
 
 @pytest.mark.parametrize("way", ["raw", "multipart", "base64"])

@@ -15,7 +15,7 @@ from service.app import create_app
 from service.keys import Keys
 from service.settings import Settings
 
-from ..process import Process
+from ..process import Process, unharmed
 from .conftest import check_unharmed, running
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +173,7 @@ def test_file_of_a_running_service_is_exchanged(file: Path, started: list[Proces
 
     assert before == [200, 401]
     assert [status(process, key) for key in ("first", "second")] == [401, 200]
+    assert unharmed(process) == []
 
 
 def status(process: Process, key: str) -> int:

@@ -38,5 +38,5 @@ def test_service_needs_nothing_to_write_to_and_nobody_to_talk_to(store: Store, f
 
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout) == {
-        "statuses": [200] * 4, "may write": [], "name": False, "networks": ["lo"], "status": 0,
+        "statuses": [200] * 4, "may write": [], "name": False, "networks": ["lo"], "harm": [], "status": 0,
     }  # fmt: skip
