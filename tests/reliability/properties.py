@@ -6,6 +6,7 @@ Each property is a function of a prey (the service in process, or a reader) and 
 from __future__ import annotations
 
 import json
+import re
 import string
 import time
 from collections.abc import Callable, Iterator
@@ -221,4 +222,13 @@ def hold(prop: Callable[..., None], prey: Prey, examples: int) -> int:
         prop(prey, **made_up)
 
     holds()
+    _check_unharmed(prey)
     return tried
+
+
+def _check_unharmed(prey: Prey) -> None:
+    """It is ready, nothing is under way but this question, and no images wait."""
+    metrics = prey.ask("GET", "/metrics").text
+    assert "latentd_requests_in_flight 1.0" in metrics
+    assert set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics)) <= {"0.0"}
+    assert prey.ask("GET", "/readyz").status_code == 200

@@ -149,12 +149,25 @@ async def test_labels_are_never_what_a_caller_made_up(client: httpx.AsyncClient)
         ("é", False),
     ],
 )
+@pytest.mark.usefixtures("unharmed")
 async def test_request_id_is_taken_if_it_is_harmless(client: httpx.AsyncClient, given: str, kept: bool) -> None:
     """Else a new one is made; nobody writes into the log."""
     response = await client.get("/livez", headers={"X-Request-Id": given.encode()})
 
     assert (response.headers["x-request-id"] == given) == kept
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", response.headers["x-request-id"])
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/v1/models", "/v1/models/grey@1/sample?seed=7"])
+async def test_head_has_the_headers_of_get(client: httpx.AsyncClient, path: str) -> None:
+    """A cache, or a balancer, may ask with either."""
+    got, probed = await client.get(path), await client.head(path)
+    own = {"x-request-id", "server-timing", "date"}  # each request's
+
+    assert probed.status_code == got.status_code == 200
+    assert {name: probed.headers[name] for name in probed.headers if name not in own} == {
+        name: got.headers[name] for name in got.headers if name not in own
+    }
 
 
 async def test_page_links_everything_and_shows_each_model(client: httpx.AsyncClient) -> None:
