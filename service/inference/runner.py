@@ -24,7 +24,7 @@ from .operations import OPERATIONS, Operations, torch_operations
 from .rows import Rows, filled, first, joined, length, split
 from .sizes import Pace, Paces
 
-PART_S = 0.001  # of a large request, so much is computed before others have their turn
+PART_S = 0.0005  # of a large request, so much is computed before others have their turn
 OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")  # by torch and ONNX Runtime
 
 
