@@ -1,17 +1,21 @@
 """One client's connection: uvicorn's, with the bounds that make it safe with no proxy in front.
 
-A head is limited in bytes and must name its host; and there is a deadline for whatever a client is to send or to take.
-There is no timer: the server looks at all its connections now and then, and each closes itself when its time is over.
+A head is limited in bytes and must name its host, few requests wait behind one another, and there is a deadline for
+whatever a client is to send or to take. There is no timer: the server looks at all its connections now and then, and
+each closes itself when its time is over.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Sized
 from typing import Any, NamedTuple
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ..access import new_request_id
 from ..error_responses import as_problem
@@ -21,17 +25,36 @@ from ..timings import Timings
 
 NO_ROUTE = "none"
 VERSIONS = ("1.0", "1.1")
+READ_AHEAD = 4  # requests that wait behind another while more is read; they may have bodies, which nobody counts yet
+PIPELINED = 64  # requests that may wait at all, since a single read can bring thousands
 
 log = structlog.get_logger()
 
 
 class Bounds(NamedTuple):
-    """Bytes of a request's head, and seconds: for it to arrive, for a body or an answer to pass, between requests."""
+    """Bytes of a request's head, and seconds: for it to arrive, for a body or an answer to pass, between requests.
+
+    An answer is to be taken within `body_s` in whole. Of several in a row each has that time: the next one is not
+    written before the client has taken nearly all of the last.
+    """
 
     head_bytes: int
     head_s: float
     body_s: float
     idle_s: float
+
+
+class Flow(FlowControl):
+    """uvicorn's, which goes on reading only where few requests wait."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless what has been read is enough for now."""
+        if len(self._waiting) < READ_AHEAD:
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -43,9 +66,10 @@ class Connection(HttpToolsProtocol):
         self._metrics = metrics
         self._is_in_head = False
         self._head_bytes = 0  # of what has been read of it
-        self._unread_bytes = 0  # of what has come of it, while there is no end
+        self._unread_bytes = 0  # in reads of which nothing was heard: a header, say, that has no end yet
         self._ends_at = math.inf
         self._stuck_since: float | None = None  # with an answer that the client does not take
+        self._at_work: RequestResponseCycle | None = None  # the one that the app answers; `cycle` is the last in line
 
     def look(self, now: float) -> None:
         """Close it if its time is over, by the loop's clock."""
@@ -57,15 +81,28 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """A client has come, and is to send a request."""
         super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
         self._expect(self._bounds.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone; a timer that still ran would keep all that the connection holds."""
+        self._unset_keepalive_if_required()
+        self._tell_app()
+        super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """The client has taken an answer, nearly all of it, and the next one has its own time."""
+        self._stuck_since = None
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
-        was_in_head = self._is_in_head
         self._unset_keepalive_if_required()
+        self._unread_bytes += len(data)
         try:
             self.parser.feed_data(data)
-            self._measure_unread(len(data) if was_in_head else 0)
+            if self._unread_bytes > self._bounds.head_bytes:
+                raise HeadTooLarge(self._bounds.head_bytes)
         except httptools.HttpParserUpgrade as upgrade:
             self._decline(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
@@ -79,6 +116,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_head, self._head_bytes, self._unread_bytes = True, 0, 0
         self._expect(self._bounds.head_s)
+        if len(self.pipeline) >= PIPELINED:
+            raise BadRequest(f"{PIPELINED} others wait on its connection; ask again when they are answered")
 
     def on_url(self, url: bytes) -> None:
         """Some of its address."""
@@ -98,6 +137,12 @@ class Connection(HttpToolsProtocol):
         self._expect(self._bounds.body_s)
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            self._line_up()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of its body."""
+        self._unread_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Its body is there too, and another request may follow."""
@@ -106,15 +151,24 @@ class Connection(HttpToolsProtocol):
             self._expect(self._bounds.idle_s)
 
     def on_response_complete(self) -> None:
-        """It is answered; a body that still comes keeps its time."""
+        """It is answered; a body that still comes keeps its time, and so does the head of the next."""
+        if self.pipeline:
+            self._at_work = self.pipeline[-1][0]
         super().on_response_complete()
         if not self.cycle.more_body:
-            self._expect(self._bounds.idle_s)
+            self._expect(self._bounds.head_s if self._is_in_head else self._bounds.idle_s)
 
     @property
     def _is_answering(self) -> bool:
         """Whether the app is at work, which has deadlines of its own."""
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
+
+    def _line_up(self) -> None:
+        """Read on while few wait, so that a client who leaves is noticed."""
+        if self.pipeline:
+            self.flow.resume_reading()
+        else:
+            self._at_work = self.cycle
 
     def _expect(self, within_s: float) -> None:
         self._ends_at = self.loop.time() + within_s
@@ -138,12 +192,6 @@ class Connection(HttpToolsProtocol):
         self._head_bytes += size
         if self._head_bytes > self._bounds.head_bytes:
             raise error(self._bounds.head_bytes)
-
-    def _measure_unread(self, size: int) -> None:
-        """A single header has no end, and is not heard of before it has."""
-        self._unread_bytes += size if self._is_in_head else 0
-        if self._unread_bytes > self._bounds.head_bytes:
-            raise HeadTooLarge(self._bounds.head_bytes)
 
     def _check_head(self) -> None:
         version = self.parser.get_http_version()
@@ -186,8 +234,13 @@ class Connection(HttpToolsProtocol):
         return b"".join([*lines, bytes(problem.body)])
 
     def _hang_up(self) -> None:
-        """Close, and let the app know that nobody waits for it."""
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        """Close, with nobody left who waits for an answer."""
+        self._tell_app()
         self.transport.close()
+
+    def _tell_app(self) -> None:
+        """Let it know that nobody waits for it; of those in line behind, none is begun any more."""
+        for cycle in (self._at_work, self.cycle):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
