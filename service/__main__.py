@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp
@@ -16,7 +19,8 @@ from model_store.vae.record import problems
 from . import logs
 from .app import create_app
 from .listening import workers
-from .listening.server import Server
+from .listening.server import Server, Worker
+from .listening.shared_port import SharedPort, bound
 from .settings import Settings
 
 EXIT_BAD_SETTINGS = 2
@@ -30,14 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(list(sys.argv[1:] if arguments is None else arguments))
         Store(settings.store).versions()
         logs.configure(settings)
+        _take_all_descriptors()
         if settings.workers > 1:
             workers.serve(settings, create_app)
             return 0
         app = create_app(settings)
+        port = SharedPort(bound(settings.host, settings.port), workers=1)
     except (ValueError, StoreError, OSError) as error:
         print(f"Cannot serve: {error}", file=sys.stderr)
         return EXIT_BAD_SETTINGS
-    Server(app, settings).run()
+    Server(app, settings, Worker(0, port)).run()
     return 0
 
 
@@ -57,5 +63,20 @@ def read_settings(arguments: list[str]) -> Settings:
         raise ValueError("; ".join(problems(error))) from error
 
 
+def _take_all_descriptors() -> None:
+    """Raise the soft limit, often 1024, to the hard one: each connection takes one, and silent ones could take all."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems allow fewer than their hard limit says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process, though a thread of it may still compute: when Python stops such a thread, torch aborts."""
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    _leave(main())

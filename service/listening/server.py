@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import signal
 import socket
 from collections.abc import Iterator
@@ -29,23 +30,20 @@ log = structlog.get_logger()
 
 
 class Worker(NamedTuple):
-    """One of several servers: its number, the port that they share, and the end of a pipe that its parent holds.
+    """A server's place among those of a port: its number, the port, and the end of a pipe that its parent holds.
 
-    When the pipe's other end is gone, so is the parent, and the server drains.
+    When the pipe's other end is gone, so is the parent, and the server drains. The only server of a port has none.
     """
 
     number: int
     port: SharedPort
-    parent: int
+    parent: int | None = None
 
 
 class Server(uvicorn.Server):
-    """A server that drains: on SIGTERM it still takes requests for `drain_s`, on a second signal it ends at once.
+    """A server that drains: on SIGTERM it still takes requests for `drain_s`, on a second signal it ends at once."""
 
-    As one of several it is a `Worker`.
-    """
-
-    def __init__(self, app: FastAPI, settings: Settings, worker: Worker | None = None) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, worker: Worker) -> None:
         parts: Parts = app.state.parts
         bounds = Bounds(
             settings.max_head_bytes, settings.head_timeout_s, settings.body_timeout_s, settings.idle_timeout_s
@@ -56,13 +54,12 @@ class Server(uvicorn.Server):
                 http=partial(Connection, bounds, parts.metrics),  # type: ignore[arg-type]  # called as a class would be
                 ws="none",
                 timeout_keep_alive=settings.idle_timeout_s,
-                host=settings.host,
-                port=settings.port,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=int(settings.timeout_s) + 1,
+                # for a request that has just begun: its body is still to come, and then to be answered
+                timeout_graceful_shutdown=math.ceil(settings.body_timeout_s + settings.timeout_s) + 1,
             )
         )
         self._lifecycle = parts.lifecycle
@@ -75,27 +72,24 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop, self._drain_s)
         loop.add_signal_handler(signal.SIGINT, self._stop, 0.0)
-        if self._worker is not None:
+        if self._worker.parent is not None:
             loop.add_reader(self._worker.parent, self._orphaned, self._worker.parent)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say where."""
-        await super().startup(sockets if self._worker is None else [])
-        if self._worker is not None:
-            connections = Connections(self._worker.port, self._worker.number)
-            self.server_state.connections = connections
-            ear = Acceptor(self._worker.port.socket, connections, self._protocol)
-            self.servers = [ear]  # type: ignore[list-item]  # uvicorn closes them, and waits until they are closed
+        await super().startup(sockets or [])
+        connections = Connections(self._worker.port, self._worker.number)
+        self.server_state.connections = connections
+        ear = Acceptor(self._worker.port.socket, connections, self._protocol)
+        self.servers = [ear]  # type: ignore[list-item]  # uvicorn closes them, and waits until they are closed
         gc.freeze()  # what is there now stays, and need not be looked at by each collection
-        for listening in self.servers:
-            host, port = listening.sockets[0].getsockname()[:2]
-            log.info("listening", address=f"http://{host}:{port}")
+        host, port = self._worker.port.socket.getsockname()[:2]
+        log.info("listening", address=f"http://{host}:{port}")
 
     async def on_tick(self, counter: int) -> bool:
         """Look after connections whose clients are slow, or silent; and let the parent know that all is well."""
-        if self._worker is not None:
-            self._worker.port.sign_on(self._worker.number)
+        self._worker.port.sign_on(self._worker.number)
         if counter % LOOK_EVERY == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -105,8 +99,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen no more, answer the clients that are connected already, then end."""
-        if self._worker is not None:
-            self._worker.port.sign_off(self._worker.number)
+        self._worker.port.sign_off(self._worker.number)
         for listening in self.servers:
             listening.close()
         with suppress(TimeoutError):

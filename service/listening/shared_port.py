@@ -1,7 +1,8 @@
-"""One port for several workers: the one with the fewest connections takes the next.
+"""One port for several workers, or for one: the one with the fewest connections takes the next.
 
 The kernel wakes all of them, and who comes first would take a whole burst; since connections are kept for long, the
-others would go on with nothing to do.
+others would go on with nothing to do. A single one is no different, but that it is never ahead of another: where it
+stops to listen, it takes all who are connected already, whom the event loop's own server would reset.
 """
 
 from __future__ import annotations
@@ -24,6 +25,18 @@ REST_S = 1.0  # after an error, as of a table of files that is full
 NOBODY = 2**32 - 1  # in place of a number of connections
 
 log = structlog.get_logger()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that has the port.
+
+    Raises:
+        OSError: the port is taken, or the host is none of this machine's.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, port))
+    return listening
 
 
 class SharedPort:

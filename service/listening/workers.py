@@ -10,7 +10,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from ..dependencies import Parts
 from ..metrics import forget, share
 from ..settings import Settings
 from .server import Server, Worker
-from .shared_port import NOBODY, SharedPort
+from .shared_port import NOBODY, SharedPort, bound
 
 LOOK_S = 1.0
 RESTART_S = 1.0  # a worker that dies at once is not replaced more often
@@ -41,7 +40,10 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
         NoSuchDevice, StoreError: as the app raises them.
         OSError: the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="latentd-metrics-", dir=_in_memory()) as folder, _bound(settings) as port:
+    with (
+        tempfile.TemporaryDirectory(prefix="latentd-metrics-", dir=_in_memory()) as folder,
+        bound(settings.host, settings.port) as port,
+    ):
         share(Path(folder))
         os.environ["MKL_DISABLE_FAST_MM"] = "1"  # MKL's own memory lists, used before a fork, can be endless after it
         torch.set_num_threads(1)  # more would leave a pool behind, which a forked process waits for in vain
@@ -53,15 +55,6 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
 def _in_memory() -> str | None:
     """A folder that is no disk's, where there is one: it can be written in a container that is read-only."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # a folder of our own is made in it
-
-
-def _bound(settings: Settings) -> socket.socket:
-    """A socket that has the port."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.socket(family)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind((settings.host, settings.port))
-    return bound
 
 
 def _read_models(app: FastAPI) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
@@ -48,6 +49,13 @@ def say(url: str, *parts: bytes) -> bytes:
         except OSError:
             pass  # it has been closed: what it said before is still there
         return everything(connection)
+
+
+def drip(connection: socket.socket, content: bytes, seconds: float) -> None:
+    """Send it a byte at a time, within that time."""
+    for byte in content:
+        connection.sendall(bytes([byte]))
+        time.sleep(seconds / len(content))
 
 
 def reset(connection: socket.socket) -> None:

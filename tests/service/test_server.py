@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,13 +12,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model_store import Store
+from model_store import Store, VAEConfig
+from model_store.vae import MLPConfig
 from service.settings import Settings
 
 from ..conftest import make_model
-from ..model_store.test_verify import flip_byte
 from ..process import Process
-from .raw import HOST, connected
+from ..reliability.versions import Shelf, wrongly_hashed
+from .raw import HOST, connected, drip, status_of_next
+from .wire import picture
+
+SLOW = VAEConfig(image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(2048, 2048)))
+IMAGE_LIMITS = ("max-images-per-request", "max-batch-images", "queue-images")  # a batch of so many takes seconds
 
 
 def start(started: list[Process], store: Store, *flags: str, **environment: str) -> Process:
@@ -81,6 +87,59 @@ async def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Pr
     assert await end == 0
 
 
+@pytest.mark.anyio
+async def test_sigterm_resets_nobody_who_is_connected(started: list[Process], store: Store) -> None:
+    """Nor who is not taken yet: each connection that the kernel makes is answered, until it makes no more."""
+    process = await asyncio.to_thread(start, started, store, "--drain-s", "0.2")
+    loads = [asyncio.create_task(probe_until_refused(*process.address)) for _ in range(64)]
+    process.signal(signal.SIGTERM)
+    answers = [answer for answers in await asyncio.gather(*loads) for answer in answers]
+
+    assert answers
+    assert set(answers) == {b"HTTP/1.1 200 OK\r\n"}
+    assert await asyncio.to_thread(process.end) == 0
+
+
+async def probe_until_refused(host: str, port: int) -> list[bytes]:
+    """Ask whether it lives, each time over another connection, until nobody listens; the first line of each answer."""
+    answers = []
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection(host, port)
+        except ConnectionRefusedError:
+            return answers
+        writer.write(b"GET /livez HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        answers.append(await reader.readline())
+        writer.close()
+
+
+def test_body_that_comes_slowly_is_awaited_after_sigterm(started: list[Process], store: Store) -> None:
+    """It has its time, and its answer the time for an answer, though nobody else is heard any more."""
+    process = start(started, store, "--drain-s=0", "--timeout-s=0.5")
+    body = picture()
+    with connected(process.url) as connection:
+        connection.sendall(b"POST /v1/models/grey/encode HTTP/1.1\r\n" + HOST + b"Content-Type: image/png\r\n")
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % len(body))
+        process.signal(signal.SIGTERM)
+        process.wait_for("draining")
+        drip(connection, body, seconds=2.5)
+
+        assert status_of_next(connection) == 200
+    assert process.end() == 0
+
+
+def test_each_file_that_the_system_allows_may_be_a_connection(started: list[Process], store: Store) -> None:
+    """The soft limit is often so low that a thousand silent clients would keep everybody out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        process = start(started, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
 async def sample_until_refused(url: str) -> list[int]:
     """Ask for samples one after the other until nobody listens; any other failure is the test's."""
     statuses = []
@@ -131,6 +190,20 @@ def test_second_signal_ends_it_at_once(started: list[Process], store: Store) -> 
         assert process.end() == 0  # within half a minute
 
 
+def test_second_signal_ends_it_while_it_computes(started: list[Process], tmp_path: Path) -> None:
+    """A thread that is in torch when Python ends would be the process's end by an abort."""
+    store = Store(tmp_path / "store")
+    store.publish("slow", make_model(SLOW))
+    process = start(started, store, "--drain-s=600", "--runtime=torch", *(f"--{limit}=4096" for limit in IMAGE_LIMITS))
+    with connected(process.url) as connection:
+        connection.sendall(b"GET /v1/sample?n=4096 HTTP/1.1\r\n" + HOST + b"\r\n")
+        process.signal(signal.SIGTERM)
+        process.wait_for("draining")
+        process.signal(signal.SIGTERM)
+
+        assert process.end() == 0
+
+
 async def sample_until(stop: asyncio.Event, url: str) -> list[tuple[int, str]]:
     """Ask for samples one after the other; status and model of each."""
     seen = []
@@ -143,13 +216,13 @@ async def sample_until(stop: asyncio.Event, url: str) -> list[tuple[int, str]]:
 
 @pytest.mark.anyio
 async def test_new_versions_are_served_without_a_restart_or_a_failed_request(
-    started: list[Process], store: Store
+    started: list[Process], store: Store, tmp_path: Path
 ) -> None:
     """Under load: a broken version is refused, the good one after it takes over, every request is answered."""
     process = await asyncio.to_thread(start, started, store, "--reload-s", "0.1", "--default-model", "grey")
     stop = asyncio.Event()
     loads = [asyncio.create_task(sample_until(stop, process.url)) for _ in range(4)]
-    flip_byte(store.folder(store.publish("grey", make_model())) / "weights.safetensors")
+    await asyncio.to_thread(Shelf(store, "grey", tmp_path / "workshop").add, wrongly_hashed)
     await asyncio.to_thread(process.wait_for, "version refused")
     await asyncio.to_thread(store.publish, "grey", make_model(seed=1))
     await asyncio.to_thread(process.wait_for, "serving")
