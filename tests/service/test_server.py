@@ -87,32 +87,6 @@ async def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Pr
     assert await end == 0
 
 
-@pytest.mark.anyio
-async def test_sigterm_resets_nobody_who_is_connected(started: list[Process], store: Store) -> None:
-    """Nor who is not taken yet: each connection that the kernel makes is answered, until it makes no more."""
-    process = await asyncio.to_thread(start, started, store, "--drain-s", "0.2")
-    loads = [asyncio.create_task(probe_until_refused(*process.address)) for _ in range(64)]
-    process.signal(signal.SIGTERM)
-    answers = [answer for answers in await asyncio.gather(*loads) for answer in answers]
-
-    assert answers
-    assert set(answers) == {b"HTTP/1.1 200 OK\r\n"}
-    assert await asyncio.to_thread(process.end) == 0
-
-
-async def probe_until_refused(host: str, port: int) -> list[bytes]:
-    """Ask whether it lives, each time over another connection, until nobody listens; the first line of each answer."""
-    answers = []
-    while True:
-        try:
-            reader, writer = await asyncio.open_connection(host, port)
-        except ConnectionRefusedError:
-            return answers
-        writer.write(b"GET /livez HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
-        answers.append(await reader.readline())
-        writer.close()
-
-
 def test_body_that_comes_slowly_is_awaited_after_sigterm(started: list[Process], store: Store) -> None:
     """It has its time, and its answer the time for an answer, though nobody else is heard any more."""
     process = start(started, store, "--drain-s=0", "--timeout-s=0.5")

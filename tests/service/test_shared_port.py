@@ -1,0 +1,35 @@
+"""How a worker ends to listen."""
+
+import asyncio
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from service.listening.shared_port import Acceptor, Connections, SharedPort, bound
+
+pytestmark = pytest.mark.anyio
+
+
+class Greeter(asyncio.Protocol):
+    """Says hello, and closes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"hello")
+        transport.close()
+
+
+async def test_whoever_is_connected_when_the_port_closes_is_answered() -> None:
+    """Though the event loop has not turned since, so that nobody of them has been taken; else all would be reset."""
+    port = SharedPort(bound("127.0.0.1", 0), workers=1)
+    address = port.socket.getsockname()
+    acceptor = Acceptor(port.socket, Connections(port, 0), Greeter)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(64)]
+        acceptor.close()
+        said = await asyncio.gather(*(asyncio.to_thread(client.recv, 16) for client in clients))
+
+    assert said == [b"hello"] * 64
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=20)
