@@ -48,6 +48,7 @@ async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[
     hooks = {"response": [holds_no_traceback]}
     async with httpx.AsyncClient(transport=transport, base_url="http://latentd", event_hooks=hooks) as client:
         yield app, client
+        await check_idle(client)
     app.state.parts.engine.registry.device.close()
 
 
@@ -83,8 +84,13 @@ async def unharmed(client: httpx.AsyncClient) -> AsyncIterator[None]:
 
 
 async def check_unharmed(client: httpx.AsyncClient) -> None:
-    """It is ready, nothing is under way but this question, and no images wait."""
+    """It is ready, and idle."""
+    await check_idle(client)
+    assert (await client.get("/readyz")).status_code == 200
+
+
+async def check_idle(client: httpx.AsyncClient) -> None:
+    """Nothing is under way but this question, and no images wait; whatever was done to it before."""
     metrics = (await client.get("/metrics")).text
     assert "latentd_requests_in_flight 1.0" in metrics
     assert set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics)) <= {"0.0"}
-    assert (await client.get("/readyz")).status_code == 200
