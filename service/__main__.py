@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # what is imported stays, and to look whether it does, again and again, took a sixth of the whole start
+
 import os
 import re
 import resource
@@ -22,6 +26,9 @@ from .listening import workers
 from .listening.server import Server, Worker
 from .listening.shared_port import SharedPort, bound
 from .settings import Settings
+
+gc.freeze()
+gc.enable()
 
 EXIT_BAD_SETTINGS = 2
 
