@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ..environments import OURS
 from . import models
@@ -151,6 +151,8 @@ def _plot(axes: Axes, points: Sequence[Point], name: str, unit: str) -> None:
         )
     axes.set(xscale="log", yscale="log", xlabel=points[0].axis, ylabel=unit)
     axes.set_xticks(sorted({point.x for point in points}))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for scale in (axes.xaxis, axes.yaxis):
+        scale.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.minorticks_off()
     axes.grid(alpha=0.3)
