@@ -48,7 +48,7 @@ async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[
     hooks = {"response": [holds_no_traceback]}
     async with httpx.AsyncClient(transport=transport, base_url="http://latentd", event_hooks=hooks) as client:
         yield app, client
-        await check_idle(client)
+        check_gauges(app.state.parts.metrics.text().decode(), under_way=0)
     app.state.parts.engine.registry.device.close()
 
 
@@ -84,13 +84,12 @@ async def unharmed(client: httpx.AsyncClient) -> AsyncIterator[None]:
 
 
 async def check_unharmed(client: httpx.AsyncClient) -> None:
-    """It is ready, and idle."""
-    await check_idle(client)
+    """It is ready, and idle but for this question."""
+    check_gauges((await client.get("/metrics")).text, under_way=1)
     assert (await client.get("/readyz")).status_code == 200
 
 
-async def check_idle(client: httpx.AsyncClient) -> None:
-    """Nothing is under way but this question, and no images wait; whatever was done to it before."""
-    metrics = (await client.get("/metrics")).text
-    assert "latentd_requests_in_flight 1.0" in metrics
+def check_gauges(metrics: str, *, under_way: int) -> None:
+    """No other requests are under way than these, and no images wait; whatever was done to the service before."""
+    assert f"latentd_requests_in_flight {under_way:.1f}" in metrics
     assert set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics)) <= {"0.0"}
