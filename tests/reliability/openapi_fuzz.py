@@ -6,7 +6,7 @@ import warnings
 from contextlib import suppress
 
 import schemathesis
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.config import SchemathesisConfig
@@ -43,9 +43,15 @@ def _holds(operation: schemathesis.APIOperation, mode: GenerationMode, examples:
     @given(case=operation.as_strategy(generation_mode=mode))
     def holds(case: Case) -> None:
         nonlocal tried
+        assume(mode is GenerationMode.POSITIVE or _arrives(case))
         tried += 1
         case.call_and_validate(headers={"Authorization": f"Bearer {KEY}"})
 
     with suppress(Unsatisfiable):
         holds()
     return tried
+
+
+def _arrives(case: Case) -> bool:
+    """Whether all of its query is sent: what is empty is left out of an address, and then there is nothing wrong."""
+    return all(value not in (None, [], {}, [None]) for value in (case.query or {}).values())
