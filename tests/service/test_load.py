@@ -64,22 +64,28 @@ async def waiting(app: FastAPI, images: int) -> None:
         await asyncio.sleep(0)
 
 
-async def test_full_queue_is_429_with_a_whole_number_of_seconds(
-    app: FastAPI, client: httpx.AsyncClient, gate: Gate
-) -> None:
-    """At once, while others wait; and who waits is answered."""
+async def fill(app: FastAPI, client: httpx.AsyncClient, gate: Gate) -> list[asyncio.Task[httpx.Response]]:
+    """Callers until the queue has no room for 16 images more: one is computed behind the gate, six wait."""
     computing = asyncio.create_task(client.get("/v1/sample"))
     while not gate.batches:
         await asyncio.sleep(0)
     queued = [asyncio.create_task(client.get("/v1/sample?n=16")) for _ in range(6)]
     await waiting(app, 96)
+    return [computing, *queued]
+
+
+async def test_full_queue_is_429_with_a_whole_number_of_seconds(
+    app: FastAPI, client: httpx.AsyncClient, gate: Gate
+) -> None:
+    """At once, while others wait; and who waits is answered."""
+    others = await fill(app, client, gate)
 
     refused = await client.get("/v1/sample?n=16")
     gate.open()
 
     assert refused.status_code == 429
     assert re.fullmatch("[1-9][0-9]*", refused.headers["retry-after"])
-    assert [response.status_code for response in await asyncio.gather(computing, *queued)] == [200] * 7
+    assert [response.status_code for response in await asyncio.gather(*others)] == [200] * 7
     await check_unharmed(client)
 
 
@@ -87,11 +93,7 @@ async def test_pictures_that_find_no_room_are_not_decoded(
     app: FastAPI, client: httpx.AsyncClient, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is noise drawn for samples: work is not done to be thrown away."""
-    computing = asyncio.create_task(client.get("/v1/sample"))
-    while not gate.batches:
-        await asyncio.sleep(0)
-    queued = [asyncio.create_task(client.get("/v1/sample?n=16")) for _ in range(6)]
-    await waiting(app, 96)
+    others = await fill(app, client, gate)
     done: list[str] = []
     monkeypatch.setattr(images, "decode", lambda *_: done.append("decode"))
     monkeypatch.setattr(engine, "standard_normal", lambda *_, **__: done.append("draw"))
@@ -101,7 +103,7 @@ async def test_pictures_that_find_no_room_are_not_decoded(
     ]  # fmt: skip
     monkeypatch.undo()
     gate.open()
-    await asyncio.gather(computing, *queued)
+    await asyncio.gather(*others)
 
     assert [answer.status_code for answer in refused] == [429, 429]
     assert done == []
