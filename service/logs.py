@@ -83,12 +83,11 @@ def configure(settings: Settings) -> None:
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
+    a_line_in_one_write = structlog.WriteLoggerFactory(cast(TextIO, stream))  # since several processes write
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(
-            cast(TextIO, stream)
-        ),  # a line in one write: several processes write
+        logger_factory=a_line_in_one_write,
     )
     handler = logging.StreamHandler(stream)
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
