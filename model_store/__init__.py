@@ -10,7 +10,7 @@ from .errors import (
     UnknownFormat,
     VersionExists,
 )
-from .store import DEFAULT_ROOT, Store, StoredModel
+from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
 from .vae import VAE, VAEConfig
 from .version import ModelVersion, parse_reference
 
@@ -36,4 +36,5 @@ __all__ = [
     "VersionExists",
     "WeightsSummary",
     "parse_reference",
+    "store_folder",
 ]

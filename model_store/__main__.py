@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,7 +10,7 @@ from rich.markup import escape
 from . import tables
 from .card import Card
 from .errors import StoreError
-from .store import DEFAULT_ROOT, Store
+from .store import Store, store_folder
 from .version import ModelVersion
 
 
@@ -84,9 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.add_argument(
             "--store",
-            type=Path,
-            default=os.environ.get("LATENTD_STORE", DEFAULT_ROOT),
-            help="the store's folder, else LATENTD_STORE (%(default)s)",
+            type=store_folder,
+            default=store_folder(),
+            metavar="DIR",
+            help="the store's folder; without it LATENTD_STORE (now %(default)s)",
         )
     return parser
 

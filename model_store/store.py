@@ -41,6 +41,14 @@ class StoredModel:
     model: VAE
 
 
+def store_folder(name: str | Path = "") -> Path:
+    """Return the folder of the store: `name`, else `LATENTD_STORE`, else the models that ship.
+
+    An empty text counts as not set: `Path("")` would be the current folder. All commands take their default from here.
+    """
+    return Path(name or os.environ.get("LATENTD_STORE") or DEFAULT_ROOT)
+
+
 class Store:
     """The models in a folder. It holds no state: every question is answered by what is on the disk now."""
 

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model_store import DEFAULT_ROOT, parse_reference
+from model_store import DEFAULT_ROOT, parse_reference, store_folder
 from model_store.vae.device import choose_device
 
 DevicePattern = r"^(auto|cpu|cuda(:\d{1,2})?)$"
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         "one core; one for each core is best for many small requests; too low: cores are idle; too high: they compete "
         "for cores and take more memory",
     )
-    store: Path = Field(DEFAULT_ROOT, description="folder of the models")
+    store: Annotated[Path, BeforeValidator(store_folder)] = Field(DEFAULT_ROOT, description="folder of the models")
     cache: Annotated[Path, AfterValidator(_at_home)] = Field(
         Path("~/.cache/latentd"),
         description="folder for what warm-ups find out, so that the next start is quick; not used if it cannot be "

@@ -75,7 +75,7 @@ ONLY_KNOWN_TO = {
     "onnxruntime": ("service/inference/onnx_operations.py",),
     "matplotlib": ("training/figures.py",),
     "os.environ": (
-        "model_store/__main__.py",
+        "model_store/store.py",  # LATENTD_STORE, the default of every command
         "service/__main__.py",
         "service/inference/onnx_operations.py",  # tells ONNX Runtime to keep its use to itself
         "service/metrics.py",  # tells prometheus_client, which knows no other way, where processes share their counts

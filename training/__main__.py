@@ -7,7 +7,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from model_store import DEFAULT_ROOT, ModelVersion, Store, StoreError
+from model_store import ModelVersion, Store, StoreError, store_folder
 from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import checkpoint, screen
@@ -100,7 +100,7 @@ def _say_what_begins(recipe: Recipe, dataset: Dataset, run: Run, folder: Path) -
 def _say_how_to_use(version: ModelVersion, store: Store) -> None:
     card = store.card(version)
     first = card.metrics[0]
-    place = "" if store.root == DEFAULT_ROOT else f" --store {store.root}"
+    place = "" if store.root == store_folder() else f" --store {store.root}"
     screen.say(f"Published {version} in {store.folder(version)}: {first.name} {first.value:.5g} {first.unit}")
     screen.say(f"  {first.protocol}")
     screen.say(f"Serve it: python -m service{place}, then")
@@ -124,7 +124,11 @@ def _parser() -> argparse.ArgumentParser:
         f"without it the recipe's data set ({', '.join(DATASETS)}) is downloaded",
     )
     parser.add_argument(
-        "--store", type=Path, default=DEFAULT_ROOT, metavar="DIR", help="where to publish (%(default)s)"
+        "--store",
+        type=store_folder,
+        default=store_folder(),
+        metavar="DIR",
+        help="where to publish; without it LATENTD_STORE (now %(default)s)",
     )
     parser.add_argument(
         "--set",

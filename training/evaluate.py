@@ -7,7 +7,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from model_store import DEFAULT_ROOT, Card, Store, StoreError, tables
+from model_store import Card, Store, StoreError, store_folder, tables
 from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import screen
@@ -70,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="name, for the newest version, or name@version")
     parser.add_argument("--data", type=Path, metavar="DIR", help="as in training; without it they are downloaded")
     parser.add_argument(
-        "--store", type=Path, default=DEFAULT_ROOT, metavar="DIR", help="where the model is (%(default)s)"
+        "--store",
+        type=store_folder,
+        default=store_folder(),
+        metavar="DIR",
+        help="where the model is; without it LATENTD_STORE (now %(default)s)",
     )
     parser.add_argument(
         "--importance-samples",
