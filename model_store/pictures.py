@@ -8,12 +8,17 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 Resize = Literal["none", "contain", "cover", "stretch"]
 
 _SMOOTH = Image.Resampling.LANCZOS
+_UINT16_WHITE = 65_535
+_DARKEST_UINT16 = 4096  # below it at most 16 of 255 grey values are left: 12 bits stored in 16 look like that
+_FLOAT_TOLERANCE = 1e-6  # 255 · float32(1 / 255) is a little more than 1
+_TIFF_BITS = 0x0102
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -26,14 +31,25 @@ _TURNS = {
 }
 
 
+class UnusablePicture(ValueError):
+    """A picture that opens, but does not say which of its values are black and white."""
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(f"{found}; {remedy}")
+
+
 def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> Tensor:
     """Pixels uint8 (C, H, W): upright, on black where transparent, in the channels and size of `image_shape`.
 
     `contain` fits the whole picture and pads it with black, `cover` fills the size and crops, `stretch` does not keep
     the proportions, `none` leaves the size as it is.
+
+    Raises:
+        UnusablePicture: the range of its values is not known, or Pillow cannot convert its colours.
     """
     channels, height, width = image_shape
-    opaque = _in_mode(_on_black(_eight_bits(_upright(picture))), "L" if channels == 1 else "RGB")
+    upright = _upright(_eight_bits(picture), picture)
+    opaque = _in_mode(_on_black(upright), "L" if channels == 1 else "RGB")
     sized = _resized(opaque, (width, height), resize)
     values = torch.frombuffer(bytearray(sized.tobytes()), dtype=torch.uint8)  # by way of NumPy it takes a third longer
     if channels == 1:
@@ -47,43 +63,96 @@ def pixels_to_picture(pixels: Tensor) -> Image.Image:
     return Image.fromarray(values[:, :, 0] if len(pixels) == 1 else values)
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The picture as it was seen; Pillow's own function writes the EXIF anew, and fails where that is broken."""
-    if not picture.info:
+def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray[np.uint8]:
+    """Image values as uint8: booleans are black and white, floats come from [0, 1], uint16 from [0, white].
+
+    A uint16 array that holds 12 bits per value cannot be told from a dark one. It is refused, because a guess would
+    scale two pictures of one data set differently.
+
+    Raises:
+        UnusablePicture: the values have another type, leave their range, or are all but black.
+    """
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    if not values.size or values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype.kind == "f":
+        low, high = float(values.min()), float(values.max())
+        if not (low >= -_FLOAT_TOLERANCE and high <= 1 + _FLOAT_TOLERANCE):  # NaN fails both
+            raise UnusablePicture(f"its values are floats from {low:g} to {high:g}", "scale them to [0, 1]")
+        scaled: NDArray[np.uint8] = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+        return scaled
+    if values.dtype.kind != "u" or values.dtype.itemsize != 2:
+        raise UnusablePicture(
+            f"its values are {values.dtype}, and which of them is white is not known",
+            "save it as uint8, as uint16, or as floats in [0, 1]",
+        )
+    brightest = int(values.max())
+    if white == _UINT16_WHITE and 0 < brightest < _DARKEST_UINT16:
+        raise UnusablePicture(
+            f"it has 16 bits per value, but its brightest value is {brightest} of {white}, so it would be black",
+            "scale it to the whole range, or save it with 8 bits",
+        )
+    return np.rint(values.astype(np.float32).clip(0, white) * (255 / white)).astype(np.uint8)
+
+
+def _upright(picture: Image.Image, original: Image.Image) -> Image.Image:
+    """The picture, turned as the original's EXIF says. Pillow's own function fails if another part of it is broken."""
+    if not original.info:
         return picture
     try:
-        orientation = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # whatever a broken EXIF makes Pillow raise; the pixels are good all the same
+        orientation = original.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF makes Pillow raise many kinds of errors; the pixels are good all the same
         return picture
     turn = _TURNS.get(orientation)
     return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8 bits; Pillow's own conversion would clip it."""
-    if not picture.mode.startswith("I"):
+    """The picture with 8 bits per value; Pillow's own conversion clips wider values instead of scaling them."""
+    if picture.mode[0] not in "IF":
         return picture
-    values = np.asarray(picture).clip(0, 65535)
-    return Image.fromarray((values / 257).round().astype(np.uint8))
+    values = np.asarray(picture)
+    if picture.mode == "I" and picture.format == "PPM":
+        values = values.astype(np.uint16)  # Pillow has scaled them to 16 bits, whatever their maximum was
+    bits = getattr(picture, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
+    return Image.fromarray(to_uint8(values, white=2**bits - 1 if bits < 16 else _UINT16_WHITE))
 
 
 def _on_black(picture: Image.Image) -> Image.Image:
     if not picture.has_transparency_data:
         return picture
-    picture = picture.convert("RGBA")
+    picture = _in_mode(picture, "RGBA")
     black = Image.new("RGBA", picture.size, "black")
     return Image.alpha_composite(black, picture)
 
 
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
-    return picture if picture.mode == mode else picture.convert(mode)
+    if picture.mode == mode:
+        return picture
+    try:
+        return picture.convert(mode)
+    except ValueError as error:
+        raise UnusablePicture(f"its colours are {picture.mode}", "save it as RGB or as grey") from error
 
 
 def _resized(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
     if resize == "none" or picture.size == size:
         return picture
     if resize == "contain":
-        return ImageOps.pad(picture, size, _SMOOTH, color="black")
+        return _contained(picture, size)
     if resize == "cover":
         return ImageOps.fit(picture, size, _SMOOTH)
     return picture.resize(size, _SMOOTH)
+
+
+def _contained(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """As Pillow's own `ImageOps.pad`, which gives a very long picture a side of 0 pixels, and so a black result."""
+    width, height = size
+    if picture.width * height > width * picture.height:
+        fitted = (width, max(1, round(picture.height / picture.width * width)))
+    else:
+        fitted = (max(1, round(picture.width / picture.height * height)), height)
+    black = Image.new(picture.mode, size)
+    black.paste(picture.resize(fitted, _SMOOTH), (round((width - fitted[0]) / 2), round((height - fitted[1]) / 2)))
+    return black

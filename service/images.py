@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from model_store import ModelVersion
-from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
+from model_store.pictures import Resize, UnusablePicture, picture_to_pixels, pixels_to_picture
 from model_store.vae.pixels import grid
 
 from . import png
@@ -171,7 +171,10 @@ def _pixels(opened: Opened, target: Target) -> Tensor:
     except Exception as error:  # whatever a broken file makes Pillow raise
         raise BadImage(opened.name, "it is broken or cut off") from error
     _forget(opened.picture)  # more can stand behind the pixels
-    pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
+    try:
+        pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
+    except UnusablePicture as error:
+        raise BadImage(opened.name, str(error)) from error
     if tuple(pixels.shape) != target.image_shape:
         raise _wrong_size(opened.name, pixels.shape[1], pixels.shape[2], target)
     return pixels

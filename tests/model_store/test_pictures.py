@@ -1,11 +1,13 @@
 """How a picture becomes pixels: upright, on black, in the model's channels and size."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 
-from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
+from model_store.pictures import Resize, UnusablePicture, picture_to_pixels, pixels_to_picture, to_uint8
 
 
 def striped(width: int, height: int) -> Image.Image:
@@ -63,6 +65,73 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     assert picture_to_pixels(Image.fromarray(values), (1, 1, 4), "none").flatten().tolist() == [0, 1, 128, 255]
 
 
+def reread(picture: Image.Image, picture_format: str) -> Image.Image:
+    """A picture as it comes out of a file."""
+    file = io.BytesIO()
+    picture.save(file, picture_format)
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+@pytest.mark.parametrize("picture_format", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bit_files_are_scaled(picture_format: str) -> None:
+    """Pillow opens each of these formats in a mode of its own."""
+    picture = reread(Image.fromarray(np.array([[0, 32896, 65535]], np.uint16)), picture_format)
+
+    assert picture_to_pixels(picture, (1, 1, 3), "none").flatten().tolist() == [0, 128, 255]
+
+
+def test_twelve_bit_file_is_scaled_by_its_own_maximum() -> None:
+    """A PGM names its maximum, so the brightest value is white."""
+    picture = Image.open(io.BytesIO(b"P5 2 1 4095\n" + np.array([0, 4095], ">u2").tobytes()))
+
+    assert picture_to_pixels(picture, (1, 1, 2), "none").flatten().tolist() == [0, 255]
+
+
+def test_float_picture_is_scaled_from_zero_and_one() -> None:
+    """A float TIFF is not black."""
+    picture = reread(Image.fromarray(np.array([[0, 0.5, 1]], np.float32)), "TIFF")
+
+    assert picture_to_pixels(picture, (1, 1, 3), "none").flatten().tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param(np.array([[0, 200]], np.float32), r"floats from 0 to 200; scale them to \[0, 1\]", id="floats"),
+        pytest.param(np.array([[0, np.nan]], np.float32), "floats from nan to nan", id="not-a-number"),
+        pytest.param(np.array([[0, 200]], np.int32), "int32, and which of them is white is not known", id="int32"),
+        pytest.param(np.array([[0, 4095]], np.uint16), "its brightest value is 4095 of 65535", id="12-bits-in-16"),
+    ],
+)
+def test_values_without_a_known_white_are_refused(values: np.ndarray, message: str) -> None:
+    """The error names the values; the picture never turns black in silence."""
+    with pytest.raises(UnusablePicture, match=message):
+        picture_to_pixels(reread(Image.fromarray(values), "TIFF"), (1, 1, 2), "none")
+
+
+def test_black_sixteen_bit_picture_is_black() -> None:
+    """A picture without any bright value may be meant."""
+    assert picture_to_pixels(Image.fromarray(np.zeros((1, 2), np.uint16)), (1, 1, 2), "none").max() == 0
+
+
+def test_colours_that_pillow_cannot_convert_are_refused() -> None:
+    """Pillow opens a Lab TIFF and then cannot convert it."""
+    picture = reread(Image.new("LAB", (2, 1)), "TIFF")
+
+    with pytest.raises(UnusablePicture, match="its colours are LAB; save it as RGB"):
+        picture_to_pixels(picture, (1, 1, 2), "none")
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_arrays_are_scaled_as_pictures_are(big_endian: bool) -> None:
+    """Booleans, floats and both byte orders of uint16."""
+    order = ">" if big_endian else "<"
+
+    assert to_uint8(np.array([0, 257, 65535], f"{order}u2")).tolist() == [0, 1, 255]
+    assert to_uint8(np.array([0, 0.5, 1], f"{order}f8")).tolist() == [0, 128, 255]
+    assert to_uint8(np.array([False, True])).tolist() == [0, 255]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_picture_is_turned_upright(orientation: int) -> None:
     """For each of EXIF's orientations as Pillow itself would do it."""
@@ -99,6 +168,16 @@ def test_other_sizes_are_brought_to_the_models(resize: Resize, corners: tuple[in
 
     assert pixels.shape == (1, 16, 16)
     assert (pixels[0, 0, 0].item(), pixels[0, 0, -1].item()) == corners
+
+
+@pytest.mark.parametrize("resize", ["contain", "cover", "stretch"])
+@pytest.mark.parametrize("size", [(1, 57), (57, 1)], ids=str)
+def test_long_thin_picture_keeps_a_pixel_of_each_side(size: tuple[int, int], resize: Resize) -> None:
+    """A white line does not become a black square."""
+    pixels = picture_to_pixels(Image.new("L", size, "white"), (1, 16, 16), resize)
+
+    assert pixels.shape == (1, 16, 16)
+    assert pixels.max() == 255
 
 
 def test_size_stays_where_it_is_not_asked_for() -> None:
