@@ -23,10 +23,11 @@ test: $(VENV)/.dev ## run the tests
 test-ray: $(VENV)-ray/.use ## the tests on a cluster of two Ray nodes on this machine
 	$(VENV)-ray/bin/python -m pytest tests/deploy --log-cli-level=info $(ARGS)
 
-lint: $(VENV)/.dev ## style and types
+lint: $(VENV)/.dev ## style, types and spelling
 	$(IN)/ruff format --check .
 	$(IN)/ruff check .
 	$(IN)/mypy
+	$(IN)/codespell
 
 format: $(VENV)/.dev ## put the style right
 	$(IN)/ruff format .

@@ -31,7 +31,7 @@ async def locked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Bearer firs", "Bearer first2", "Basic first", "first", "Bearer é"],
+    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Bearer fir", "Bearer first2", "Basic first", "first", "Bearer é"],
 )
 async def test_without_a_right_key_there_is_no_answer(locked: httpx.AsyncClient, header: str | None) -> None:
     """401, with the scheme; also for models that do not exist, so that nothing is learned."""
