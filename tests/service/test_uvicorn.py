@@ -1,0 +1,110 @@
+"""uvicorn has what `service.listening` uses of it and uvicorn does not document: a new release may take it away."""
+
+import ast
+import inspect
+import textwrap
+from importlib.metadata import version
+
+import pytest
+from uvicorn import Config, Server
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.listening import connection, server
+
+# uvicorn's class, our module that uses it, and what that module calls, reads, sets or overrides.
+USED = [
+    (
+        HttpToolsProtocol,
+        connection,
+        {
+            "__init__",
+            "connection_made",
+            "connection_lost",
+            "resume_writing",
+            "data_received",
+            "on_message_begin",
+            "on_url",
+            "on_header",
+            "on_headers_complete",
+            "on_body",
+            "on_message_complete",
+            "on_response_complete",
+            "_unset_keepalive_if_required",
+            "cycle",
+            "flow",
+            "headers",
+            "loop",
+            "parser",
+            "pipeline",
+            "transport",
+            "url",
+        },
+    ),
+    (
+        RequestResponseCycle,
+        connection,
+        {"disconnected", "keep_alive", "message_event", "more_body", "response_complete", "response_started"},
+    ),
+    (FlowControl, connection, {"__init__", "pause_reading", "resume_reading"}),
+    (
+        Server,
+        server,
+        {
+            "__init__",
+            "capture_signals",
+            "startup",
+            "on_tick",
+            "shutdown",
+            "config",
+            "force_exit",
+            "lifespan",
+            "server_state",
+            "servers",
+            "should_exit",
+        },
+    ),
+    (ServerState, server, {"connections"}),
+    (Config, server, {"http_protocol_class"}),
+    (LifespanOn, server, {"state"}),
+]
+
+# Our classes that extend one of uvicorn's.
+EXTENDED = [(connection.Connection, HttpToolsProtocol), (connection.Flow, FlowControl), (server.Server, Server)]
+
+
+def names(of: type) -> tuple[set[str], set[str]]:
+    """The names that a class defines, by a method or by an assignment to self; and all that it takes from self."""
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(of)))))
+    taken = [
+        node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "super()")
+    ]
+    methods = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return methods | {node.attr for node in taken if isinstance(node.ctx, ast.Store)}, {node.attr for node in taken}
+
+
+@pytest.mark.parametrize(("theirs", "module", "used"), USED, ids=lambda value: getattr(value, "__name__", ""))
+def test_uvicorn_has_what_is_used_of_it(theirs: type, module: object, used: set[str]) -> None:
+    """A missing name is reported with the file that uses it."""
+    missing = sorted(used - names(theirs)[0])
+
+    assert not missing, f"uvicorn {version('uvicorn')}: {theirs.__name__} has no {missing}; see {module.__file__}"
+
+
+def test_uvicorn_has_a_status_line_for_each_error() -> None:
+    """The connection writes them for requests that the app never sees."""
+    lines = getattr(httptools_impl, "STATUS_LINE", {})
+
+    assert lines.get(400) == b"HTTP/1.1 400 Bad Request\r\n", f"uvicorn has no STATUS_LINE; see {connection.__file__}"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), EXTENDED)
+def test_the_table_names_all_that_is_used_of_uvicorn(ours: type, theirs: type) -> None:
+    """What our class takes from itself, or overrides, and uvicorn's class defines, is in the table."""
+    [named] = [used for base, _, used in USED if base is theirs]
+    defined, taken = names(ours)
+
+    assert (defined | taken) & names(theirs)[0] <= named
