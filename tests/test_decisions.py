@@ -1,0 +1,28 @@
+"""Decision records keep one form, and the index names each of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "docs" / "decisions"
+RECORDS = sorted(FOLDER.glob("[0-9]*.md"))
+SCREEN = 45  # lines
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)
+def test_record_has_the_form_and_fits_one_screen(record: Path) -> None:
+    """Its title has its number; context, measurement, decision and consequence follow."""
+    text = record.read_text(encoding="utf-8")
+
+    assert text.startswith(f"# {record.name[:4]} ")
+    assert re.findall(r"(?m)^## (.+)$", text) == ["Context", "Measurement", "Decision", "Consequence"]
+    assert len(text.splitlines()) <= SCREEN
+
+
+def test_index_names_each_record() -> None:
+    """In the order of their numbers, which have no gap."""
+    index = (FOLDER / "README.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", index) == [record.name for record in RECORDS]
+    assert [int(record.name[:4]) for record in RECORDS] == list(range(1, len(RECORDS) + 1))
