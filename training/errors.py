@@ -7,6 +7,8 @@ TrainingError
 ├── DownloadFailed       no mirror gave the file that was expected
 ├── RunNotFound          no run that can be resumed
 ├── WrongRun             a run that was begun with other data
+├── CannotKeepRun        a folder in which a run cannot be kept
+├── CannotPublish        a store into which nothing can be published
 └── Diverged             the loss is no longer a number
 """
 
@@ -63,6 +65,22 @@ class WrongRun(TrainingError):
             f"The run in {folder} was begun with images of SHA-256 {expected[:12]}…, these are {got[:12]}…; "
             "name the folder that it was begun with by --data."
         )
+
+
+class CannotKeepRun(TrainingError):
+    """A folder in which a run cannot be kept: a full disk, a read-only one, a missing permission."""
+
+    def __init__(self, folder: Path, reason: OSError, remedy: str = "") -> None:
+        super().__init__(f"Cannot write to {folder}: {reason.strerror or reason}. {remedy}".rstrip())
+        self.reason = reason
+
+
+class CannotPublish(TrainingError):
+    """A store into which nothing can be published."""
+
+    def __init__(self, store: Path, reason: Exception) -> None:
+        said = getattr(reason, "strerror", None) or str(reason).rstrip(".")
+        super().__init__(f"Cannot publish into the store {store}: {said}. Mend that, or name another by --store.")
 
 
 class Diverged(TrainingError):

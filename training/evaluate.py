@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .stopping import Stopped, leave_at_once, raise_stopped
+
+if __name__ == "__main__":
+    leave_at_once()  # before the slow imports below
+
 import argparse
 import dataclasses
 import json
@@ -19,7 +24,16 @@ from .sources.download import DEFAULT_CACHE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0 when the model was measured."""
+    """Run the command; the exit status is 0 when the model was measured, 130 or 143 after a signal."""
+    with raise_stopped():
+        try:
+            return _run(arguments)
+        except Stopped as stopped:
+            screen.say("Stopped; nothing is measured.")
+            return stopped.status
+
+
+def _run(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         store = Store(options.store)

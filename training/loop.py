@@ -40,6 +40,12 @@ class Run:
     best_weights: dict[str, Tensor]
     best_epoch: int = 0
     history: list[Epoch] = field(default_factory=list)
+    epochs_saved: int = 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the recipe's last epoch has been trained."""
+        return len(self.history) >= self.recipe.epochs
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +85,7 @@ class Run:
         self.best_weights = state["best_weights"]
         self.best_epoch = state["best_epoch"]
         self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.epochs_saved = len(self.history)
 
 
 def start(recipe: Recipe, device: torch.device) -> Run:
@@ -105,6 +112,7 @@ def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) ->
             run.best_weights, run.best_epoch = _copy(run.averaged), number
         run.history.append(epoch)
         save(run.state())
+        run.epochs_saved = number
         screen.epoch_line(epoch, run.recipe.epochs, run.measure, best=run.best_epoch == number)
     run.averaged.load_state_dict(run.best_weights)
 
@@ -124,7 +132,8 @@ def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> E
     batches = math.ceil(len(pixels) / run.recipe.optimiser.batch_images)
     with screen.epoch_bar(number, run.recipe.epochs, len(pixels), run.measure) as bar:
         for step, batch in enumerate(shuffled_batches(pixels, run.recipe.optimiser.batch_images, generator)):
-            progress = (number - 1 + (step + 1) / batches) / run.recipe.epochs
+            # the middle of the step: at either end of a run the rate is zero, and a step would change nothing
+            progress = (number - 1 + (step + 0.5) / batches) / run.recipe.epochs
             nats = train_step(run, to_device(batch, run.device), progress, generator)
             total += nats.double() * len(batch)
             bar.step(len(batch), nats)
@@ -133,6 +142,8 @@ def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> E
     if not math.isfinite(train_nats):
         raise Diverged(number, run.recipe.optimiser.learning_rate)
     validated = validate(run.averaged, validation, run.recipe.objective)
+    if not math.isfinite(validated.nats):
+        raise Diverged(number, run.recipe.optimiser.learning_rate)
     return Epoch(
         number=number,
         train_nats=train_nats,

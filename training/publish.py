@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from model_store import ModelVersion, Store, TrainingSummary
+from model_store import ModelVersion, Store, StoreError, StoreNotFound, TrainingSummary, UnknownFormat
+from model_store.weights import to_bytes
 
 from . import figures
 from .data import Dataset
+from .errors import CannotPublish
 from .loop import Run
 from .report import report
 
 
 def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> ModelVersion:
-    """Measure a finished run on its test set, and put it into the store with its figures and its card."""
+    """Measure a finished run on its test set, and put it into the store with its figures and its card.
+
+    Raises:
+        CannotPublish: the store cannot take it.
+    """
     model = run.averaged.eval()
     found = report(model, dataset)
     model = model.cpu()
-    return store.publish(
-        run.recipe.name,
-        model,
-        training=_summary(run, dataset, commit),
-        metrics=found.metrics,
-        latents=found.latents,
-        scores=found.scores,
-        files=figures.of_a_run(model, dataset.test, run.history, run.best_epoch, run.measure),
-    )
+    files = figures.of_a_run(model, dataset.test, run.history, run.best_epoch, run.measure)
+    try:
+        return store.publish(
+            run.recipe.name,
+            model,
+            training=_summary(run, dataset, commit),
+            metrics=found.metrics,
+            latents=found.latents,
+            scores=found.scores,
+            files=files,
+        )
+    except (StoreError, OSError) as error:
+        raise CannotPublish(store.root, error) from error
+
+
+def published(run: Run, store: Store) -> ModelVersion | None:
+    """Return the version in the store that has the best weights of a run, or None.
+
+    The weights themselves say whether a run was published, so that a run which is killed between publishing and
+    writing that down is not published twice.
+    """
+    run.averaged.load_state_dict(run.best_weights)
+    digest = hashlib.sha256(to_bytes(run.averaged)).hexdigest()
+    with suppress(StoreNotFound):
+        for version in store.versions(run.recipe.name):
+            with suppress(UnknownFormat):
+                if store.card(version).weights.sha256 == digest:
+                    return version
+    return None
 
 
 def git_commit() -> str | None:

@@ -69,3 +69,10 @@ def idx_folder(tmp_path: Path) -> Path:
     (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(bars(400)))
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(bars(40))))
     return folder
+
+
+@pytest.fixture
+def call(recipe_file: Path, idx_folder: Path, tmp_path: Path) -> list[str]:
+    """The arguments of a run that keeps everything in the test's own folder, whose names have a space."""
+    store, runs = str(tmp_path / "the store"), str(tmp_path / "the runs")
+    return [str(recipe_file), "--data", str(idx_folder), "--store", store, "--runs", runs]

@@ -1,16 +1,19 @@
 """Training: it learns, it can be repeated, and a run that was stopped goes on as if it had not been."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from training import checkpoint
+from model_store import VAE
+from training import checkpoint, objective
 from training.data import Dataset, load_dataset
 from training.errors import Diverged, RunNotFound
-from training.evaluation import score
+from training.evaluation import Validation, score
 from training.loop import Run, learning_rate, start, train
+from training.objective import kl_weight
 from training.recipe import Recipe, read_recipe
 
 CPU = torch.device("cpu")
@@ -40,6 +43,11 @@ def stopped_after(epochs: int, folder: Path, run: Run, dataset: Dataset) -> None
 
     with pytest.raises(Stop):
         train(run, dataset, save)
+
+
+def flat(model: VAE) -> torch.Tensor:
+    """All weights in a row."""
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
 
 
 def assert_equal_states(one: Any, other: Any) -> None:
@@ -133,6 +141,41 @@ def test_learning_rate_rises_and_falls(recipe: Recipe) -> None:
     assert learning_rate(recipe, warmup) == pytest.approx(peak)
     assert learning_rate(recipe, (1 + warmup) / 2) == pytest.approx(peak / 2)
     assert learning_rate(recipe, 1) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("epochs", "batch_images"), [(1, 1000), (1, 190), (2, 1000)], ids=str)
+def test_every_step_learns(
+    recipe_file: Path, dataset: Dataset, epochs: int, batch_images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first, in the warm-up, the last, at the end of the fall, and the only one of a small data set."""
+    changes = [f"epochs={epochs}", f"optimiser.batch_images={batch_images}", "objective.kl_warmup_fraction=1"]
+    run = start(read_recipe(str(recipe_file), changes), CPU)
+    weights, kl_weights, step = [flat(run.model)], [], run.optimiser.step
+
+    def watched() -> None:
+        step()
+        weights.append(flat(run.model))
+
+    monkeypatch.setattr(run.optimiser, "step", watched)
+    monkeypatch.setattr(objective, "kl_weight", lambda *given: kl_weights.append(kl_weight(*given)) or kl_weights[-1])
+    before = score(run.averaged, dataset.test).elbo_nats.mean()
+    train(run, dataset, forget)
+
+    steps = epochs * -(-len(dataset.train) // batch_images)
+    assert len(weights) - 1 == len(kl_weights) == steps
+    assert all(not torch.equal(one, other) for one, other in pairwise(weights))
+    assert kl_weights == pytest.approx([(step + 0.5) / steps for step in range(steps)])
+    assert score(run.averaged, dataset.test).elbo_nats.mean() > before
+
+
+def test_bound_of_the_validation_that_is_not_finite_is_divergence(
+    recipe: Recipe, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else no epoch would be the best, and the weights of the beginning would be published."""
+    monkeypatch.setattr("training.loop.validate", lambda *_: Validation(float("nan"), None))
+
+    with pytest.raises(Diverged):
+        train(start(recipe, CPU), dataset, forget)
 
 
 def test_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:

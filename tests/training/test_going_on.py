@@ -1,0 +1,322 @@
+"""A run that was stopped, by a signal or by a disk: it says what is kept, and the command that it prints goes on."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from model_store import Store
+from training import checkpoint
+from training.__main__ import main
+from training.evaluate import main as evaluate
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+# Sends the process itself a signal as soon as it imports torch, before any of its work.
+SIGNAL_AT_TORCH = """
+import os, sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def raises(error: BaseException) -> Callable[..., NoReturn]:
+    """A function that always raises this."""
+
+    def fake(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return fake
+
+
+def full() -> OSError:
+    """The error of a full disk, as a write gives it: without a file's name."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class FullAfter:
+    """A disk that takes some files whole; from then on it is full."""
+
+    def __init__(self, files: int) -> None:
+        self.free = files
+
+    def fsync(self, _: int) -> None:
+        """As `os.fsync`."""
+        self.free -= 1
+        if self.free < 0:
+            raise full()
+
+
+def sends(number: signal.Signals) -> Callable[..., None]:
+    """A function that sends the process a signal."""
+
+    def fake(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+
+    return fake
+
+
+def go_on(said: str) -> list[str]:
+    """The arguments of the command that was printed, split as a shell splits them."""
+    (command,) = re.findall("Go on with: (.*)", said)
+    words = subprocess.run(["/bin/sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
+    python, flag, module, *arguments = words.stdout.splitlines()
+    assert (python, flag, module) == ("python", "-m", "training")
+    return arguments
+
+
+def versions(store: Path) -> list[str]:
+    """All versions in a store."""
+    return [str(version) for version in Store(store).versions()]
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_signal_leaves_a_run_that_the_printed_command_continues(
+    call: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    """A process of its own, stopped while it trains; the command alone leads into the same store."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", *call, "--set", "epochs=100000"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+    next(line for line in lines if line.startswith("epoch   2/"))
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    (run,) = (tmp_path / "the runs").iterdir()
+    description = run / "run.json"
+    description.write_text(description.read_text().replace('"epochs": 100000', '"epochs": 2'))
+
+    assert process.returncode == STATUS[number]
+    assert re.search(r"^Stopped\. The run is kept up to epoch \d+ of 100000\.", said, re.MULTILINE)
+    assert main(go_on(said)) == 0
+    assert versions(tmp_path / "the store") == ["bars@1"]
+
+
+@pytest.mark.parametrize("module", ["training", "training.evaluate"])
+@pytest.mark.parametrize("number", STATUS)
+def test_signal_during_the_imports_ends_the_command_in_one_line(
+    tmp_path: Path, module: str, number: signal.Signals
+) -> None:
+    """Before anything slow is imported the handler is there."""
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_TORCH.format(number=int(number)))
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
+
+    command = [sys.executable, "-m", module, "mnist"]
+    result = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+
+    assert (result.returncode, result.stdout, result.stderr) == (STATUS[number], "", "Stopped.\n")
+
+
+ALONE = ["unshare", "--pid", "--fork", "--kill-child"]
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode != 0,
+    reason="no process may have a table of processes of its own here",
+)
+def test_process_1_obeys_sigterm(tmp_path: Path) -> None:
+    """As the only process of a container, for which the kernel drops signals that have no handler."""
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_TORCH.format(number=int(signal.SIGTERM)))
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
+
+    command = [*ALONE, sys.executable, "-m", "training", "no such recipe"]
+    result = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+
+    assert (result.returncode, result.stderr) == (143, "Stopped.\n")
+
+
+@pytest.mark.parametrize("number", STATUS)
+@pytest.mark.parametrize("moment", ["load_dataset", "warm_start", "checkpoint.save"])
+def test_signal_before_the_first_epoch_is_one_line(
+    call: list[str],
+    tmp_path: Path,
+    moment: str,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """While the images are read as well; no folder of a run is left."""
+    monkeypatch.setattr(f"training.__main__.{moment}", sends(number))
+
+    assert main(call) == STATUS[number]
+    assert capsys.readouterr().out == "Stopped before the first epoch; nothing is kept.\n"
+    assert list(tmp_path.glob("the runs/*")) == []
+
+
+def test_signal_during_an_evaluation_is_one_line(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has nothing to keep."""
+    main([*call, "--set", "epochs=1"])
+    capsys.readouterr()
+    monkeypatch.setattr("training.evaluate.load_dataset", sends(signal.SIGINT))
+
+    assert evaluate(["bars", "--store", str(tmp_path / "the store")]) == 130
+    assert capsys.readouterr().out == "Stopped; nothing is measured.\n"
+
+
+def test_signal_in_the_first_epoch_leaves_a_run_at_epoch_0(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It can be gone on with as well."""
+    with monkeypatch.context() as patch:
+        patch.setattr("training.loop.train_step", sends(signal.SIGTERM))
+        assert main(call) == 143
+    said = capsys.readouterr().out
+
+    assert "The run is kept up to epoch 0 of 3." in said
+    assert main(go_on(said)) == 0
+    assert versions(tmp_path / "the store") == ["bars@1"]
+
+
+def test_resumed_run_remembers_the_flags_that_it_was_given_last(
+    call: list[str],
+    idx_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Relative ones as well, from another folder: a run that was sent elsewhere goes there with --resume alone."""
+    monkeypatch.setattr("training.loop.train_step", raises(full()))
+    main([*call, "--strict", "--device", "cpu"])
+    (run,) = (tmp_path / "the runs").iterdir()
+    begun = checkpoint.describe(run)
+    monkeypatch.chdir(tmp_path)
+    main(["--resume", str(run), "--store", "elsewhere", "--cache", "cache"])
+    resumed = checkpoint.describe(run)
+    monkeypatch.undo()
+
+    assert (begun.store, begun.strict, begun.device) == (str(tmp_path / "the store"), True, "cpu")
+    assert resumed == begun.model_copy(update={"store": str(tmp_path / "elsewhere"), "cache": str(tmp_path / "cache")})
+    capsys.readouterr()
+    assert main(["--resume", str(run)]) == 0
+    assert versions(tmp_path / "elsewhere") == ["bars@1"]
+
+
+def test_finished_run_is_published_once(call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Resumed, it says which version it is; its images are not even read."""
+    main(call)
+    (run,) = (tmp_path / "the runs").iterdir()
+    capsys.readouterr()
+
+    assert main(["--resume", str(run), "--data", "/nowhere"]) == 0
+    folder = tmp_path / "the store" / "bars" / "1"
+    assert capsys.readouterr().out == f"The run in {run} is finished: it is bars@1 in {folder}.\n"
+    assert versions(tmp_path / "the store") == ["bars@1"]
+
+
+def test_run_that_ends_right_after_publishing_is_published_once(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The version's weights say that it is there; a broken card beside it does not hide that."""
+    publish = Store.publish
+
+    def last(*arguments: Any, **more: Any) -> NoReturn:
+        publish(*arguments, **more)
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish", last)
+        with pytest.raises(SystemExit, match="137"):
+            main(call)
+    (run,) = (tmp_path / "the runs").iterdir()
+    (broken := tmp_path / "the store" / "bars" / "0").mkdir()
+    broken.rename(broken.with_name("7"))
+
+    assert main(["--resume", str(run)]) == 0
+    assert "is finished: it is bars@1" in capsys.readouterr().out
+    assert versions(tmp_path / "the store") == ["bars@1", "bars@7"]
+
+
+def test_finished_run_can_be_published_into_another_store(call: list[str], tmp_path: Path) -> None:
+    """There it is not yet."""
+    main(call)
+    (run,) = (tmp_path / "the runs").iterdir()
+
+    assert main(["--resume", str(run), "--store", str(tmp_path / "elsewhere")]) == 0
+    assert versions(tmp_path / "elsewhere") == ["bars@1"]
+
+
+@pytest.mark.parametrize("files", [0, 1], ids=["run.json", "checkpoint.pt"])
+def test_disk_that_is_full_before_the_first_epoch(
+    call: list[str], tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which folder, and the flag that names another; nothing is left on the disk."""
+    monkeypatch.setattr("training.checkpoint.os.fsync", FullAfter(files).fsync)
+
+    assert main(call) == 1
+    runs = tmp_path / "the runs"
+    remedy = "Mend that, or name another folder by --runs."
+    assert capsys.readouterr().out == f"Cannot write to {runs}: No space left on device. {remedy}\n"
+    assert list(runs.iterdir()) == []
+
+
+def test_disk_that_becomes_full_keeps_the_run_up_to_the_last_epoch(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One message; half a checkpoint does not keep the disk full; the command that is printed goes on."""
+    with monkeypatch.context() as patch:
+        patch.setattr("training.checkpoint.os.fsync", FullAfter(3).fsync)
+        assert main(call) == 1
+    said = capsys.readouterr().out
+    (run,) = (tmp_path / "the runs").iterdir()
+
+    kept = "The run is kept up to epoch 1 of 3. Go on with: "
+    assert f"Cannot write to {run}: No space left on device. {kept}" in said.splitlines()[-1]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint.pt", "run.json"]
+    assert main(go_on(said)) == 0
+
+
+def test_full_store_is_named_and_the_run_is_kept(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hours are not lost: the command goes on, into another store if need be."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish", raises(full()))
+        assert main(call) == 1
+    said = capsys.readouterr().out
+    store = tmp_path / "the store"
+
+    assert (
+        f"Cannot publish into the store {store}: No space left on device. Mend that, or name another by --store. "
+        "The run is kept up to epoch 3 of 3. Go on with: "
+    ) in said.splitlines()[-1]
+    assert main([*go_on(said), "--store", str(tmp_path / "elsewhere")]) == 0
+
+
+def test_disk_that_is_neither_the_runs_nor_the_stores_is_not_blamed_on_them(
+    call: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures may need a temporary file."""
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/somewhere/figures")
+    monkeypatch.setattr("training.figures.of_a_run", raises(error))
+
+    assert main(call) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "Read-only file system: '/somewhere/figures'. The run is kept up to epoch 3 of 3. Go on with: " in last
+    assert "store" not in last
+
+
+def test_folder_of_runs_that_cannot_be_made_is_named(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """For any reason."""
+    assert main([*call, "--runs", "/proc/none"]) == 1
+    assert "Cannot write to /proc/none: No such file or directory. Mend that" in capsys.readouterr().out
