@@ -22,6 +22,7 @@ from ..error_responses import as_problem
 from ..errors import AddressTooLong, BadRequest, HeadTimeout, HeadTooLarge, ServiceError
 from ..metrics import Metrics
 from ..timings import Timings
+from .target import origin_form
 
 NO_ROUTE = "none"
 VERSIONS = ("1.0", "1.1")
@@ -133,6 +134,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its head is there, and it can be answered."""
         self._check_head()
+        self._read_target()
         self._is_in_head = False
         self._expect(self._bounds.body_s)
         if not self.parser.should_upgrade():
@@ -201,12 +203,16 @@ class Connection(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             raise BadRequest(f"it has {hosts} Host headers, and takes one")
 
+    def _read_target(self) -> None:
+        """Leave the path in the address; where the address names a host, that host counts, and the header does not."""
+        self.url, host = origin_form(self.parser.get_method(), self.url)
+        if host is not None:
+            self.headers[:] = [header for header in self.headers if header[0] != b"host"]
+            self.headers.append((b"host", host))
+
     def _decline(self, rest: bytes) -> None:
         """Read a request again without its Upgrade header, behind which its body would be another protocol's."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        if method == b"CONNECT":
-            self._refuse(BadRequest("it is a CONNECT, and this is no proxy"))
-            return
         headers = b"".join(b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self.url, version, headers, rest))

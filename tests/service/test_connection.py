@@ -83,6 +83,11 @@ NO_REQUESTS = {
     "zero byte in a header": (GET + HOST + b"X-Zero: a\x00b\r\n\r\n", 400),
     "bare line feeds in a header": (GET + HOST + b"X-Line: a\nX-Other: b\r\n\r\n", 400),
     "bytes beyond ASCII in the address": (b"GET /\xff\xfe HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "address of another protocol": (b"GET ftp://latentd/livez HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "address with a user": (b"GET http://user:secret@latentd/livez HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "address without a host": (b"GET http:///livez HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "address with a port beyond 65535": (b"GET http://latentd:65536/livez HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "* of another method": (b"GET * HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "long address": (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
     "endless address": (b"GET /" + b"a" * 100_000, 414),
     "long header": (GET + HOST + b"X-Long: " + b"a" * 5_000 + b"\r\n\r\n", 431),
@@ -121,6 +126,37 @@ def test_header_without_an_end_is_refused_while_it_comes(service: Process) -> No
     answer = say(service.url, GET + HOST + b"X-Endless: ", *[b"a" * 1_000] * 100)
 
     assert statuses(answer) == [431]
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://example.org", "http://example.org"),
+        ("http://example.org?x=1", "http://example.org"),
+        ("HTTPS://example.org:8443", "http://example.org:8443"),
+        ("http://[::1]:8000/", "http://[::1]:8000"),
+    ],
+)
+def test_whole_address_is_taken_as_its_path(service: Process, address: str, shown: str) -> None:
+    """An empty path is `/`; the host that the address names counts, and the Host header does not."""
+    answer = say(service.url, f"GET {address} HTTP/1.1\r\nConnection: close\r\n".encode() + HOST + b"\r\n")
+
+    assert statuses(answer) == [200]
+    assert f">{shown}<".encode() in answer
+
+
+@pytest.mark.parametrize("address", ["http://latentd/v1/sample?n=2", "https://latentd:443/v1/sample?n=2"])
+def test_whole_address_keeps_its_path_and_query(service: Process, address: str) -> None:
+    """An operation is found by it."""
+    answer = say(service.url, f"GET {address} HTTP/1.1\r\nConnection: close\r\n".encode() + HOST + b"\r\n")
+
+    assert statuses(answer) == [200]
+    assert b"x-model: grey@1" in answer
+
+
+def test_options_of_the_whole_service_is_answered(service: Process) -> None:
+    """`OPTIONS *` asks no more than whether the server answers (RFC 9110, section 9.3.7)."""
+    assert statuses(say(service.url, b"OPTIONS * HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")) == [204]
 
 
 def test_old_clients_need_name_no_host(service: Process) -> None:
