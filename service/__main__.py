@@ -24,7 +24,7 @@ from . import logs
 from .app import create_app
 from .listening import workers
 from .listening.server import Server, Worker
-from .listening.shared_port import SharedPort, bound
+from .listening.shared_port import CannotListen, SharedPort, bound
 from .settings import Settings
 
 gc.freeze()
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         app = create_app(settings)
         port = SharedPort(bound(settings.host, settings.port), workers=1)
-    except (ValueError, StoreError, OSError) as error:
+    except (ValueError, StoreError, CannotListen, OSError) as error:
         print(f"Cannot serve: {error}", file=sys.stderr)
         return EXIT_BAD_SETTINGS
     Server(app, settings, Worker(0, port)).run()

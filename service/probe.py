@@ -6,8 +6,10 @@ from http.client import HTTPConnection
 
 
 def main() -> int:
-    """Ask /readyz at the port that the service's own setting names."""
-    connection = HTTPConnection("127.0.0.1", int(os.environ.get("LATENTD_PORT", "8000")), timeout=3)
+    """Ask /readyz at the host and the port that the service's own settings name."""
+    host, port = os.environ.get("LATENTD_HOST", "127.0.0.1"), int(os.environ.get("LATENTD_PORT", "8000"))
+    # 0.0.0.0 and :: lead to this machine
+    connection = HTTPConnection(host, port, timeout=3)
     try:
         connection.request("GET", "/readyz")
         return 0 if connection.getresponse().status == 200 else 1

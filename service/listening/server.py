@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..dependencies import Parts
 from ..settings import Settings
 from .connection import Bounds, Connection
-from .shared_port import Acceptor, Connections, SharedPort
+from .shared_port import Acceptor, Connections, SharedPort, url_of
 
 # A caller who connected just before has this long to send a request; after its answer a connection is closed anyway.
 LAST_REQUESTS_S = 0.5
@@ -84,8 +84,7 @@ class Server(uvicorn.Server):
         ear = Acceptor(self._worker.port.socket, connections, self._protocol)
         self.servers = [ear]  # type: ignore[list-item]  # uvicorn closes them, and waits until they are closed
         gc.freeze()  # what is there now stays, and need not be looked at by each collection
-        host, port = self._worker.port.socket.getsockname()[:2]
-        log.info("listening", address=f"http://{host}:{port}")
+        log.info("listening", address=url_of(*self._worker.port.socket.getsockname()[:2]))
 
     async def on_tick(self, counter: int) -> bool:
         """Look after connections whose clients are slow, or silent; and let the parent know that all is well."""

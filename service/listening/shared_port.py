@@ -8,6 +8,7 @@ stops to listen, it takes all who are connected already, whom the event loop's o
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import mmap
 import socket
@@ -27,15 +28,45 @@ NOBODY = 2**32 - 1  # in place of a number of connections
 log = structlog.get_logger()
 
 
+class CannotListen(Exception):
+    """The service cannot listen at the address that the settings name."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        remedy = _REMEDIES.get(error.errno or 0, "choose another LATENTD_HOST or LATENTD_PORT")
+        super().__init__(f"{url_of(host, port)} cannot be listened at: {error.strerror or error}; {remedy}")
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "stop the process that listens there, or choose another LATENTD_PORT",
+    errno.EACCES: "choose a LATENTD_PORT of 1024 or more",
+    errno.EADDRNOTAVAIL: "set LATENTD_HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0",
+    socket.EAI_NONAME: "set LATENTD_HOST to a name or an address of this machine, such as localhost or 127.0.0.1",
+}
+
+
+def url_of(host: str, port: int) -> str:
+    """The address as a URL, in which an IPv6 address stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that has the port.
+    """A socket that has the port. Of a name's addresses the IPv4 one is taken, if it has one.
 
     Raises:
-        OSError: the port is taken, or the host is none of this machine's.
+        CannotListen: the port is taken, or the host is not an address or a name of this machine.
     """
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((host, port))
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    except OSError as error:
+        raise CannotListen(host, port, error) from error
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise CannotListen(host, port, error) from error
     return listening
 
 
@@ -45,12 +76,16 @@ class SharedPort:
     It is made before they fork.
 
     Raises:
-        OSError: another process listens there since it was bound.
+        CannotListen: another process listens there since it was bound.
     """
 
     def __init__(self, port: socket.socket, workers: int) -> None:
         port.setblocking(False)
-        port.listen(BACKLOG)
+        try:
+            port.listen(BACKLOG)
+        except OSError as error:
+            host, number = port.getsockname()[:2]
+            raise CannotListen(host, number, error) from error
         self.socket = port
         self._connections = memoryview(mmap.mmap(-1, 4 * workers)).cast("I")
         self._heard = memoryview(mmap.mmap(-1, 8 * workers)).cast("d")

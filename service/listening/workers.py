@@ -38,7 +38,7 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> None
 
     Raises:
         NoSuchDevice, StoreError: as the app raises them.
-        OSError: the port is taken.
+        CannotListen: as the port raises it.
     """
     with (
         tempfile.TemporaryDirectory(prefix="latentd-metrics-", dir=_in_memory()) as folder,

@@ -16,6 +16,7 @@ import pytest
 
 from model_store import Store, VAEConfig
 from model_store.vae import MLPConfig
+from service.listening.shared_port import bound
 
 from ..conftest import make_model
 from ..process import Process
@@ -188,11 +189,33 @@ def test_workers_end_when_the_first_process_is_killed(started: list[Process], st
     assert not any(os.path.exists(f"/proc/{worker}") for worker in left)
 
 
-def test_port_that_is_taken_is_an_error_at_start(started: list[Process], store: Store) -> None:
-    """Not silently shared with the other service."""
-    port = start(started, store).url.rpartition(":")[2]
-    command = [sys.executable, "-m", "service", "--store", str(store.root), "--port", port, "--workers=2"]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_port_that_is_taken_is_an_error_at_start(tmp_path: Path, host: str, shown: str, workers: int) -> None:
+    """It is not silently shared with the other service, and the message names the address and the remedy."""
+    with bound(host, 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "service", f"--store={tmp_path}", f"--host={host}", f"--port={port}"]
+        second = subprocess.run(
+            [*command, f"--workers={workers}"], capture_output=True, text=True, timeout=60, check=False
+        )
 
     assert second.returncode == 2
-    assert "Address already in use" in second.stderr
+    assert second.stderr.splitlines()[-1] == (
+        f"Cannot serve: http://{shown}:{port} cannot be listened at: Address already in use; "
+        "stop the process that listens there, or choose another LATENTD_PORT"
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("host", "shown"), [("::1", "[::1]"), ("localhost", "127.0.0.1")])
+def test_service_listens_at_ipv6_addresses_and_at_names(
+    started: list[Process], store: Store, host: str, shown: str, workers: int
+) -> None:
+    """The log tells the address as a URL that can be copied."""
+    process = Process(store.root, "--host", host, f"--workers={workers}")
+    started.append(process)
+
+    assert process.url.startswith(f"http://{shown}:")
+    assert httpx.get(f"{process.url}/livez").status_code == 200
