@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -32,6 +32,7 @@ from .inference.warm_up_cache import WarmUpCache
 from .keys import Keys
 from .lifecycle import Lifecycle
 from .metrics import Metrics
+from .proxies import Forwarded, RootPath
 from .routes import health, models, operations, page
 from .routes.shortcut import Shortcut
 from .settings import Settings
@@ -53,7 +54,11 @@ def create_app(settings: Settings) -> FastAPI:
         title="latentd",
         version=version("latentd"),
         description="Variational autoencoders over HTTP: encode, decode, sample, reconstruct.",
+        docs_url=None,  # the page's router has one, with relative addresses
         redoc_url=None,
+        servers=[{"url": "."}],  # beside the OpenAPI itself, whatever prefix a proxy has put in front
+        root_path_in_servers=False,
+        redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has used
         lifespan=_lifespan,
     )
     limits = Limits(settings.max_images_per_request, settings.max_request_pixels, settings.max_score_draws)
@@ -71,13 +76,18 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _way_in(app: FastAPI, settings: Settings) -> ASGIApp:
-    """The app behind its shortcut; and where other sites' pages may call it, both behind CORS."""
-    shortcut = Shortcut(app.build_middleware_stack(), operations.router.routes)
-    if not settings.cors_origins:
-        return shortcut
+    """The app behind its shortcut; where other sites' pages may call it, behind CORS; and all behind proxies."""
+    way: ASGIApp = Shortcut(app.build_middleware_stack(), operations.router.routes)
+    if settings.cors_origins:
+        way = _cors(way, settings.cors_origins)
+    way = RootPath(way, settings.root_path or "")
+    return Forwarded(way, settings.forwarded_by) if settings.forwarded_by else way
+
+
+def _cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     return CORSMiddleware(
-        shortcut,
-        allow_origins=settings.cors_origins,
+        app,
+        allow_origins=origins,
         allow_methods=("GET", "POST"),
         allow_headers=("Authorization", "Content-Type", "If-None-Match", "X-Request-Id"),
         expose_headers=("ETag", "Retry-After", "Server-Timing", "X-Model", "X-Request-Id", "X-Seed"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import cast
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match
 
 from model_store import InvalidName, ModelNotFound
 
@@ -130,9 +132,20 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     error = cast(HTTPException, error)
     phrase = HTTPStatus(error.status_code).phrase
     details = {
-        404: "There is nothing at this address; /docs lists what is.",
+        404: f"There is nothing at this address; {_nearest(request)}.",
         405: "This address takes another method; see Allow.",
     }
     kind = phrase.title().replace(" ", "").replace("-", "")
     detail = details.get(error.status_code, f"{phrase}.")
     return problem(request.state.request_id, error.status_code, kind, detail, error.headers)
+
+
+def _nearest(request: Request) -> str:
+    """The same address without slashes at its end, if something is there; else the list of all addresses."""
+    path: str = request.scope["path"].rstrip("/")
+    routes: Sequence[BaseRoute] = request.app.router.routes
+    if path != request.scope["path"] and any(
+        route.matches({**request.scope, "path": path})[0] is not Match.NONE for route in routes
+    ):
+        return f"leave out the slash at its end: {quote(path)[:200]}"
+    return f"{request.base_url.path}docs lists what is"

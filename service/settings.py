@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,6 +19,9 @@ from model_store.vae.device import choose_device
 
 DevicePattern = r"^(auto|cpu|cuda(:\d{1,2})?)$"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+_OWN_ADDRESSES = {"docs", "healthz", "livez", "metrics", "openapi.json", "readyz", "static-offline-docs", "v1"}
 
 
 def _is_reference(text: str) -> str:
@@ -46,6 +50,16 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 is every network of this machine")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one and logs it")
+    root_path: str | None = Field(
+        None,
+        description="prefix of all addresses behind a proxy, such as /latentd; the proxy may cut it off or leave it",
+    )
+    forwarded_by: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma list of the addresses or networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-Proto, "
+        "-Host, -Prefix and -For are believed, or * for every client; too few: the page shows addresses that do not "
+        "lead here; too many: clients can forge their own address",
+    )
     workers: int = Field(
         1,
         ge=1,
@@ -231,6 +245,27 @@ class Settings(BaseSettings):
         if not all(re.fullmatch(r"https?://[^\s/*]+", origin) for origin in origins):
             raise ValueError("each origin is named in full, as https://example.org, with no path and no *")
         return origins
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, value: str | None) -> str | None:
+        prefix = (value or "").rstrip("/")
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix):
+            raise ValueError("a prefix begins with a slash, as /latentd, and has letters, digits and . _ ~ - alone")
+        if (first := prefix.partition("/")[2].partition("/")[0]) in _OWN_ADDRESSES:
+            raise ValueError(f"the service's own addresses begin with /{first}; choose another prefix")
+        return prefix or None
+
+    @field_validator("forwarded_by", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        if not isinstance(value, str) or not value:
+            return value or ()
+        proxies = tuple(proxy.strip() for proxy in value.split(","))
+        try:
+            return proxies if proxies == ("*",) else tuple(str(ip_network(proxy)) for proxy in proxies)
+        except ValueError as error:
+            raise ValueError(f"{error}; name addresses or networks, as 10.0.0.0/8, or * alone") from error
 
     @field_validator("port", mode="before")
     @classmethod

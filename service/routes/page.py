@@ -1,4 +1,4 @@
-"""The page at `/`, for a person who wonders what runs here."""
+"""The pages for people: `/` shows what runs here, `/docs` lists all addresses. Every link in them is relative."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from fastapi import APIRouter, Request
+from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
 from ..dependencies import AppParts
@@ -30,6 +31,18 @@ async def page(request: Request, parts: AppParts) -> HTMLResponse:
     """Links to everything else, and a look at each model."""
     models = "\n".join(_article(served) for served in parts.engine.registry.served) or "<p>No models yet.</p>"
     return HTMLResponse(_PAGE.substitute(models=models, address=escape(str(request.base_url).rstrip("/"))))
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """The OpenAPI as a page, by files that fastapi_offline brings along, so that no other host is needed."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="latentd",
+        swagger_js_url="static-offline-docs/swagger-ui-bundle.js",
+        swagger_css_url="static-offline-docs/swagger-ui.css",
+        swagger_favicon_url="static-offline-docs/favicon.png",
+    )
 
 
 def _article(served: ServedModel) -> str:

@@ -23,7 +23,7 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, to its operation or to the app."""
-        match scope["path"].split("/") if scope["type"] == "http" and not scope.get("root_path") else []:
+        match scope["path"].removeprefix(scope["root_path"]).split("/") if scope["type"] == "http" else []:
             case ["", "v1", operation]:
                 found: dict[str, str] = {}
             case ["", "v1", "models", model, operation] if model:

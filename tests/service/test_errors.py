@@ -101,6 +101,7 @@ CASES = {
                **{"Content-Type": "multipart/form-data; boundary=b"}), 400, "no whole part"),
     # 404
     "no-such-path": (get("/v2"), 404, "/docs lists what is"),
+    "slash-at-the-end": (get("/v1/models/"), 404, "leave out the slash at its end: /v1/models."),
     "no-such-model": (get("/v1/models/blue/sample"), 404, "No model blue; there is colour@1, grey@1"),
     "no-such-version": (get("/v1/models/grey@9"), 404, "No model grey@9"),
     "name-that-climbs": (get("/v1/models/..%2f..%2fetc/sample"), 404, ""),

@@ -27,7 +27,7 @@ class Detour:
 def detour(app: FastAPI) -> Detour:
     """Behind the app's own shortcut."""
     detour, access = Detour(app), app.middleware_stack
-    shortcut = access._app
+    shortcut = access._app._app
     assert isinstance(shortcut, Shortcut)
     shortcut._app = detour
     return detour
@@ -36,14 +36,14 @@ def detour(app: FastAPI) -> Detour:
 async def answers(app: FastAPI, method: str, path: str) -> tuple[httpx.Response, httpx.Response]:
     """By the shortcut, and by the whole app behind it."""
     access = app.middleware_stack
-    shortcut = access._app
+    shortcut = access._app._app
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://latentd") as client:
         content = picture() if method == "POST" else None
         headers = {"Content-Type": "image/png"} if content else {}
         short = await client.request(method, path, content=content, headers=headers)
-        access._app = shortcut._app
+        access._app._app = shortcut._app
         whole = await client.request(method, path, content=content, headers=headers)
-        access._app = shortcut
+        access._app._app = shortcut
     return short, whole
 
 

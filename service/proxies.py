@@ -1,0 +1,69 @@
+"""The service behind reverse proxies: the scheme, the host and the path under which clients reach it.
+
+A proxy may cut the prefix off a request's path, or leave it there: both lead to the same answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+_HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")
+_IPV4_ON_IPV6 = "::ffff:"  # how a socket that listens on :: names clients of IPv4
+
+
+class RootPath:
+    """Pure ASGI that lets a request's path begin with the service's prefix, as ASGI wants it."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; the prefix by itself leads to the page, whose links need the slash at its end."""
+        if scope["type"] == "http":
+            if scope["path"] == "*":  # of OPTIONS, which asks whether the server answers (RFC 9110, section 9.3.7)
+                await Response(status_code=204)(scope, receive, send)
+                return
+            root_path = scope["root_path"] = scope.get("root_path") or self._root_path
+            if root_path and scope["path"] == root_path:
+                await RedirectResponse(f"{root_path}/")(scope, receive, send)
+                return
+            if not scope["path"].startswith(f"{root_path}/"):
+                scope["path"] = root_path + scope["path"]
+        await self._app(scope, receive, send)
+
+
+class Forwarded:
+    """Pure ASGI that believes the X-Forwarded headers of named proxies, and of no other client.
+
+    Of several values in X-Forwarded-Host and X-Forwarded-Prefix the last counts, which the nearest proxy wrote.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
+        self._app = ProxyHeadersMiddleware(app, list(proxies))  # type: ignore[arg-type]  # uvicorn has types of its own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on as its client sent it; uvicorn reads X-Forwarded-Proto and X-Forwarded-For."""
+        if scope["type"] == "http" and scope.get("client"):
+            host, port = scope["client"]
+            scope["client"] = host.removeprefix(_IPV4_ON_IPV6), port
+            if scope["client"][0] in self._app.trusted_hosts:
+                _apply(scope)
+        await self._app(scope, receive, send)  # type: ignore[arg-type]
+
+
+def _apply(scope: Scope) -> None:
+    """Put what the headers say into the scope; a value that cannot be a host or a prefix is ignored."""
+    given = {name: value.rpartition(b",")[2].strip() for name, value in scope["headers"]}
+    if _HOST.fullmatch(host := given.get(b"x-forwarded-host", b"")):
+        scope["headers"] = [header for header in scope["headers"] if header[0] != b"host"] + [(b"host", host)]
+    prefix = given.get(b"x-forwarded-prefix", b"").decode("latin-1").rstrip("/")
+    if PREFIX.fullmatch(prefix):
+        scope["root_path"] = prefix
