@@ -42,7 +42,9 @@ class Replica:
     app: FastAPI  # Ray's ingress has it
 
     async def check_health(self) -> None:
-        """Return when the default model has computed an image; Ray replaces a replica that fails three times.
+        """Return when the default model, or another one if there is none, has computed an image.
+
+        Ray replaces a replica that fails three times.
 
         The engine is asked, not the port: no key is needed, and any kind of model can decode. Who starts is waited
         for, and has no requests before; who is busy is not ill.
@@ -55,7 +57,8 @@ class Replica:
             await asyncio.sleep(LOOK_S)
         if obstacle:
             raise obstacle
-        model = parts.engine.registry.find(None)
+        registry = parts.engine.registry
+        model = registry.default or registry.served[0]
         with suppress(Overloaded):
             await parts.engine.decode(model, torch.zeros(1, *model.card.model.latent_shape), Timings())
 

@@ -5,14 +5,16 @@ from .errors import (
     CorruptWeights,
     InvalidName,
     ModelNotFound,
+    NoDefault,
     StoreError,
     StoreNotFound,
     UnknownFormat,
+    UnusableDefault,
     VersionExists,
 )
 from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
 from .vae import VAE, VAEConfig
-from .version import ModelVersion, parse_reference
+from .version import ModelVersion, newest, parse_reference
 
 __all__ = [
     "DEFAULT_ROOT",
@@ -25,6 +27,7 @@ __all__ = [
     "Metric",
     "ModelNotFound",
     "ModelVersion",
+    "NoDefault",
     "ScoreQuantiles",
     "Store",
     "StoreError",
@@ -32,9 +35,11 @@ __all__ = [
     "StoredModel",
     "TrainingSummary",
     "UnknownFormat",
+    "UnusableDefault",
     "VAEConfig",
     "VersionExists",
     "WeightsSummary",
+    "newest",
     "parse_reference",
     "store_folder",
 ]

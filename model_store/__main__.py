@@ -1,4 +1,4 @@
-"""`python -m model_store`: look at the models in a store, and check them."""
+"""`python -m model_store`: list the models in a store, check them, and choose the default one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from .errors import StoreError
 from .store import Store, store_folder
 from .version import ModelVersion
 
+FULL_WIDTH = 10_000
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 1 where something is wrong with a model, 2 for a wrong call."""
     options = _parser().parse_args(arguments)
-    store, console = Store(options.store), Console(highlight=False)
+    store, console = Store(options.store), _console()
     try:
         if options.command == "list":
             return list_models(store, console)
         if options.command == "show":
             return show(store, console, options.model)
+        if options.command == "default":
+            return default(store, console, options.model)
         return verify(store, console, options.model)
     except (StoreError, OSError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
@@ -30,8 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def list_models(store: Store, console: Console) -> int:
-    """A row for each version."""
-    console.print(tables.shelf((version, _card_or_error(store, version)) for version in store.versions()))
+    """A row for each version, and a line for each folder that looks like a version and is not."""
+    cards = {version: _card_or_error(store, version) for version in store.versions()}
+    console.print(tables.shelf(cards, _default_version(store)))
+    for path, reason in store.misplaced().items():
+        console.print(f"{path}: {reason}", style="red", markup=False, soft_wrap=True)
     return 0
 
 
@@ -40,8 +47,19 @@ def show(store: Store, console: Console, reference: str) -> int:
     version = store.resolve(reference)
     card = store.card(version)
     console.print(f"[bold]{version}[/bold]  {escape(str(store.folder(version)))}\n", soft_wrap=True)
-    console.print(tables.facts(card), "")
-    console.print(tables.metrics(card.metrics))
+    console.print(tables.facts(card))
+    if card.metrics:
+        console.print("", tables.metrics(card.metrics), sep="\n")
+    return 0
+
+
+def default(store: Store, console: Console, reference: str | None) -> int:
+    """Choose the default model, or print which one it is."""
+    if reference is not None:
+        store.choose_default(reference)
+    chosen = store.default()
+    store.resolve(chosen)
+    console.print(chosen, soft_wrap=True)
     return 0
 
 
@@ -49,19 +67,39 @@ def verify(store: Store, console: Console, reference: str | None) -> int:
     """Read every version as the service would: card, hash, tensors."""
     versions = [store.resolve(reference)] if reference else store.versions()
     sound = [_is_sound(store, console, version) for version in versions]
-    console.print(f"{sum(sound)} of {len(sound)} versions are sound.")
-    return 0 if all(sound) else 1
+    misplaced = {} if reference else store.misplaced()
+    for path, reason in misplaced.items():
+        _refuse(console, path, reason)
+    console.print(f"sound versions: {sum(sound)} of {len(sound) + len(misplaced)}")
+    return 0 if all(sound) and not misplaced else 1
 
 
 def _is_sound(store: Store, console: Console, version: ModelVersion) -> bool:
     try:
         store.load(version)
     except StoreError as error:
-        console.print(f"[red]✗[/red] [bold]{version}[/bold]", end="  ")
-        console.print(str(error), markup=False, soft_wrap=True)
+        _refuse(console, str(version), str(error))
         return False
     console.print(f"[green]✓[/green] [bold]{version}[/bold]")
     return True
+
+
+def _refuse(console: Console, what: str, reason: str) -> None:
+    console.print(f"[red]✗[/red] [bold]{escape(what)}[/bold]", end="  ")
+    console.print(reason, markup=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    """The terminal at its width; a pipe or a file takes lines of any length, so that no table is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=FULL_WIDTH)
+
+
+def _default_version(store: Store) -> ModelVersion | None:
+    try:
+        return store.resolve(store.default())
+    except StoreError:
+        return None
 
 
 def _card_or_error(store: Store, version: ModelVersion) -> Card | StoreError:
@@ -79,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("model", help="name, for the newest version, or name@version")
     checked = commands.add_parser("verify", help="read models as the service would and say what is wrong with them")
     checked.add_argument("model", nargs="?", help="name or name@version; every version when left out")
+    chosen = commands.add_parser("default", help="choose the model that requests without a model's name mean")
+    chosen.add_argument("model", nargs="?", help="name or name@version; when left out, the default model is printed")
     for command in commands.choices.values():
         command.add_argument(
             "--store",

@@ -2,7 +2,8 @@
 
 Versions are whole numbers and immutable. One appears whole or not at all: it is written beside the others under a name
 that readers ignore, read back, and renamed in one step. A publisher that is killed leaves nothing but such a folder,
-which the next one removes.
+which the next one removes. Models and versions may be links to folders. Names that begin with `.` or `_` are ignored;
+one of them, the file `_default`, names the default model.
 """
 
 from __future__ import annotations
@@ -20,16 +21,21 @@ from pathlib import Path
 
 from . import weights
 from .card import Card, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary, read_card
-from .errors import ModelNotFound, StoreNotFound, VersionExists
+from .errors import InvalidName, ModelNotFound, NoDefault, StoreNotFound, UnusableDefault, VersionExists
+from .files import read_file
 from .vae import VAE
-from .version import ModelVersion, check_name, is_name, is_number, parse_reference
+from .version import ModelVersion, check_name, is_name, is_number, newest, parse_reference
 
 DEFAULT_ROOT = Path(__file__).parent / "models"
 
 _CARD = "card.json"
 _WEIGHTS = "weights.safetensors"
+_DEFAULT = "_default"  # with a name that no model can have
+_MAX_DEFAULT_BYTES = 1000
 _FILE_MODE = 0o444
 _FOLDER_MODE = 0o755
+_SHARED_FILE_MODE = 0o644
+_SET_ASIDE = (".", "_")  # how names begin that readers ignore
 
 
 @dataclass(frozen=True)
@@ -60,15 +66,29 @@ class Store:
 
         Raises:
             StoreNotFound: the store's folder is not there.
+            OSError: it cannot be read.
         """
         if not self.root.is_dir():
             raise StoreNotFound(self.root)
-        names = filter(is_name, _folders(self.root)) if name is None else [name]
+        names = [folder for folder in os.listdir(self.root) if is_name(folder)] if name is None else [name]
         return sorted(
             ModelVersion(name, int(number))
             for name in names
             for number in filter(is_number, _folders(self.root / name))
         )
+
+    def misplaced(self) -> dict[str, str]:
+        """Models and versions that nobody can ask for, by their path in the store, each with the reason.
+
+        Raises:
+            OSError: the store cannot be read.
+        """
+        found: dict[str, str] = {}
+        if (self.root / _CARD).is_file():
+            found["."] = "the store is the folder of one version; name the folder two levels above it as the store"
+        for name in sorted(os.listdir(self.root)):
+            found.update(_misplaced(self.root, name))
+        return found
 
     def resolve(self, reference: str) -> ModelVersion:
         """The version that `name@version`, or the newest that `name`, stands for.
@@ -77,12 +97,44 @@ class Store:
             InvalidName: the reference is neither of both.
             ModelNotFound: there is none.
         """
-        name, number = parse_reference(reference)
-        versions = self.versions(name)
-        wanted = [version for version in versions if number in (None, version.number)]
-        if not wanted:
-            raise ModelNotFound(reference, versions or self.versions())
-        return wanted[-1]
+        versions = self.versions()
+        try:
+            return newest(reference, versions)
+        except ModelNotFound:
+            inside = f"{reference.partition('@')[0]}/"
+            reasons = [f"{path}: {why}" for path, why in self.misplaced().items() if f"{path}/".startswith(inside)]
+            raise ModelNotFound(reference, versions, *reasons) from None
+
+    def default(self) -> str:
+        """The model that `choose_default` has named, else the only model there is.
+
+        A model that cannot be used counts too: if it did not, another one would become the default when it breaks.
+
+        Raises:
+            NoDefault: none was chosen, and there are several models or none.
+            UnusableDefault: the file that names it cannot be read, or does not name a model.
+        """
+        path = self.root / _DEFAULT
+        if path.is_file() or path.is_symlink():
+            return _read_default(path)
+        names = {version.name for version in self.versions()}
+        names |= {name for path in self.misplaced() if is_name(name := path.partition("/")[0])}
+        if len(names) != 1:
+            raise NoDefault(names)
+        return names.pop()
+
+    def choose_default(self, reference: str) -> None:
+        """Name the default model, for every reader of this store: `name`, or `name@version`.
+
+        Raises:
+            InvalidName, ModelNotFound: there is no such model.
+            OSError: the store cannot be written.
+        """
+        self.resolve(reference)
+        with tempfile.NamedTemporaryFile("w", dir=self.root, prefix=".default-", delete=False) as file:
+            file.write(f"{reference}\n")
+            os.fchmod(file.fileno(), _SHARED_FILE_MODE)
+        os.replace(file.name, self.root / _DEFAULT)
 
     def folder(self, version: ModelVersion) -> Path:
         """Where a version's files are."""
@@ -163,11 +215,55 @@ class Store:
 
 
 def _folders(parent: Path) -> list[str]:
-    """The names of the folders in a folder; none where it is not there or may not be read, as a volume's lost+found."""
+    """The names of the folders, and of the links to folders, in a folder; none if it cannot be read."""
     try:
-        return [entry.name for entry in os.scandir(parent) if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return [entry.name for entry in os.scandir(parent) if os.path.isdir(entry)]
+    except OSError:
         return []
+
+
+def _misplaced(root: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Why a folder of the store, or folders in it, are not a model and its versions, though they look like them."""
+    model = root / name
+    if name.startswith(_SET_ASIDE) or not (model.is_dir() or model.is_symlink()):
+        return
+    if not model.exists():
+        yield name, "it is a link that leads nowhere"
+        return
+    if os.path.lexists(model / _CARD):
+        yield name, _without_model(name) if is_number(name) else f"a version is a folder in it, such as {name}/1"
+    try:
+        versions = sorted(os.listdir(model))
+    except OSError as error:
+        if is_name(name):
+            yield name, f"it cannot be read: {error.strerror}"
+        return
+    for number in versions:
+        version = model / number
+        if number.startswith(_SET_ASIDE):
+            continue
+        if is_name(name) and version.is_symlink() and not version.exists():
+            yield f"{name}/{number}", "it is a link that leads nowhere"
+        elif os.path.lexists(version / _CARD) and not is_name(name):
+            yield f"{name}/{number}", str(InvalidName(name))
+        elif os.path.lexists(version / _CARD) and not is_number(number):
+            yield f"{name}/{number}", f"{number!r} is not a version: rename the folder to a whole number, such as 1"
+
+
+def _without_model(number: str) -> str:
+    return f"the store is the folder of one model, with its version {number}; name the folder above it as the store"
+
+
+def _read_default(path: Path) -> str:
+    try:
+        # a link is followed: Kubernetes mounts the files of a volume as links
+        reference = read_file(path.resolve(), _MAX_DEFAULT_BYTES).decode().strip()
+        parse_reference(reference)
+    except OSError as error:
+        raise UnusableDefault(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise UnusableDefault(path, "it holds something else") from error
+    return reference
 
 
 def _read(folder: Path, version: ModelVersion) -> StoredModel:

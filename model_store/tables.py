@@ -1,8 +1,9 @@
-"""Stored models as tables that a person likes to read, within 80 columns."""
+"""Stored models as tables for people. On a terminal of 80 columns nothing is cut off."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -13,19 +14,21 @@ from .errors import StoreError
 from .version import ModelVersion
 
 
-def shelf(rows: Iterable[tuple[ModelVersion, Card | StoreError]]) -> Table:
-    """A row for each version; the ELBO is in nats per test image."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in ("model", "images", "latents"):
+def shelf(cards: Mapping[ModelVersion, Card | StoreError], default: ModelVersion | None = None) -> Table:
+    """A row for each version, the default one marked; the ELBO is in nats per test image."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("model", overflow="fold")
+    for column in ("images", "latents"):
         table.add_column(column, no_wrap=True)
     for column in ("parameters", "MB", "ELBO"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("created", no_wrap=True)
-    for version, card in rows:
+    for version, card in cards.items():
+        name = f"[bold]{version}[/bold]" + (" (default)" if version == default else "")
         if isinstance(card, StoreError):
-            table.add_row(f"[bold]{version}[/bold]", "[red]broken[/red]")
+            table.add_row(name, "[red]broken[/red]")
         else:
-            table.add_row(f"[bold]{version}[/bold]", *_cells(card))
+            table.add_row(name, *_cells(card))
     return table
 
 
@@ -45,11 +48,11 @@ def facts(card: Card) -> Table:
     table.add_row("created", f"{card.created:%Y-%m-%d %H:%M} UTC")
     if trained is None:
         return table
-    data, minutes = trained.data, trained.seconds / 60
+    data, epochs = trained.data, _count(trained.epochs, "epoch")
     table.add_row("data", f"{escape(data.name)}; sha256 {data.sha256[:16]}…")
-    table.add_row("", f"{data.train_images:,} images to train on, {data.validation_images:,} to choose by")
+    table.add_row("", f"{_count(data.train_images, 'image')} to train on, {data.validation_images:,} to choose by")
     table.add_row("", f"{data.test_images:,} to test with")
-    table.add_row("training", f"{trained.epochs} epochs in {minutes:.0f} minutes on {escape(trained.device)}")
+    table.add_row("training", f"{epochs} in {_duration(trained.seconds)} on {_device(trained.device)}")
     table.add_row("", f"best epoch {trained.best_epoch}, seed {trained.seed}, torch {trained.torch}")
     table.add_row("commit", escape(trained.git_commit or "not known"))
     return table
@@ -57,14 +60,15 @@ def facts(card: Card) -> Table:
 
 def metrics(numbers: Iterable[Metric]) -> Table:
     """Each number with its unit and the protocol without which it means nothing."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("metric", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("protocol")
     said = ""
     for metric in numbers:
         protocol = "the same" if metric.protocol == said else escape(metric.protocol)
-        table.add_row(metric.name, f"{metric.value:.5g} {metric.unit}", protocol)
+        unit = "" if metric.unit == "1" else f" {escape(metric.unit)}"
+        table.add_row(escape(metric.name), f"{metric.value:.5g}{unit}", protocol)
         said = metric.protocol
     return table
 
@@ -79,6 +83,18 @@ def _cells(card: Card) -> tuple[str, ...]:
         f"{elbo.value:.2f}" if elbo else "–",
         f"{card.created:%Y-%m-%d}",
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _device(words: str) -> str:
+    return re.sub(r"\b1 threads\b", "1 thread", escape(words))  # cards from before this release say "1 threads"
+
+
+def _duration(seconds: float) -> str:
+    return _count(round(seconds), "second") if seconds < 60 else _count(round(seconds / 60), "minute")
 
 
 def _times(shape: tuple[int, ...]) -> str:

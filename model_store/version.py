@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from .errors import InvalidName
+from .errors import InvalidName, ModelNotFound
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -31,6 +32,21 @@ def parse_reference(reference: str) -> tuple[str, int | None]:
     if not is_name(name) or (separator and not is_number(number)):
         raise InvalidName(reference)
     return name, int(number) if separator else None
+
+
+def newest(reference: str, versions: Iterable[ModelVersion]) -> ModelVersion:
+    """The version that `name@version` stands for, or the newest one that `name` stands for.
+
+    Raises:
+        InvalidName: the reference is neither.
+        ModelNotFound: none of the versions is meant.
+    """
+    name, number = parse_reference(reference)
+    versions = sorted(versions)
+    wanted = [version for version in versions if version.name == name and number in (None, version.number)]
+    if not wanted:
+        raise ModelNotFound(reference, versions)
+    return wanted[-1]
 
 
 def check_name(name: str) -> str:

@@ -16,11 +16,13 @@ ServiceError
 ├── WrongShape              images or latents that do not fit the model
 ├── BadValue                a value that cannot be used, such as a number that is not finite
 ├── Meaningless             a question that this kind of model cannot answer
+├── NoDefaultModel          a request names no model, and there is no default model, or it is not served
 ├── Overloaded              the queue is full
 ├── Crowded                 too many bodies are being read at once
 ├── ClientGone              the caller hung up; nobody hears this answer
 ├── Unavailable             not now: try again
 │   ├── Starting            models are still being read
+│   ├── NotServing          no model can be served, or not the default one; the reason is told
 │   ├── Draining            the service is being stopped
 │   ├── OutOfMemory         not even one image fits into the device's memory now
 │   ├── DeviceHung          a computation did not end, and was given up
@@ -143,6 +145,13 @@ class Meaningless(ServiceError):
         super().__init__(f"{model} {reason}; {remedy}.")
 
 
+class NoDefaultModel(ServiceError):
+    """A request names no model, and there is no default model, or it is not served."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
 class Overloaded(ServiceError):
     """The queue is full."""
 
@@ -178,6 +187,15 @@ class Starting(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The models are still being read; try again in a moment.")
+
+
+class NotServing(Unavailable):
+    """No model can be served, or not the default one."""
+
+    retry_after_s = 10
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
 
 
 class Draining(Unavailable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .errors import BeyondRepair, DeviceHung, DeviceLost, Draining, Starting, Unavailable
+from .errors import BeyondRepair, DeviceHung, DeviceLost, Draining, Unavailable
 from .inference.registry import Registry
 
 GIVE_UP_S = 30.0  # after the device is lost: others have been told by then that they are to answer instead
@@ -29,7 +29,7 @@ class Lifecycle:
             return DeviceLost()
         if self._registry.device.seems_to_hang:
             return DeviceHung()
-        return None if self._registry.is_ready else Starting()
+        return self._registry.why_not_ready()
 
     def ruin(self) -> BeyondRepair | None:
         """What only a restart can put right, or None."""

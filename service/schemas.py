@@ -190,9 +190,13 @@ class ModelSummary(_Answer):
     parameters: int
 
 
-class RefusedVersion(_Answer):
+class RefusedVersion(BaseModel):
     """A version that is published and cannot be served."""
 
+    model: str
+    version: int | None = Field(
+        description="null where the folder's name is not a version; the reason names the folder"
+    )
     reason: str
 
 
@@ -225,6 +229,7 @@ class HealthAnswer(BaseModel):
     """The service at a glance."""
 
     status: str
+    reason: str | None = Field(description="why the service is not ready")
     device: str
     models: list[str]
     waiting_images: int

@@ -76,7 +76,8 @@ class Settings(BaseSettings):
     )
     default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
         None,
-        description="name or name@version that /v1/encode and the like mean; without it the one published first",
+        description="name or name@version that /v1/encode and the like mean; without it the model that python -m "
+        "model_store default has chosen, else the only model there is",
     )
     versions_per_model: int = Field(
         3,

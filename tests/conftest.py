@@ -44,9 +44,10 @@ def started() -> Iterator[list[Process]]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """A store with `grey@1` and `colour@1`."""
+    """A store with `grey@1` and `colour@1`, the default model."""
     store = Store(tmp_path / "store")
     metric = Metric(name="elbo_nats", value=-91.5, unit="nats", protocol="none, the weights are random")
     store.publish("grey", make_model(GREY), metrics=[metric])
     store.publish("colour", make_model(COLOUR))
+    store.choose_default("colour")
     return store

@@ -53,7 +53,7 @@ def test_commands_work_as_written(url: str, shelf: Path, tmp_path: Path) -> None
     assert {path.name for path in tmp_path.glob("*.png")} >= {
         "samples.png", "digit.png", "decoded.png", "reconstruction.png",
     }  # fmt: skip
-    assert "1 of 1 versions are sound." in result.stdout
+    assert "sound versions: 1 of 1" in result.stdout
 
 
 def test_python_example_works(url: str, tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ def elbo(shipped: StoredModel, pixels: Tensor) -> Tensor:
     return bound(shipped.model, images, standard_normal(0, len(images), shipped.card.model.latent_shape)).elbo_nats
 
 
+def test_shipped_store_has_a_default_model() -> None:
+    """Requests without a model's name mean the digits, whatever is published beside them."""
+    assert Store().default() == "mnist"
+
+
 def test_card_says_what_was_promised(shipped: StoredModel) -> None:
     """60 000 images, at most 8 MB, −90 nats or better on the test set under dynamic binarisation."""
     training, metric = shipped.card.training, shipped.card.metric("elbo_nats")

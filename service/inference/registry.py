@@ -7,18 +7,20 @@ stay. Requests are answered from memory: a name in a request never becomes a pat
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import weakref
-from datetime import datetime
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
 import structlog
 
-from model_store import ModelNotFound, ModelVersion, StoreError, parse_reference
+from model_store import ModelNotFound, ModelVersion, NoDefault, StoreError, UnusableDefault, newest, parse_reference
 
-from ..errors import ServiceError, Starting
+from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavailable
 from .loader import Loader, ServedModel
+
+REASONS = 3  # that one message gives; /v1/models has all of them
 
 log = structlog.get_logger()
 
@@ -51,14 +53,18 @@ class Registry:
         self._loader = loader
         self._store = loader.store
         self._events = events
-        self._default = default_model
+        self._default_setting = default_model
         self._versions_per_model = versions_per_model
+        self._published: list[ModelVersion] = []
+        self._misplaced: dict[str, str] = {}  # why, by the path in the store
+        self._default: str | StoreError = default_model or NoDefault([])
+        self._unreadable: str | None = None  # why the last look at the store failed
+        self._not_ready: str | None = str(Starting())  # as it was logged last
         self._served: dict[ModelVersion, ServedModel] = {}
         self._found: dict[str | None, ServedModel] = {}  # by reference, until something changes
         self._refused: dict[ModelVersion, Refusal] = {}
         self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # while requests may have them
         self._looking = asyncio.Lock()  # it belongs to no event loop until two tasks want it
-        self._oldest: str | None = None
         self._refreshed = False
 
     @property
@@ -69,42 +75,81 @@ class Registry:
     @property
     def refused(self) -> dict[ModelVersion, str]:
         """Published versions that are not served, and why."""
-        inside = f"{self._store.root}/"  # where the store is, is nobody's business
-        return {version: refusal.reason.replace(inside, "") for version, refusal in sorted(self._refused.items())}
+        return {version: self._without_path(refusal.reason) for version, refusal in sorted(self._refused.items())}
 
     @property
-    def is_ready(self) -> bool:
-        """Whether a request for the default model would be answered."""
+    def misplaced(self) -> dict[str, str]:
+        """Folders of the store that look like versions and are not, and why."""
+        return self._misplaced
+
+    @property
+    def default(self) -> ServedModel | None:
+        """The default model, if there is one and it is served."""
+        with suppress(StoreError, ServiceError):
+            return self.find(None)
+        return None
+
+    def why_not_ready(self) -> Unavailable | None:
+        """Why requests would not be answered, or None. Several models of which none is the default are no reason."""
+        if not self._refreshed:
+            return NotServing(self._unreadable) if self._unreadable else Starting()
+        if not self._served:
+            return NotServing(self._why_nothing_is_served())
+        if isinstance(self._default, NoDefault):
+            return None
         try:
             self.find(None)
-        except (StoreError, ServiceError):
-            return False
-        return not self.device.lost
+        except NoDefaultModel as error:
+            return NotServing(str(error))
+        return None
 
     def find(self, reference: str | None) -> ServedModel:
         """The model that `name` (its newest version) or `name@version` stands for; None is the default model.
 
         Raises:
-            InvalidName, ModelNotFound: there is none.
-            Starting: the store has not been read yet.
+            InvalidName, ModelNotFound, NoDefaultModel: there is none.
+            Starting, NotServing: the store has not been read yet.
         """
         if reference in self._found:
             return self._found[reference]
         if not self._refreshed:
-            raise Starting
-        found = self._search(reference or self._default or self._oldest)
+            raise NotServing(self._unreadable) if self._unreadable else Starting()
+        found = self._find_default() if reference is None else self._served[newest(reference, self._served)]
         if reference in (None, found.version.name, str(found.version)):  # of a few spellings, not of all there are
             self._found[reference] = found
         return found
 
-    def _search(self, reference: str | None) -> ServedModel:
-        if not reference:
-            raise ModelNotFound("to serve", [])
-        name, number = parse_reference(reference)
-        found = [version for version in self._served if version.name == name and number in (None, version.number)]
-        if not found:
-            raise ModelNotFound(reference, sorted(self._served))
-        return self._served[max(found)]
+    def _find_default(self) -> ServedModel:
+        if isinstance(self._default, StoreError):
+            raise NoDefaultModel(self._without_path(str(self._default)))
+        try:
+            return self._served[newest(self._default, self._served)]
+        except ModelNotFound:
+            raise NoDefaultModel(self._why_default_is_not_served(self._default)) from None
+
+    def _why_default_is_not_served(self, default: str) -> str:
+        name, number = parse_reference(default)
+        meant = [version for version in self._published if version.name == name and number in (None, version.number)]
+        if refused := [f"{version}: {reason}" for version, reason in self.refused.items() if version in meant]:
+            return f"The default model {default} cannot be served. {refused[-1]}"
+        if meant:
+            newest_only = f"only the {self._versions_per_model} newest versions of a model are served"
+            return f"The default model {default} is not served: {newest_only}. Raise LATENTD_VERSIONS_PER_MODEL."
+        there = ", ".join(map(str, self._published)) or "no models"
+        return f"The default model {default} is not in the store, which has {there}."
+
+    def _why_nothing_is_served(self) -> str:
+        reasons = [f"{what}: {reason}" for what, reason in [*self._misplaced.items(), *self.refused.items()]]
+        if not reasons:
+            return "The store has no models. A model that is published into it is served without a restart."
+        shown = "; ".join(reason.rstrip(".") for reason in reasons[:REASONS])
+        more = f"; and {len(reasons) - REASONS} more" if len(reasons) > REASONS else ""
+        return f"The store has no model that can be served. {shown}{more}."
+
+    def _without_path(self, reason: str) -> str:
+        """The reason as clients may read it: they must not learn the path of the store."""
+        root = str(self._store.root)
+        return reason.replace(f"{root}/", "").replace(root, "LATENTD_STORE")
 
     async def refresh(self) -> None:
         """Serve what is new in the store, stop serving what is gone from it; one look after the other.
@@ -116,18 +161,18 @@ class Registry:
             await self._look()
 
     async def _look(self) -> None:
-        published = await asyncio.to_thread(self._store.versions)
+        default, published, misplaced = await asyncio.to_thread(self._read_store)
+        self._tell_misplaced(misplaced)
         wanted: set[ModelVersion] = set()
         for _, versions in groupby(published, key=lambda version: version.name):
             wanted.update(await self._serve_newest(list(versions)))
-        if not self._refreshed:
-            log.info("ready", models=[str(version) for version in sorted(self._served)])
-        self._refreshed = True
+        self._refreshed, self._unreadable, self._published = True, None, published
         for version in self._refused.keys() - set(published):
             del self._refused[version]
         self._part_with(self._served.keys() - wanted)
-        self._oldest = await asyncio.to_thread(self._published_first, {version.name for version in self._served})
+        self._default = default
         self._found.clear()
+        self._tell_readiness()
 
     def _part_with(self, versions: set[ModelVersion]) -> None:
         """Serve these no longer; those that left before are gone when no request has them any more."""
@@ -144,24 +189,50 @@ class Registry:
             try:
                 await self.refresh()
             except (StoreError, OSError) as error:
-                log.warning("store cannot be read", reason=str(error))
-            except Exception:  # the next look may succeed, and nobody would hear of a task that has ended
-                log.exception("store cannot be read")
+                self._tell_unreadable(error, log.error)
+            except Exception as error:  # the next look may succeed, and nobody would hear of a task that has ended
+                self._tell_unreadable(error, log.exception)
             if not every_s:
                 return
             await asyncio.sleep(every_s)
 
-    def _published_first(self, names: set[str]) -> str | None:
-        """Which of the models was published first, so that a further one never takes the place of the default."""
-        began = {name: created for name in sorted(names) if (created := self._began(name))}
-        return min(began, key=lambda name: began[name], default=None)
+    def _read_store(self) -> tuple[str | StoreError, list[ModelVersion], dict[str, str]]:
+        """The default model, or why there is none; what is published; and what looks like it and is not.
 
-    def _began(self, name: str) -> datetime | None:
-        """When the oldest version of a model was published whose card can be read."""
-        for version in self._store.versions(name):
-            with contextlib.suppress(StoreError):
-                return self._store.card(version).created
-        return min((served.card.created for served in self.served if served.version.name == name), default=None)
+        The default comes first: a model that is published and then chosen must not seem to be missing.
+        """
+        default: str | StoreError
+        try:
+            default = self._default_setting or self._store.default()
+        except (NoDefault, UnusableDefault) as error:
+            default = error
+        return default, self._store.versions(), self._store.misplaced()
+
+    def _tell_misplaced(self, misplaced: dict[str, str]) -> None:
+        """Log and count each one once, not at each look."""
+        for path in misplaced.keys() - self._misplaced.keys():
+            self._events.version_refused(path.partition("/")[0])
+            log.error("version refused", folder=path, reason=misplaced[path])
+        self._misplaced = misplaced
+
+    def _tell_unreadable(self, error: Exception, tell: Callable[..., object]) -> None:
+        """Log once why the store cannot be read, not at each look."""
+        reason = f"The store cannot be read. {self._without_path(str(error) or repr(error))}"
+        if reason != self._unreadable:
+            tell("store cannot be read", reason=str(error) or repr(error))
+        self._unreadable = reason
+
+    def _tell_readiness(self) -> None:
+        """Log when the service becomes ready, and once why it is not ready."""
+        obstacle = self.why_not_ready()
+        reason = str(obstacle) if obstacle else None
+        if reason == self._not_ready:
+            return
+        self._not_ready = reason
+        if reason is None:
+            log.info("ready", models=[str(version) for version in sorted(self._served)])
+        else:
+            log.error("not ready", reason=reason, store=str(self._store.root))
 
     async def _serve_newest(self, versions: list[ModelVersion]) -> list[ModelVersion]:
         """Of one model, the newest versions that can be served, as many as are wanted."""
@@ -206,4 +277,4 @@ class Registry:
 
 def _may_pass(error: Exception) -> bool:
     """Whether an error may pass by itself: a full table of files, a device out of memory; not a file that is broken."""
-    return not isinstance(error, StoreError) or isinstance(error.__cause__, OSError)
+    return isinstance(error, OSError | MemoryError | Unavailable) or isinstance(error.__cause__, OSError)

@@ -24,7 +24,7 @@ async def livez(parts: AppParts) -> dict[str, str]:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="does it want requests?", responses=problems(503))
 async def readyz(parts: AppParts) -> dict[str, str]:
-    """200 when requests will be answered; 503 while starting, while stopping, and when the device has failed."""
+    """200 when requests will be answered; 503 with the reason when not, such as a device that has failed."""
     if obstacle := parts.lifecycle.obstacle():
         raise obstacle
     return {"status": "ready"}
@@ -37,6 +37,7 @@ async def healthz(parts: AppParts) -> HealthAnswer:
     obstacle, registry = parts.lifecycle.obstacle(), parts.engine.registry
     return HealthAnswer(
         status=type(obstacle).__name__.lower() if obstacle else "ready",
+        reason=str(obstacle) if obstacle else None,
         device=str(registry.device),
         models=[str(served.version) for served in registry.served],
         waiting_images=sum(served.batcher.waiting_images for served in registry.served),

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from model_store import StoreError
-
 from ..dependencies import AppParts, RequestedModel
-from ..errors import ServiceError
 from ..inference.loader import ServedModel
-from ..inference.registry import Registry
 from ..openapi import problems
 from ..schemas import CardAnswer, ModelsAnswer, ModelSummary, RefusedVersion
 
@@ -21,13 +17,17 @@ router = APIRouter(tags=["models"], prefix="/models")
 async def models(parts: AppParts) -> ModelsAnswer:
     """Every model and version that answers now, and those that are refused, with the reason."""
     registry = parts.engine.registry
-    default = _default(registry)
+    default = registry.default
+    refused = [
+        RefusedVersion(model=version.name, version=version.number, reason=reason)
+        for version, reason in registry.refused.items()
+    ]
+    refused += [
+        RefusedVersion(model=path.partition("/")[0], version=None, reason=f"{path}: {reason}")
+        for path, reason in registry.misplaced.items()
+    ]
     return ModelsAnswer(
-        models=[_summary(served, is_default=served is default) for served in registry.served],
-        refused=[
-            RefusedVersion(model=version.name, version=version.number, reason=reason)
-            for version, reason in registry.refused.items()
-        ],
+        models=[_summary(served, is_default=served is default) for served in registry.served], refused=refused
     )
 
 
@@ -35,13 +35,6 @@ async def models(parts: AppParts) -> ModelsAnswer:
 async def card(model: RequestedModel) -> CardAnswer:
     """What the model is, where it comes from, and how well it does, by which protocol."""
     return CardAnswer(model=model.version.name, version=model.version.number, card=model.card)
-
-
-def _default(registry: Registry) -> ServedModel | None:
-    try:
-        return registry.find(None)
-    except (StoreError, ServiceError):
-        return None
 
 
 def _summary(served: ServedModel, *, is_default: bool) -> ModelSummary:

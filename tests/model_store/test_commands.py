@@ -2,9 +2,10 @@
 
 import pytest
 
-from model_store import ModelVersion, Store
+from model_store import Metric, ModelVersion, Store
 from model_store.__main__ import main
 
+from ..conftest import make_model
 from .test_verify import flip_byte
 
 
@@ -22,6 +23,74 @@ def test_list_shows_a_row_for_each_version(store: Store, capsys: pytest.CaptureF
     assert all(word in text for word in ("grey@1", "colour@1", "1×8×8", "2×4×4", "-91.5"))
 
 
+def test_list_is_not_cut_without_a_terminal(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe has no width; long names stay whole in one line."""
+    name = "a" * 64
+    store.publish(name, make_model())
+
+    _, text = run(store, "list", capsys=capsys)
+
+    (line,) = (line for line in text.splitlines() if line.startswith(f"{name}@1"))
+    assert line.split()[-1] == f"{store.card(store.resolve(name)).created:%Y-%m-%d}"
+
+
+def test_list_of_the_shipped_models_fits_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that a terminal cuts nothing off."""
+    _, text = run(Store(), "list", capsys=capsys)
+
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_list_marks_the_default_model(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """The version that requests without a model's name mean."""
+    _, text = run(store, "list", capsys=capsys)
+
+    assert [line.split()[0] for line in text.splitlines() if "(default)" in line] == ["colour@1"]
+
+
+def test_folder_that_looks_like_a_version_is_told(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever a person would look for it."""
+    store.folder(ModelVersion("grey", 1)).rename(store.root / "grey" / "v1")
+    reason = "grey/v1: 'v1' is not a version"
+
+    assert reason in run(store, "list", capsys=capsys)[1]
+    assert reason in run(store, "show", "grey", capsys=capsys)[1]
+    status, text = run(store, "verify", capsys=capsys)
+    assert (status, "✗ grey/v1  'v1' is not a version" in text, "sound versions: 1 of 2" in text) == (1, True, True)
+
+
+def test_default_model_is_chosen_and_printed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """For every service on this store."""
+    assert run(store, "default", "grey", capsys=capsys) == (0, "grey\n")
+    assert run(store, "default", capsys=capsys) == (0, "grey\n")
+
+
+def test_missing_choice_of_a_default_model_is_an_error(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what can be done."""
+    (store.root / "_default").unlink()
+
+    status, text = run(store, "default", capsys=capsys)
+
+    assert status == 1
+    assert "the store has colour, grey" in text
+    assert "python -m model_store default NAME" in text
+
+
+def test_card_without_metrics_has_no_table_of_them(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty table would say nothing."""
+    assert "protocol" not in run(store, "show", "colour", capsys=capsys)[1]
+
+
+def test_number_without_a_unit_has_none(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """A card says "1" for it."""
+    store.publish("blue", make_model(), metrics=[Metric(name="mse", value=0.25, unit="1", protocol="none")])
+
+    _, text = run(store, "show", "blue", capsys=capsys)
+
+    (line,) = (line for line in text.splitlines() if line.startswith("mse"))
+    assert line.split() == ["mse", "0.25", "none"]
+
+
 def test_show_prints_the_card_and_the_protocol_of_each_number(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """A number without its protocol means nothing."""
     status, text = run(store, "show", "grey", capsys=capsys)
@@ -34,7 +103,7 @@ def test_verify_passes_a_sound_store(store: Store, capsys: pytest.CaptureFixture
     """Every version is read as the service would read it."""
     status, text = run(store, "verify", capsys=capsys)
 
-    assert (status, "2 of 2 versions are sound." in text) == (0, True)
+    assert (status, "sound versions: 2 of 2" in text) == (0, True)
 
 
 def test_verify_names_the_broken_version(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +115,7 @@ def test_verify_names_the_broken_version(store: Store, capsys: pytest.CaptureFix
     assert status == 1
     assert "✗ colour@1" in text
     assert "✓ grey@1" in text
-    assert "1 of 2 versions are sound." in text
+    assert "sound versions: 1 of 2" in text
 
 
 def test_broken_card_is_shown_in_the_list(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from model_store import (
     ModelVersion,
     Store,
     StoreNotFound,
+    UnusableDefault,
     VersionExists,
 )
 from model_store import (
@@ -119,7 +122,7 @@ def test_figures_are_kept_beside_the_weights(store: Store) -> None:
 
 
 def test_readers_ignore_what_is_not_a_version(store: Store) -> None:
-    """Hidden folders, files, odd names and links are passed over."""
+    """Hidden folders, files, and odd names of folders without a card are passed over."""
     (store.root / ".incoming-x").mkdir()
     (store.root / "grey" / ".incoming-2").mkdir()
     (store.root / "_old" / "1").mkdir(parents=True)
@@ -129,23 +132,100 @@ def test_readers_ignore_what_is_not_a_version(store: Store) -> None:
     (store.root / "grey" / "9999999999").mkdir()
     (store.root / "grey" / "notes").mkdir()
     (store.root / "grey" / "3").touch()
-    (store.root / "grey" / "4").symlink_to(store.root / "grey" / "1")
+    shutil.copytree(store.root / "grey" / "1", store.root / "grey" / "_1")
+    shutil.copytree(store.root / "grey", store.root / ".grey")
 
     assert store.versions() == [ModelVersion("colour", 1), ModelVersion("grey", 1)]
+    assert store.misplaced() == {}
 
 
-def test_folder_that_may_not_be_read_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume's lost+found belongs to root; here every other folder stands for it."""
-    scan = os.scandir
+def test_links_to_folders_are_models_and_versions(store: Store, tmp_path: Path) -> None:
+    """Kubernetes mounts the folders of a volume as links."""
+    (store.root / "colour").rename(tmp_path / "elsewhere")
+    (store.root / "colour").symlink_to(tmp_path / "elsewhere")
+    (store.root / "grey" / "4").symlink_to(store.root / "grey" / "1")
 
-    def guarded(folder: Path) -> object:
-        if folder.name == "colour":
+    assert [str(version) for version in store.versions()] == ["colour@1", "grey@1", "grey@4"]
+    assert store.load(store.resolve("colour")).card.model == COLOUR
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("grey/v1", "'v1' is not a version: rename the folder to a whole number, such as 1"),
+        ("grey/01", "'01' is not a version"),
+        ("my model/1", "'my model' is no model's name"),
+        ("blue", "a version is a folder in it, such as blue/1"),
+    ],
+)
+def test_folder_with_a_card_in_the_wrong_place_has_a_reason(store: Store, path: str, reason: str) -> None:
+    """It looks like a version, and nobody could ask for it."""
+    shutil.copytree(store.root / "grey" / "1", store.root / path)
+
+    assert [*store.misplaced()] == [path]
+    assert store.misplaced()[path].startswith(reason)
+
+
+@pytest.mark.parametrize("path", ["blue", "grey/2"])
+@pytest.mark.parametrize("target", ["/nowhere/at/all", "."], ids=["nowhere", "loop"])
+def test_link_that_leads_nowhere_has_a_reason(store: Store, path: str, target: str) -> None:
+    """Its volume is not mounted, or it leads to itself."""
+    link = store.root / path
+    link.symlink_to(link if target == "." else target)
+
+    assert store.versions() == [ModelVersion("colour", 1), ModelVersion("grey", 1)]
+    assert store.misplaced() == {path: "it is a link that leads nowhere"}
+
+
+def test_model_that_is_not_found_has_the_reason_of_its_folders(store: Store) -> None:
+    """Its only version is there, under a name that is not a version."""
+    (store.root / "grey" / "1").rename(store.root / "grey" / "v1")
+
+    with pytest.raises(ModelNotFound, match=r"No model grey; there is colour@1\. grey/v1: 'v1' is not a version"):
+        store.resolve("grey")
+
+
+def test_default_model_is_the_chosen_one(store: Store) -> None:
+    """Other users' services can read the choice, which the next one replaces."""
+    store.choose_default("grey")
+    store.choose_default("grey@1")
+
+    assert store.default() == "grey@1"
+    assert stat.S_IMODE((store.root / "_default").stat().st_mode) == 0o644
+    assert sorted(os.listdir(store.root)) == ["_default", "colour", "grey"]
+
+
+def test_default_model_has_to_be_there_when_it_is_chosen(store: Store) -> None:
+    """A name that was mistyped is an error, and the choice stays."""
+    with pytest.raises(ModelNotFound):
+        store.choose_default("gray")
+
+    assert store.default() == "colour"
+
+
+@pytest.mark.parametrize("content", [b"", b"../colour", b"\xff", b"a" * 2000], ids=["empty", "path", "binary", "long"])
+def test_file_of_the_default_model_that_names_no_model_is_an_error(store: Store, content: bytes) -> None:
+    """The remedy is in the message."""
+    (store.root / "_default").write_bytes(content)
+
+    with pytest.raises(UnusableDefault, match="Write it again: python -m model_store default NAME"):
+        store.default()
+
+
+def test_model_that_may_not_be_read_has_a_reason(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume's lost+found, which belongs to root, has none: that is not the name of a model."""
+    (store.root / "lost+found").mkdir()
+
+    def guarded(folder: Path, read: Callable[[Path], object]) -> object:
+        if folder.name in ("colour", "lost+found"):
             raise PermissionError(13, "Permission denied", str(folder))
-        return scan(folder)
+        return read(folder)
 
-    monkeypatch.setattr(os, "scandir", guarded)
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, partial(guarded, read=getattr(os, name)))
 
     assert store.versions() == [ModelVersion("grey", 1)]
+    assert store.misplaced() == {"colour": "it cannot be read: Permission denied"}
 
 
 def test_missing_store_is_named() -> None:

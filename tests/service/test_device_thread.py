@@ -128,7 +128,7 @@ async def impatient(settings: Settings) -> AsyncIterator[FastAPI]:
     """A service that gives its thread up in a few seconds, and has read its models."""
     app = create_app(settings.model_copy(update={"hang_s": HANG_S}))
     async with app.router.lifespan_context(app):
-        while not app.state.parts.engine.registry.is_ready:
+        while app.state.parts.engine.registry.why_not_ready():
             await asyncio.sleep(0.01)
         yield app
 

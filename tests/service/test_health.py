@@ -35,10 +35,42 @@ async def test_ready_service_says_so(client: httpx.AsyncClient) -> None:
     assert (await client.get("/readyz")).json() == {"status": "ready"}
     assert (await client.get("/healthz")).json() == {
         "status": "ready",
+        "reason": None,
         "device": "cpu",
         "models": ["colour@1", "grey@1"],
         "waiting_images": 0,
     }
+
+
+async def test_service_without_its_default_model_tells_the_reason(
+    app: FastAPI, client: httpx.AsyncClient, store: Store
+) -> None:
+    """To probes, and to requests that name no model; without the path of the store."""
+    (store.root / "grey").rename(store.root / ".grey")
+    await app.state.parts.engine.registry.refresh()
+    ready, health, sample = [await client.get(path) for path in ("/readyz", "/healthz", "/v1/sample")]
+
+    reason = "The default model grey is not in the store, which has colour@1."
+    assert (ready.status_code, ready.json()["detail"], ready.headers["retry-after"]) == (503, reason, "10")
+    assert (health.json()["status"], health.json()["reason"]) == ("notserving", reason)
+    assert (sample.status_code, sample.json()["detail"]) == (404, reason)
+    assert (await client.get("/v1/models/colour/sample")).status_code == 200
+
+
+async def test_folders_that_are_not_versions_are_listed_as_refused(
+    app: FastAPI, client: httpx.AsyncClient, store: Store
+) -> None:
+    """With the reason; nobody has to look into the log."""
+    (store.root / "colour" / "1").rename(store.root / "colour" / "01")
+    await app.state.parts.engine.registry.refresh()
+
+    assert (await client.get("/v1/models")).json()["refused"] == [
+        {
+            "model": "colour",
+            "version": None,
+            "reason": "colour/01: '01' is not a version: rename the folder to a whole number, such as 1",
+        }
+    ]
 
 
 async def test_draining_service_is_not_ready_but_still_answers(app: FastAPI, client: httpx.AsyncClient) -> None:

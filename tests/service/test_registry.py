@@ -1,14 +1,16 @@
 """The served models, in step with the store: new versions appear, broken ones do not, nobody is left without answer."""
 
 import asyncio
+import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 import structlog
 
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store
 from model_store.vae.device import choose_device
-from service.errors import Starting
+from service.errors import NoDefaultModel, NotServing, Starting
 from service.inference.devices import Device
 from service.inference.engine import Engine
 from service.inference.limits import Limits
@@ -17,7 +19,7 @@ from service.inference.registry import Registry
 from service.inference.warm_up_cache import WarmUpCache
 from service.timings import Timings
 
-from ..conftest import GREY, make_model
+from ..conftest import make_model
 from ..model_store.test_verify import flip_byte, rewrite_card
 
 pytestmark = pytest.mark.anyio
@@ -278,15 +280,15 @@ async def test_store_that_was_not_read_yet_is_starting(store: Store, events: Eve
 
     with pytest.raises(Starting):
         registry.find("grey")
-    assert not registry.is_ready
+    assert isinstance(registry.why_not_ready(), Starting)
 
 
 @pytest.mark.parametrize(
     ("default", "found"),
     [(None, "colour@1"), ("grey", "grey@1"), ("grey@1", "grey@1")],
-    ids=["first", "name", "pinned"],
+    ids=["store", "name", "pinned"],
 )
-async def test_default_model_is_the_setting_or_the_first(
+async def test_default_model_is_that_of_the_setting_or_of_the_store(
     store: Store, events: Events, default: str | None, found: str
 ) -> None:
     """What /v1/encode means."""
@@ -296,46 +298,184 @@ async def test_default_model_is_the_setting_or_the_first(
     assert str(registry.find(None).version) == found
 
 
-async def test_further_model_does_not_become_the_default(store: Store, events: Events) -> None:
-    """Whatever its name: the default is the model that was published first, as far as its cards can be read."""
-    for name, day in (("grey", "2019-01-01"), ("colour", "2020-01-01")):
-        rewrite_card(store, partial(dict.update, created=f"{day}T00:00:00Z"), ModelVersion(name, 1))
-    store.publish("grey", make_model(GREY))
+async def test_default_model_is_not_moved_by_what_is_published(store: Store, events: Events) -> None:
+    """A copy whose card is older than every other card is not the default model."""
+    registry = make_registry(store, events)
+    shutil.copytree(store.root / "grey", store.root / "aaa")
+    rewrite_card(store, partial(dict.update, created="1970-01-01T00:00:00Z"), ModelVersion("aaa", 1))
+    await registry.refresh()
+
+    assert str(registry.find(None).version) == "colour@1"
+
+
+async def test_default_model_that_is_removed_is_missed(store: Store, events: Events) -> None:
+    """No other model answers in its place, and the reason is told wherever a client or an operator may look."""
     registry = make_registry(store, events)
     await registry.refresh()
-    assert registry.find(None).version.name == "grey"
-
-    store.publish("aaa", make_model(GREY))
-    await registry.refresh()
-    assert registry.find(None).version.name == "grey"
-
-    rewrite_card(store, partial(dict.update, format=99))
-    await registry.refresh()
-    assert registry.find(None).version.name == "colour"
-
-
-async def test_card_that_breaks_while_its_model_is_served_keeps_nothing_else_from_changing(
-    store: Store, events: Events
-) -> None:
-    """The model answers from memory, and what is gone from the store is no longer served."""
-    registry = make_registry(store, events)
-    await registry.refresh()
-    rewrite_card(store, partial(dict.update, format=99))
-    store.folder(ModelVersion("colour", 1)).rename(store.root / "away")
-
+    shutil.rmtree(store.root / "colour")
     await registry.refresh()
 
-    assert [str(served.version) for served in registry.served] == ["grey@1"]
-    assert registry.find(None).version.name == "grey"
-
-
-async def test_registry_without_its_default_model_is_not_ready(store: Store, events: Events) -> None:
-    """The others are served all the same."""
-    registry = make_registry(store, events, "blue")
-    await registry.refresh()
-
-    assert not registry.is_ready
+    reason = "The default model colour is not in the store, which has grey@1."
+    with pytest.raises(NoDefaultModel, match=reason):
+        registry.find(None)
+    assert str(registry.why_not_ready()) == reason
     assert str(registry.find("grey").version) == "grey@1"
+
+
+async def test_default_model_can_be_chosen_while_the_service_runs(store: Store, events: Events) -> None:
+    """The next look at the store finds the choice."""
+    registry = make_registry(store, events)
+    await registry.refresh()
+    store.choose_default("grey@1")
+    await registry.refresh()
+
+    assert str(registry.find(None).version) == "grey@1"
+
+
+async def test_only_model_is_the_default(store: Store, events: Events) -> None:
+    """Without a choice; a second model ends that, but the service stays ready for requests that name a model."""
+    (store.root / "_default").unlink()
+    (store.root / "colour").rename(store.root / ".away")
+    registry = make_registry(store, events)
+    await registry.refresh()
+    assert str(registry.find(None).version) == "grey@1"
+
+    (store.root / ".away").rename(store.root / "colour")
+    await registry.refresh()
+    with pytest.raises(NoDefaultModel, match=r"has colour, grey.*model_store default NAME.*LATENTD_DEFAULT_MODEL"):
+        registry.find(None)
+    assert registry.why_not_ready() is None
+
+
+async def test_model_that_breaks_leaves_no_other_as_the_default(store: Store, events: Events) -> None:
+    """A model that is refused is still one of those among which nobody has chosen."""
+    (store.root / "_default").unlink()
+    break_weights(store, ModelVersion("colour", 1))
+    registry = make_registry(store, events)
+    await registry.refresh()
+
+    assert served(registry) == ["grey@1"]
+    with pytest.raises(NoDefaultModel):
+        registry.find(None)
+
+
+@pytest.mark.parametrize(
+    ("default", "reason"),
+    [
+        ("blue", "The default model blue is not in the store, which has colour@1, grey@1, grey@2, grey@3."),
+        ("colour", "The default model colour cannot be served. colour@1: Cannot use the weights colour/1/weights"),
+        ("grey@1", "The default model grey@1 is not served: only the 2 newest versions of a model are served"),
+    ],
+    ids=["missing", "broken", "too-old"],
+)
+async def test_default_model_that_is_not_served_says_why(
+    store: Store, events: Events, default: str, reason: str
+) -> None:
+    """To clients and probes without the path of the store, and once in the log; the others are served all the same."""
+    break_weights(store, ModelVersion("colour", 1))
+    for _ in range(2):
+        store.publish("grey", make_model())
+    registry = make_registry(store, events, default, versions=2)
+    with structlog.testing.capture_logs() as logged:
+        await registry.refresh()
+        await registry.refresh()
+
+    obstacle = registry.why_not_ready()
+    assert isinstance(obstacle, NotServing)
+    assert str(obstacle).startswith(reason)
+    assert [line["reason"] for line in logged if line["event"] == "not ready"] == [str(obstacle)]
+    assert str(registry.find("grey").version) == "grey@3"
+
+
+async def test_file_of_the_default_model_that_holds_something_else_is_no_default(store: Store, events: Events) -> None:
+    """No other model takes its place."""
+    (store.root / "_default").write_text("the best model\n")
+    registry = make_registry(store, events)
+    await registry.refresh()
+
+    assert str(registry.why_not_ready()).startswith("The file _default must name the default model")
+    with pytest.raises(NoDefaultModel):
+        registry.find(None)
+
+
+async def test_empty_store_is_not_ready(tmp_path: Path, events: Events) -> None:
+    """It is not being read any more: a model has to be published."""
+    registry = make_registry(Store(tmp_path), events)
+    await registry.refresh()
+
+    assert str(registry.why_not_ready()).startswith("The store has no models.")
+
+
+@pytest.mark.parametrize(
+    ("inside", "reason"),
+    [
+        ("grey", "1: the store is the folder of one model, with its version 1; name the folder above it as the store"),
+        ("grey/1", "the store is the folder of one version; name the folder two levels above it as the store"),
+    ],
+    ids=["model", "version"],
+)
+async def test_folder_of_a_model_is_not_a_store(store: Store, events: Events, inside: str, reason: str) -> None:
+    """The reason says which folder is the store."""
+    registry = make_registry(Store(store.root / inside), events)
+    await registry.refresh()
+
+    assert reason in str(registry.why_not_ready())
+
+
+async def test_store_that_cannot_be_read_is_not_starting(store: Store, events: Events) -> None:
+    """The reason is told, without the path; it is logged once."""
+    store.root.rename(store.root.with_name("elsewhere"))
+    registry = make_registry(store, events)
+    with structlog.testing.capture_logs() as logged:
+        await registry.keep(every_s=0)
+        await registry.keep(every_s=0)
+
+    assert str(registry.why_not_ready()).startswith("The store cannot be read. No store at LATENTD_STORE: the folder")
+    assert [line["event"] for line in logged] == ["store cannot be read"]
+
+
+async def test_linked_model_is_served(store: Store, events: Events, tmp_path: Path) -> None:
+    """Kubernetes mounts the folders of a volume as links."""
+    (store.root / "grey").rename(tmp_path / "grey")
+    (store.root / "grey").symlink_to(tmp_path / "grey")
+    registry = make_registry(store, events)
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_folder_that_looks_like_a_version_is_refused_once(store: Store, events: Events) -> None:
+    """With the reason, in the log and for clients."""
+    store.folder(ModelVersion("grey", 1)).rename(store.root / "grey" / "v1")
+    registry = make_registry(store, events)
+    with structlog.testing.capture_logs() as logged:
+        await registry.refresh()
+        await registry.refresh()
+
+    reason = "'v1' is not a version: rename the folder to a whole number, such as 1"
+    assert registry.misplaced == {"grey/v1": reason}
+    assert [(line["folder"], line["reason"]) for line in logged if line["event"] == "version refused"] == [
+        ("grey/v1", reason)
+    ]
+    assert events.refused == ["grey"]
+
+
+async def test_model_that_cannot_be_built_is_read_once(
+    store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same files would fail at each look in the same way."""
+    reads: list[str] = []
+
+    def fail(version: ModelVersion) -> None:
+        reads.append(str(version))
+        raise TypeError("a layer that nobody knows")
+
+    monkeypatch.setattr(store, "load", fail)
+    registry = make_registry(store, events)
+    await registry.refresh()
+    await registry.refresh()
+
+    assert sorted(reads) == ["colour@1", "grey@1"]
 
 
 @pytest.mark.parametrize("reference", ["../grey", "grey@", "a/b", "\0", "grey@1@1"])
