@@ -16,21 +16,18 @@ _A_YEAR_S = 31_536_000
 def etag(call: Call, parameters: SampleParameters, wanted: Format) -> str | None:
     """A name for the bytes of a seeded sample, known before they are; None without a seed.
 
-    On a GPU the last bits may differ from one time to the next, and the name is a weak one.
+    Where the last bits may differ from one time to the next, as on a GPU, the name is a weak one.
     """
     if parameters.seed is None:
         return None
-    device = call.engine.registry.device
     computed_by = (
         str(call.model.version),
         call.model.card.weights.sha256,
-        str(device),
-        str(device.dtype),
-        device.runtime,
+        call.engine.registry.device.fingerprint,
     )
     key = (*computed_by, parameters.n, parameters.seed, parameters.temperature, wanted)
     name = f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
-    return name if device.is_exact else f"W/{name}"
+    return name if call.model.runner.is_exact else f"W/{name}"
 
 
 def is_fresh(call: Call, tag: str | None) -> bool:

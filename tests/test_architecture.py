@@ -77,6 +77,7 @@ ONLY_KNOWN_TO = {
     "os.environ": (
         "model_store/store.py",  # LATENTD_STORE, the default of every command
         "service/__main__.py",
+        "service/inference/devices.py",  # reads which kernels libraries were told to use, for the warm-up's cache
         "service/inference/onnx_operations.py",  # tells ONNX Runtime to keep its use to itself
         "service/metrics.py",  # tells prometheus_client, which knows no other way, where processes share their counts
         "service/probe.py",

@@ -24,7 +24,6 @@ from model_store.vae.noise import standard_normal
 from .. import environments
 from . import pictures, servers
 from .cases import IMAGES_PER_BATCH, Operation
-from .peers.network import plain
 
 VARIANTS = ("eager", "channels_last", "frozen")
 
@@ -48,7 +47,9 @@ class Encode(nn.Module):
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
-        self.encoder = plain(model.encoder)
+        if model.encoder is None:
+            raise ValueError("This model has no encoder.")
+        self.encoder = model.encoder
         self.dimensions = model.config.latent_shape[0]
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class Decode(nn.Module):
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
-        self.decoder = plain(model.decoder)
+        self.decoder = model.decoder
 
     def forward(self, latents: Tensor) -> Tensor:
         """The probabilities of the pixels, as pixels."""

@@ -14,7 +14,6 @@ from math import prod
 from torch import Tensor, nn
 
 from .config import ConvConfig, VAEConfig
-from .linear import Linear
 
 
 class ResidualBlock(nn.Sequential):
@@ -75,7 +74,7 @@ def _encoder_head(config: VAEConfig, network: ConvConfig) -> nn.Module:
     if network.hidden is None:
         return nn.Conv2d(network.widths[-1], outputs, kernel_size=1)
     flat = prod(_smallest_map(config, network))
-    return nn.Sequential(nn.Flatten(), Linear(flat, network.hidden), nn.SiLU(), Linear(network.hidden, outputs))
+    return nn.Sequential(nn.Flatten(), nn.Linear(flat, network.hidden), nn.SiLU(), nn.Linear(network.hidden, outputs))
 
 
 def _decoder_head(config: VAEConfig, network: ConvConfig) -> nn.Module:
@@ -84,9 +83,9 @@ def _decoder_head(config: VAEConfig, network: ConvConfig) -> nn.Module:
         return nn.Conv2d(inputs, network.widths[-1], kernel_size=1)
     smallest = _smallest_map(config, network)
     return nn.Sequential(
-        Linear(inputs, network.hidden),
+        nn.Linear(inputs, network.hidden),
         nn.SiLU(),
-        Linear(network.hidden, prod(smallest)),
+        nn.Linear(network.hidden, prod(smallest)),
         nn.Unflatten(1, smallest),
     )
 

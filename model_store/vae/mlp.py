@@ -7,7 +7,6 @@ from math import prod
 from torch import nn
 
 from .config import MLPConfig, VAEConfig
-from .linear import Linear
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -31,10 +30,10 @@ class MLPDecoder(nn.Sequential):
 
 def _between(hidden: nn.Module, width: int, shape: tuple[int, ...]) -> OrderedDict[str, nn.Module]:
     """Layers that take any shape, and the one behind them, which gives the wanted shape."""
-    output = Linear(width, prod(shape))
+    output = nn.Linear(width, prod(shape))
     return OrderedDict(flatten=nn.Flatten(), hidden=hidden, output=output, unflatten=nn.Unflatten(1, shape))
 
 
 def _hidden_layers(network: MLPConfig, *widths: int) -> nn.Sequential:
     activation = _ACTIVATIONS[network.activation]
-    return nn.Sequential(*(layer for pair in pairwise(widths) for layer in (Linear(*pair), activation())))
+    return nn.Sequential(*(layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), activation())))

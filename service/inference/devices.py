@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import platform
 import time
 from collections.abc import Callable
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -27,6 +30,13 @@ HANG_S = 20.0  # for so long no batch takes, unless it never ends
 LOOKS = 10  # at the thread, in that time
 PATIENCE = 10  # times as long it may take to prepare something: kernels are looked for, or compiled
 PREPARE_S = 120.0  # or so long, whichever is more
+
+# Begin the names of the variables that tell libraries which kernels to take.
+LIBRARIES = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
+PROCESSOR = (
+    *("vendor_id", "model name", "cpu family", "model", "stepping", "flags"),  # x86-64
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # Arm
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,7 +77,7 @@ class Device:
 
     @property
     def is_exact(self) -> bool:
-        """Whether some batch sizes can be expected to agree bit for bit."""
+        """Whether some batch sizes can be expected to agree byte for byte; the warm-up of each model tells."""
         return self.torch_device.type == "cpu"
 
     @property
@@ -112,12 +122,19 @@ class Device:
             raise DeviceLost
         return self._enter(function, *args, **kwargs)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the facts: devices that compute the same bytes for the same seed have the same one."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
+
     def facts(self) -> dict[str, str]:
         """Whatever decides how quickly it computes, and in which order it sums."""
         is_gpu = self.torch_device.type == "cuda"
         return {
             "device": torch.cuda.get_device_name(self.torch_device) if is_gpu else _processor(),
             "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "environment": str(sorted(pair for pair in os.environ.items() if pair[0].startswith(LIBRARIES))),
             "precision": str(self.dtype),
             "computed here": f"{self.here_s} s",
             "runtime": self.runtime,
@@ -164,6 +181,9 @@ class Device:
         return DeviceThread(f"device-{self.torch_device}")
 
     def _enter(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        # Gives this thread of MKL's the number of threads that torch has; else its first batches are computed with
+        # another number than later ones, and with other bits (with one thread on two cores, November 2026).
+        torch.get_num_threads()
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 return function(*args, **kwargs)
@@ -173,7 +193,8 @@ class Device:
 
 
 def _processor() -> str:
-    """Its name, where the system tells it."""
+    """Its name and what it can do, where the system tells: a virtual machine's name stands for many processors."""
     told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
-    return next((line for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
+    first_core = told.read_text(encoding="utf-8").partition("\n\n")[0] if told.is_file() else ""
+    known = [line for line in first_core.splitlines() if line.partition(":")[0].strip() in PROCESSOR]
+    return "\n".join(known) or platform.processor() or platform.machine()

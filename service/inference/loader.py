@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Protocol
 
+import structlog
+
 from model_store import Card, ModelVersion, Store
 from model_store.vae.priors import Prior
 
@@ -15,6 +17,10 @@ from .devices import Device
 from .rows import Rows
 from .runner import Runner
 from .warm_up_cache import WarmUpCache
+
+INEXACT = "on this machine no batch size gives the same bytes each time; ETags are weak"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +84,8 @@ class Loader:
             Runner, stored.model, self.device, self._max_batch_images, self._events.out_of_memory
         )
         await self._warm_up(runner, stored.card, is_undisturbed=is_undisturbed)
+        if self.device.is_exact and not runner.is_exact:
+            log.warning("the same seed gives the same image but for rounding", model=str(version), reason=INEXACT)
         self._events.queue_changed(str(version), 0)
         batcher: Batcher[Rows, Rows] = Batcher(
             runner.run,

@@ -21,7 +21,7 @@ from . import capabilities, sizes
 from .cuda_operations import cuda_operations
 from .devices import Device
 from .operations import OPERATIONS, Operations, torch_operations
-from .rows import Rows, filled, first, joined, length, split
+from .rows import Rows, aligned, filled, first, joined, length, same_bytes, split
 from .sizes import Pace, Paces
 
 PART_S = 0.0005  # of a large request, so much is computed before others have their turn
@@ -62,6 +62,11 @@ class Runner:
         """How many images of a large request are computed at once at least."""
         return self.paces[operation].part
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether an image's answers have the same bytes alone and in any batch; else they agree but for rounding."""
+        return all(pace.is_exact for pace in self.paces.values())
+
     async def warm_up(self, known: Paces | None = None) -> Paces:
         """Find how to compute each operation, or take what is known; then no caller pays for a first time.
 
@@ -87,13 +92,22 @@ class Runner:
 
     async def _find(self, operation: str, rows: Rows) -> Pace:
         timed = await self._time(operation, rows)
-        found = await self._steady(operation, rows, list(timed))
+        agreeing = await self._steady(operation, rows, list(timed))
+        found = agreeing or list(timed)
         here_s = self._device.here_s if self._device.is_exact else 0.0
 
         def within(seconds: float) -> list[int]:
             return [size for size in found if timed.get(size, math.inf) <= seconds]
 
-        return Pace(found, max(within(here_s), default=0), max(within(PART_S), default=found[0]))
+        quick = within(here_s)
+        if agreeing and not all([await self._is_alike_here(operation, first(rows, size)) for size in quick]):
+            quick = []
+        return Pace(found, max(quick, default=0), max(within(PART_S), default=found[0]), is_exact=bool(agreeing))
+
+    async def _is_alike_here(self, operation: str, rows: Rows) -> bool:
+        """Whether the caller's thread gives the same bytes as the device's."""
+        there = await self._device.prepare(self._judged, operation, rows)
+        return same_bytes(there, self._device.here(self._judged, operation, rows))
 
     async def _time(self, operation: str, rows: Rows) -> dict[int, float]:
         """The seconds of each batch size that fits into memory and pays."""
@@ -112,12 +126,12 @@ class Runner:
         return await self._time(operation, first(rows, length(rows) // 2))
 
     async def _steady(self, operation: str, rows: Rows, paying: list[int]) -> list[int]:
-        """The batch sizes that answer alike: bit for bit on the CPU; a GPU promises a tolerance, and takes all."""
+        """The batch sizes that answer alike, byte for byte; none on a GPU."""
         if not self._device.is_exact:
-            return sizes.candidates(paying[-1])
+            return []
 
         async def forward(part: Rows) -> Rows:
-            return await self._device.prepare(self._forward, operation, part)
+            return await self._device.prepare(self._judged, operation, part)
 
         try:
             return await sizes.steady(forward, first(rows, max(sizes.UNIT, paying[-1])), paying)
@@ -170,9 +184,14 @@ class Runner:
         size = next(size for size in self.paces[operation].sizes if size >= number)
         return first(self._forward(operation, filled(inputs, size)), number)
 
+    def _judged(self, operation: str, inputs: Rows) -> Rows:
+        """What sizes must agree in: the outputs, and the image behind a score, in whose sum a bit may not show."""
+        outputs = self._forward(operation, inputs)
+        return outputs if operation != "score" else (*outputs, *self._forward("decode", inputs[1:]))
+
     def _forward(self, operation: str, inputs: Rows) -> Rows:
         try:
-            return self.operations[operation](*inputs)
+            return self.operations[operation](*aligned(inputs))
         except Exception as error:
             if _is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from error

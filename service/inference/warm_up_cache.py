@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from .sizes import Pace, Paces
 
 FRESH_S = 7 * 24 * 3600
-FORMAT = 2  # raised when a warm-up looks for something else, so that older files are not read
+FORMAT = 3  # raised when a warm-up looks for something else, so that older files are not read
 
 Facts = Mapping[str, str]
 

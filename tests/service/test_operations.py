@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import safetensors.torch
+import structlog
 import torch
 from fastapi import FastAPI
 from PIL import Image
 
 from model_store import Store
-from service.inference.devices import Device
+from service import logs
+from service.inference import sizes
+from service.settings import Settings
 
+from .conftest import running
 from .wire import JSON, NPY, PNG, SAFETENSORS, base64_of, multipart, npy, ok, opened, picture, read_npy
 
 pytestmark = pytest.mark.anyio
@@ -315,15 +319,35 @@ async def test_seeded_sample_of_a_pinned_version_can_be_kept_for_ever(client: ht
 
 
 async def test_sample_whose_last_bits_may_differ_is_named_weakly(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a GPU's do; who holds it is told so all the same."""
-    monkeypatch.setattr(Device, "is_exact", False)
-    tag = (await client.get("/v1/models/grey@1/sample?seed=7")).headers["etag"]
-    again = await client.get("/v1/models/grey@1/sample?seed=7", headers={"If-None-Match": tag})
+    """As a GPU's do, or a model's for which no batch size agrees; who holds it is told so all the same."""
+
+    async def nothing_agrees(*_: object) -> list[int]:
+        return []
+
+    monkeypatch.setattr(sizes, "steady", nothing_agrees)
+    logs.configure(settings.model_copy(update={"log_level": "warning"}))
+    with structlog.testing.capture_logs() as logged:
+        async with running(settings) as (_, client):
+            tag = (await client.get("/v1/models/grey@1/sample?seed=7")).headers["etag"]
+            again = await client.get("/v1/models/grey@1/sample?seed=7", headers={"If-None-Match": tag})
 
     assert tag.startswith('W/"')
     assert again.status_code == 304
+    assert ("warning", "grey@1") in {(line["log_level"], line.get("model")) for line in logged}
+
+
+async def test_sample_has_another_name_where_another_processor_computes_it(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strong ETag promises the same bytes, and other kernels round otherwise."""
+    here = await client.get("/v1/models/grey@1/sample?seed=7")
+    monkeypatch.setattr(app.state.parts.engine.registry.device, "fingerprint", "another processor's")
+    there = await client.get("/v1/models/grey@1/sample?seed=7", headers={"If-None-Match": here.headers["etag"]})
+
+    assert there.status_code == 200
+    assert not there.headers["etag"].startswith("W/")
 
 
 async def test_seeded_sample_of_the_newest_version_must_be_asked_for_again(client: httpx.AsyncClient) -> None:

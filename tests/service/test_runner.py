@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def device() -> Device:
 
 @pytest.mark.parametrize("largest", [16, 11])
 @pytest.mark.parametrize("config", [GREY, COLOUR], ids=["mlp", "conv-grid"])
-async def test_image_is_decoded_to_the_same_bits_alone_and_in_any_batch(
+async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
     device: Device, config: VAEConfig, largest: int
 ) -> None:
     """So that a seed gives the same bytes whatever else is computed."""
@@ -300,14 +300,46 @@ async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device)
     assert threads == [True, True, False]
 
 
-async def test_only_sizes_that_agree_bit_for_bit_are_used() -> None:
-    """A kernel that rounds otherwise for fewer than four rows is never given fewer."""
+Kernel = Callable[[Tensor], Tensor | float]
+INNER = torch.tensor([0, 1, 1, 0]).repeat(4)
+SIXTEEN = torch.rand(16, 3, generator=torch.Generator().manual_seed(0))
 
-    async def compute(inputs: Rows) -> Rows:
-        (rows,) = inputs
-        return (rows if len(rows) >= 4 else rows * (1 + 1e-7),)
 
-    assert await sizes.steady(compute, (torch.rand(8, 3),), sizes.candidates(8)) == [4, 6, 8]
+def hostile(kernel: Kernel) -> Callable[[Rows], Awaitable[Rows]]:
+    """A compute that adds to each row a small number, which the kernel makes of all rows."""
+
+    async def compute(rows: Rows) -> Rows:
+        return (rows[0] + 1e-3 * torch.as_tensor(kernel(rows[0])).expand(len(rows[0]))[:, None],)
+
+    return compute
+
+
+def is_last(rows: Tensor) -> Tensor:
+    """1 for the last row, 0 for the others."""
+    return torch.arange(len(rows)).eq(len(rows) - 1).float()
+
+
+KERNELS: dict[str, tuple[Kernel, list[int]]] = {
+    "few rows differ": (lambda rows: len(rows) < 4, [4, 6, 8, 12, 16]),
+    "many rows differ": (lambda rows: len(rows) >= 8, [1, 2, 3, 4, 6]),
+    "odd sizes differ": (lambda rows: len(rows) % 2, [2, 4, 6, 8, 12, 16]),
+    "all sizes differ": (len, [4]),
+    "last of many differs": (lambda rows: is_last(rows) * (len(rows) > 4), [1, 2, 3, 4]),
+    "last of four or one differs": (lambda rows: is_last(rows) * (len(rows) in {1, 4}), [2, 3, 6, 8, 12, 16]),
+    "last always differs": (is_last, [1]),
+    "inner two of four differ": (lambda rows: INNER[: len(rows)] * (len(rows) % 4 == 0), [1, 2, 3, 6]),
+    "all places differ": (lambda rows: torch.arange(len(rows)) + len(rows), [1]),
+    "other rows matter": (lambda rows: rows.mean(), [1]),
+    "one row in sixteen shows it": (lambda rows: (rows == SIXTEEN[13]).all(1) * (len(rows) < 4), [4, 6, 8, 12, 16]),
+    "never the same twice": (lambda rows: torch.rand(len(rows)), []),
+    "never finite": (lambda _: math.nan, [1, 2, 3, 4, 6, 8, 12, 16]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "steady"), KERNELS.values(), ids=KERNELS)
+async def test_only_sizes_that_agree_byte_for_byte_are_used(kernel: Kernel, steady: list[int]) -> None:
+    """No kernel is assumed: what a processor does in this size or at that place is found out."""
+    assert await sizes.steady(hostile(kernel), (SIXTEEN,), sizes.candidates(16)) == steady
 
 
 @pytest.mark.parametrize(("paying", "steady"), [(1, [3]), (2, [3]), (3, [3]), (6, [3, 4, 6]), (16, [3, 4, 6, 8])])
@@ -335,34 +367,85 @@ async def test_image_has_the_same_bits_whichever_sizes_pay(device: Device, monke
     assert torch.equal(answers[0][0], answers[1][0])
 
 
-async def test_numbers_that_are_never_finite_leave_one_size() -> None:
-    """They equal nothing, not even themselves; the model is served all the same, and its callers are told."""
+@pytest.mark.usefixtures("timeless")
+async def test_model_whose_answers_are_never_the_same_is_served_in_every_size(device: Device) -> None:
+    """The promise is a tolerance then; what a warm-up finds says so."""
+    model = Limited()
+    runner = Runner(model, device, max_batch_images=8)
+    decode = runner.operations["decode"]
 
-    async def compute(inputs: Rows) -> Rows:
-        return (inputs[0] * torch.nan,)
+    def restless(rows: Tensor) -> Rows:
+        return decode(rows + 1e-3 * torch.rand(rows.shape))
 
-    assert await sizes.steady(compute, (torch.rand(8, 3),), sizes.candidates(8)) == [1]
+    runner.operations = {**runner.operations, "decode": restless}
+    found = await runner.warm_up()
 
-
-async def test_sizes_in_which_the_place_matters_are_not_used() -> None:
-    """A kernel that treats the last row apart gives another answer when the batch is turned round."""
-
-    async def compute(inputs: Rows) -> Rows:
-        (rows,) = inputs
-        last = torch.zeros(len(rows), 1)
-        last[-1] = 1e-6 if len(rows) > 4 else 0
-        return (rows + last,)
-
-    assert await sizes.steady(compute, (torch.rand(8, 3),), sizes.candidates(8)) == [1, 2, 3, 4]
+    assert not runner.is_exact
+    assert (found["decode"].sizes, found["decode"].is_exact) == ([1, 2, 3, 4, 6, 8], False)
+    assert found["encode"].is_exact
 
 
-async def test_size_that_others_must_agree_with_must_agree_with_itself() -> None:
-    """Where the place matters even in that, the next smaller takes its part."""
+async def test_score_is_computed_in_sizes_in_which_its_images_agree(device: Device) -> None:
+    """A sum over an image's pixels hides a difference that another image may show."""
+    runner = Runner(make_model(GREY), device, max_batch_images=8)
+    decode = runner.operations["decode"]
 
-    async def compute(inputs: Rows) -> Rows:
-        (rows,) = inputs
-        last = torch.zeros(len(rows), 1)
-        last[-1] = 1e-6 if len(rows) in (1, 4) else 0
-        return (rows + last,)
+    def rounded(rows: Tensor) -> Rows:
+        images, finite = decode(rows)
+        return images + 1e-3 * (len(rows) < 4), finite
 
-    assert await sizes.steady(compute, (torch.rand(10, 3),), sizes.candidates(10)) == [2, 3, 6, 8, 10]
+    runner.operations = {**runner.operations, "decode": rounded}
+
+    assert min((await runner.warm_up())["score"].sizes) >= 4
+
+
+@pytest.mark.usefixtures("timeless")
+async def test_batch_whose_bytes_depend_on_the_thread_is_left_to_the_device() -> None:
+    """However quick it is, the caller's thread does not compute it."""
+    runner = Runner(Limited(), Device(choose_device("cpu"), here_s=math.inf), max_batch_images=8)
+    decode = runner.operations["decode"]
+
+    def by_thread(rows: Tensor) -> Rows:
+        images, finite = decode(rows)
+        return images + 1e-3 * (threading.current_thread() is threading.main_thread()), finite
+
+    runner.operations = {**runner.operations, "decode": by_thread}
+    found = await runner.warm_up()
+
+    assert [found[operation].here for operation in ("encode", "decode", "render", "score")] == [8, 0, 0, 0]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch and its libraries have one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("rows", [5, 6, 7, 9, 11])
+async def test_first_batch_of_a_thread_has_the_bytes_of_the_caller(device: Device, rows: int) -> None:
+    """A new thread of MKL's has its own number of threads until torch tells it another."""
+    generator = torch.Generator().manual_seed(9)
+    one, other = torch.randn(rows, 256, generator=generator), torch.randn(256, 100, generator=generator)
+
+    assert torch.equal(await device.call(torch.mm, one, other), device.here(torch.mm, one, other))
+
+
+async def test_image_has_the_same_bytes_wherever_it_lies_in_memory(device: Device) -> None:
+    """A body from the network begins at any address, as does a part of a larger one, and MKL's sums depend on it."""
+    runner = Runner(Limited(), device, max_batch_images=8)
+    decode, addresses = runner.operations["decode"], set()
+
+    def noted(rows: Tensor) -> Rows:
+        addresses.add(rows.data_ptr() % 64)
+        return decode(rows)
+
+    runner.operations = {**runner.operations, "decode": noted}
+    whole = torch.zeros(17, 3)
+    await runner.run("decode", [(whole[1:9],)])
+    await runner.run("decode", [(whole[1:],)])
+
+    assert addresses == {0}

@@ -60,6 +60,26 @@ def test_folder_that_cannot_be_written_is_no_error() -> None:
     assert cache.recall(FACTS) is None
 
 
+@pytest.mark.parametrize(
+    "variable", ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"]
+)
+def test_facts_tell_the_variables_that_choose_kernels(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found with other kernels says nothing."""
+    device = Device(torch.device("cpu"))
+    before = device.facts()
+    monkeypatch.setenv(variable, "avx2, say")
+
+    assert device.facts() != before
+
+
+def test_facts_tell_what_the_processor_can_do() -> None:
+    """Under a virtual machine many processors have one name."""
+    facts = Device(torch.device("cpu")).facts()
+
+    assert facts["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert len(facts["device"]) > 0
+
+
 @pytest.mark.parametrize("other", [{"dtype": torch.bfloat16}, {"runtime": "onnxruntime"}, {"here_s": 1.0}])
 def test_facts_tell_what_decides_how_a_model_is_computed(other: dict[str, Any]) -> None:
     """Another precision, runtime or limit is another fact."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model_store import Store
-from model_store.vae.linear import Linear
 
 from ..place import here
 
@@ -24,7 +23,9 @@ class Network:
         torch.set_num_threads(threads)
         shelf = Store(store)
         model = shelf.load(shelf.resolve(name)).model.eval()
-        self._encoder, self._decoder = plain(model.encoder), plain(model.decoder)
+        if model.encoder is None:
+            raise ValueError("This model has no encoder.")
+        self._encoder, self._decoder = model.encoder, model.decoder
         (self._dimensions,) = model.config.latent_shape
 
     @torch.inference_mode()
@@ -42,16 +43,6 @@ class Network:
     def sample(self, count: int) -> Tensor:
         """uint8 pixels (count, C, H, W) of latents drawn from N(0, I)."""
         return self.decode(torch.randn(count, self._dimensions))
-
-
-def plain(half: nn.Module | None) -> nn.Module:
-    """The network without our padding of small batches, which buys a promise that the peers do not make."""
-    if half is None:
-        raise ValueError("This model has no encoder.")
-    for module in half.modules():
-        if isinstance(module, Linear):
-            module.__class__ = nn.Linear  # type: ignore[assignment] # the same weights, another forward
-    return half
 
 
 def load() -> Network:

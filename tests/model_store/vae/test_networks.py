@@ -5,7 +5,6 @@ import torch
 
 from model_store.vae import VAE, ConvConfig, MLPConfig, VAEConfig
 from model_store.vae.conv import ResidualBlock
-from model_store.vae.linear import Linear
 
 CONFIGS = {
     "mlp": VAEConfig(image_shape=(1, 12, 8), latent_shape=(5,), network=MLPConfig(hidden=(16, 8), activation="relu")),
@@ -74,19 +73,3 @@ def test_residual_block_begins_as_the_identity() -> None:
     features = torch.randn(2, 8, 4, 4)
 
     assert torch.equal(ResidualBlock(8)(features), features)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 8, 9, 31, 64])
-def test_linear_gives_few_rows_the_bits_of_many(rows: int) -> None:
-    """A row's answer is the same to the last bit, however many rows there are."""
-    torch.manual_seed(9)
-    layer, inputs = Linear(256, 100), torch.randn(64, 256)
-
-    assert torch.equal(layer(inputs[:rows]), layer(inputs)[:rows])
-
-
-def test_linear_is_linear() -> None:
-    """It computes what `nn.Linear` computes."""
-    layer, inputs = Linear(6, 3), torch.randn(5, 6)
-
-    torch.testing.assert_close(layer(inputs), inputs @ layer.weight.T + layer.bias)
