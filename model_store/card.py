@@ -98,6 +98,7 @@ class Card(Record):
     metrics: tuple[Metric, ...] = ()
     latents: LatentSummary | None = None
     scores: ScoreQuantiles | None = None
+    warnings: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=10)] = ()
 
     @model_validator(mode="after")
     def _latents_are_the_models(self) -> Self:

@@ -181,6 +181,7 @@ class Store:
         metrics: Sequence[Metric] = (),
         latents: LatentSummary | None = None,
         scores: ScoreQuantiles | None = None,
+        warnings: Sequence[str] = (),
         files: Mapping[str, bytes] | None = None,
     ) -> ModelVersion:
         """Write a model as the next version of `name`, with further `files` beside it.
@@ -202,6 +203,7 @@ class Store:
             metrics=tuple(metrics),
             latents=latents,
             scores=scores,
+            warnings=tuple(warnings),
         )
         everything = {**(files or {}), _WEIGHTS: content, _CARD: card.to_json().encode()}
         with _turn(_shelf(self.root / name)) as shelf:

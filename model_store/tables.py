@@ -46,6 +46,8 @@ def facts(card: Card) -> Table:
     table.add_row("weights", f"{card.weights.parameters:,} parameters, {card.weights.bytes / 1e6:.1f} MB")
     table.add_row("sha256", card.weights.sha256)
     table.add_row("created", f"{card.created:%Y-%m-%d %H:%M} UTC")
+    for warning in card.warnings:
+        table.add_row("[yellow]warning[/yellow]", f"[yellow]{escape(warning)}[/yellow]")
     if trained is None:
         return table
     data, epochs = trained.data, _count(trained.epochs, "epoch")

@@ -147,6 +147,8 @@ def _say_how_to_use(version: ModelVersion, store: Store) -> None:
     place = "" if store.root == store_folder() else f" --store {shlex.quote(str(store.root))}"
     screen.say(f"Published {version} in {store.folder(version)}: {first.name} {first.value:.5g} {first.unit}")
     screen.say(f"  {first.protocol}")
+    for warning in card.warnings:
+        screen.warn(f"Warning: {warning}")
     screen.say(f"Serve it: python -m service{place}, then")
     question = "traverse" if card.model.posterior == "point" else "sample?n=16"
     screen.say(f"  curl 'localhost:8000/v1/models/{version.name}/{question}' -o images.png")

@@ -9,6 +9,7 @@ TrainingError
 ├── WrongRun             a run that was begun with other data
 ├── CannotKeepRun        a folder in which a run cannot be kept
 ├── CannotPublish        a store into which nothing can be published
+├── NotFinite            a trained model that cannot be measured
 └── Diverged             the loss is no longer a number
 """
 
@@ -81,6 +82,16 @@ class CannotPublish(TrainingError):
     def __init__(self, store: Path, reason: Exception) -> None:
         said = getattr(reason, "strerror", None) or str(reason).rstrip(".")
         super().__init__(f"Cannot publish into the store {store}: {said}. Mend that, or name another by --store.")
+
+
+class NotFinite(TrainingError):
+    """A trained model that cannot be measured."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__(
+            f"The model's numbers on the {images} test images are not finite, so a card cannot state them; "
+            "train it with a smaller learning rate: --set optimiser.learning_rate=…"
+        )
 
 
 class Diverged(TrainingError):

@@ -45,6 +45,8 @@ def _run(arguments: list[str] | None) -> int:
         screen.fail(str(error))
         return 1
     screen.console.print(f"{stored.version}\n", tables.metrics(found.metrics))
+    for warning in found.warnings:
+        screen.warn(f"Warning: {warning}")
     return 0
 
 

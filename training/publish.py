@@ -38,6 +38,7 @@ def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> Mod
             metrics=found.metrics,
             latents=found.latents,
             scores=found.scores,
+            warnings=found.warnings,
             files=files,
         )
     except (StoreError, OSError) as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from model_store import VAE, LatentSummary, Metric, ScoreQuantiles
@@ -13,10 +15,20 @@ from model_store.vae import DiscretisedLogisticConfig, bits_per_dimension
 from model_store.vae.protocol import words
 
 from .data import Dataset
-from .evaluation import EVALUATION_SEED, EVIDENCE_DRAWS, Scores, evidence, score, squared_errors
+from .errors import NotFinite
+from .evaluation import (
+    EVALUATION_SEED,
+    EVIDENCE_DRAWS,
+    Scores,
+    evidence,
+    point_likelihood,
+    score,
+    squared_errors,
+)
 from .latents import ACTIVE_VARIANCE, LatentUse, latent_use
 from .novelty import IMAGES as NOVELTY_IMAGES
 from .novelty import novelty
+from .quality import warnings
 
 IMPORTANCE_SAMPLES = 50
 
@@ -30,21 +42,38 @@ class Report:
     metrics: list[Metric]
     latents: LatentSummary | None = None
     scores: ScoreQuantiles | None = None
+    warnings: Sequence[str] = ()
 
 
 def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SAMPLES) -> Report:
-    """Measure a model on the test images, with so many posterior draws for the importance-weighted bound."""
+    """Measure a model on the test images, with so many posterior draws for the importance-weighted bound.
+
+    Raises:
+        NotFinite: a number of the model is not one.
+    """
+    try:
+        return _measure(model, dataset, importance_samples)
+    except ValidationError as error:
+        raise NotFinite(len(dataset.test)) from error
+
+
+def _measure(model: VAE, dataset: Dataset, importance_samples: int) -> Report:
     test = dataset.test
     kind = model.config.posterior
     if kind == "none":
-        return Report([_evidence(model, test), *_novelty(model, dataset)])
+        known = _evidence(model, test)
+        suspicious = warnings(model, dataset, known.name, known.value)
+        return Report([known, *_novelty(model, dataset)], warnings=suspicious)
     errors, use = squared_errors(model, test), latent_use(model, test)
     latents = use.summary() if len(use.mean) <= _MAX_LATENT_VALUES else None
     if kind == "point":
-        return Report(_errors(errors), latents)
+        nats = point_likelihood(model, test).mean().item()
+        return Report(_errors(errors), latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
     once, scores = score(model, test), score(model, test, importance_samples)
     metrics = [*_bounds(model, once), *_tighter(model, scores), *_errors(errors), *_use(use, len(test))]
-    return Report([*metrics, *_novelty(model, dataset)], latents, _quantiles(model, once))
+    nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
+    suspicious = warnings(model, dataset, "elbo_nats", nats, kl_nats)
+    return Report([*metrics, *_novelty(model, dataset)], latents, _quantiles(model, once), suspicious)
 
 
 def _bounds(model: VAE, scores: Scores) -> list[Metric]:

@@ -21,7 +21,7 @@ _LOOK_AT_POINTS = "traverse?steps=4&amp;span=1&amp;format=png"  # a plain autoen
 _MODEL = Template(
     '<article><img src="v1/models/$name/$question" alt="images that $name makes">'
     '<div><h2><a href="v1/models/$name">$name</a></h2><p>images $images, latents $latents, $parameters parameters</p>'
-    "</div></article>"
+    "$warnings</div></article>"
 )
 
 
@@ -53,4 +53,5 @@ def _article(served: ServedModel) -> str:
         images="×".join(map(str, config.image_shape)),
         latents="×".join(map(str, config.latent_shape)),
         parameters=f"{served.card.weights.parameters:,}",
+        warnings="".join(f'<p class="warning">Warning: {escape(text)}</p>' for text in served.card.warnings),
     )

@@ -11,6 +11,7 @@ from service.app import create_app
 from service.settings import Settings
 
 from ..conftest import make_model
+from .conftest import running
 from .wire import picture
 
 pytestmark = pytest.mark.anyio
@@ -210,6 +211,17 @@ async def test_page_links_everything_and_shows_each_model(client: httpx.AsyncCli
     assert {"docs", "openapi.json", "v1/models", "healthz", "readyz", "metrics"} <= links
     assert "v1/models/grey@1/sample?n=16&seed=7&format=png" in links
     assert {(await client.get(f"/{link}")).status_code for link in links} == {200}
+
+
+async def test_page_shows_the_warnings_of_a_card(store: Store, settings: Settings) -> None:
+    """As text, whatever stands in them; a model without warnings has none."""
+    store.publish("useless", make_model(), warnings=["kl_nats is <b>0</b>"])
+
+    async with running(settings) as (_, client):
+        page = (await client.get("/")).text
+
+    assert page.count("Warning: ") == 1
+    assert '<p class="warning">Warning: kl_nats is &lt;b&gt;0&lt;/b&gt;</p>' in page
 
 
 async def test_docs_need_no_other_host(client: httpx.AsyncClient) -> None:
