@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-ray lint format figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
+.PHONY: help serve train test coverage test-ray lint format figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,12 @@ train: $(VENV)/.use ## train and publish a model: make train RECIPE=mnist [DATA=
 
 test: $(VENV)/.dev ## run the tests
 	$(IN)/python -m pytest $(ARGS)
+
+coverage: $(VENV)/.dev ## run the tests and list the lines and branches that they miss
+	$(IN)/coverage erase
+	$(IN)/coverage run -m pytest $(ARGS)
+	$(IN)/coverage combine --quiet
+	$(IN)/coverage report
 
 test-ray: $(VENV)-ray/.use ## the tests on a cluster of two Ray nodes on this machine
 	$(VENV)-ray/bin/python -m pytest tests/deploy --log-cli-level=info $(ARGS)
@@ -61,7 +67,7 @@ audit: $(VENV)-audit/bin/pip-audit ## known holes in the pinned dependencies (as
 	$< --requirement constraints.txt --no-deps --disable-pip --strict
 
 clean: ## remove what make made
-	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
 
 # One call of pip, so that torch is taken at its pinned version together with whatever depends on it.
 INSTALL = $(IN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
