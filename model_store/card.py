@@ -136,7 +136,7 @@ def read_card(path: Path) -> Card:
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
-        raise UnknownFormat(path, problems(error)[0]) from error
+        raise UnknownFormat(path, problems(error, Card)[0]) from error
 
 
 def _check_format(path: Path, text: bytes) -> None:

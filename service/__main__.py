@@ -12,16 +12,18 @@ import resource
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
-from pydantic_settings import CliApp
+from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from model_store import Store, StoreError
 from model_store.vae.record import problems
+from model_store.vae.sentences import did_you_mean
 
 from . import logs
 from .app import create_app
+from .help import HelpFormatter
 from .listening import workers
 from .listening.server import Server, Worker
 from .listening.shared_port import CannotListen, SharedPort, bound
@@ -63,11 +65,26 @@ def read_settings(arguments: list[str]) -> Settings:
     known = {f"LATENTD_{name.upper()}" for name in Settings.model_fields}
     named = {name.upper() for name in os.environ if name.upper().startswith("LATENTD_")}
     if unknown := sorted(name for name in named - known if not _SERVICE_LINK.match(name)):
-        raise ValueError(f"there is no setting {', '.join(unknown)}; python -m service --help lists them")
+        guess = did_you_mean(unknown[0], known) or ";"
+        raise ValueError(f"there is no setting {', '.join(unknown)}{guess} python -m service --help lists all")
     try:
-        return CliApp.run(Settings, cli_args=arguments)
+        flags: CliSettingsSource[Any] = CliSettingsSource(Settings, formatter_class=HelpFormatter)
+        return CliApp.run(Settings, cli_args=arguments, cli_settings_source=flags)
+    except SettingsError as error:
+        raise ValueError(_wrong_flag(str(error))) from error
     except ValidationError as error:
-        raise ValueError("; ".join(problems(error))) from error
+        raise ValueError("; ".join(problems(error, Settings))) from error
+
+
+def _wrong_flag(said: str) -> str:
+    """What argparse has said of a flag, with a remedy; the value of an unknown flag may be a secret."""
+    if "unrecognized arguments" not in said:
+        return f"{said.rpartition('error parsing CLI: ')[2]}; python -m service --help lists all flags"
+    words = said.partition("unrecognized arguments: ")[2].split()
+    unknown = next((word.partition("=")[0] for word in words if word.startswith("-")), "")
+    known = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
+    found = f"there is no flag {unknown}" if unknown else "each value needs a flag before it"
+    return f"{found}{did_you_mean(unknown, known) or ';'} python -m service --help lists all flags"
 
 
 def _take_all_descriptors() -> None:

@@ -64,9 +64,10 @@ class Access:
         model, timings = scope["state"].get("model", ""), scope["state"]["timings"]
         self._metrics.request_answered(route, model, status, seconds, timings)
         write = self._log.debug if route in _QUIET else self._log.info
+        reason = {"reason": scope["state"]["reason"]} if "reason" in scope["state"] else {}
         write(
             "request", method=scope["method"], route=route, model=model, status=status, ms=round(seconds * 1000, 2),
-            request_id=scope["state"]["request_id"],
+            request_id=scope["state"]["request_id"], **reason,
         )  # fmt: skip
 
 

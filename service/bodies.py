@@ -164,7 +164,7 @@ def _media_type(content_type: str) -> str:
 def _content_type(headers: Mapping[str, str], allowed: tuple[str, ...]) -> str:
     content_type = headers.get("content-type", "")
     if _media_type(content_type) not in allowed:
-        raise UnsupportedMediaType(allowed)
+        raise UnsupportedMediaType(_media_type(content_type), allowed)
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedEncoding
     return content_type
@@ -205,7 +205,7 @@ def _from_json(model: type[Body], body: bytes, most_values: int) -> Body:
             raise BadValue(f"The body has more than {_MOST_PROBLEMS} wrong fields; send images or latents.") from error
         if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
             raise Unparseable(JSON, "it is not JSON, or nested too deeply") from error
-        raise BadValue(f"{problems(error)[0]}.") from error
+        raise BadValue(f"The body cannot be used: {problems(error, model)[0]}.") from error
 
 
 def _check_values(body: bytes, limit: int) -> None:

@@ -43,12 +43,14 @@ class Call:
         """Whether the path names a version, so that the same model answers for ever."""
         return "@" in self.request.path_params.get("model", "")
 
-    async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+    async def wait_for(self, work: Coroutine[Any, Any, T], remedy: str = "send fewer images") -> T:
         """What the work gives, while somebody waits for it. The request's body must have been read.
+
+        The remedy is what the caller can change where the time is too short, such as "send fewer images".
 
         Raises:
             ClientGone: the caller hung up.
             DeadlineExceeded: the time for an answer is over.
         """
         limit_s = self.settings.timeout_s
-        return await self.deadlines.keep(work, limit_s, DeadlineExceeded(limit_s), self.request)
+        return await self.deadlines.keep(work, limit_s, DeadlineExceeded(limit_s, remedy), self.request)

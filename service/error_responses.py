@@ -10,11 +10,13 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Mount
 
 from model_store import InvalidName, ModelNotFound
+from model_store.vae.sentences import sentence
 
 from . import errors
 from .schemas import Problem
@@ -38,6 +40,7 @@ STATUS: dict[type[Exception], int] = {
     errors.BadImage: 422,
     errors.WrongShape: 422,
     errors.BadValue: 422,
+    errors.InvalidParameter: 422,
     errors.Meaningless: 422,
     errors.Overloaded: 429,
     errors.Crowded: 429,
@@ -53,6 +56,8 @@ STATUS: dict[type[Exception], int] = {
     errors.DeviceLost: 503,
     errors.DeadlineExceeded: 504,
 }
+
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -72,8 +77,6 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
     Raises:
         the error itself, where it has no status: a bug.
     """
-    if isinstance(error, RequestValidationError):
-        return await _invalid_parameter(request, error)
     if not any(kind in STATUS for kind in type(error).__mro__):
         raise error
     return await _known(request, error)
@@ -107,6 +110,7 @@ async def _bug(request: Request, _: Exception) -> JSONResponse:
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:
+    request.state.reason = str(error)
     return as_problem(request.state.request_id, error)
 
 
@@ -122,24 +126,34 @@ def as_problem(request_id: str, error: Exception) -> JSONResponse:
 
 
 async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse:
-    """The first parameter that is wrong; its value is not repeated."""
-    first = cast(RequestValidationError, error).errors()[0]
-    place, *names = (str(part) for part in first["loc"])
-    detail = f"{place} {'.'.join(names)[:80]}: {first['msg'][:200]}."
-    return problem(request.state.request_id, 422, "InvalidParameter", detail)
+    """The first parameter that is wrong, as a route of FastAPI's own has found it."""
+    first: ErrorDetails = cast(RequestValidationError, error).errors()[0]
+    first["loc"] = first["loc"][1:]  # without the word query
+    return await _known(request, errors.InvalidParameter(sentence(first)))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     """What the router itself says: no such path, not that method."""
     error = cast(HTTPException, error)
     phrase = HTTPStatus(error.status_code).phrase
-    details = {
-        404: f"There is nothing at this address; {_nearest(request)}.",
-        405: "This address takes another method; see Allow.",
-    }
     kind = phrase.title().replace(" ", "").replace("-", "")
-    detail = details.get(error.status_code, f"{phrase}.")
-    return problem(request.state.request_id, error.status_code, kind, detail, error.headers)
+    detail, headers = f"{phrase}.", error.headers
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"There is nothing at this address; {_nearest(request)}."
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = _allowed_methods(request)
+        detail = f"This address does not take {request.method[:20]}; send {' or '.join(allowed)}."
+        headers = {"Allow": ", ".join(allowed)}
+    request.state.reason = detail
+    return problem(request.state.request_id, error.status_code, kind, detail, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of every route at this address; the router's own list is that of the first route alone."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    scopes = [{**request.scope, "method": method} for method in _METHODS]
+    allowed = [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    return allowed or ["GET", "HEAD"]  # a mount is a folder of files
 
 
 def _nearest(request: Request) -> str:
@@ -150,4 +164,4 @@ def _nearest(request: Request) -> str:
         route.matches({**request.scope, "path": path})[0] is not Match.NONE for route in routes
     ):
         return f"leave out the slash at its end: {quote(path)[:200]}"
-    return f"{request.base_url.path}docs lists what is"
+    return f"{request.base_url.path}docs lists the addresses that exist"

@@ -15,6 +15,7 @@ ServiceError
 ├── BadImage                a picture that cannot be read
 ├── WrongShape              images or latents that do not fit the model
 ├── BadValue                a value that cannot be used, such as a number that is not finite
+├── InvalidParameter        a parameter of the query that is unknown, repeated, or has a wrong value
 ├── Meaningless             a question that this kind of model cannot answer
 ├── NoDefaultModel          a request names no model, and there is no default model, or it is not served
 ├── Overloaded              the queue is full
@@ -32,7 +33,10 @@ ServiceError
 └── NotFinite               the model gave numbers that are not finite
 """
 
+import re
 from collections.abc import Iterable, Sequence
+
+_SHOWN = re.compile(r"[A-Za-z0-9.+-]{1,40}(/[A-Za-z0-9.+-]{1,80})?")
 
 
 class ServiceError(Exception):
@@ -85,7 +89,7 @@ class NotAcceptable(ServiceError):
     """None of the formats asked for can be given."""
 
     def __init__(self, offered: Iterable[str]) -> None:
-        super().__init__(f"No format that was asked for can be given here; ask for one of {', '.join(offered)}.")
+        super().__init__(f"None of the requested formats is available here; ask for one of {', '.join(offered)}.")
 
 
 class BodyTimeout(ServiceError):
@@ -106,8 +110,10 @@ class TooLarge(ServiceError):
 class UnsupportedMediaType(ServiceError):
     """A body in a format that is not read here."""
 
-    def __init__(self, offered: Iterable[str], what: str = "Content-Type") -> None:
-        super().__init__(f"This {what} is not read here; send one of {', '.join(offered)}.")
+    def __init__(self, came: str, offered: Iterable[str], what: str = "Content-Type") -> None:
+        shown = f" {came}" if _SHOWN.fullmatch(came) else ""  # else it is long, or made to be read by something else
+        found = f"The {what}{shown} is not read here" if came else f"The request has no {what}"
+        super().__init__(f"{found}; send one of {', '.join(offered)}.")
 
 
 class UnsupportedEncoding(ServiceError):
@@ -136,6 +142,13 @@ class BadValue(ServiceError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
+
+
+class InvalidParameter(ServiceError):
+    """A parameter of the query that is unknown, repeated, or has a wrong value."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The query parameter {problem}.")
 
 
 class Meaningless(ServiceError):
@@ -238,8 +251,8 @@ class BeyondRepair(ServiceError):
 class DeadlineExceeded(ServiceError):
     """The answer would come too late."""
 
-    def __init__(self, limit_s: float) -> None:
-        super().__init__(f"The answer was not ready within {limit_s:g} s; try again, or send fewer images.")
+    def __init__(self, limit_s: float, remedy: str) -> None:
+        super().__init__(f"The answer was not ready within {limit_s:g} s; try again, or {remedy}.")
 
 
 class NotFinite(ServiceError):

@@ -27,7 +27,10 @@ PictureFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 _READ = ("PNG", "JPEG", "WEBP")
-_OTHER_FORMATS = (b"GIF8", b"BM", b"II*\0", b"MM\0*", b"%!PS", b"%PDF", b"8BPS", b"<svg", b"<?xml", b"\0\0\0\x0cjP")
+_OTHER_FORMATS = {
+    b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%!PS": "PostScript", b"%PDF": "PDF",
+    b"8BPS": "PSD", b"<svg": "SVG", b"<?xml": "SVG", b"\0\0\0\x0cjP": "JPEG-2000",
+}  # fmt: skip
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # what the formats, and Pillow's encoders, can hold
 _STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it others that it was made of
@@ -151,8 +154,9 @@ def _header(name: str, content: bytes, target: Target) -> Image.Image:
         picture = Image.open(io.BytesIO(content), formats=_READ)
         moves = getattr(picture, "is_animated", False) and picture.format != _STILL_WITH_MORE
     except UnidentifiedImageError as error:
-        if content.startswith(_OTHER_FORMATS):
-            raise UnsupportedMediaType(MEDIA_TYPES.values(), what="picture format") from error
+        for opening, other in _OTHER_FORMATS.items():
+            if content.startswith(opening):
+                raise UnsupportedMediaType(other, MEDIA_TYPES.values(), what="picture format") from error
         raise BadImage(name, "it is no PNG, JPEG or WebP") from error
     except _BOMB as error:
         raise TooLarge(name, size=None, limit=target.max_pixels, unit="pixels") from error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from model_store import Card
 from model_store.pictures import Resize
@@ -39,6 +39,12 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: FormatParameter = None
+
+    @classmethod
+    def lists(cls) -> frozenset[str]:
+        """The names of the parameters that are lists; their keys may repeat."""
+        kinds = {name: (field.annotation, *get_args(field.annotation)) for name, field in cls.model_fields.items()}
+        return frozenset(name for name in kinds if any(get_origin(kind) is list for kind in kinds[name]))
 
 
 class ReconstructParameters(Parameters):
@@ -83,23 +89,33 @@ class InterpolateParameters(Parameters):
     resize: Sizing = "none"
 
 
+def _split_at_commas(texts: object) -> object:
+    return [part for text in texts for part in text.split(",")] if isinstance(texts, list) else texts
+
+
+_COMMA_LIST = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9_999_999}, "maxItems": 500},
+        {"type": "string", "pattern": r"^\d{1,7}(,\d{1,7})*$", "maxLength": 1000},
+        {"type": "null"},
+    ]
+}
+
+
 class TraverseParameters(Parameters):
     """Of traverse."""
 
     dims: Annotated[
-        str | None,
-        Field(pattern=r"^\d{1,7}(,\d{1,7})*$", max_length=1000, description="comma list; else those of the largest KL"),
+        list[Annotated[int, Field(ge=0, le=9_999_999)]] | None,
+        BeforeValidator(_split_at_commas),
+        Field(max_length=500, description="a repeated key or a comma list; else those of the largest KL"),
+        WithJsonSchema(_COMMA_LIST),
     ] = None
     steps: Annotated[int, Field(ge=2, description="columns")] = 9
     span: Annotated[float, Field(gt=0, le=10, description="to either side, in standard deviations")] = 3.0
     seed: Annotated[
         int | None, Field(ge=0, le=MAX_SEED, description="begins at this draw from the prior, else in its middle")
     ] = None
-
-    @property
-    def dimensions(self) -> list[int] | None:
-        """The list as numbers."""
-        return None if self.dims is None else [int(dim) for dim in self.dims.split(",")]
 
 
 class _Body(BaseModel):

@@ -17,7 +17,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from model_store import DEFAULT_ROOT, parse_reference, store_folder
 from model_store.vae.device import choose_device
 
-DevicePattern = r"^(auto|cpu|cuda(:\d{1,2})?)$"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -27,6 +26,12 @@ _OWN_ADDRESSES = {"docs", "healthz", "livez", "metrics", "openapi.json", "readyz
 def _is_reference(text: str) -> str:
     parse_reference(text)
     return text
+
+
+def _is_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", name):
+        raise ValueError("the devices are auto, cpu, cuda and cuda:N, as cuda:1")
+    return name
 
 
 def _at_home(path: Path) -> Path:
@@ -45,6 +50,7 @@ class Settings(BaseSettings):
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_exit_on_error=False,
         validate_default=True,
     )
 
@@ -86,7 +92,9 @@ class Settings(BaseSettings):
         description="how many newest versions of each model are served; too low: a pinned older version is 404; "
         "too high: each one takes memory",
     )
-    device: str = Field("auto", pattern=DevicePattern, description="auto (CUDA if there is one), cpu, cuda or cuda:N")
+    device: Annotated[str, AfterValidator(_is_device)] = Field(
+        "auto", description="auto (CUDA if there is one), cpu, cuda or cuda:N"
+    )
     dtype: Dtype = Field(
         "auto",
         description="precision of the networks; auto is that of the stored weights; half precision is faster on "

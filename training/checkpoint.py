@@ -82,7 +82,7 @@ def describe(folder: Path) -> RunDescription:
     except OSError as error:
         raise RunNotFound(folder, error.strerror or error) from error
     except ValidationError as error:
-        raise RunNotFound(folder, f"{_RUN} is of another release ({problems(error)[0]})") from error
+        raise RunNotFound(folder, f"{_RUN} is of another release ({problems(error, RunDescription)[0]})") from error
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
             _apply(values, change)
         return Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise BadRecipe(name_or_path, *problems(error)) from error
+        raise BadRecipe(name_or_path, *problems(error, Recipe)) from error
     except (OSError, ValueError, TypeError) as error:
         raise BadRecipe(name_or_path, str(error)) from error
 

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .sentences import sentence
+
 
 class Record(BaseModel):
     """A frozen value with strict types; an unknown key or a non-finite number is an error, never ignored."""
@@ -9,11 +11,6 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def problems(error: ValidationError) -> list[str]:
-    """What is wrong with a value, a short line for each place in it; the values themselves are not repeated."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [_line(".".join(str(part) for part in problem["loc"]), problem["msg"]) for problem in found]
-
-
-def _line(place: str, message: str) -> str:
-    return f"{place[:80]}: {message[:200]}" if place else message[:200]
+def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """A short sentence for each value that the model refuses."""
+    return [sentence(problem, model) for problem in error.errors(include_url=False)]

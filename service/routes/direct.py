@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, get_type_hints
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
+
+from model_store.vae.record import problems
 
 from .. import error_responses
 from ..call import Call
 from ..dependencies import call_of, check_key
+from ..errors import InvalidParameter
 from ..schemas import Parameters
 
 
@@ -27,6 +30,7 @@ class DirectRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self._parameters: type[Parameters] = get_type_hints(endpoint)["parameters"]
         self._left_out: Parameters = self._parameters()
+        self._lists = self._parameters.lists()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; FastAPI says which methods there are to one with another."""
@@ -48,8 +52,19 @@ class DirectRoute(APIRoute):
     def _read(self, request: Request) -> Parameters:
         if not request.scope["query_string"]:
             return self._left_out
+        given = request.query_params
+        values = {name: given.getlist(name) if name in self._lists else given[name] for name in given}
         try:
-            return self._parameters.model_validate(dict(request.query_params))
+            parameters = self._parameters.model_validate(values)
         except ValidationError as error:
-            problems = [{**problem, "loc": ("query", *problem["loc"])} for problem in error.errors()]
-            raise RequestValidationError(problems) from error
+            raise InvalidParameter(problems(error, self._parameters)[0]) from error
+        if len(given.multi_items()) > len(given):
+            _check_repeated(given, self._lists)
+        return parameters
+
+
+def _check_repeated(given: QueryParams, lists: Collection[str]) -> None:
+    """Raise InvalidParameter if a parameter that is not a list is given several times."""
+    for name in given.keys() - lists:
+        if (times := len(given.getlist(name))) > 1:
+            raise InvalidParameter(f"{name} is given {times} times; give it once")

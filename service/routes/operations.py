@@ -61,7 +61,7 @@ async def decode(call: CurrentCall, parameters: Annotated[Parameters, Query()]) 
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     latents = await read_latents(call)
     question = call.engine.decode(call.model, latents, call.timings, pixel_type=pixel_type(wanted))
-    return await answers.images(wanted, call, await call.wait_for(question))
+    return await answers.images(wanted, call, await call.wait_for(question, "send fewer latents"))
 
 
 @router.head("/sample", include_in_schema=False)
@@ -85,7 +85,7 @@ async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Quer
         temperature=parameters.temperature,
         pixel_type=pixel_type(wanted),
     )
-    answer = await answers.samples(wanted, call, await call.wait_for(question))
+    answer = await answers.samples(wanted, call, await call.wait_for(question, "ask for a smaller n"))
     return caching.mark(answer, call, tag)
 
 
@@ -132,7 +132,9 @@ async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query(
         binarise=parameters.binarise,
         seed=parameters.seed,
     )
-    return await answers.score(call, await call.wait_for(question))
+    return await answers.score(
+        call, await call.wait_for(question, "ask for fewer importance_samples, or send fewer images")
+    )
 
 
 @router.post(
@@ -155,7 +157,7 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
         path=parameters.path,
         pixel_type=pixel_type(wanted),
     )
-    return await answers.rows(wanted, call, await call.wait_for(question))
+    return await answers.rows(wanted, call, await call.wait_for(question, "ask for fewer steps"))
 
 
 @router.get(
@@ -171,10 +173,10 @@ async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, 
         call.engine,
         call.model,
         call.timings,
-        dims=parameters.dimensions,
+        dims=parameters.dims,
         steps=parameters.steps,
         span=parameters.span,
         seed=parameters.seed,
         pixel_type=pixel_type(wanted),
     )
-    return await answers.rows(wanted, call, await call.wait_for(question))
+    return await answers.rows(wanted, call, await call.wait_for(question, "ask for fewer steps or dims"))

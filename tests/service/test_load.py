@@ -123,6 +123,30 @@ async def test_deadline_is_504_and_what_was_not_begun_is_not_computed(settings: 
         await check_unharmed(client)
 
 
+PAIR = {"latents": [[0, 0, 0], [1, 1, 1]]}
+SLOW = {
+    "encode": ({"method": "POST", "content": picture(), "headers": PNG}, "send fewer images"),
+    "decode": ({"method": "POST", "json": PAIR}, "send fewer latents"),
+    "sample": ({"method": "GET"}, "ask for a smaller n"),
+    "reconstruct": ({"method": "POST", "content": picture(), "headers": PNG}, "send fewer images"),
+    "score": ({"method": "POST", "content": picture(), "headers": PNG}, "ask for fewer importance_samples"),
+    "interpolate": ({"method": "POST", "json": PAIR}, "ask for fewer steps"),
+    "traverse": ({"method": "GET", "params": {"steps": 3}}, "ask for fewer steps or dims"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", SLOW)
+async def test_remedy_for_a_passed_deadline_fits_the_operation(settings: Settings, operation: str) -> None:
+    """A caller can send less only of what the operation takes."""
+    request, remedy = SLOW[operation]
+    async with running(settings, timeout_s=0.05) as (app, client):
+        Gate(app.state.parts.engine.registry.find(None))
+        response = await client.request(url=f"/v1/{operation}", **request)
+
+    assert response.status_code == 504, response.text
+    assert f"within 0.05 s; try again, or {remedy}" in response.json()["detail"]
+
+
 async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
     """Reconstruct asks the device twice, and has no more time for it."""
     async with running(settings, timeout_s=2) as (app, client):

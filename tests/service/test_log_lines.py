@@ -47,6 +47,9 @@ def test_each_request_is_one_line_of_json(started: list[Process], store: Store) 
     assert statuses == [404, 422, 200]
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert [line["status"] for line in requests] == [404, 422, 200, 400]
+    assert ["is no model's name" in requests[0]["reason"], "is not known" in requests[1]["reason"]] == [True, True]
+    assert "reason" not in requests[2]
+    assert "Host" in requests[3]["reason"] or "cannot be read" in requests[3]["reason"]
     assert "forged" not in {line["event"] for line in lines}
 
 
@@ -59,7 +62,20 @@ def test_line_for_people_is_one_line_too(settings: Settings, tmp_path: Path, mon
     written = (tmp_path / "log").read_text(encoding="utf-8")
 
     assert len(written.splitlines()) == 1
-    assert "\x1b[2J" not in written
+    assert "\x1b" not in written
+
+
+def test_line_on_a_terminal_has_colours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There alone: a file would keep them as noise."""
+    reader, writer = os.openpty()
+    with os.fdopen(reader, "rb", buffering=0) as shown, os.fdopen(writer, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        logs.configure(settings.model_copy(update={"log_format": "auto", "log_level": "info"}))
+        structlog.get_logger().info("request")
+        line = shown.read(4096)
+
+    assert b"\x1b[" in line
+    assert b"request" in line
 
 
 @pytest.mark.timeout(20)

@@ -109,8 +109,8 @@ async def test_addresses_in_messages_carry_the_prefix(settings: Settings) -> Non
         ]
 
     assert details == [
-        "There is nothing at this address; /latentd/docs lists what is.",
-        "There is nothing at this address; /latentd/docs lists what is.",
+        "There is nothing at this address; /latentd/docs lists the addresses that exist.",
+        "There is nothing at this address; /latentd/docs lists the addresses that exist.",
         "There is nothing at this address; leave out the slash at its end: /latentd/livez.",
         "There is nothing at this address; leave out the slash at its end: /latentd/livez.",
     ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -223,9 +224,16 @@ def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("flags", "environment", "message"),
     [
-        pytest.param(["--port", "70000"], {}, "port: Input should be less than or equal to 65535", id="flag"),
-        pytest.param([], {"LATENTD_PORT": "http"}, "port: Input should be a valid integer", id="environment"),
-        pytest.param([], {"LATENTD_PROT": "80"}, "there is no setting LATENTD_PROT", id="misspelt"),
+        pytest.param(["--port", "70000"], {}, "port must be at most 65535, not 70000", id="flag"),
+        pytest.param([], {"LATENTD_PORT": "http"}, "port must be a whole number", id="environment"),
+        pytest.param(
+            [], {"LATENTD_PROT": "80"}, "there is no setting LATENTD_PROT; did you mean LATENTD_PORT?", id="misspelt"
+        ),
+        pytest.param(["--prot", "80"], {}, "there is no flag --prot; did you mean --port?", id="misspelt-flag"),
+        pytest.param(["80"], {}, "each value needs a flag before it", id="no-flag"),
+        pytest.param(["--port"], {}, "--port: expected one argument", id="no-value"),
+        pytest.param(["--device", "gpu"], {}, "the devices are auto, cpu, cuda and cuda:N", id="unknown-device"),
+        pytest.param(["--dtype", "half"], {}, "dtype must be auto, float32, bfloat16 or float16", id="unknown-word"),
         pytest.param(["--store", "/nowhere"], {}, "No store at /nowhere", id="store"),
         pytest.param(["--device", "cuda:77"], {}, "no device 'cuda:77'", id="device"),
         pytest.param([], {"LATENTD_PORT": "tcp://10.0.0.1:80"}, "enableServiceLinks: false", id="kubernetes"),
@@ -239,6 +247,7 @@ def test_bad_settings_are_one_line_and_status_2(flags: list[str], environment: d
     result = run(*flags, **environment)
 
     assert result.returncode == 2
+    assert result.stderr.startswith("Cannot serve: ")
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -250,7 +259,12 @@ def test_help_shows_every_setting_its_default_and_what_extremes_do() -> None:
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in text
         assert " ".join((field.description or "").split()) in text
-        assert f"(default: {field.default}" in text
+        assert f"(default: {'none' if field.default in (None, (), '') else field.default}" in text
+    assert "usage: python -m service [flags]" in text
+    assert {"--api-keys KEYS ", "--timeout-s SECONDS ", "--max-images-per-request IMAGES ", "--host HOST "} <= {
+        f"{flag} " for flag in re.findall(r"--[a-z-]+ [A-Z]+(?= )", text)
+    }
+    assert re.search(r"tuple\[|\bPath\b|\bint\b|\bstr\b", text) is None
     bounded = [field for field in Settings.model_fields.values() if field.annotation in (int, float)]
     assert all("too low" in field.description for field in bounded if field is not Settings.model_fields["port"])
 

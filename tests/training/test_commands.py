@@ -60,7 +60,7 @@ def test_run_is_not_resumed_with_other_data(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param(["--set", "epochs=0"], "epochs: Input should be greater", id="recipe"),
+        pytest.param(["--set", "epochs=0"], "epochs must be at least 1, not 0", id="recipe"),
         pytest.param(["--data", "/nowhere"], "No images in /nowhere", id="data"),
         pytest.param(["--data", "/no[/b]where"], "No images in /no[/b]where", id="markup"),
         pytest.param(["--device", "abacus"], "There is no device 'abacus'", id="device"),

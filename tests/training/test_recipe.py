@@ -50,9 +50,9 @@ def test_changes_replace_single_values(recipe_file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param("epoch=3", "epoch: Extra inputs", id="unknown-key"),
-        pytest.param("epochs=three", "epochs: Input should be a valid integer", id="wrong-type"),
-        pytest.param("epochs=0", "epochs: Input should be greater than", id="too-low"),
+        pytest.param("epoch=3", "epoch is not known; did you mean epochs?", id="unknown-key"),
+        pytest.param("epochs=three", "epochs must be a whole number", id="wrong-type"),
+        pytest.param("epochs=0", "epochs must be at least 1, not 0", id="too-low"),
         pytest.param("model.latent_shape=[2, 2, 2, 2]", "model.latent_shape", id="wrong-shape"),
         pytest.param("name=../up", "is no model's name", id="name-with-a-path"),
         pytest.param("epochs", "--set takes key=value", id="no-value"),
