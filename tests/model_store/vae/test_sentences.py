@@ -43,7 +43,7 @@ class Drawing(Record):
 
 SIDE_4 = {"kind": "square", "side": 4}
 CASES = {
-    "unknown": ({"titel": "a"}, "titel is not known; did you mean title? The known names are frame, is_filled, paper, "
+    "unknown": ({"tile": "a"}, "tile is not known; did you mean title? The known names are frame, is_filled, paper, "
                                 "shapes, title"),
     "unknown-and-far": ({"xyz": 1}, "xyz is not known; the known names are frame, is_filled, paper, shapes, title"),
     "unknown-inside": ({"frame": {"sid": 1}}, "frame.sid is not known; did you mean side? The known names are kind, "
