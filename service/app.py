@@ -56,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="Variational autoencoders over HTTP: encode, decode, sample, reconstruct.",
         docs_url=None,  # the page's router has one, with relative addresses
         redoc_url=None,
+        telemetry={"auto_configure": False},  # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and exports what it sees
         servers=[{"url": "."}],  # beside the OpenAPI itself, whatever prefix a proxy has put in front
         root_path_in_servers=False,
         redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has used

@@ -24,6 +24,12 @@ _BATCHES_HELP = "Images computed at once: encode, decode, render (to 8 bits), sc
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus_client finds it
 
+# If an operator has set it, for another program perhaps, prometheus_client keeps this process's metrics there, beside
+# the counts of processes that have ended, or fails where the folder is missing. Only `share` decides here.
+for _name in (_FOLDER, _FOLDER.lower()):
+    os.environ.pop(_name, None)
+values.ValueClass = values.MutexValue
+
 
 def share(folder: Path) -> None:
     """Let metrics that are made from now on be kept in files, by this process and those forked from it."""

@@ -7,7 +7,7 @@ from http.client import HTTPConnection
 
 def main() -> int:
     """Ask /readyz at the host and the port that the service's own settings name."""
-    host, port = os.environ.get("LATENTD_HOST", "127.0.0.1"), int(os.environ.get("LATENTD_PORT", "8000"))
+    host, port = os.environ.get("LATENTD_HOST") or "127.0.0.1", int(os.environ.get("LATENTD_PORT") or "8000")
     # 0.0.0.0 and :: lead to this machine
     connection = HTTPConnection(host, port, timeout=3)
     try:

@@ -1,6 +1,11 @@
 """Settings: everything an operator can turn.
 
-Made once in `__main__` and passed down; no module reads the environment.
+Made once in `__main__` and passed down; no module reads the environment. No `.env` file is read.
+
+Libraries read variables of their own. Those that choose hardware, kernels and threads are the operator's, and stay:
+OMP_NUM_THREADS, MKL_*, ATEN_CPU_CAPABILITY, CUDA_VISIBLE_DEVICES, PYTORCH_*. Those that would change what the service
+promises are overruled where the library is used: PROMETHEUS_MULTIPROC_DIR (metrics.py), WEB_CONCURRENCY and
+FORWARDED_ALLOW_IPS (server.py), FASTAPI_OTEL_AUTO_CONFIGURE (app.py). UVICORN_* is read by uvicorn's own command alone.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="LATENTD_",
+        env_ignore_empty=True,  # an empty variable is not set: as a path it would be the current folder
         frozen=True,
         cli_prog_name="python -m service",
         cli_kebab_case=True,

@@ -40,6 +40,8 @@ FORBIDDEN = {
             "service.inference.devices",
             "service.inference.capabilities",
             "service.inference.operations",
+            "service.inference.runtimes",
+            "service.inference.graph",
             "service.inference.onnx_operations",
             "service.inference.cuda_operations",
         ),

@@ -11,6 +11,7 @@ from functools import singledispatchmethod
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # its stubs are another package
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import nn
 
@@ -20,7 +21,7 @@ _OPSET, _IR = 21, 10  # both of March 2024
 
 
 class Untranslatable(TypeError):
-    """A network has a layer that has no translation here."""
+    """A network that ONNX Runtime cannot compute: a layer has no translation here, or the graph is refused."""
 
 
 class Graph:
@@ -48,13 +49,20 @@ class Graph:
         return name
 
     def model(self, inputs: Mapping[str, tuple[int, Sequence[int]]], outputs: Mapping[str, str]) -> bytes:
-        """The ONNX model with inputs of these types, any number of rows each, and these values as outputs, named."""
+        """The ONNX model with inputs of these types, any number of rows each, and these values as outputs, named.
+
+        Raises:
+            Untranslatable: it is too large for a file of ONNX.
+        """
         for name, value in outputs.items():
             self._nodes.append(helper.make_node("Identity", [value], [name]))
         taken = [helper.make_tensor_value_info(name, kind, ["B", *row]) for name, (kind, row) in inputs.items()]
         graph = helper.make_graph(self._nodes, "latentd", taken, [_float32(name) for name in outputs], self._constants)
         whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
-        content: bytes = whole.SerializeToString()
+        try:
+            content: bytes = whole.SerializeToString()
+        except (ValueError, EncodeError) as error:  # protobuf holds 2 GiB
+            raise Untranslatable(f"The network is too large for one ONNX model: {error}.") from error
         return content
 
     @singledispatchmethod
@@ -62,9 +70,9 @@ class Graph:
         """Add a layer that takes a value of rows; gives what comes out of it.
 
         Raises:
-            Untranslatable: nobody has said how.
+            Untranslatable: it has no translation.
         """
-        raise Untranslatable(f"A layer {layer} has no translation into ONNX; set runtime to torch.")
+        raise Untranslatable(f"A layer {layer} has no translation into ONNX.")
 
     @layer.register
     def _(self, layers: nn.Sequential, rows: str) -> str:

@@ -12,10 +12,11 @@ import structlog
 from model_store import Card, ModelVersion, Store
 from model_store.vae.priors import Prior
 
+from ..errors import OutOfMemory
 from .batcher import Batcher
 from .devices import Device
 from .rows import Rows
-from .runner import Runner
+from .runner import Runner, is_out_of_memory
 from .warm_up_cache import WarmUpCache
 
 INEXACT = "on this machine no batch size gives the same bytes each time; ETags are weak"
@@ -77,13 +78,19 @@ class Loader:
 
         Raises:
             StoreError: it cannot be read.
+            OutOfMemory: the device has no room for it now.
             DeviceLost, DeviceHung: the device has failed.
         """
         stored = await asyncio.to_thread(self.store.load, version)
-        runner = await self.device.prepare(
-            Runner, stored.model, self.device, self._max_batch_images, self._events.out_of_memory
-        )
-        await self._warm_up(runner, stored.card, is_undisturbed=is_undisturbed)
+        try:
+            runner = await self.device.prepare(
+                Runner, stored.model, self.device, self._max_batch_images, self._events.out_of_memory
+            )
+            await self._warm_up(runner, stored.card, is_undisturbed=is_undisturbed)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory from error
         if self.device.is_exact and not runner.is_exact:
             log.warning("the same seed gives the same image but for rounding", model=str(version), reason=INEXACT)
         self._events.queue_changed(str(version), 0)

@@ -21,13 +21,14 @@ from model_store.vae.likelihoods import likelihood
 from model_store.vae.model import LOG_VARIANCE_RANGE
 from model_store.vae.pixels import to_images
 
-from .graph import Graph
+from .graph import Graph, Untranslatable
 from .operations import Operations, as_pixels, examined
 from .rows import Rows
 
 # Since 1.32 it gathers what it is used for, to send it to its makers, unless it is told before it is loaded.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as reasons
 
 _ERRORS = 3
 
@@ -36,7 +37,7 @@ def onnx_operations(model: VAE) -> Operations:
     """Every operation that the model has, by its name; computed with as many threads as torch has now.
 
     Raises:
-        Untranslatable: one of its networks has a layer without translation.
+        Untranslatable: ONNX Runtime cannot compute one of its networks.
     """
     config, encoder = model.config, model.encoder  # the model itself is not kept: the sessions have its weights
     decoded = _session(_decode_graph(model.decoder, config))
@@ -102,7 +103,10 @@ def _session(content: bytes) -> Callable[[Tensor], Rows]:
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others
     options.log_severity_level = _ERRORS
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except (reasons.InvalidGraph, reasons.InvalidArgument, reasons.NotImplemented) as error:
+        raise Untranslatable(f"ONNX Runtime refuses the network: {error}") from error
     (taken,), given = session.get_inputs(), [output.name for output in session.get_outputs()]
 
     def compute(rows: Tensor) -> Rows:

@@ -258,7 +258,7 @@ class Registry:
             return False
         self._refused.pop(version, None)
         self._leaving.pop(version, None)
-        log.info("serving", model=str(version), device=str(self.device), runtime=self.device.runtime)
+        log.info("serving", model=str(version), device=str(self.device), runtime=self._served[version].runner.runtime)
         return True
 
     def _is_refused_for_good(self, version: ModelVersion, files: object) -> bool:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+import structlog
 import torch
 
 from model_store.vae import VAE
@@ -22,10 +23,13 @@ from .cuda_operations import cuda_operations
 from .devices import Device
 from .operations import OPERATIONS, Operations, torch_operations
 from .rows import Rows, aligned, filled, first, joined, length, same_bytes, split
+from .runtimes import Runtime
 from .sizes import Pace, Paces
 
 PART_S = 0.0005  # of a large request, so much is computed before others have their turn
 OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")  # by torch and ONNX Runtime
+
+log = structlog.get_logger()
 
 
 class Runner:
@@ -35,6 +39,7 @@ class Runner:
 
     Attributes:
         operations: what computes, by name; a test may break one.
+        runtime: who computes them.
         paces: how each operation is computed, as the warm-up found it.
     """
 
@@ -42,7 +47,7 @@ class Runner:
         self, model: VAE, device: Device, max_batch_images: int, out_of_memory: Callable[[], None] = lambda: None
     ) -> None:
         self._config = model.config
-        self.operations = _operations(model, device)
+        self.operations, self.runtime = _operations(model, device)
         self._device = device
         self._out_of_memory = out_of_memory
         can = [operation for operation in OPERATIONS if capabilities.can(model.config, operation)]
@@ -193,7 +198,7 @@ class Runner:
         try:
             return self.operations[operation](*aligned(inputs))
         except Exception as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from error
             raise
 
@@ -203,17 +208,24 @@ class Runner:
         return time.perf_counter() - began
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether it is what torch, ONNX Runtime or Python raise when the machine's memory ends; a GPU's has its own."""
-    return isinstance(error, MemoryError) or any(said in str(error) for said in OUT_OF_MEMORY)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it is what torch, ONNX Runtime or Python raise when memory ends."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(said in str(error) for said in OUT_OF_MEMORY)
 
 
-def _operations(model: VAE, device: Device) -> Operations:
-    """What computes a model there; ONNX Runtime takes no other precision than float32 from us."""
+def _operations(model: VAE, device: Device) -> tuple[Operations, Runtime]:
+    """What computes a model there, and its runtime; ONNX Runtime takes no other precision than float32 from us."""
     if device.torch_device.type == "cuda":
-        return cuda_operations(device.place(model))
-    if device.runtime == "torch" or any(weights.dtype != torch.float32 for weights in model.parameters()):
-        return torch_operations(device.place(model))
-    from .onnx_operations import onnx_operations  # noqa: PLC0415  # an extra, which need not be installed
+        return cuda_operations(device.place(model)), "torch"
+    if device.runtime == "onnxruntime" and all(weights.dtype == torch.float32 for weights in model.parameters()):
+        # an extra, which need not be installed
+        from .graph import Untranslatable  # noqa: PLC0415
+        from .onnx_operations import onnx_operations  # noqa: PLC0415
 
-    return onnx_operations(model)
+        try:
+            return onnx_operations(model), "onnxruntime"
+        except Untranslatable as error:
+            log.warning("computed by torch instead of ONNX Runtime", reason=str(error))
+    return torch_operations(device.place(model)), "torch"

@@ -58,6 +58,8 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                forwarded_allow_ips="",  # or uvicorn reads FORWARDED_ALLOW_IPS
+                workers=1,  # or uvicorn reads WEB_CONCURRENCY, and fails if that is not a number
                 # for a request that has just begun: its body is still to come, and then to be answered
                 timeout_graceful_shutdown=math.ceil(settings.body_timeout_s + settings.timeout_s) + 1,
             )

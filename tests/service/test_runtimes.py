@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+import structlog
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from model_store import VAE, VAEConfig
 from model_store.vae import ConvConfig
 from model_store.vae.config import BernoulliConfig, DiscretisedLogisticConfig, GaussianConfig
+from service.inference import onnx_operations as onnx_operations_module
 from service.inference import runtimes
 from service.inference.devices import Device
 from service.inference.graph import Graph, Untranslatable
@@ -97,9 +100,38 @@ async def test_model_of_half_precision_stays_with_torch() -> None:
 
 
 def test_layer_without_translation_is_named() -> None:
-    """And what can be done."""
-    with pytest.raises(Untranslatable, match=r"Dropout.*set runtime to torch"):
+    """In the error."""
+    with pytest.raises(Untranslatable, match=r"Dropout.* has no translation into ONNX"):
         Graph().layer(nn.Sequential(nn.Flatten(), nn.Dropout()), "rows")
+
+
+@pytest.mark.anyio
+async def test_network_without_translation_is_computed_by_torch() -> None:
+    """It is served all the same, and the log says once why it takes longer."""
+    structlog.reset_defaults()  # the log of tests has errors only
+    model = make_model(GREY)
+    assert isinstance(model.decoder, nn.Sequential)
+    model.decoder.append(nn.Identity())
+    with structlog.testing.capture_logs() as logged:
+        runner = Runner(model.eval(), Device(CPU, runtime="onnxruntime"), max_batch_images=2)
+    latents = torch.zeros(1, 3)
+
+    ((images,),) = await runner.run("decode", [(latents,)])
+
+    assert torch.equal(images, model.decode(latents).mean)
+    assert runner.runtime == "torch"
+    assert [(line["event"], line["reason"]) for line in logged] == [
+        ("computed by torch instead of ONNX Runtime", "A layer Identity() has no translation into ONNX.")
+    ]
+
+
+def test_graph_that_onnx_runtime_refuses_is_untranslatable() -> None:
+    """An operator that it does not have, or has not for these types."""
+    graph = Graph()
+    content = graph.model({"latents": (TensorProto.FLOAT, [3])}, {"images": graph.node("NoSuchOperator", "latents")})
+
+    with pytest.raises(Untranslatable, match="ONNX Runtime refuses the network"):
+        onnx_operations_module._session(content)
 
 
 def test_auto_is_onnx_runtime_on_a_cpu_in_float32() -> None:

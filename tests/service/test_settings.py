@@ -1,0 +1,63 @@
+"""Settings of the environment: what an empty one means, and what those of libraries may change."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model_store import Store
+from service.__main__ import read_settings
+from service.settings import Settings
+
+from ..process import Process
+
+
+def test_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files pass variables on, set or not; as a path, an empty one would be the current folder."""
+    plain = read_settings([])
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"LATENTD_{name.upper()}", "")
+
+    assert read_settings([]) == plain
+
+
+@pytest.mark.parametrize("flag", ["--store=", "--cache=", "--host="])
+def test_empty_flag_is_not_set(flag: str) -> None:
+    """A script may pass a variable that is empty."""
+    assert read_settings([flag]) == read_settings([])
+
+
+def test_variables_of_libraries_change_nothing(started: list[Process], store: Store, tmp_path: Path) -> None:
+    """A machine has them for other programs: the counts begin at 0, no folder is written, and the service starts."""
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    foreign = {
+        "PROMETHEUS_MULTIPROC_DIR": str(counts),
+        "prometheus_multiproc_dir": str(counts),
+        "WEB_CONCURRENCY": "auto",
+        "FORWARDED_ALLOW_IPS": "*",
+        "UVICORN_PORT": "1",
+        "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "FASTAPI_ENV": "development",
+        "LATENTD_API_KEYS": "",
+    }
+    process = Process(store.root, "--reload-s=0", **foreign)
+    started.append(process)
+    process.wait_for("ready")
+
+    metrics = httpx.get(f"{process.url}/metrics").text
+    assert httpx.get(f"{process.url}/v1/sample").status_code == 200
+    assert "latentd_requests_in_flight 1.0" in metrics
+    assert [*counts.iterdir()] == []
+
+
+def test_default_model_that_is_missing_is_logged(started: list[Process], store: Store) -> None:
+    """An operator reads why the service does not become ready, and where the store is."""
+    process = Process(store.root, "--default-model=blue")
+    started.append(process)
+    line = process.wait_for("not ready")
+
+    assert line["reason"] == "The default model blue is not in the store, which has colour@1, grey@1."
+    assert line["store"] == str(store.root)
+    assert httpx.get(f"{process.url}/readyz").json()["detail"] == line["reason"]
