@@ -16,6 +16,7 @@ from service.inference.engine import Engine
 from service.inference.limits import Limits
 from service.inference.loader import Loader
 from service.inference.registry import Registry
+from service.inference.runner import Runner
 from service.inference.warm_up_cache import WarmUpCache
 from service.timings import Timings
 
@@ -458,6 +459,24 @@ async def test_folder_that_looks_like_a_version_is_refused_once(store: Store, ev
         ("grey/v1", reason)
     ]
     assert events.refused == ["grey"]
+
+
+async def test_model_without_room_in_memory_is_tried_again(
+    store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have the memory now; ONNX Runtime says so in words alone."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    registry = make_registry(store, events)
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "warm_up", fail)
+        await registry.refresh()
+    assert served(registry) == []
+
+    await registry.refresh()
+    assert served(registry) == ["colour@1", "grey@1"]
 
 
 async def test_model_that_cannot_be_built_is_read_once(
