@@ -18,7 +18,7 @@ from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import checkpoint, screen
 from .data import Dataset, load_dataset
-from .errors import CannotKeepRun, CannotPublish, RunNotFound, TrainingError, WrongRun
+from .errors import CannotKeepRun, CannotPublish, NotText, RunNotFound, TrainingError, WrongRun
 from .loop import Run, start, train
 from .publish import git_commit, publish, published
 from .recipe import SHELF, Recipe, read_recipe
@@ -46,7 +46,18 @@ def _run(arguments: list[str] | None) -> int:
     options = parser.parse_args(arguments)
     if (options.recipe is None) == (options.resume is None) or (options.resume and options.set):
         parser.error("name a recipe, with --set to change it, or a run with --resume, which keeps its own")
+    for path in (options.data, options.store or store_folder(), options.runs, options.cache, options.resume):
+        if path and not _is_text(path.absolute()):
+            raise NotText(path)
     return _resume(options) if options.resume else _begin(options)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path is UTF-8, as most are; Python holds other bytes of a name as lone surrogates."""
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _begin(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ TrainingError
 ├── DataNotFound         no images where they were looked for
 ├── BadData              images that cannot be read, or that do not fit the recipe
 ├── DownloadFailed       no mirror gave the file that was expected
+├── NotText              a path that no JSON can hold
 ├── RunNotFound          no run that can be resumed
 ├── WrongRun             a run that was begun with other data
 ├── CannotKeepRun        a folder in which a run cannot be kept
@@ -49,6 +50,13 @@ class DownloadFailed(TrainingError):
         super().__init__(
             f"Cannot download {name}: {'; '.join(problems)}. Fetch it by other means and name its folder with --data."
         )
+
+
+class NotText(TrainingError):
+    """A path that no JSON can hold."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"Cannot use the path {path}: it is not UTF-8, so a run could not remember it; rename it.")
 
 
 class RunNotFound(TrainingError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -34,17 +34,17 @@ console = Console(highlight=False, soft_wrap=True)
 
 def say(text: str) -> None:
     """A line for the person."""
-    console.print(text, markup=False)
+    _print(text)
 
 
 def warn(text: str) -> None:
     """A line about something that is wrong, but does not stop the run."""
-    console.print(text, style="yellow", markup=False)
+    _print(text, style="yellow")
 
 
 def fail(text: str) -> None:
     """Why the run does not start or cannot go on."""
-    console.print(text, style="red", markup=False)
+    _print(text, style="red")
 
 
 def track(items: Iterable[T], total: int | None, what: str, advance: Callable[[Any], int] | None = None) -> Iterator[T]:
@@ -95,6 +95,12 @@ def epoch_line(epoch: Epoch, epochs: int, measure: str, *, best: bool) -> None:
         f"  {measure} {epoch.train_nats:8.2f} train {epoch.validation_nats:8.2f} validation{kl}"
         f"  {epoch.images_per_s:7,.0f} images/s{'  best' if best else ''}"
     )
+
+
+def _print(text: str, style: str | None = None) -> None:
+    """Print a line. A run does not end because its log is on a full disk, or cannot take a name that is not UTF-8."""
+    with suppress(OSError):
+        console.print(text.encode(errors="backslashreplace").decode(), style=style, markup=False)
 
 
 def _bar(*columns: ProgressColumn) -> Progress:

@@ -1,6 +1,7 @@
 """A run that was stopped, by a signal or by a disk: it says what is kept, and the command that it prints goes on."""
 
 import errno
+import io
 import os
 import re
 import shutil
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from rich.console import Console
 
 from model_store import Store
-from training import checkpoint
+from training import checkpoint, screen
 from training.__main__ import main
 from training.evaluate import main as evaluate
 
@@ -320,3 +322,33 @@ def test_folder_of_runs_that_cannot_be_made_is_named(call: list[str], capsys: py
     """For any reason."""
     assert main([*call, "--runs", "/proc/none"]) == 1
     assert "Cannot write to /proc/none: No such file or directory. Mend that" in capsys.readouterr().out
+
+
+class FullLog(io.StringIO):
+    """The log of a run on a full disk."""
+
+    def write(self, _: str) -> int:
+        raise full()
+
+
+def test_full_disk_of_the_log_does_not_end_the_run(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of training are worth more than a line about them."""
+    monkeypatch.setattr(screen, "console", Console(file=FullLog()))
+
+    assert main(call) == 0
+    assert versions(tmp_path / "the store") == ["bars@1"]
+
+
+@pytest.mark.parametrize("flag", ["--data", "--store", "--runs", "--cache"])
+def test_path_that_is_not_utf_8_is_refused_before_any_work(
+    call: list[str], tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither `run.json` nor a printed command could name it."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+
+    assert main([*call, flag, path]) == 1
+    remedy = "it is not UTF-8, so a run could not remember it; rename it."
+    assert capsys.readouterr().out == f"Cannot use the path {tmp_path}/caf\\udce9: {remedy}\n"
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "bars.toml", tmp_path / "idx"]
