@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_val
 from .errors import UnknownFormat
 from .files import read_file
 from .vae import Record, VAEConfig
-from .vae.record import problems
+from .vae.record import Count, problems
 
 FORMAT: Final = 1
 MAX_CARD_BYTES = 2**20
@@ -25,17 +25,17 @@ class WeightsSummary(Record):
     """The file of tensors: its SHA-256, its size, and how many numbers the network learned."""
 
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    bytes: Annotated[int, Field(ge=1)]
-    parameters: Annotated[int, Field(ge=1)]
+    bytes: Annotated[Count, Field(ge=1)]
+    parameters: Annotated[Count, Field(ge=1)]
 
 
 class DataSummary(Record):
     """The images a model was trained on. `sha256` is of the pixels of all splits, in order, as uint8."""
 
     name: str
-    train_images: int
-    validation_images: int
-    test_images: int
+    train_images: Count
+    validation_images: Count
+    test_images: Count
     sha256: str
     resize: str
 
@@ -45,10 +45,10 @@ class TrainingSummary(Record):
 
     recipe: dict[str, JsonValue]
     data: DataSummary
-    seed: int
+    seed: Count
     git_commit: str | None
-    epochs: int
-    best_epoch: int
+    epochs: Count
+    best_epoch: Count
     seconds: float
     device: str
     torch: str

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 import torch
@@ -17,7 +19,7 @@ from starlette.types import ASGIApp
 from model_store import Store
 from model_store.vae.device import choose_device
 
-from . import error_responses
+from . import error_responses, openapi
 from .access import Access
 from .body_memory import BodyMemory
 from .deadlines import Deadlines
@@ -57,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # the page's router has one, with relative addresses
         redoc_url=None,
         telemetry={"auto_configure": False},  # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and exports what it sees
+        openapi_tags=openapi.TAGS,
         servers=[{"url": "."}],  # beside the OpenAPI itself, whatever prefix a proxy has put in front
         root_path_in_servers=False,
         redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has used
@@ -72,8 +75,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(page.router)
     error_responses.install(app)
+    app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
     app.middleware_stack = Access(_way_in(app, settings), metrics, lifecycle)
     return app
+
+
+def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """FastAPI's description, made at the first request for it, with a format for each integer."""
+    if app.openapi_schema is None:
+        openapi.describe_integers(describe())
+    return describe()
 
 
 def _way_in(app: FastAPI, settings: Settings) -> ASGIApp:
@@ -116,7 +127,7 @@ def _v1() -> APIRouter:
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
     router.include_router(models.router)
     router.include_router(operations.router, prefix="/models/{model}", dependencies=[Depends(model_in_path)])
-    router.include_router(operations.router)
+    router.include_router(operations.router, include_in_schema=False)  # the description of the tag names this form
     return router
 
 

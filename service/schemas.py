@@ -8,17 +8,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from model_store import Card
 from model_store.pictures import Resize
+from model_store.vae.config import Side, Width
 from model_store.vae.noise import MAX_SEED
 from model_store.vae.protocol import Binarise
+from model_store.vae.record import Count
 
 from .inference.engine import Draw
 from .inference.paths import PathKind
 from .negotiation import LATENT_FORMATS, SCORE_FORMATS, Format
 
+INT32_MAX = 2**31 - 1
+
+VersionNumber = Annotated[int, Field(ge=1, le=999_999_999)]
 Nested = Annotated[list[Any], Field(description="nested to the model's latent shape, one per image")]
 Seed = Annotated[
-    int | None,
-    Field(ge=0, le=MAX_SEED, description="makes the answer repeatable; drawn, and told in X-Seed, if left out"),
+    Annotated[int, Field(ge=0, le=MAX_SEED)] | None,
+    Field(description="makes the answer repeatable; drawn, and told in X-Seed, if left out"),
 ]
 Latents = Annotated[Draw, Field(description="the posterior's mean, or a draw from the posterior")]
 Sizing = Annotated[
@@ -64,7 +69,7 @@ class EncodeParameters(ReconstructParameters):
 class SampleParameters(Parameters):
     """Of sample."""
 
-    n: Annotated[int, Field(ge=1, description="how many images")] = 1
+    n: Annotated[int, Field(ge=1, le=INT32_MAX, description="how many images")] = 1
     seed: Seed = None
     temperature: Annotated[float, Field(ge=0, le=2, description="scales the prior's standard deviation")] = 1.0
 
@@ -73,7 +78,7 @@ class ScoreParameters(Parameters):
     """Of score."""
 
     format: Annotated[FormatParameter, _described(SCORE_FORMATS)] = None
-    importance_samples: Annotated[int, Field(ge=1, description="K of the importance-weighted bound")] = 1
+    importance_samples: Annotated[int, Field(ge=1, le=INT32_MAX, description="K of the importance-weighted bound")] = 1
     binarise: Annotated[
         Binarise, Field(description="grey pixels of a model of binary ones: drawn with the seed, or cut at the middle")
     ] = "sample"
@@ -84,7 +89,7 @@ class ScoreParameters(Parameters):
 class InterpolateParameters(Parameters):
     """Of interpolate."""
 
-    steps: Annotated[int, Field(ge=2, description="pictures in all, ends included")] = 8
+    steps: Annotated[int, Field(ge=2, le=INT32_MAX, description="pictures in all, ends included")] = 8
     path: Annotated[PathKind, Field(description="straight, or on the sphere where a prior's latents lie")] = "spherical"
     resize: Sizing = "none"
 
@@ -111,10 +116,11 @@ class TraverseParameters(Parameters):
         Field(max_length=500, description="a repeated key or a comma list; else those of the largest KL"),
         WithJsonSchema(_COMMA_LIST),
     ] = None
-    steps: Annotated[int, Field(ge=2, description="columns")] = 9
+    steps: Annotated[int, Field(ge=2, le=INT32_MAX, description="columns")] = 9
     span: Annotated[float, Field(gt=0, le=10, description="to either side, in standard deviations")] = 3.0
     seed: Annotated[
-        int | None, Field(ge=0, le=MAX_SEED, description="begins at this draw from the prior, else in its middle")
+        Annotated[int, Field(ge=0, le=MAX_SEED)] | None,
+        Field(description="begins at this draw from the prior, else in its middle"),
     ] = None
 
 
@@ -138,7 +144,7 @@ class LatentsBody(_Body):
 
 class _Answer(BaseModel):
     model: str
-    version: int
+    version: VersionNumber
 
 
 class PairBody(_Body):
@@ -171,7 +177,7 @@ class ImagesAnswer(_Answer):
 class SampleAnswer(ImagesAnswer):
     """Random images, the latents they were decoded from, and the seed that gives them again."""
 
-    seed: int
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     latents: Nested
 
 
@@ -201,16 +207,16 @@ class ModelSummary(_Answer):
     """One served model."""
 
     is_default: bool = Field(description="whether /v1/encode and the like mean this one")
-    image_shape: tuple[int, int, int] = Field(description="(C, H, W)")
-    latent_shape: tuple[int, ...]
-    parameters: int
+    image_shape: tuple[Side, Side, Side] = Field(description="(C, H, W)")
+    latent_shape: tuple[Width, ...]
+    parameters: Count
 
 
 class RefusedVersion(BaseModel):
     """A version that is published and cannot be served."""
 
     model: str
-    version: int | None = Field(
+    version: VersionNumber | None = Field(
         description="null where the folder's name is not a version; the reason names the folder"
     )
     reason: str
@@ -234,7 +240,7 @@ class Problem(BaseModel):
 
     type: str
     title: str
-    status: int
+    status: Annotated[int, Field(ge=400, le=599)]
     detail: str
     instance: str
     error: str
@@ -248,4 +254,4 @@ class HealthAnswer(BaseModel):
     reason: str | None = Field(description="why the service is not ready")
     device: str
     models: list[str]
-    waiting_images: int
+    waiting_images: Count

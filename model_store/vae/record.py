@@ -1,8 +1,13 @@
 """Record: a frozen value that refuses what it does not know. Cards, configurations and recipes are made of these."""
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .sentences import sentence
+
+MAX_SAFE_INTEGER = 2**53 - 1  # JavaScript, and every reader that takes numbers for doubles, rounds larger ones
+Count = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 
 
 class Record(BaseModel):

@@ -13,8 +13,9 @@ from typing import Literal
 from torch import Tensor
 
 from model_store.vae import DiagonalGaussian, Point
-from model_store.vae.noise import MAX_SEED, standard_normal
+from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_images
+from model_store.vae.record import MAX_SAFE_INTEGER
 
 from ..aside import aside
 from ..timings import Timings
@@ -141,8 +142,8 @@ class Engine:
 
 
 def draw_seed() -> int:
-    """A seed that nobody can guess, for a request that names none."""
-    return secrets.randbelow(MAX_SEED + 1)
+    """A seed that cannot be guessed, for a request that names none; every JSON reader holds it exactly."""
+    return secrets.randbelow(MAX_SAFE_INTEGER + 1)
 
 
 async def noise(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:

@@ -30,7 +30,7 @@ from .direct import DirectRoute
 
 router = APIRouter(tags=["operations"], route_class=DirectRoute)
 
-_ALWAYS = problems(401, 404, 406, 413, 422, 429, 500, 503, 504)
+_ALWAYS = problems(401, 404, 406, 413, 414, 422, 429, 431, 500, 503, 504)
 _WITH_BODY = problems(400, 408, 415)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
@@ -15,6 +17,7 @@ from schemathesis.config import SchemathesisConfig
 
 from .search import search
 
+_NAMED = "/v1/models/{model}/"
 KEY = "correct-horse"  # else there would be no right and wrong ones
 
 # A description cannot say what is in binary bodies, how large a model's images are, or how many are too many.
@@ -31,10 +34,24 @@ def conforms(url: str, examples: int) -> int:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own, of the versions of its dependencies
-        config = SchemathesisConfig.from_dict({"checks": _ANSWERED})
-        schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
+        config = SchemathesisConfig.from_dict({"base-url": url, "checks": _ANSWERED})
+        description = requests.get(f"{url}/openapi.json", timeout=20).json()
+        description["paths"] |= dict(_short_forms(description["paths"]))
+        schema = schemathesis.openapi.from_dict(description, config=config)
         operations = [result.ok() for result in schema.get_all_operations()]
         return sum(_holds(operation, mode, examples) for operation in operations for mode in GenerationMode)
+
+
+def _short_forms(paths: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The operations by their addresses without a model: a note describes these, and made-up models are not there."""
+    for path, methods in paths.items():
+        if path.startswith(_NAMED):
+            yield path.replace(_NAMED, "/v1/"), {method: _without_model(each) for method, each in methods.items()}
+
+
+def _without_model(operation: dict[str, Any]) -> dict[str, Any]:
+    parameters = [parameter for parameter in operation["parameters"] if parameter["name"] != "model"]
+    return {**operation, "operationId": f"short_{operation['operationId']}", "parameters": parameters}
 
 
 def _holds(operation: schemathesis.APIOperation, mode: GenerationMode, examples: int) -> int:

@@ -332,6 +332,16 @@ async def test_even_number_of_steps_has_no_middle(client: httpx.AsyncClient) -> 
     )
 
 
+@pytest.mark.parametrize("query", ["dims=1&dims=2&dims=0", "dims=1,2&dims=0", "dims=1&dims=2,0"])
+async def test_list_may_repeat_its_key_or_use_commas(client: httpx.AsyncClient, query: str) -> None:
+    """Each of its values counts, in order; a dictionary of the query would keep the last alone."""
+    repeated = await ok(await client.get(f"/v1/traverse?format=npy&steps=3&{query}"))
+    listed = await ok(await client.get("/v1/traverse?format=npy&steps=3&dims=1,2,0"))
+
+    assert len(read_npy(repeated)) == 9
+    assert repeated.content == listed.content
+
+
 async def test_traversal_begins_with_the_dimension_that_tells_most(client: httpx.AsyncClient) -> None:
     """By the KL in the card; the order of rows is that of the list where one is given."""
     by_kl = await ok(await client.get("/v1/models/known/traverse"))

@@ -1,5 +1,6 @@
 """The OpenAPI tells the truth about bodies that are not JSON."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -21,7 +22,6 @@ async def paths(client: httpx.AsyncClient) -> dict[str, Any]:
     return (await client.get("/openapi.json")).json()["paths"]
 
 
-@pytest.mark.parametrize("prefix", ["/v1", "/v1/models/{model}"])
 @pytest.mark.parametrize(
     ("operation", "method", "taken", "given"),
     [
@@ -35,10 +35,10 @@ async def paths(client: httpx.AsyncClient) -> dict[str, Any]:
     ],
 )
 async def test_operation_lists_every_form_in_and_out(
-    paths: dict[str, Any], prefix: str, operation: str, method: str, taken: set[str], given: set[str]
+    paths: dict[str, Any], operation: str, method: str, taken: set[str], given: set[str]
 ) -> None:
     """Binary ones as binary."""
-    described = paths[f"{prefix}/{operation}"][method]
+    described = paths[f"/v1/models/{{model}}/{operation}"][method]
     body = described.get("requestBody", {"content": {}})["content"]
     answers = described["responses"]["200"]["content"]
 
@@ -54,20 +54,51 @@ async def test_operation_lists_every_form_in_and_out(
 @pytest.mark.parametrize("operation", ["encode", "decode", "reconstruct", "score", "interpolate"])
 async def test_operation_lists_its_errors_as_problems(paths: dict[str, Any], operation: str) -> None:
     """Every status of the contract."""
-    responses = paths[f"/v1/{operation}"]["post"]["responses"]
-    errors = {"400", "401", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504"}
+    responses = paths[f"/v1/models/{{model}}/{operation}"]["post"]["responses"]
+    errors = {"400", "401", "404", "406", "408", "413", "414", "415", "422", "429", "431", "500", "503", "504"}
 
     assert responses.keys() == errors | {"200"}
     assert all(responses[status]["content"].keys() == {"application/problem+json"} for status in errors)
 
 
 async def test_named_operations_describe_the_model_in_their_path(paths: dict[str, Any]) -> None:
-    """And the others have none."""
+    """Beside those of the query."""
     named = [parameter["name"] for parameter in paths["/v1/models/{model}/sample"]["get"]["parameters"]]
-    default = [parameter["name"] for parameter in paths["/v1/sample"]["get"]["parameters"]]
 
     assert sorted(named) == ["format", "model", "n", "seed", "temperature"]
-    assert sorted(default) == ["format", "n", "seed", "temperature"]
+
+
+async def test_each_operation_is_listed_once(client: httpx.AsyncClient) -> None:
+    """For named models; a note says how to mean the default model."""
+    described = (await client.get("/openapi.json")).json()
+    (note,) = [tag["description"] for tag in described["tags"] if tag["name"] == "operations"]
+    listed = [
+        path for path, item in described["paths"].items() for each in item.values() if "operations" in each["tags"]
+    ]
+
+    assert len(listed) == 7
+    assert all(path.startswith("/v1/models/{model}/") for path in listed)
+    assert "`/v1/encode`" in note
+
+
+async def test_every_integer_has_a_format_that_its_bounds_fit(client: httpx.AsyncClient) -> None:
+    """So that a generated client has a type which holds it."""
+    schemas = [each for each in dicts_in((await client.get("/openapi.json")).json()) if each.get("type") == "integer"]
+    largest = {"int32": 2**31 - 1, "int64": 2**63 - 1}
+
+    assert len(schemas) > 50
+    assert {each["format"] for each in schemas} == set(largest)
+    for each in schemas:
+        values = each.get("enum") or [each.get("const", each.get("minimum")), each.get("const", each.get("maximum"))]
+        assert all(-largest[each["format"]] <= value <= largest[each["format"]] for value in values), each
+
+
+def dicts_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Every JSON object, however deep."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    yield from [value] if isinstance(value, dict) else []
+    for child in children:
+        yield from dicts_in(child)
 
 
 async def test_operation_ids_are_unique(paths: dict[str, Any]) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import io
 import json
+import secrets
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -105,6 +107,26 @@ async def test_encode_gives_the_mean_unless_a_draw_is_asked_for(client: httpx.As
     assert mean.json()["latents"] == mean.json()["mean"]
     assert drawn.json()["latents"] != mean.json()["latents"]
     assert again.json() == drawn.json()
+
+
+@pytest.mark.parametrize("drawn", [lambda limit: limit - 1, secrets.randbelow], ids=["largest", "random"])
+async def test_drawn_seed_survives_a_reader_of_doubles(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, drawn: Callable[[int], int]
+) -> None:
+    """JavaScript's JSON.parse makes every number a double; the picture can be had again all the same."""
+    monkeypatch.setattr(secrets, "randbelow", drawn)
+    answer = (await client.get("/v1/sample?format=json")).json()
+    again = (await client.get(f"/v1/sample?format=json&seed={int(float(answer['seed']))}")).json()
+
+    assert again == answer
+
+
+async def test_named_seed_may_be_as_large_as_a_signed_integer_of_64_bits(client: httpx.AsyncClient) -> None:
+    """Who names it, knows it."""
+    answer = await client.get(f"/v1/sample?format=json&seed={2**63 - 1}")
+
+    assert answer.headers["x-seed"] == str(2**63 - 1)
+    assert answer.json()["seed"] == 2**63 - 1
 
 
 async def test_draw_is_the_mean_plus_scaled_noise(client: httpx.AsyncClient) -> None:
