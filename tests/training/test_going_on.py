@@ -346,9 +346,9 @@ def test_path_that_is_not_utf_8_is_refused_before_any_work(
     call: list[str], tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither `run.json` nor a printed command could name it."""
-    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9")
 
     assert main([*call, flag, path]) == 1
     remedy = "it is not UTF-8, so a run could not remember it; rename it."
-    assert capsys.readouterr().out == f"Cannot use the path {tmp_path}/caf\\udce9: {remedy}\n"
+    assert capsys.readouterr().out == f"Cannot use the path {tmp_path}/\\udce9: {remedy}\n"
     assert sorted(tmp_path.iterdir()) == [tmp_path / "bars.toml", tmp_path / "idx"]
