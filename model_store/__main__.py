@@ -36,7 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
 def list_models(store: Store, console: Console) -> int:
     """A row for each version, and a line for each folder that looks like a version and is not."""
     cards = {version: _card_or_error(store, version) for version in store.versions()}
-    console.print(tables.shelf(cards, _default_version(store)))
+    if cards:
+        console.print(tables.shelf(cards, _default_version(store)))
+    else:
+        console.print(f"No models in {store.root}.", markup=False, soft_wrap=True)
     for path, reason in store.misplaced().items():
         console.print(f"{path}: {reason}", style="red", markup=False, soft_wrap=True)
     return 0

@@ -131,10 +131,10 @@ class Store:
             OSError: the store cannot be written.
         """
         self.resolve(reference)
-        with tempfile.NamedTemporaryFile("w", dir=self.root, prefix=".default-", delete=False) as file:
-            file.write(f"{reference}\n")
-            os.fchmod(file.fileno(), _SHARED_FILE_MODE)
-        os.replace(file.name, self.root / _DEFAULT)
+        incoming = self.root / f".incoming-{_DEFAULT}"
+        incoming.write_text(f"{reference}\n")
+        incoming.chmod(_SHARED_FILE_MODE)
+        incoming.replace(self.root / _DEFAULT)
 
     def folder(self, version: ModelVersion) -> Path:
         """Where a version's files are."""

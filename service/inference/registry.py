@@ -114,10 +114,27 @@ class Registry:
             return self._found[reference]
         if not self._refreshed:
             raise NotServing(self._unreadable) if self._unreadable else Starting()
-        found = self._find_default() if reference is None else self._served[newest(reference, self._served)]
+        found = self._find_default() if reference is None else self._find(reference)
         if reference in (None, found.version.name, str(found.version)):  # of a few spellings, not of all there are
             self._found[reference] = found
         return found
+
+    def _find(self, reference: str) -> ServedModel:
+        try:
+            return self._served[newest(reference, self._served)]
+        except ModelNotFound:
+            raise ModelNotFound(reference, sorted(self._served), *self._refusals(reference)) from None
+
+    def _refusals(self, reference: str) -> list[str]:
+        """Why the versions that a reference could mean are refused, without the full stop."""
+        name, number = parse_reference(reference)
+        reasons = [
+            f"{version}: {reason}"
+            for version, reason in self.refused.items()
+            if version.name == name and number in (None, version.number)
+        ]
+        reasons += [f"{path}: {reason}" for path, reason in self._misplaced.items() if path.partition("/")[0] == name]
+        return [reason.rstrip(".") for reason in reasons[:REASONS]]
 
     def _find_default(self) -> ServedModel:
         if isinstance(self._default, StoreError):
@@ -128,15 +145,15 @@ class Registry:
             raise NoDefaultModel(self._why_default_is_not_served(self._default)) from None
 
     def _why_default_is_not_served(self, default: str) -> str:
-        name, number = parse_reference(default)
-        meant = [version for version in self._published if version.name == name and number in (None, version.number)]
-        if refused := [f"{version}: {reason}" for version, reason in self.refused.items() if version in meant]:
-            return f"The default model {default} cannot be served. {refused[-1]}"
-        if meant:
-            newest_only = f"only the {self._versions_per_model} newest versions of a model are served"
-            return f"The default model {default} is not served: {newest_only}. Raise LATENTD_VERSIONS_PER_MODEL."
-        there = ", ".join(map(str, self._published)) or "no models"
-        return f"The default model {default} is not in the store, which has {there}."
+        if refusals := self._refusals(default):
+            return f"The default model {default} cannot be served. {'. '.join(refusals)}."
+        try:
+            newest(default, self._published)
+        except ModelNotFound:
+            there = ", ".join(map(str, self._published)) or "no models"
+            return f"The default model {default} is not in the store, which has {there}."
+        newest_only = f"only the {self._versions_per_model} newest versions of a model are served"
+        return f"The default model {default} is not served: {newest_only}. Raise LATENTD_VERSIONS_PER_MODEL."
 
     def _why_nothing_is_served(self) -> str:
         reasons = [f"{what}: {reason}" for what, reason in [*self._misplaced.items(), *self.refused.items()]]

@@ -1,5 +1,7 @@
 """`python -m model_store` as a person calls it."""
 
+from pathlib import Path
+
 import pytest
 
 from model_store import Metric, ModelVersion, Store
@@ -39,6 +41,11 @@ def test_list_of_the_shipped_models_fits_into_80_columns(capsys: pytest.CaptureF
     _, text = run(Store(), "list", capsys=capsys)
 
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_list_of_an_empty_store_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty table would say nothing."""
+    assert run(Store(tmp_path), "list", capsys=capsys) == (0, f"No models in {tmp_path}.\n")
 
 
 def test_list_marks_the_default_model(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -431,7 +431,9 @@ async def test_store_that_cannot_be_read_is_not_starting(store: Store, events: E
         await registry.keep(every_s=0)
         await registry.keep(every_s=0)
 
-    assert str(registry.why_not_ready()).startswith("The store cannot be read. No store at LATENTD_STORE: the folder")
+    assert str(registry.why_not_ready()).startswith(
+        "The store cannot be read. No store at LATENTD_STORE: there is no such folder"
+    )
     assert [line["event"] for line in logged] == ["store cannot be read"]
 
 
@@ -459,6 +461,15 @@ async def test_folder_that_looks_like_a_version_is_refused_once(store: Store, ev
         ("grey/v1", reason)
     ]
     assert events.refused == ["grey"]
+
+
+async def test_refused_version_that_is_asked_for_has_its_reason(registry: Registry, store: Store) -> None:
+    """It is in the store, and a client who knows that learns why it does not answer."""
+    break_weights(store, store.publish("grey", make_model()))
+    await registry.refresh()
+
+    with pytest.raises(ModelNotFound, match=r"No model grey@2; there is .*\. grey@2: Cannot use the weights grey/2/"):
+        registry.find("grey@2")
 
 
 async def test_model_without_room_in_memory_is_tried_again(
