@@ -28,7 +28,7 @@ def model() -> VAE:
 
 def first(name: str) -> Tensor:
     """The first thousand test images of a data set, uint8 (1000, 1, 28, 28)."""
-    _, test = read(DATA / name, (1, 28, 28), "none", strict=False)
+    test = read(DATA / name, (1, 28, 28), "none", strict=False).test
     assert test is not None
     return test[:DIGITS]
 

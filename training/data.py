@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from torch import Tensor
 from model_store import DataSummary
 from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
 
-from .errors import BadData
+from .errors import BadData, DataNotFound, NotText
 from .recipe import Recipe
 from .sources import read
-from .sources.download import DEFAULT_CACHE, fetch
+from .sources.download import DATASETS, DEFAULT_CACHE, fetch
+from .sources.splits import Splits
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,30 @@ def load_dataset(
     Raises:
         DataNotFound, BadData, DownloadFailed: as they say.
     """
-    shape, resize = recipe.model.image_shape, recipe.data.resize
-    source = fetch(recipe.data.source, cache) if place is None else place
-    train, test = read(source, shape, resize, strict=strict)
-    train = _fit(source, train, shape, resize)
-    test = None if test is None else _fit(source, test, shape, resize)
-    name = recipe.data.source if place is None else place.resolve().name
-    return _divide(name, train, test, recipe)
+    source = recipe.data.source
+    if place is not None:
+        return _divide(_name(place), _read(place, recipe.model.image_shape, recipe.data.resize, strict), recipe)
+    if source is None:
+        raise DataNotFound("the recipe", f"it has no data.source ({', '.join(DATASETS)}); name images with --data")
+    splits = _read(fetch(source, cache), recipe.model.image_shape, recipe.data.resize, strict)
+    return _divide(source, splits, recipe)
+
+
+def load_test_images(place: Path, image_shape: tuple[int, int, int], resize: Resize) -> Dataset:
+    """Images to measure a model on whose training images are not known: those set apart to test with, else all.
+
+    Raises:
+        DataNotFound, BadData: the place has no such images.
+    """
+    splits = _read(place, image_shape, resize, strict=False)
+    none = splits.train[:0]
+    return Dataset(
+        name=_name(place),
+        train=none,
+        validation=none,
+        test=splits.train if splits.test is None else splits.test,
+        resize=resize,
+    )
 
 
 def shuffled_batches(pixels: Tensor, batch_images: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -68,27 +87,53 @@ def shuffled_batches(pixels: Tensor, batch_images: int, generator: torch.Generat
         yield pixels[indices]
 
 
+def _name(place: Path) -> str:
+    """The name of a place, for the card.
+
+    Raises:
+        NotText: the path, or the path that a link leads to, is not UTF-8, so neither a card nor a run can hold it.
+    """
+    path = place.resolve()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise NotText(path) from error
+    return path.name
+
+
+def _read(place: Path, shape: tuple[int, int, int], resize: Resize, strict: bool) -> Splits:
+    """The images of a place, all of `shape`."""
+    splits = read(place, shape, resize, strict=strict)
+    fitted = {split: _fit(place, pixels, shape, resize) for split, pixels in vars(splits).items() if pixels is not None}
+    return dataclasses.replace(splits, **fitted)
+
+
 def _fit(source: Path, pixels: Tensor, shape: tuple[int, int, int], resize: Resize) -> Tensor:
     found = tuple(pixels.shape[1:])
     if found == shape:
         return pixels
     if resize == "none" and found[1:] != shape[1:]:
-        raise BadData(source, f"images are {found} (C, H, W), the recipe takes {shape}; set data.resize=contain")
+        raise BadData(
+            source,
+            f"images are {found} (C, H, W), but the model takes {shape}; "
+            "set data.resize to contain (pad), cover (crop) or stretch",
+        )
     return torch.stack([picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels])
 
 
-def _divide(name: str, train: Tensor, test: Tensor | None, recipe: Recipe) -> Dataset:
-    """Three splits; which image goes where is drawn from the recipe's seed."""
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
-    tests = 0 if test is not None else max(1, round(len(train) * recipe.data.test_fraction))
-    validations = max(1, round(len(train) * recipe.data.validation_fraction))
-    if len(train) <= tests + validations:
-        raise BadData(name, f"{len(train)} images are too few to train on, to choose by and to test with")
-    drawn_test, validation, rest = torch.split(order, [tests, validations, len(train) - tests - validations])
+def _divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
+    """Three splits; where the source does not divide its images, the recipe's seed draws which image goes where."""
+    count = len(splits.train)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(recipe.seed))
+    tests = 0 if splits.test is not None else max(1, round(count * recipe.data.test_fraction))
+    validations = 0 if splits.validation is not None else max(1, round(count * recipe.data.validation_fraction))
+    if count <= tests + validations:
+        raise BadData(name, f"{count} images are too few to train on, to choose by and to test with")
+    drawn_test, drawn_validation, rest = torch.split(order, [tests, validations, count - tests - validations])
     return Dataset(
         name=name,
-        train=train[rest],
-        validation=train[validation],
-        test=train[drawn_test] if test is None else test,
+        train=splits.train[rest],
+        validation=splits.train[drawn_validation] if splits.validation is None else splits.validation,
+        test=splits.train[drawn_test] if splits.test is None else splits.test,
         resize=recipe.data.resize,
     )

@@ -18,6 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def _clause(reason: object) -> str:
+    """A reason as part of a sentence: in one line, without a full stop of its own."""
+    return " ".join(str(reason).split()).rstrip(".")
+
+
 class TrainingError(Exception):
     """A run cannot start or go on."""
 
@@ -26,21 +31,21 @@ class BadRecipe(TrainingError):
     """A recipe that cannot be followed, or a `--set` that does not fit it."""
 
     def __init__(self, recipe: str, *problems: str) -> None:
-        super().__init__(f"Cannot follow the recipe {recipe}: {'; '.join(problems)}.")
+        super().__init__(f"Cannot follow the recipe {recipe}: {'; '.join(map(_clause, problems))}.")
 
 
 class DataNotFound(TrainingError):
     """No images where they were looked for."""
 
     def __init__(self, place: object, remedy: str) -> None:
-        super().__init__(f"No images in {place}: {remedy}.")
+        super().__init__(f"No images in {place}: {_clause(remedy)}.")
 
 
 class BadData(TrainingError):
     """Images that cannot be read, or that do not fit the recipe."""
 
     def __init__(self, place: object, problem: str) -> None:
-        super().__init__(f"Cannot use {place}: {problem}.")
+        super().__init__(f"Cannot use {place}: {_clause(problem)}.")
 
 
 class DownloadFailed(TrainingError):
@@ -48,7 +53,8 @@ class DownloadFailed(TrainingError):
 
     def __init__(self, name: str, problems: Sequence[str]) -> None:
         super().__init__(
-            f"Cannot download {name}: {'; '.join(problems)}. Fetch it by other means and name its folder with --data."
+            f"Cannot download {name}: {'; '.join(map(_clause, problems))}. "
+            "Fetch it by other means and name its folder with --data."
         )
 
 
@@ -63,7 +69,7 @@ class RunNotFound(TrainingError):
     """No run that can be resumed."""
 
     def __init__(self, folder: Path, problem: object) -> None:
-        super().__init__(f"No run can be resumed in {folder}: {problem}.")
+        super().__init__(f"No run can be resumed in {folder}: {_clause(problem)}.")
 
 
 class WrongRun(TrainingError):

@@ -11,12 +11,14 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import get_args
 
 from model_store import Card, Store, StoreError, store_folder, tables
+from model_store.pictures import Resize
 from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import screen
-from .data import Dataset, load_dataset
+from .data import Dataset, load_dataset, load_test_images
 from .errors import BadData, BadRecipe, TrainingError
 from .recipe import Recipe
 from .report import IMPORTANCE_SAMPLES, report
@@ -38,28 +40,38 @@ def _run(arguments: list[str] | None) -> int:
     try:
         store = Store(options.store)
         stored = store.load(store.resolve(options.model))
-        dataset = _first(load_test(stored.card, options.data, options.cache), options.images)
+        dataset = _first(load_test(stored.card, options.data, options.cache, options.resize), options.images)
         model = stored.model.to(choose_device(options.device))
         found = report(model, dataset, options.importance_samples)
     except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
         screen.fail(str(error))
         return 1
+    except KeyboardInterrupt:
+        screen.say("Stopped.")
+        return 130
     screen.console.print(f"{stored.version}\n", tables.metrics(found.metrics))
     for warning in found.warnings:
         screen.warn(f"Warning: {warning}")
     return 0
 
 
-def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE) -> Dataset:
-    """The images that a model was trained and is to be measured on, divided as they were for its training.
+def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resize: Resize | None = None) -> Dataset:
+    """The images to measure a model on.
+
+    A model that was trained here has a recipe in its card: these are the images of the recipe, divided as they were
+    for the training. For a model that was published by hand they are the test images of `place`, or all of its images.
 
     Raises:
-        BadRecipe: the card does not say how, or for another release.
-        BadData: they are other images than those of the card.
-        DataNotFound, DownloadFailed: as they say.
+        BadRecipe: the card has no recipe and `place` is None, or the recipe is of another release.
+        BadData: the images are not those of the card, or cannot be used.
+        DataNotFound, DownloadFailed: there are no images.
     """
     if card.training is None:
-        raise BadRecipe("of the card", "it does not say on what the model was trained")
+        if place is None:
+            raise BadRecipe("of the card", "the model was not trained here; name its test images with --data")
+        return load_test_images(place, card.model.image_shape, resize or "none")
+    if resize is not None:
+        raise BadRecipe("of the card", "it says how images are brought to size; leave out --resize")
     try:
         recipe = Recipe.model_validate_json(json.dumps(card.training.recipe))
     except ValueError as error:
@@ -75,16 +87,20 @@ def _first(dataset: Dataset, images: int | None) -> Dataset:
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("model", help="name, for the newest version, or name@version")
     parser.add_argument("--data", type=Path, metavar="DIR", help="as in training; without it they are downloaded")
+    parser.add_argument(
+        "--resize",
+        choices=get_args(Resize),
+        help="for a model that was not trained here: how images of another size are brought to the model's",
+    )
     parser.add_argument(
         "--store",
         type=store_folder,

@@ -30,7 +30,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class DataRecipe(Record):
     """Which images, how they are brought to size, and how they are divided."""
 
-    source: str = Field(description="the data set that is downloaded when no --data is given; see sources/download.py")
+    source: str | None = Field(
+        default=None, description="the data set that is downloaded when no --data is given; see sources/download.py"
+    )
     resize: Resize = "none"
     validation_fraction: Fraction = Field(default=0.05, description="of the training images; they choose the weights")
     test_fraction: Fraction = Field(default=0.1, description="of all images, where the data has no test set of its own")
@@ -62,7 +64,7 @@ class Recipe(Record):
     begin_from: str | None = Field(
         default=None, description="a stored model, as mnist@1, whose weights the run begins with; else they are drawn"
     )
-    data: DataRecipe
+    data: DataRecipe = DataRecipe()
     model: VAEConfig
     objective: ObjectiveRecipe = ObjectiveRecipe()
     optimiser: OptimiserRecipe

@@ -118,6 +118,8 @@ def _use(use: LatentUse, images: int) -> list[Metric]:
 
 
 def _novelty(model: VAE, dataset: Dataset) -> list[Metric]:
+    if not len(dataset.train):
+        return []
     found = novelty(model, dataset.train, dataset.test)
     protocol = f"median Euclidean distance to the nearest of {len(dataset.train)} training images, pixels in [0, 1], of"
     drawn = f"{protocol} {NOVELTY_IMAGES} samples (their mean images), seed 0"

@@ -5,6 +5,7 @@ On a terminal the bars move; in a file only the lines remain.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,8 @@ T = TypeVar("T")
 
 _REFRESH_S = 0.5
 
-console = Console(highlight=False, soft_wrap=True)
+# Rich takes a file for a terminal where FORCE_COLOR is set, as in many build systems; a log would hold its bars.
+console = Console(highlight=False, soft_wrap=True, force_terminal=None if sys.stdout.isatty() else False)
 
 
 def say(text: str) -> None:
@@ -100,7 +102,8 @@ def epoch_line(epoch: Epoch, epochs: int, measure: str, *, best: bool) -> None:
 def _print(text: str, style: str | None = None) -> None:
     """Print a line. A run does not end because its log is on a full disk, or cannot take a name that is not UTF-8."""
     with suppress(OSError):
-        console.print(text.encode(errors="backslashreplace").decode(), style=style, markup=False)
+        writable = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+        console.print(writable, style=style, markup=False)
 
 
 def _bar(*columns: ProgressColumn) -> Progress:

@@ -55,8 +55,8 @@ def material(model: VAE, data: Path | None, count: int = IMAGES_PER_BATCH) -> Ma
 def pictures(shape: tuple[int, int, int], data: Path | None, count: int) -> Tensor:
     """uint8 (count, C, H, W) of that shape: digits where they fit and are there, else made by the seed."""
     if shape == (1, 28, 28) and data is not None:
-        train, test = idx.read_family(data)
-        return (train if test is None else test)[:count]
+        splits = idx.read_family(data)
+        return (splits.train if splits.test is None else splits.test)[:count]
     return strokes(shape, count) if shape[0] == 1 else photos(shape, count)
 
 

@@ -1,6 +1,9 @@
 """`python -m training` as a person calls it, from recipe to published version."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,7 +64,9 @@ def test_run_is_not_resumed_with_other_data(
     ("changes", "message"),
     [
         pytest.param(["--set", "epochs=0"], "epochs must be at least 1, not 0", id="recipe"),
-        pytest.param(["--data", "/nowhere"], "No images in /nowhere", id="data"),
+        pytest.param(["--data", "/nowhere"], "No images in /nowhere: it does not exist.", id="data"),
+        pytest.param(["--data", "/proc/version"], "it is a file, but neither .npy nor .npz", id="file"),
+        pytest.param(["--set", "name=.x"], "as in mnist@1.\n", id="one-full-stop"),
         pytest.param(["--data", "/no[/b]where"], "No images in /no[/b]where", id="markup"),
         pytest.param(["--device", "abacus"], "There is no device 'abacus'", id="device"),
         pytest.param(["--store", "/proc/none"], "/proc/none", id="store"),
@@ -83,3 +88,14 @@ def test_recipe_and_run_exclude_each_other(call: list[str]) -> None:
     """A run keeps its own recipe."""
     with pytest.raises(SystemExit, match="2"):
         main(call)
+
+
+def test_log_file_has_no_escape_sequences(call: list[str]) -> None:
+    """Bars and colours are for terminals, though FORCE_COLOR is set in many build systems."""
+    environment = {**os.environ, "FORCE_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *call, "--set", "epochs=1"], capture_output=True, check=True, env=environment
+    )
+
+    assert b"Published bars@1" in done.stdout
+    assert b"\x1b" not in done.stdout

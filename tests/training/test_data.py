@@ -1,6 +1,7 @@
 """The three splits of a run, and the batches it learns from."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from training.data import load_dataset, shuffled_batches
-from training.errors import BadData
+from training.errors import BadData, DataNotFound, NotText
 from training.recipe import Recipe, read_recipe
 
 from .conftest import bars
@@ -57,6 +58,36 @@ def test_other_size_needs_a_rule(recipe_file: Path, idx_folder: Path) -> None:
 
     dataset = load_dataset(read_recipe(str(recipe_file), [*smaller, "data.resize=stretch"]), idx_folder)
     assert dataset.train.shape == (380, 1, 4, 4)
+
+
+def test_images_set_apart_to_choose_by_choose(recipe: Recipe, tmp_path: Path) -> None:
+    """None of the training images is drawn for it."""
+    np.savez(tmp_path / "bars.npz", train=bars(50)[:, 0].numpy(), val=bars(7)[:, 0].numpy())
+
+    dataset = load_dataset(recipe, tmp_path / "bars.npz")
+
+    assert torch.equal(dataset.validation, bars(7))
+    assert [len(dataset.train), len(dataset.test)] == [45, 5]
+
+
+def test_recipe_without_a_source_needs_data(recipe_file: Path, idx_folder: Path) -> None:
+    """A recipe of one's own names no public data set."""
+    recipe_file.write_text(recipe_file.read_text().replace('[data]\nsource = "mnist"\n', ""))
+    recipe = read_recipe(str(recipe_file))
+
+    assert len(load_dataset(recipe, idx_folder).test) == 40
+    with pytest.raises(DataNotFound, match=r"no data\.source .* name images with --data"):
+        load_dataset(recipe)
+
+
+def test_path_outside_utf8_is_an_error_before_any_work(recipe: Recipe, tmp_path: Path) -> None:
+    """Neither a run nor a card could hold a name in Latin-1; the place is not read."""
+    place = Path(os.fsdecode(bytes(tmp_path) + b"/\xe9t\xe9"))
+    place.mkdir()
+    (tmp_path / "link").symlink_to(place)
+
+    with pytest.raises(NotText, match="rename it"):
+        load_dataset(recipe, tmp_path / "link")
 
 
 def test_too_few_images_are_an_error(recipe: Recipe, tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from model_store import Store, StoredModel
+from model_store import VAE, Store, StoredModel
 from training.__main__ import main
 from training.data import Dataset, load_dataset
 from training.evaluate import main as evaluate
 from training.evaluation import evidence, score
 from training.loop import Run, start, train
-from training.recipe import read_recipe
+from training.recipe import Recipe, read_recipe
+
+from .conftest import bars
 
 FAMILIES = {
     "gaussian": ["model.likelihood.kind=gaussian"],
@@ -134,3 +137,39 @@ def test_model_is_not_measured_on_other_images(
 
     assert evaluate(["bars", "--data", str(idx_folder), "--store", str(tmp_path / "store")]) == 1
     assert "these are not the images" in capsys.readouterr().out
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path, recipe: Recipe) -> str:
+    """A store with a model whose card has no recipe."""
+    store = Store(tmp_path / "store")
+    store.prepare("bars")
+    store.publish("bars", VAE(recipe.model))
+    return str(store.root)
+
+
+def test_model_that_was_published_by_hand_is_measured_on_data(
+    by_hand: str, idx_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the images that are set apart to test with; nothing is said of training images, which are not known."""
+    assert evaluate(["bars", "--store", by_hand, "--data", str(idx_folder)]) == 0
+    said = capsys.readouterr().out
+
+    assert "40 test" in said
+    assert "elbo_nats" in said
+    assert "sample_distance" not in said
+
+
+def test_model_that_was_published_by_hand_needs_data(by_hand: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The card does not name a data set."""
+    assert evaluate(["bars", "--store", by_hand]) == 1
+    assert "name its test images with --data" in capsys.readouterr().out
+
+
+def test_images_for_a_model_published_by_hand_are_brought_to_size(by_hand: str, tmp_path: Path) -> None:
+    """By the option, since no recipe says how; without a division all images are measured."""
+    np.save(tmp_path / "large.npy", bars(20, side=16)[:, 0].numpy())
+    call = ["bars", "--store", by_hand, "--data", str(tmp_path / "large.npy")]
+
+    assert evaluate(call) == 1
+    assert evaluate([*call, "--resize", "stretch"]) == 0

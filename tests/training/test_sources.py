@@ -1,12 +1,15 @@
 """Images from IDX files, arrays and folders; and what is said of those that cannot be read."""
 
 import gzip
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from training.errors import BadData, DataNotFound
 from training.sources import arrays, folder, idx, read
@@ -20,11 +23,11 @@ SPLITS = {"train": 10, "valid": 4, "test": 6}
 
 def test_idx_files_are_read_plain_and_packed(idx_folder: Path) -> None:
     """Value for value, with a test set of their own."""
-    train, test = read(idx_folder, SHAPE, "none", strict=False)
+    splits = read(idx_folder, SHAPE, "none", strict=False)
 
-    assert torch.equal(train, bars(400))
-    assert test is not None
-    assert torch.equal(test, bars(40))
+    assert torch.equal(splits.train, bars(400))
+    assert splits.test is not None
+    assert torch.equal(splits.test, bars(40))
 
 
 @pytest.mark.parametrize(
@@ -59,10 +62,10 @@ def test_npy_holds_training_images(tmp_path: Path) -> None:
     """(N, H, W) means grey."""
     np.save(tmp_path / "bars.npy", bars(10)[:, 0].numpy())
 
-    train, test = read(tmp_path / "bars.npy", SHAPE, "none", strict=False)
+    splits = read(tmp_path / "bars.npy", SHAPE, "none", strict=False)
 
-    assert torch.equal(train, bars(10))
-    assert test is None
+    assert torch.equal(splits.train, bars(10))
+    assert splits.test is None
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("x_train", "x_test")], ids="-".join)
@@ -71,33 +74,36 @@ def test_npz_holds_both_sets(tmp_path: Path, names: tuple[str, str]) -> None:
     path = tmp_path / "bars.npz"
     np.savez(path, **{names[0]: bars(10).permute(0, 2, 3, 1).numpy(), names[1]: bars(4)[:, 0].numpy()})
 
-    train, test = arrays.read_arrays(path, (1, 8, 8))
+    splits = arrays.read_arrays(path, (1, 8, 8))
 
-    assert torch.equal(train, bars(10))
-    assert test is not None
-    assert torch.equal(test, bars(4))
+    assert torch.equal(splits.train, bars(10))
+    assert splits.test is not None
+    assert torch.equal(splits.test, bars(4))
 
 
 def test_packed_bits_are_black_and_white_images(tmp_path: Path) -> None:
-    """A row of bits is an image; those of `valid` join those to train on."""
+    """A row of bits is an image; the images of `valid` choose the weights."""
     path = tmp_path / "static.npz"
     packed = {name: np.packbits(bars(count).flatten(1).numpy() > 0, axis=1) for name, count in SPLITS.items()}
     np.savez(path, **packed)
 
-    train, test = arrays.read_arrays(path, (1, 8, 8))
+    splits = arrays.read_arrays(path, (1, 8, 8))
 
-    assert torch.equal(train, torch.cat([bars(10), bars(4)]))
-    assert test is not None
-    assert torch.equal(test, bars(6))
+    assert splits.validation is not None
+    assert splits.test is not None
+    assert torch.equal(splits.train, bars(10))
+    assert torch.equal(splits.validation, bars(4))
+    assert torch.equal(splits.test, bars(6))
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        pytest.param(np.zeros((2, 8, 8), np.float32), r"float32 \(2, 8, 8\); expected uint8", id="type"),
+        pytest.param(np.ones((2, 8, 8), np.int64), r"int64 \(2, 8, 8\): .* which of them is white", id="type"),
+        pytest.param(np.full((2, 8, 8), 255.0), r"float64 \(2, 8, 8\): .* scale them to \[0, 1\]", id="range"),
         pytest.param(np.zeros((2, 8, 8, 4), np.uint8), r"uint8 \(2, 8, 8, 4\)", id="channels"),
         pytest.param(np.zeros((0, 8, 8), np.uint8), r"uint8 \(0, 8, 8\)", id="empty"),
-        pytest.param(np.array([None]), "NumPy cannot read it", id="pickled"),
+        pytest.param(np.array([None]), "NumPy cannot read it .it holds Python objects", id="pickled"),
     ],
 )
 def test_array_that_is_no_images_is_named(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -107,6 +113,61 @@ def test_array_that_is_no_images_is_named(tmp_path: Path, array: np.ndarray, mes
 
     with pytest.raises(BadData, match=message):
         arrays.read_arrays(path, (1, 8, 8))
+
+
+def damaged(content: bytes) -> bytes:
+    """A file with one byte of its middle changed."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
+def npz(path: Path, **named: np.ndarray) -> bytes:
+    """The bytes of a compressed archive of arrays."""
+    np.savez_compressed(path, **named)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "case", ["empty.npy", "empty.npz", "cut.npy", "cut.npz", "member.npz", "objects.npz", "text.npy"]
+)
+def test_array_file_that_cannot_be_read_is_one_line(tmp_path: Path, case: str) -> None:
+    """The file and the reason, for each way in which NumPy fails."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (50, 8, 8), np.uint8)
+    np.save(tmp_path / "whole.npy", images)
+    archive = npz(tmp_path / "whole.npz", images=images)
+    contents = {
+        "empty.npy": b"",
+        "empty.npz": b"",
+        "cut.npy": (tmp_path / "whole.npy").read_bytes()[:-9],
+        "cut.npz": archive[:-9],
+        "member.npz": damaged(archive),
+        "objects.npz": npz(tmp_path / "pickled.npz", images=np.array([{}], object)),
+        "text.npy": b"no array",
+    }
+    (tmp_path / case).write_bytes(contents[case])
+
+    with pytest.raises(BadData, match=rf"^Cannot use \S+{case}: NumPy cannot read it \(.+\)\.$") as found:
+        read(tmp_path / case, SHAPE, "none", strict=False)
+    assert "\n" not in str(found.value)
+
+
+def test_float_array_is_scaled(tmp_path: Path) -> None:
+    """Many libraries hold images as floats in [0, 1]."""
+    np.save(tmp_path / "bars.npy", bars(4)[:, 0].numpy() / np.float32(255))
+
+    assert torch.equal(read(tmp_path / "bars.npy", SHAPE, "none", strict=False).train, bars(4))
+
+
+def test_arrays_that_are_left_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels are not images."""
+    npz(tmp_path / "bars.npz", x_train=bars(4)[:, 0].numpy(), x_val=bars(2)[:, 0].numpy(), y_train=np.zeros(4))
+
+    splits = read(tmp_path / "bars.npz", SHAPE, "none", strict=False)
+
+    assert splits.validation is not None
+    assert len(splits.validation) == 2
+    assert "bars.npz: the arrays y_train." in capsys.readouterr().out
 
 
 def test_npz_without_images_lists_what_it_has(tmp_path: Path) -> None:
@@ -132,18 +193,18 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_folder_is_read_to_any_depth_in_order(pictures: Path) -> None:
     """Every picture, brought to size by the recipe's rule."""
-    train, test = folder.read_folder(pictures, SHAPE, "stretch", strict=True)
+    splits = folder.read_folder(pictures, SHAPE, "stretch", strict=True)
 
-    assert train.shape == (3, 1, 8, 8)
-    assert train[:, 0, 0, 0].tolist() == [10, 255, 255]
-    assert test is None
+    assert splits.train.shape == (3, 1, 8, 8)
+    assert splits.train[:, 0, 0, 0].tolist() == [10, 255, 255]
+    assert splits.test is None
 
 
 def test_broken_picture_is_named_counted_and_skipped(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The others are used."""
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
 
-    train, _ = folder.read_folder(pictures, SHAPE, "cover", strict=False)
+    train = folder.read_folder(pictures, SHAPE, "cover", strict=False).train
     said = capsys.readouterr().out
 
     assert len(train) == 3
@@ -151,13 +212,12 @@ def test_broken_picture_is_named_counted_and_skipped(pictures: Path, capsys: pyt
     assert "Skipped 1 of 4 pictures" in said
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's word for it
 def test_broken_exif_does_not_stop_a_run(pictures: Path) -> None:
     """The pixels are good; nobody needs the rest."""
     exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x02\x00\x00\xff\xff\xff\xff"
     Image.new("L", (8, 8)).save(pictures / "camera.jpg", exif=exif)
 
-    train, _ = folder.read_folder(pictures, SHAPE, "cover", strict=True)
+    train = folder.read_folder(pictures, SHAPE, "cover", strict=True).train
 
     assert len(train) == 4
 
@@ -172,21 +232,214 @@ def test_broken_picture_is_an_error_when_strict(pictures: Path) -> None:
 
 def test_picture_of_another_size_needs_a_rule(pictures: Path) -> None:
     """The remedy is in the message."""
-    with pytest.raises(BadData, match=r"it is 8×16, the recipe takes 8×8; set data\.resize"):
+    with pytest.raises(
+        BadData, match=r"size than the recipe's 8×8 .* 1 of 8×16, such as \S+b\.jpg; .* set data\.resize"
+    ):
         folder.read_folder(pictures, SHAPE, "none", strict=True)
 
 
-def test_folders_train_and_test_divide_the_data(pictures: Path) -> None:
-    """As people lay them out."""
-    (pictures / "deep").rename(pictures / "train")
-    (pictures / "test").mkdir()
-    (pictures / "a.png").rename(pictures / "test" / "a.png")
+def filled(folder: Path, count: int) -> None:
+    """A new folder with grey pictures of 8×8 pixels."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.new("L", (8, 8), number).save(folder / f"{number:05}.png")
 
-    train, test = folder.read_folder(pictures, SHAPE, "stretch", strict=True)
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", "Val"])
+def test_folders_of_splits_divide_the_data(tmp_path: Path, validation: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As people lay them out; what stands beside them is named."""
+    for name, count in {"train": 5, validation: 3, "test": 2, "extra": 1}.items():
+        filled(tmp_path / "data" / name, count)
+
+    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+
+    assert splits.validation is not None
+    assert splits.test is not None
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [5, 3, 2]
+    said = capsys.readouterr().out
+    assert "because it stands beside" in said
+    assert said.endswith(": extra.\n")
+
+
+def test_folder_without_test_pictures_may_have_a_validation_split(tmp_path: Path) -> None:
+    """ImageNet has `train` and `val`."""
+    filled(tmp_path / "data" / "train", 5)
+    filled(tmp_path / "data" / "val", 3)
+
+    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+
+    assert splits.validation is not None
+    assert (len(splits.train), len(splits.validation), splits.test) == (5, 3, None)
+
+
+def test_two_folders_of_one_split_are_an_error(tmp_path: Path) -> None:
+    """The user decides which of them is meant."""
+    for name in ("train", "val", "valid"):
+        filled(tmp_path / "data" / name, 1)
+
+    with pytest.raises(BadData, match="val and valid are the same split"):
+        folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link to a folder above it is a loop, which is found."""
+    filled(tmp_path / "elsewhere", 2)
+    filled(tmp_path / "data" / "deep", 1)
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "deep" / "loop").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "deep" / "above").symlink_to(tmp_path)
+
+    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+
+    assert len(splits.train) == 3
+    assert "2 folders that a link leads to a second time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "picture_format"),
+    [("a.jfif", "JPEG"), ("a.avif", "AVIF"), ("a.tif", "TIFF"), ("a.bmp", "BMP"), ("a.gif", "GIF"), ("A.PGM", "PPM")],
+)
+def test_formats_that_pillow_reads_are_read(tmp_path: Path, name: str, picture_format: str) -> None:
+    """Whatever their suffix is called."""
+    Image.new("L", (8, 8), 77).save(tmp_path / name, picture_format)
+
+    assert len(folder.read_folder(tmp_path, SHAPE, "none", strict=True).train) == 1
+
+
+def test_format_that_is_not_named_is_never_opened(tmp_path: Path) -> None:
+    """An EPS would start Ghostscript, under any suffix."""
+    Image.new("L", (8, 8)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+
+    with pytest.raises(BadData, match="not a picture of a format that can be read"):
+        folder.read_folder(tmp_path, SHAPE, "none", strict=True)
+
+
+def test_files_that_are_left_out_are_counted_by_suffix(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """HEIC is a picture, but Pillow cannot read it."""
+    for number in range(3):
+        (pictures / "deep" / f"{number}.HEIC").write_bytes(b"heic")
+    (pictures / "README").write_text("no suffix")
+
+    folder.read_folder(pictures, SHAPE, "stretch", strict=True)
+
+    assert "5 files without the suffix of a picture that can be read: 3 .heic, " in capsys.readouterr().out
+
+
+def test_hidden_and_generated_files_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Thumbnails and resource forks are not data."""
+    filled(tmp_path / "data", 2)
+    filled(tmp_path / "data" / ".thumbnails", 1)
+    filled(tmp_path / "data" / "@eaDir", 1)
+    (tmp_path / "data" / "._00000.png").write_bytes(b"fork")
+
+    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+
+    assert len(splits.train) == 2
+    assert "3 hidden or generated: ._00000.png, .thumbnails, @eaDir" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_animation_is_named_and_skipped(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its first frame alone may show nothing."""
+    filled(tmp_path / "data", 1)
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
+    frames[0].save(tmp_path / "data" / f"moving.{suffix}", save_all=True, append_images=frames[1:])
+
+    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=False)
+
+    assert len(splits.train) == 1
+    assert f"moving.{suffix}: it has several frames" in capsys.readouterr().out
+
+
+def test_lab_picture_is_named_counted_and_skipped(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pillow opens it, but cannot convert it."""
+    Image.new("LAB", (8, 8)).save(pictures / "lab.tif")
+
+    train = folder.read_folder(pictures, SHAPE, "cover", strict=False).train
+    said = capsys.readouterr().out
+
+    assert len(train) == 3
+    assert "lab.tif: its colours are LAB" in said
+    assert "Skipped 1 of 4 pictures" in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("broken"),
+        SyntaxError("broken"),
+        ValueError("broken"),
+        struct.error("broken"),
+        zlib.error("broken"),
+        Image.DecompressionBombError("broken"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("where", ["load", "convert"])
+def test_every_error_of_pillow_skips_its_picture(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on with the others, whichever step fails."""
+
+    def fail(picture: Image.Image, *_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, where, fail)
+
+    train = folder.read_folder(pictures, SHAPE, "cover", strict=False).train
+
+    said = capsys.readouterr().out
 
     assert len(train) == 2
-    assert test is not None
-    assert len(test) == 1
+    assert "b.jpg: " in said
+    assert "Skipped 1 of 3 pictures" in said
+
+
+def test_pictures_of_another_size_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With their count, their size and the remedy."""
+    filled(tmp_path / "data", 300)
+
+    with pytest.raises(BadData, match=r"300 of 300 pictures .* 16×16 .* 300 of 8×8, .* set data\.resize to contain"):
+        folder.read_folder(tmp_path / "data", (1, 16, 16), "none", strict=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_many_broken_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first twenty are named."""
+    filled(tmp_path / "data", 1)
+    for number in range(300):
+        (tmp_path / "data" / f"broken-{number}.png").write_bytes(b"")
+
+    folder.read_folder(tmp_path / "data", SHAPE, "none", strict=False)
+    said = capsys.readouterr().out
+
+    assert len(said.splitlines()) == 21
+    assert "Skipped 300 of 301 pictures, 280 more than are named here" in said
+
+
+def test_picture_that_is_not_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A broken link, and a pipe that would never end."""
+    filled(tmp_path / "data", 1)
+    (tmp_path / "data" / "broken.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "data" / "pipe.png")
+
+    folder.read_folder(tmp_path / "data", SHAPE, "none", strict=False)
+    said = capsys.readouterr().out
+
+    assert "broken.png: it is not a file, or is a link that leads nowhere" in said
+    assert "pipe.png: it is not a file" in said
+
+
+def test_file_names_outside_utf8_are_read_and_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name in Latin-1 can be printed, too."""
+    filled(tmp_path / "data", 1)
+    Path(os.fsdecode(bytes(tmp_path / "data") + b"/\xe9t\xe9.png")).write_bytes(b"broken")
+
+    folder.read_folder(tmp_path / "data", SHAPE, "none", strict=False)
+
+    assert r"\udce9t\udce9.png" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", ["empty", "nowhere"])
@@ -194,5 +447,5 @@ def test_place_without_images_is_an_error(tmp_path: Path, place: str) -> None:
     """Whether it is empty or not there."""
     (tmp_path / "empty").mkdir()
 
-    with pytest.raises(DataNotFound, match=place):
+    with pytest.raises(DataNotFound, match=f"{place}: it (does not exist|has no pictures)"):
         read(tmp_path / place, SHAPE, "none", strict=False)

@@ -2,29 +2,28 @@
 
 from pathlib import Path
 
-from torch import Tensor
-
 from model_store.pictures import Resize
 
-from ..errors import DataNotFound
+from ..errors import BadData, DataNotFound
 from . import arrays, folder, idx
+from .splits import Splits
 
 
-def read(
-    place: Path, image_shape: tuple[int, int, int], resize: Resize, *, strict: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Training pixels, and test pixels or None where the data has no test set of its own.
+def read(place: Path, image_shape: tuple[int, int, int], resize: Resize, *, strict: bool) -> Splits:
+    """The images of a folder or an array file.
 
-    Only a folder of pictures is brought to size here, since its pictures may differ; other sources keep theirs.
+    Only a folder of pictures is brought to size here, since its pictures may differ; other sources keep their size.
 
     Raises:
-        DataNotFound: nothing there that could be images.
-        BadData: something there that is not what it seems.
+        DataNotFound: the place does not exist, or holds no images.
+        BadData: the place holds something that cannot be used.
     """
-    if place.suffix in (".npy", ".npz"):
+    if not place.exists():
+        raise DataNotFound(place, "it does not exist")
+    if place.suffix.lower() in (".npy", ".npz"):
         return arrays.read_arrays(place, image_shape)
     if not place.is_dir():
-        raise DataNotFound(place, "it is neither a folder nor an .npy or .npz file")
+        raise BadData(place, "it is a file, but neither .npy nor .npz; name such a file, or a folder of pictures")
     if idx.find(place, idx.TRAIN):
         return idx.read_family(place)
     return folder.read_folder(place, image_shape, resize, strict=strict)

@@ -1,46 +1,65 @@
-"""Images in NumPy's files: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3), or binary ones as packed bits (N, C·H·W/8).
+"""Images in NumPy's files: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or binary ones as packed bits (N, C·H·W/8).
 
-An `.npy` holds one array; an `.npz` holds `images`, or `train` and `test`, or `x_train` and `x_test`. Images of a third
-array, `valid`, join those to train on: which images choose the weights is drawn from the recipe's seed.
+Values are uint8, uint16, booleans, or floats in [0, 1]. An `.npy` holds one array. An `.npz` holds `images`, or `train`
+and `test`, or `x_train` and `x_test`, and perhaps images to choose the weights by: `val`, `valid` or `validation`.
 """
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model_store.pictures import UnusablePicture, to_uint8
+
 from ..errors import BadData
+from ..screen import warn
+from .splits import Splits
 
 Shape = tuple[int, int, int]
 
-_NAMES = (("images", None), ("train", "test"), ("x_train", "x_test"))
+_TRAIN = ("images", "train", "x_train")
+_VALIDATION = ("val", "valid", "validation", "x_val", "x_valid", "x_validation")
+_TEST = ("test", "x_test")
 _ON = 255
 
 
-def read_arrays(path: Path, image_shape: Shape) -> tuple[Tensor, Tensor | None]:
-    """Training and test pixels, uint8 (N, C, H, W); the test pixels are None where the file has none.
-
-    Only packed bits need to know the image's shape.
+def read_arrays(path: Path, image_shape: Shape) -> Splits:
+    """The images of an array file. Only packed bits need to know the image's shape.
 
     Raises:
-        BadData: it is no array file, or holds something else than uint8 images.
+        BadData: the file cannot be read, or holds something else than images.
     """
     try:
-        content = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, BadZipFile) as error:
-        raise BadData(path, f"NumPy cannot read it ({error})") from error
-    if isinstance(content, np.ndarray):
-        return _pixels(path, content, image_shape), None
-    with content:
-        for train, test in _NAMES:
-            if train in content:
-                names = [name for name in (train, "valid") if name in content]
-                pixels = torch.cat([_pixels(path, content[name], image_shape) for name in names])
-                return pixels, _pixels(path, content[test], image_shape) if test in content else None
+        with path.open("rb") as file:  # NumPy leaves a broken archive open that it opened itself
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return Splits(_pixels(path, content, image_shape))
+            with content:
+                return _splits(path, content, image_shape)
+    except BadData:
+        raise
+    except Exception as error:  # NumPy, zipfile and zlib raise many kinds of errors for broken files
+        reason = str(error) or type(error).__name__
+        if "pickle" in reason:
+            reason = "it holds Python objects instead of numbers, or is not an array file"
+        raise BadData(path, f"NumPy cannot read it ({reason})") from error
+
+
+def _splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape) -> Splits:
+    """The arrays of an `.npz` by their names; other arrays are named and left out."""
+    found = [next((name for name in names if name in content), None) for names in (_TRAIN, _VALIDATION, _TEST)]
+    train, validation, test = found
+    if train is None:
         raise BadData(path, f"it holds {', '.join(content)}; expected images, train and test, or x_train and x_test")
+    if others := [name for name in content if name not in found]:
+        warn(f"Left out of {path}: the arrays {', '.join(others)}.")
+    return Splits(
+        _pixels(path, content[train], image_shape),
+        None if validation is None else _pixels(path, content[validation], image_shape),
+        None if test is None else _pixels(path, content[test], image_shape),
+    )
 
 
 def _pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) -> Tensor:
@@ -48,8 +67,12 @@ def _pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) -> Tenso
         bits = np.unpackbits(array.astype(np.uint8), axis=1)
         return torch.from_numpy(bits * np.uint8(_ON)).view(-1, *image_shape)
     is_images = array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))
-    if array.dtype != np.uint8 or not is_images or not array.size:
-        raise BadData(path, f"an array is {array.dtype} {array.shape}; expected uint8 (N, H, W), (N, H, W, 1 or 3)")
-    if array.ndim == 3:
-        array = array[..., np.newaxis]
-    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
+    if not is_images or not array.size:
+        raise BadData(path, f"an array is {array.dtype} {array.shape}; expected (N, H, W), or (N, H, W, 1 or 3)")
+    try:
+        values = to_uint8(array)
+    except UnusablePicture as error:
+        raise BadData(path, f"an array is {array.dtype} {array.shape}: {error}") from error
+    if values.ndim == 3:
+        values = values[..., np.newaxis]
+    return torch.from_numpy(values).permute(0, 3, 1, 2).contiguous()

@@ -1,70 +1,140 @@
-"""A folder of pictures, at any depth and of any size. Subfolders `train` and `test` divide it, where it has both."""
+"""A folder of pictures, at any depth and of any size.
 
-from collections.abc import Iterable
+Subfolders `train`, `val` (or `valid`, `validation`) and `test` divide it, where it has `train` and another of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from model_store.pictures import Resize, picture_to_pixels
+from model_store.pictures import Resize, UnusablePicture, picture_to_pixels
 
 from ..errors import BadData, DataNotFound
 from ..screen import track, warn
+from .listing import FORMATS, SUFFIXES, is_hidden, list_pictures
+from .splits import Splits
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+Shape = tuple[int, int, int]
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+_STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it other pictures that it was made of
+_NAMED = 20
+_SIZES = 3
 
 
-def read_folder(
-    folder: Path, image_shape: tuple[int, int, int], resize: Resize, *, strict: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Training and test pixels, uint8 (N, C, H, W), in the order of their paths and brought to `image_shape`.
+class _Misfit(NamedTuple):
+    """A picture that has another size than the recipe's, where the recipe brings none to size."""
 
-    A picture that cannot be read, or has another size where `resize` is `none`, is named and skipped.
+    path: Path
+    height: int
+    width: int
+
+
+def read_folder(folder: Path, image_shape: Shape, resize: Resize, *, strict: bool) -> Splits:
+    """The pictures in the order of their paths, brought to `image_shape`.
+
+    A picture that cannot be used, or has another size where `resize` is `none`, is named or counted, and skipped.
 
     Raises:
-        BadData: such a picture, when `strict`.
+        BadData: such a picture, when `strict`; every picture has another size; two subfolders are the same split.
         DataNotFound: no picture is left.
     """
-    train, test = folder / "train", folder / "test"
-    if not (train.is_dir() and test.is_dir()):
-        return _read_all(folder, image_shape, resize, strict), None
-    return _read_all(train, image_shape, resize, strict), _read_all(test, image_shape, resize, strict)
+    parts = _parts(folder)
+    if "train" not in parts or len(parts) == 1:
+        return Splits(_read_all(folder, image_shape, resize, strict))
+    beside = sorted(path.name for path in folder.iterdir() if path not in parts.values() and not is_hidden(path.name))
+    if beside:
+        names = ", ".join(path.name for path in parts.values())
+        warn(f"Left out of {folder}, because it stands beside {names}: {', '.join(beside[:_NAMED])}.")
+    return Splits(**{split: _read_all(path, image_shape, resize, strict) for split, path in parts.items()})
 
 
-def _read_all(folder: Path, image_shape: tuple[int, int, int], resize: Resize, strict: bool) -> Tensor:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    with ThreadPoolExecutor() as pool:
+def _parts(folder: Path) -> dict[str, Path]:
+    """The subfolders that divide a folder, by their split."""
+    parts: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        split = _SPLITS.get(path.name.lower())
+        if split is None or not path.is_dir():
+            continue
+        if split in parts:
+            raise BadData(folder, f"{parts[split].name} and {path.name} are the same split; rename one of them")
+        parts[split] = path
+    return parts
+
+
+def _read_all(folder: Path, image_shape: Shape, resize: Resize, strict: bool) -> Tensor:
+    listing = list_pictures(folder)
+    for line in listing.left_out():
+        warn(f"Left out of {folder}: {line}.")
+    paths = listing.pictures
+    if not paths:
+        raise DataNotFound(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}) at any depth")
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.filterwarnings("ignore", module="PIL")  # of metadata, which is not used here
         results = pool.map(lambda path: _read(path, image_shape, resize), paths)
-        pixels = list(_sound(track(results, len(paths), f"reading {folder.name}"), strict))
-    if len(pixels) < len(paths):
-        warn(f"Skipped {len(paths) - len(pixels)} of {len(paths)} pictures; --strict makes this an error.")
+        found = list(track(results, len(paths), f"reading {folder.name}"))
+    pixels = [result for result in found if isinstance(result, Tensor)]
+    broken = [result for result in found if isinstance(result, BadData)]
+    misfits = [result for result in found if isinstance(result, _Misfit)]
+    problems = [*broken[:_NAMED], *([BadData(folder, _why(misfits, len(paths), image_shape))] if misfits else [])]
+    if problems and (strict or len(misfits) == len(paths)):
+        raise problems[0]
+    for problem in problems:
+        warn(str(problem))
+    if problems:
+        skipped = f"Skipped {len(broken) + len(misfits):,} of {len(paths):,} pictures"
+        unnamed = f", {len(broken) - _NAMED:,} more than are named here" if len(broken) > _NAMED else ""
+        warn(f"{skipped}{unnamed}; --strict makes this an error.")
     if not pixels:
-        raise DataNotFound(folder, f"it has no readable pictures ({', '.join(sorted(SUFFIXES))}) at any depth")
+        raise DataNotFound(folder, f"none of its {len(paths):,} pictures can be used")
     return torch.stack(pixels)
 
 
-def _read(path: Path, image_shape: tuple[int, int, int], resize: Resize) -> Tensor | BadData:
+def _read(path: Path, image_shape: Shape, resize: Resize) -> Tensor | _Misfit | BadData:
+    """Pixels uint8 of `image_shape`, or why there are none."""
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return BadData(path, "it is not a file, or is a link that leads nowhere")
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
+            if getattr(picture, "is_animated", False) and picture.format != _STILL_WITH_MORE:
+                return BadData(path, "it has several frames; save each as a picture of its own")
             picture.load()
-    except Exception as error:  # whatever a broken file makes Pillow raise
-        return BadData(path, f"no picture can be read from it ({error})")
-    pixels = picture_to_pixels(picture, image_shape, resize)
-    if tuple(pixels.shape) != image_shape:
-        _, height, width = pixels.shape
-        return BadData(
-            path, f"it is {height}×{width}, the recipe takes {image_shape[1]}×{image_shape[2]}; set data.resize"
-        )
-    return pixels
+        pixels = picture_to_pixels(picture, image_shape, resize)
+    except UnusablePicture as error:
+        return BadData(path, str(error))
+    except UnidentifiedImageError:
+        return BadData(path, "its content is not a picture of a format that can be read")
+    except Exception as error:  # Pillow raises many kinds of errors for broken files
+        return BadData(path, f"no picture can be read from it ({str(error) or type(error).__name__})")
+    _, height, width = pixels.shape
+    return pixels if pixels.shape == image_shape else _Misfit(path, height, width)
 
 
-def _sound(results: Iterable[Tensor | BadData], strict: bool) -> Iterable[Tensor]:
-    for result in results:
-        if isinstance(result, Tensor):
-            yield result
-        elif strict:
-            raise result
-        else:
-            warn(str(result))
+def _why(misfits: list[_Misfit], pictures: int, image_shape: Shape) -> str:
+    by_size: defaultdict[str, list[Path]] = defaultdict(list)
+    for misfit in misfits:
+        by_size[f"{misfit.height}×{misfit.width}"].append(misfit.path)
+    sizes = sorted(by_size.items(), key=lambda item: -len(item[1]))
+    found = [f"{len(paths):,} of {size}, such as {paths[0]}" for size, paths in sizes[:_SIZES]]
+    more = f"; {len(sizes) - _SIZES:,} more sizes" if len(sizes) > _SIZES else ""
+    return (
+        f"{len(misfits):,} of {pictures:,} pictures {'has' if len(misfits) == 1 else 'have'} another size than the "
+        f"recipe's {image_shape[1]}×{image_shape[2]} (height × width): {'; '.join(found)}{more}; "
+        "set data.resize to contain (pad), cover (crop) or stretch"
+    )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadData, DataNotFound
+from .splits import Splits
 
 _MAGIC_UINT8_3D = 0x00000803
 
@@ -26,7 +27,7 @@ def read_bytes(path: Path) -> bytes:
     """The content of a file, unpacked if its name ends in `.gz`.
 
     Raises:
-        BadData: it is cut off or no gzip.
+        BadData: it is cut off, or is not gzip.
     """
     if path.suffix != ".gz":
         return path.read_bytes()
@@ -36,12 +37,12 @@ def read_bytes(path: Path) -> bytes:
         raise BadData(path, f"it does not unpack ({error})") from error
 
 
-def read_family(folder: Path) -> tuple[Tensor, Tensor | None]:
-    """Training and test pixels of a folder; the test pixels are None where it has no such file."""
+def read_family(folder: Path) -> Splits:
+    """The training images of a folder, and its test images where it has such a file."""
     train, test = find(folder, TRAIN), find(folder, TEST)
     if train is None:
         raise DataNotFound(folder, f"it has no {TRAIN} or {TRAIN}.gz")
-    return read_images(train), read_images(test) if test else None
+    return Splits(read_images(train), test=read_images(test) if test else None)
 
 
 def read_images(path: Path) -> Tensor:
