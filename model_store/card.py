@@ -62,6 +62,11 @@ class Metric(Record):
     unit: str
     protocol: str
 
+    @property
+    def measurement(self) -> str:
+        """The value with its unit, for people; the unit "1" of a plain number is not shown."""
+        return f"{self.value:.5g}" if self.unit == "1" else f"{self.value:.5g} {self.unit}"
+
 
 class LatentSummary(Record):
     """How test images spread over the latents, in normal coordinates; a number for each latent value, in order.

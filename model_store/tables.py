@@ -69,8 +69,7 @@ def metrics(numbers: Iterable[Metric]) -> Table:
     said = ""
     for metric in numbers:
         protocol = "the same" if metric.protocol == said else escape(metric.protocol)
-        unit = "" if metric.unit == "1" else f" {escape(metric.unit)}"
-        table.add_row(escape(metric.name), f"{metric.value:.5g}{unit}", protocol)
+        table.add_row(escape(metric.name), escape(metric.measurement), protocol)
         said = metric.protocol
     return table
 

@@ -156,7 +156,7 @@ def _say_how_to_use(version: ModelVersion, store: Store) -> None:
     card = store.card(version)
     first = card.metrics[0]
     place = "" if store.root == store_folder() else f" --store {shlex.quote(str(store.root))}"
-    screen.say(f"Published {version} in {store.folder(version)}: {first.name} {first.value:.5g} {first.unit}")
+    screen.say(f"Published {version} in {store.folder(version)}: {first.name} {first.measurement}")
     screen.say(f"  {first.protocol}")
     for warning in card.warnings:
         screen.warn(f"Warning: {warning}")
