@@ -46,9 +46,6 @@ def _run(arguments: list[str] | None) -> int:
     except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
         screen.fail(str(error))
         return 1
-    except KeyboardInterrupt:
-        screen.say("Stopped.")
-        return 130
     screen.console.print(f"{stored.version}\n", tables.metrics(found.metrics))
     for warning in found.warnings:
         screen.warn(f"Warning: {warning}")
