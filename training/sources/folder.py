@@ -19,11 +19,16 @@ from model_store.pictures import Resize, UnusablePicture, picture_to_pixels
 
 from ..errors import BadData, DataNotFound
 from ..screen import track, warn
-from .listing import FORMATS, SUFFIXES, is_hidden, list_pictures
+from .listing import is_hidden, list_pictures
 from .splits import Splits
 
 Shape = tuple[int, int, int]
 
+# Named, because Pillow would otherwise try every format that it knows, and would start Ghostscript for EPS.
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "PPM", "JPEG2000")
+SUFFIXES = frozenset(
+    suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS or name == "MPO"
+)
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -79,7 +84,7 @@ def _parts(folder: Path) -> dict[str, Path]:
 
 
 def _read_all(folder: Path, image_shape: Shape, resize: Resize, strict: bool) -> Tensor:
-    listing = list_pictures(folder)
+    listing = list_pictures(folder, SUFFIXES)
     for line in listing.left_out():
         warn(f"Left out of {folder}: {line}.")
     paths = listing.pictures

@@ -6,14 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-# Named, because Pillow would otherwise try every format that it knows, and would start Ghostscript for EPS.
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "PPM", "JPEG2000")
-SUFFIXES = frozenset(
-    suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS or name == "MPO"
-)
-
 _GENERATED = frozenset({"@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found"})
 _NAMED = 8
 
@@ -47,7 +39,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _GENERATED
 
 
-def list_pictures(folder: Path) -> Listing:
+def list_pictures(folder: Path, suffixes: frozenset[str]) -> Listing:
     """The pictures of a folder at any depth. Links to folders are followed, but no folder is read twice."""
     listing = Listing()
     root = folder.resolve()
@@ -64,7 +56,7 @@ def list_pictures(folder: Path) -> Listing:
                 to_enter.append(name)
         folders[:] = to_enter
         for path in (Path(place, name) for name in files if not is_hidden(name)):
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in suffixes:
                 listing.pictures.append(path)
             else:
                 listing.others[path.suffix.lower() or "without a suffix"] += 1
