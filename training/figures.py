@@ -48,7 +48,7 @@ def reconstructions(model: VAE, test: Tensor) -> bytes:
     remade = to_pixels(model.decode(latents).mean)
     half = (len(originals) + 1) // 2
     rows = [part for start in (0, half) for part in (originals[start : start + half], remade[start : start + half])]
-    return _png(torch.cat([grid(row, columns=half) for row in rows], dim=1))
+    return _png(grid(torch.stack([grid(row, columns=half) for row in rows]), columns=1))
 
 
 def curves(history: Sequence[Epoch], best_epoch: int, measure: str) -> bytes:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .config import BernoulliConfig, VAEConfig
 
 _MIDDLE_GREY = 128
+LINE = 1  # pixels between two tiles of a grid
 
 
 def to_images(pixels: Tensor) -> Tensor:
@@ -51,11 +52,15 @@ def columns_of_grid(count: int) -> int:
 
 
 def grid(pixels: Tensor, columns: int | None = None) -> Tensor:
-    """One picture (C, rows·H, columns·W) from a batch (B, C, H, W), row by row without gaps, the rest black."""
+    """One picture (C, H', W') from a batch (B, C, H, W), row by row; thin grey lines part the tiles, the rest is grey.
+
+    The height H' of R rows is R·H + R - 1 lines of a pixel, and so is the width.
+    """
     count, channels, height, width = pixels.shape
     columns = columns or columns_of_grid(count)
     rows = -(-count // columns)
-    tiles = pixels.new_zeros(rows * columns, channels, height, width)
-    tiles[:count] = pixels
-    tiles = tiles.view(rows, columns, channels, height, width)
-    return tiles.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
+    tiles = pixels.new_full((rows * columns, channels, height + LINE, width + LINE), _MIDDLE_GREY)
+    tiles[:count, :, :height, :width] = pixels
+    tiles = tiles.view(rows, columns, channels, height + LINE, width + LINE)
+    picture = tiles.permute(2, 0, 3, 1, 4).reshape(channels, rows * (height + LINE), columns * (width + LINE))
+    return picture[:, :-LINE, :-LINE].contiguous()

@@ -249,7 +249,7 @@ async def test_interpolation_takes_images_or_latents_in_every_form(client: httpx
     """Eight pictures in a row, unless another number is asked for."""
     picture = opened(await ok(await client.post("/v1/models/grey/interpolate", **PAIRS[way])))
 
-    assert picture.size == (8 * 8, 8)
+    assert picture.size == (8 * 8 + 7, 8)
 
 
 @pytest.mark.parametrize("path", ["linear", "spherical"])
@@ -307,7 +307,7 @@ async def test_traversal_is_a_row_for_each_dimension(client: httpx.AsyncClient) 
     middle = read_npy(await ok(await client.post("/v1/models/grey/decode?format=npy", json={"latents": [[0, 0, 0]]})))
     shown = opened(await ok(await client.get("/v1/models/grey/traverse")))
 
-    assert shown.size == (9 * 8, 3 * 8)
+    assert shown.size == (9 * 8 + 8, 3 * 8 + 2)
     assert all(np.array_equal(row, middle[0]) for row in images[[4, 13, 22]])
 
 

@@ -221,13 +221,13 @@ async def test_images_are_the_same_in_every_format(client: httpx.AsyncClient) ->
 
 
 async def test_several_images_as_one_picture_are_a_grid(client: httpx.AsyncClient) -> None:
-    """Row by row, in the order of the array."""
+    """Row by row, in the order of the array, with a line of one pixel between them."""
     array = read_npy(await client.get("/v1/sample?n=4&seed=7&format=npy"))
     grid = np.asarray(opened(await client.get("/v1/sample?n=4&seed=7")))
 
-    assert grid.shape == (16, 16)
-    assert np.array_equal(grid[:8, 8:], array[1, :, :, 0])
-    assert np.array_equal(grid[8:, :8], array[2, :, :, 0])
+    assert grid.shape == (17, 17)
+    assert np.array_equal(grid[:8, 9:], array[1, :, :, 0])
+    assert np.array_equal(grid[9:, :8], array[2, :, :, 0])
 
 
 async def test_sample_in_json_has_its_seed_and_latents(client: httpx.AsyncClient) -> None:

@@ -47,11 +47,26 @@ def test_grid_is_as_square_as_it_can_be(count: int, columns: int) -> None:
     assert columns_of_grid(count) == columns
 
 
-def test_grid_is_laid_row_by_row_and_ends_in_black() -> None:
-    """The third of three pictures begins the second row; the place beside it is empty."""
-    pictures = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_is_laid_row_by_row_with_grey_between_and_at_the_end(channels: int) -> None:
+    """The third of three pictures begins the second row; the empty place beside it cannot be taken for a picture."""
+    pictures = torch.tensor([0, 20, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, channels, 2, 2)
+    expected = [
+        [0, 0, 128, 20, 20],
+        [0, 0, 128, 20, 20],
+        [128, 128, 128, 128, 128],
+        [255, 255, 128, 128, 128],
+        [255, 255, 128, 128, 128],
+    ]
 
-    assert grid(pictures)[0].tolist() == [[10, 10, 20, 20], [10, 10, 20, 20], [30, 30, 0, 0], [30, 30, 0, 0]]
+    assert grid(pictures).tolist() == [expected] * channels
+
+
+def test_grid_of_one_row_has_lines_between_its_pictures_alone() -> None:
+    """None surrounds them."""
+    pictures = torch.tensor([0, 255, 0], dtype=torch.uint8).view(3, 1, 1, 1)
+
+    assert grid(pictures, columns=3).tolist() == [[[0, 128, 255, 128, 0]]]
 
 
 @pytest.mark.parametrize("noise", [standard_normal, uniform])
