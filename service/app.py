@@ -60,7 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         telemetry={"auto_configure": False},  # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and exports what it sees
         openapi_tags=openapi.TAGS,
-        servers=[{"url": "."}],  # beside the OpenAPI itself, whatever prefix a proxy has put in front
+        # beside the OpenAPI itself, whatever prefix a proxy has put in front
+        servers=[{"url": ".", "description": "this service"}],
         root_path_in_servers=False,
         redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has used
         lifespan=_lifespan,

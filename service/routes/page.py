@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import prod
 from pathlib import Path
 from string import Template
 
@@ -17,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 
 _PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
 _LOOK = "sample?n=16&amp;seed=7&amp;format=png"
-_LOOK_AT_POINTS = "traverse?steps=4&amp;span=1&amp;format=png"  # a plain autoencoder has no samples
+_LOOK_AT_POINTS = Template("traverse?dims=$dims&amp;steps=4&amp;span=1&amp;format=png")
 _MODEL = Template(
     '<article><img src="v1/models/$name/$question" alt="images that $name makes">'
     '<div><h2><a href="v1/models/$name">$name</a></h2><p>images $images, latents $latents, $parameters parameters</p>'
@@ -46,10 +47,12 @@ async def docs() -> HTMLResponse:
 
 
 def _article(served: ServedModel) -> str:
+    """A model, and sixteen images that it makes; a plain autoencoder has no samples, but points that can be moved."""
     config = served.card.model
+    dims = ",".join(map(str, range(min(4, prod(config.latent_shape)))))
     return _MODEL.substitute(
         name=escape(str(served.version)),
-        question=_LOOK_AT_POINTS if config.posterior == "point" else _LOOK,
+        question=_LOOK_AT_POINTS.substitute(dims=dims) if config.posterior == "point" else _LOOK,
         images="×".join(map(str, config.image_shape)),
         latents="×".join(map(str, config.latent_shape)),
         parameters=f"{served.card.weights.parameters:,}",
