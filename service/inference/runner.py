@@ -26,6 +26,7 @@ from .rows import Rows, aligned, filled, first, joined, length, same_bytes, spli
 from .runtimes import Runtime
 from .sizes import Pace, Paces
 
+EXAMPLES_S = 1.0  # a slow model, whose examples would take longer, is tried with fewer
 PART_S = 0.0005  # of a large request, so much is computed before others have their turn
 OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")  # by torch and ONNX Runtime
 
@@ -77,7 +78,7 @@ class Runner:
 
         Other models' batches go in between.
         """
-        examples = await self._device.prepare(self._examples, self.largest("decode"))
+        examples = await self._device.prepare(self._examples, max(self.largest("decode"), sizes.EXAMPLES))
         if known is None or known.keys() != self.paces.keys():
             known = {operation: await self._find(operation, rows) for operation, rows in examples.items()}
             known["render"] = known["decode"]
@@ -96,8 +97,9 @@ class Runner:
         return {operation: rows for operation, rows in examples.items() if operation in self.paces}
 
     async def _find(self, operation: str, rows: Rows) -> Pace:
-        timed = await self._time(operation, rows)
-        agreeing = await self._steady(operation, rows, list(timed))
+        timed = await self._time(operation, first(rows, self.largest(operation)))
+        enough = sizes.EXAMPLES if sizes.EXAMPLES * timed[1] < EXAMPLES_S else sizes.UNIT
+        agreeing = await self._steady(operation, first(rows, max(enough, *timed)), list(timed))
         found = agreeing or list(timed)
         here_s = self._device.here_s if self._device.is_exact else 0.0
 
@@ -139,11 +141,11 @@ class Runner:
             return await self._device.prepare(self._judged, operation, part)
 
         try:
-            return await sizes.steady(forward, first(rows, max(sizes.UNIT, paying[-1])), paying)
+            return await sizes.steady(forward, rows, paying, fitting=self.largest(operation))
         except torch.OutOfMemoryError:
             pass  # a unit is more than pays, and more than fits
         self._device.free_memory()
-        return await sizes.steady(forward, first(rows, paying[-1]), paying)
+        return await sizes.steady(forward, rows, paying, fitting=paying[-1])
 
     def _answers(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
         """An error halves the batch until it meets one payload; out of memory halves that too, down to one image."""

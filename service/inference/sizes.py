@@ -23,7 +23,9 @@ BATCH_S = 0.05  # a batch that takes longer would hold up small requests
 SHORT_S = 0.01  # one that takes less does not, and is the better for being larger: batches have costs of their own
 GAIN = 1.02
 UNIT = 4  # images, whose bits are those of all sizes: most sizes agree with it, and even slow models can compute it
-EXAMPLES = 16  # images that each size is tried with: vectorised and scalar sigmoids agree on 97 % of all numbers
+EXAMPLES = (
+    32  # images that each size is tried with: torch's vectorised and scalar sigmoids agree on 97 % of all numbers
+)
 
 
 class Pace(NamedTuple):
@@ -61,14 +63,14 @@ async def worthwhile(seconds: Callable[[int], Awaitable[float]], at_most: int) -
     return {size: taken for size, taken in timed.items() if size <= best}
 
 
-async def steady(compute: Compute, rows: Rows, paying: Sequence[int]) -> list[int]:
+async def steady(compute: Compute, rows: Rows, paying: Sequence[int], fitting: int = UNIT) -> list[int]:
     """The sizes in which each row's answer has the bytes that it has in batches of `UNIT`, wherever it stands.
 
     They are those that pay, of which `rows` has enough for the largest; or else the smallest that agrees. Where the
-    place matters even in a batch of `UNIT`, or there are fewer rows, the next smaller candidate takes its part. The
-    list is empty where the same computation of one row gives other bytes each time.
+    place matters even in a batch of `UNIT`, or fewer images fit, the next smaller candidate takes its part. The list is
+    empty where the same computation of one row gives other bytes each time.
     """
-    for unit in reversed(candidates(min(UNIT, length(rows)))):
+    for unit in reversed(candidates(min(UNIT, fitting))):
         reference = await _in_batches(compute, rows, unit)
 
         async def agreeing(sizes: Sequence[int], reference: Rows = reference) -> list[int]:

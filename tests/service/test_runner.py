@@ -11,6 +11,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from model_store import VAE, VAEConfig
+from model_store.vae import ConvConfig, MLPConfig
 from model_store.vae.device import choose_device
 from model_store.vae.likelihoods import Bernoulli
 from model_store.vae.pixels import to_pixels
@@ -19,7 +20,7 @@ from service.inference import sizes
 from service.inference.devices import Device
 from service.inference.graph import Graph
 from service.inference.onnx_operations import _session
-from service.inference.rows import Rows, joined, same_bytes
+from service.inference.rows import Rows, joined, same_bytes, split
 from service.inference.runner import Runner
 from service.inference.sizes import Pace
 
@@ -57,6 +58,14 @@ def device() -> Device:
     return Device(choose_device("cpu"))
 
 
+@pytest.fixture
+def with_threads() -> Iterator[Callable[[int], None]]:
+    """Gives torch and its libraries a number of threads."""
+    threads = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("largest", [16, 11])
 @pytest.mark.parametrize("config", [GREY, COLOUR], ids=["mlp", "conv-grid"])
 async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
@@ -72,6 +81,33 @@ async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
         parts = [(rows[start : start + count],) for start in range(0, 16, count)]
         answers = await runner.run("decode", parts)
         assert torch.equal(torch.cat([images for (images,) in answers]), together)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "network",
+    [MLPConfig(hidden=(50, 50), activation="silu"), ConvConfig(widths=(16, 32), blocks=1, hidden=100)],
+    ids=["mlp", "conv"],
+)
+async def test_layers_that_fill_no_vector_keep_the_promise(
+    device: Device, network: MLPConfig | ConvConfig, threads: int, with_threads: Callable[[int], None]
+) -> None:
+    """Torch computes the numbers behind the last full vector otherwise, and so the last images of a batch."""
+    with_threads(threads)
+    config = VAEConfig(image_shape=(1, 28, 28), latent_shape=(5,), network=network)
+    runner = Runner(make_model(config), device, max_batch_images=32)
+    await runner.warm_up()
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (96, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    rows = {"encode": (pixels,), "decode": (torch.randn(96, 5, generator=generator),)}
+
+    for operation, inputs in rows.items():
+        (together,) = await runner.run(operation, [inputs])
+        for count in (1, 3, 7):
+            answers = await runner.run(operation, split(inputs, count))
+            alone = [(await runner.run(operation, [part]))[0] for part in split(inputs, count)]
+            assert same_bytes(joined(answers), together)
+            assert same_bytes(joined(alone), together)
 
 
 async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device) -> None:
@@ -447,19 +483,12 @@ async def test_batch_whose_bytes_depend_on_the_thread_is_left_to_the_device() ->
     assert [found[operation].here for operation in ("encode", "decode", "render", "score")] == [8, 0, 0, 0]
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Torch and its libraries have one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("rows", [5, 6, 7, 9, 11])
-async def test_first_batch_of_a_thread_has_the_bytes_of_the_caller(device: Device, rows: int) -> None:
+async def test_first_batch_of_a_thread_has_the_bytes_of_the_caller(
+    device: Device, rows: int, with_threads: Callable[[int], None]
+) -> None:
     """A new thread of MKL's has its own number of threads until torch tells it another."""
+    with_threads(1)
     generator = torch.Generator().manual_seed(9)
     one, other = torch.randn(rows, 256, generator=generator), torch.randn(256, 100, generator=generator)
 
