@@ -97,7 +97,7 @@ def _read_all(folder: Path, image_shape: Shape, resize: Resize, strict: bool) ->
     pixels = [result for result in found if isinstance(result, Tensor)]
     broken = [result for result in found if isinstance(result, BadData)]
     misfits = [result for result in found if isinstance(result, _Misfit)]
-    problems = [*broken[:_NAMED], *([BadData(folder, _why(misfits, len(paths), image_shape))] if misfits else [])]
+    problems = [*broken[:_NAMED], *([_wrong_sizes(folder, misfits, len(paths), image_shape)] if misfits else [])]
     if problems and (strict or len(misfits) == len(paths)):
         raise problems[0]
     for problem in problems:
@@ -131,15 +131,16 @@ def _read(path: Path, image_shape: Shape, resize: Resize) -> Tensor | _Misfit | 
     return pixels if pixels.shape == image_shape else _Misfit(path, height, width)
 
 
-def _why(misfits: list[_Misfit], pictures: int, image_shape: Shape) -> str:
+def _wrong_sizes(folder: Path, misfits: list[_Misfit], pictures: int, image_shape: Shape) -> BadData:
+    """One error for all pictures of another size, with the commonest sizes."""
     by_size: defaultdict[str, list[Path]] = defaultdict(list)
     for misfit in misfits:
         by_size[f"{misfit.height}×{misfit.width}"].append(misfit.path)
     sizes = sorted(by_size.items(), key=lambda item: -len(item[1]))
     found = [f"{len(paths):,} of {size}, such as {paths[0]}" for size, paths in sizes[:_SIZES]]
     more = f"; {len(sizes) - _SIZES:,} more sizes" if len(sizes) > _SIZES else ""
-    return (
-        f"{len(misfits):,} of {pictures:,} pictures {'has' if len(misfits) == 1 else 'have'} another size than the "
-        f"recipe's {image_shape[1]}×{image_shape[2]} (height × width): {'; '.join(found)}{more}; "
-        "set data.resize to contain (pad), cover (crop) or stretch"
+    return BadData(
+        f"{len(misfits):,} of {pictures:,} pictures in {folder}",
+        f"each has another size than the recipe's {image_shape[1]}×{image_shape[2]} (height × width): "
+        f"{'; '.join(found)}{more}; set data.resize to contain (pad), cover (crop) or stretch",
     )
