@@ -16,6 +16,7 @@ from .errors import UnknownFormat
 from .files import read_file
 from .vae import Record, VAEConfig
 from .vae.record import Count, problems
+from .vae.sentences import counted
 
 FORMAT: Final = 1
 MAX_CARD_BYTES = 2**20
@@ -112,7 +113,9 @@ class Card(Record):
         values = prod(self.model.latent_shape)
         for name, numbers in (entry for entry in self.latents if entry[1] is not None):
             if len(numbers) != values:
-                raise ValueError(f"latents.{name} has {len(numbers)} values, a latent of the model has {values}")
+                raise ValueError(
+                    f"latents.{name} has {counted(len(numbers), 'values')}, a latent of the model has {values}"
+                )
         if min(self.latents.standard_deviation) < 0:
             raise ValueError("latents.standard_deviation has a negative value")
         return self

@@ -36,6 +36,8 @@ ServiceError
 import re
 from collections.abc import Iterable, Sequence
 
+from model_store.vae.sentences import counted
+
 _SHOWN = re.compile(r"[A-Za-z0-9.+-]{1,40}(/[A-Za-z0-9.+-]{1,80})?")
 
 
@@ -103,7 +105,7 @@ class TooLarge(ServiceError):
     """A body, a picture, or a number of images beyond a limit."""
 
     def __init__(self, what: str, *, size: int | None, limit: int, unit: str) -> None:
-        found = f"more than {limit:,} {unit}" if size is None else f"{size:,} {unit}"
+        found = f"more than {counted(limit, unit)}" if size is None else counted(size, unit)
         super().__init__(f"{what} has {found}, the limit is {limit:,}; send less in one request.")
 
 
@@ -169,7 +171,9 @@ class Overloaded(ServiceError):
     """The queue is full."""
 
     def __init__(self, *, waiting: int, limit: int, retry_after_s: int) -> None:
-        super().__init__(f"{waiting} of at most {limit} images are waiting; try again in {retry_after_s} s.")
+        super().__init__(
+            f"{waiting} of at most {counted(limit, 'images')} are waiting; try again in {retry_after_s} s."
+        )
         self.retry_after_s = retry_after_s
 
 

@@ -139,7 +139,7 @@ class VAEConfig(Record):
         reduction = self.network.reduction
         if height % reduction or width % reduction:
             raise ValueError(
-                f"network.widths has {len(self.network.widths)} entries and reduces each side {reduction} times, "
+                f"network.widths has a length of {len(self.network.widths)} and reduces each side {reduction} times, "
                 f"but {height}×{width} images cannot be divided by {reduction}; use fewer widths or another size"
             )
         smallest = (height // reduction, width // reduction)

@@ -81,6 +81,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return "".join(f"; did you mean {near}?" for near in get_close_matches(name[:_LONGEST_PLACE], list(known), n=1))
 
 
+def counted(number: int, units: str) -> str:
+    """A number and its unit, of which the first word is a plural with an s: `1 image`, `1,024 images`."""
+    word, space, rest = units.partition(" ")
+    return f"{number:,} {word.removesuffix('s') if number == 1 else word}{space}{rest}"
+
+
 def _unknown(name: str, known: Collection[str]) -> str:
     if not known:
         return "is not known; leave it out"

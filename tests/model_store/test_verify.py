@@ -199,7 +199,7 @@ def test_file_that_is_no_safetensors_is_found(store: Store) -> None:
         pytest.param(
             lambda card: card["model"].pop("image_shape"), "image_shape is required; add it", id="missing-key"
         ),
-        pytest.param(lambda card: card.update(latents=SPREAD), "latents.mean has 1 values, .* has 3", id="latents"),
+        pytest.param(lambda card: card.update(latents=SPREAD), "latents.mean has 1 value, .* has 3", id="latents"),
         pytest.param(lambda card: card.update(scores=FALLING), "quantiles, which never fall", id="quantiles"),
     ],
 )

@@ -1,5 +1,6 @@
 """Every family of models, from recipe to card: trained, measured, published, read back."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,20 @@ def test_images_for_a_model_published_by_hand_are_brought_to_size(by_hand: str, 
 
     assert evaluate(call) == 1
     assert evaluate([*call, "--resize", "stretch"]) == 0
+
+
+def test_recipe_of_another_release_in_a_card_is_refused_in_our_words(
+    recipe_file: Path, idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, and not the report of a library."""
+    store = tmp_path / "store"
+    published(["seed=3"], recipe_file, idx_folder, tmp_path)
+    path = store / "bars" / "1" / "card.json"
+    card = json.loads(path.read_text())
+    card["training"]["recipe"]["epochs"] = 0
+    path.write_text(json.dumps(card))
+
+    assert evaluate(["bars", "--data", str(idx_folder), "--store", str(store)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "it is of another release (epochs must be at least 1, not 0)" in said
+    assert "validation error" not in said

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from model_store.vae import Record
 from model_store.vae.record import problems
-from model_store.vae.sentences import did_you_mean
+from model_store.vae.sentences import counted, did_you_mean
 
 
 class Round(Record):
@@ -117,3 +117,17 @@ def told(value: Any) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         Drawing.model_validate(value)
     return problems(caught.value, Drawing)
+
+
+@pytest.mark.parametrize(
+    ("number", "units", "text"),
+    [
+        (1, "images", "1 image"),
+        (0, "images", "0 images"),
+        (1024, "pixels a side", "1,024 pixels a side"),
+        (1, "pixels a side", "1 pixel a side"),
+    ],
+)
+def test_one_of_a_unit_is_no_plural(number: int, units: str, text: str) -> None:
+    """The unit is its first word."""
+    assert counted(number, units) == text
