@@ -83,9 +83,14 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
 
 
 def problem(
-    request_id: str, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
+    request_id: str,
+    status: int,
+    kind: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    index: int | None = None,
 ) -> JSONResponse:
-    """A problem of a `kind`, which is a CamelCase word."""
+    """A problem of a `kind`, which is a CamelCase word; `index` names the image or latent that is at fault."""
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind)
     body = Problem(
         type=f"urn:latentd:problem:{words.lower().replace(' ', '-')}",
@@ -95,8 +100,9 @@ def problem(
         instance=f"urn:latentd:request:{request_id}",
         error=detail,
         request_id=request_id,
+        index=index,
     )
-    return JSONResponse(body.model_dump(), status, headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
 
 
 def bug(request_id: str) -> JSONResponse:
@@ -122,7 +128,7 @@ def as_problem(request_id: str, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(retry_after_s)
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(request_id, status, type(error).__name__, str(error), headers)
+    return problem(request_id, status, type(error).__name__, str(error), headers, getattr(error, "index", None))
 
 
 async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse:

@@ -34,7 +34,8 @@ ServiceError
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from model_store.vae.sentences import counted
 
@@ -43,6 +44,19 @@ _SHOWN = re.compile(r"[A-Za-z0-9.+-]{1,40}(/[A-Za-z0-9.+-]{1,80})?")
 
 class ServiceError(Exception):
     """Something keeps the service from answering."""
+
+    index: int | None = None
+    """The image or latent of the request that is at fault, counted from 0; None where no single one is."""
+
+
+@contextmanager
+def about_row(index: int) -> Iterator[None]:
+    """Errors raised in this block concern the image or latent with this index."""
+    try:
+        yield
+    except ServiceError as error:
+        error.index = index
+        raise
 
 
 class BadRequest(ServiceError):
@@ -104,9 +118,11 @@ class BodyTimeout(ServiceError):
 class TooLarge(ServiceError):
     """A body, a picture, or a number of images beyond a limit."""
 
-    def __init__(self, what: str, *, size: int | None, limit: int, unit: str) -> None:
+    def __init__(
+        self, what: str, *, size: int | None, limit: int, unit: str, remedy: str = "send less in one request"
+    ) -> None:
         found = f"more than {counted(limit, unit)}" if size is None else counted(size, unit)
-        super().__init__(f"{what} has {found}, the limit is {limit:,}; send less in one request.")
+        super().__init__(f"{what} has {found}, the limit is {limit:,}; {remedy}.")
 
 
 class UnsupportedMediaType(ServiceError):
