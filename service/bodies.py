@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from itertools import accumulate, chain
 from operator import mul
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from torch import Tensor
 
 from model_store.pictures import Resize
+from model_store.vae.pixels import to_pixels
 from model_store.vae.record import problems
 
 from . import images, tensors
@@ -33,8 +35,10 @@ from .errors import (
     Unparseable,
     UnsupportedEncoding,
     UnsupportedMediaType,
+    about_row,
 )
 from .images import Target
+from .inference.limits import check_range
 from .multipart import MULTIPART, read_files
 from .schemas import ImagesBody, LatentsBody, PairBody
 from .tensors import NPY, SAFETENSORS
@@ -45,8 +49,14 @@ LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
 _OPENING = 16  # a byte of a header can take as long as so many others: it may unpack to a thousand
 _FEW_VALUES = 65_536  # they take no time to speak of, so that the caller may as well be told what is wrong with them
-_MOST_PROBLEMS = 100  # to tell one of them, all are written out
-_LATENT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_NPY_FLOATS = (torch.float32, torch.float16)
+_FLOATS = (*_NPY_FLOATS, torch.bfloat16)
+_SHAPES = {
+    NPY: "(B, H, W) or (B, H, W, C) with C from 1 to 4",
+    SAFETENSORS: "(B, C, H, W) with C from 1 to 4",
+}
+_WHITESPACE = b" \t\r\n"
+_STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
 
 Body = TypeVar("Body", ImagesBody, LatentsBody, PairBody)
 P = ParamSpec("P")
@@ -63,7 +73,7 @@ async def read_images(call: Call, resize: Resize) -> Tensor:
     with call.timings.measure("decode"), call.body_memory.share() as share:
         content_type, body = await _read(call, IMAGE_BODIES, share)
         if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
-            return await _aside(call, len(body), _pixels_of_array, media_type, body)
+            return await _fitted(call, await _aside(call, len(body), _images, media_type, body), resize)
         return await _decoded(call, await _pictures_of(call, content_type, body), resize)
 
 
@@ -88,7 +98,9 @@ async def read_pair(call: Call, resize: Resize) -> Tensor:
     with call.timings.measure("decode"), call.body_memory.share() as share:
         content_type, body = await _read(call, IMAGE_BODIES, share)
         if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
-            return await _aside(call, len(body), _pixels_or_latents, media_type, body)
+            latent_shape = call.model.card.model.latent_shape
+            read = await _aside(call, len(body), _images_or_latents, media_type, body, latent_shape)
+            return await _fitted(call, read, resize) if read.dtype == torch.uint8 else read
         if media_type == JSON:
             latents = await _aside(call, len(body), _latents_of_pair, body, _most_values(call))
             if latents is not None:
@@ -97,12 +109,26 @@ async def read_pair(call: Call, resize: Resize) -> Tensor:
 
 
 async def _pictures_of(call: Call, content_type: str, body: bytes) -> list[bytes]:
-    return await _aside(call, len(body), _pictures, content_type, body, call.settings.max_images_per_request)
+    max_images = call.settings.max_images_per_request
+    return await _aside(call, len(body), _pictures, content_type, body, max_images, _most_values(call))
+
+
+def _target(call: Call, resize: Resize) -> Target:
+    settings, shape = call.settings, call.model.card.model.image_shape
+    return Target(call.model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
+
+
+async def _fitted(call: Call, pixels: Tensor, resize: Resize) -> Tensor:
+    """The pixels of an array in the model's shape."""
+    target = _target(call, resize)
+    call.engine.limits.check_count(call.model, len(pixels))
+    images.check_array(pixels, target)
+    call.model.batcher.check_room(len(pixels))
+    return await _aside(call, pixels.nbytes, images.fit, pixels, target)
 
 
 async def _decoded(call: Call, contents: list[bytes], resize: Resize) -> Tensor:
-    settings, shape = call.settings, call.model.card.model.image_shape
-    target = Target(call.model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
+    target = _target(call, resize)
     size = sum(map(len, contents))
     opened = await _aside(call, size * _OPENING, images.open_all, contents, target)
     call.model.batcher.check_room(len(opened))
@@ -116,39 +142,70 @@ async def _aside(call: Call, size: int, function: Callable[P, T], *args: P.args,
     return await call.wait_for(aside(size, function, *args, **kwargs))
 
 
-def _pictures(content_type: str, body: bytes, max_images: int) -> list[bytes]:
+def _pictures(content_type: str, body: bytes, max_images: int, most_values: int) -> list[bytes]:
     """The encoded pictures of a body."""
     media_type = _media_type(content_type)
     if media_type == MULTIPART:
         return read_files(content_type, body, max_images)
     if media_type == JSON:
-        return _from_base64(_from_json(ImagesBody, body, 2 * max_images).images, max_images)
+        return _from_base64(_from_json(ImagesBody, body, most_values).images, max_images)
     return [body]
 
 
 def _most_values(call: Call) -> int:
-    """Numbers and lists in the JSON of as many latents as a request may hold."""
+    """Numbers, strings and lists in the longest JSON that the service itself answers for the most images of a request.
+
+    Encode answers three arrays of latents; the other operations answer a few values for each image.
+    """
     numbers_and_lists = sum(accumulate(call.model.card.model.latent_shape, mul, initial=1))
-    return call.settings.max_images_per_request * numbers_and_lists
+    return call.settings.max_images_per_request * (3 * numbers_and_lists + 3)
 
 
 def _latents(media_type: str, body: bytes, most_values: int = 0) -> Tensor:
     """Latents float32 (B, …) of a body, one at least."""
     if media_type == NPY:
-        latents = tensors.read_npy(body, _LATENT_DTYPES[:2], "latents")
-    elif media_type == SAFETENSORS:
-        latents = tensors.read_safetensors(body, _LATENT_DTYPES, "latents")
-    else:
-        latents = _numbers(_from_json(LatentsBody, body, most_values).latents)
+        return _filled(tensors.read_npy(body, _NPY_FLOATS, "latents"))
+    if media_type == SAFETENSORS:
+        return _filled(tensors.read_safetensors(body, {"latents": _FLOATS})[1])
+    return _filled(_numbers(_from_json(LatentsBody, body, most_values).latents))
+
+
+def _filled(latents: Tensor) -> Tensor:
+    """Latents float32, one at least."""
     if not latents.numel():
         raise BadValue("The latents are empty; send at least one.")
     return latents.float()
 
 
-def _pixels_or_latents(media_type: str, body: bytes) -> Tensor:
-    """Whichever an array holds, by its type or name."""
-    is_images = tensors.holds_images(media_type, body)
-    return _pixels_of_array(media_type, body) if is_images else _latents(media_type, body)
+def _images(media_type: str, body: bytes) -> Tensor:
+    """Pixels uint8 (B, C, H, W) of an array."""
+    if media_type == NPY:
+        return _pixels(media_type, tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images"))
+    return _pixels(media_type, tensors.read_safetensors(body, {"images": (torch.uint8, *_FLOATS)})[1])
+
+
+def _images_or_latents(media_type: str, body: bytes, latent_shape: tuple[int, ...]) -> Tensor:
+    """Pixels uint8 or latents float32 of an array: a name tells them apart, or else the type and the shape."""
+    if media_type == SAFETENSORS:
+        name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": (torch.uint8, *_FLOATS)})
+        return _filled(array) if name == "latents" else _pixels(media_type, array)
+    array = tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images or latents")
+    is_latents = array.dtype != torch.uint8 and (array.ndim < 3 or array.shape[1:] == latent_shape)
+    return _filled(array) if is_latents else _pixels(media_type, array)
+
+
+def _pixels(media_type: str, images: Tensor) -> Tensor:
+    """Pixels uint8 (B, C, H, W): npy has channels last or none, safetensors has them first; floats are in [0, 1]."""
+    shape, channels_at = tuple(images.shape), 1 if media_type == SAFETENSORS else -1
+    if media_type == NPY and images.ndim == 3:
+        images = images.unsqueeze(-1)
+    if images.ndim != 4 or not 1 <= images.shape[channels_at] <= 4 or not images.numel():
+        raise BadValue(f"The images are {shape}; expected {_SHAPES[media_type]}, with one image at least.")
+    images = images.movedim(channels_at, 1)
+    if images.dtype != torch.uint8:
+        check_range(images, 0, 1, "An image", "float images are in [0, 1]: divide by 255, or send uint8")
+        images = to_pixels(images.float())
+    return images.contiguous()
 
 
 def _latents_of_pair(body: bytes, most_values: int) -> Tensor | None:
@@ -199,13 +256,14 @@ async def _content(request: Request, limit: int, share: Share) -> bytes:
 def _from_json(model: type[Body], body: bytes, most_values: int) -> Body:
     _check_values(body, max(most_values, _FEW_VALUES))
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body.removeprefix(BOM_UTF8))
     except ValidationError as error:
-        if error.error_count() > _MOST_PROBLEMS:
-            raise BadValue(f"The body has more than {_MOST_PROBLEMS} wrong fields; send images or latents.") from error
-        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
-            raise Unparseable(JSON, "it is not JSON, or nested too deeply") from error
-        raise BadValue(f"The body cannot be used: {problems(error, model)[0]}.") from error
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise Unparseable(JSON, "it is not JSON, is cut off, or is nested too deeply") from error
+        wrong = BadValue(f"The body cannot be used: {problems(error, model)[0]}.")
+        wrong.index = next((place for place in first["loc"] if isinstance(place, int)), None)
+        raise wrong from error
 
 
 def _check_values(body: bytes, limit: int) -> None:
@@ -220,31 +278,24 @@ def _check_values(body: bytes, limit: int) -> None:
 def _from_base64(texts: list[str], max_images: int) -> list[bytes]:
     if len(texts) > max_images:
         raise TooLarge("The body", size=len(texts), limit=max_images, unit="images")
-    return [_picture(text, number) for number, text in enumerate(texts, start=1)]
+    pictures = []
+    for index, text in enumerate(texts):
+        with about_row(index):
+            pictures.append(_picture(text, f"Picture {index + 1}"))
+    return pictures
 
 
-def _picture(text: str, number: int) -> bytes:
+def _picture(text: str, name: str) -> bytes:
+    """The bytes of base64: of either alphabet, in lines or in one, with or without its padding."""
     if text.startswith(("http:", "https:", "file:", "ftp:")):
-        raise BadImage(f"Picture {number}", "addresses are not fetched; send the picture itself, as base64")
+        raise BadImage(name, "addresses are not fetched; send the picture itself, as base64")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
+        digits = text.encode("ascii").translate(_STANDARD_BASE64, _WHITESPACE).rstrip(b"=")
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadImage(f"Picture {number}", "it is no base64 and no data: URI") from error
-
-
-def _pixels_of_array(media_type: str, body: bytes) -> Tensor:
-    """Pixels (B, C, H, W) from npy, which has channels last or none, or from safetensors, which has them first."""
-    if media_type == SAFETENSORS:
-        array, expected = tensors.read_safetensors(body, (torch.uint8,), "images"), "(B, C, H, W)"
-    else:
-        array, expected = tensors.read_npy(body, (torch.uint8,), "images"), "(B, H, W), (B, H, W, 1) or (B, H, W, 3)"
-        array = array.unsqueeze(-1) if array.ndim == 3 else array
-    channels = array.shape[1 if media_type == SAFETENSORS else -1] if array.ndim == 4 else 0
-    if channels not in (1, 3) or not array.numel():
-        raise BadValue(f"The images are {tuple(array.shape)}; expected {expected}, with one image at least.")
-    return array if media_type == SAFETENSORS else array.permute(0, 3, 1, 2).contiguous()
+        raise BadImage(name, "it is not base64; send base64, or a data: URI that holds base64") from error
 
 
 def _numbers(nested: list[Any]) -> Tensor:

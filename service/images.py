@@ -1,6 +1,7 @@
 """Encoded pictures ↔ uint8 pixels. The only file of the service that knows Pillow.
 
-A picture's size is read from its header and checked before a pixel is decoded.
+A picture's size is read from its header and checked before a pixel is decoded. Arrays take the same way behind it, so
+that an image has the same pixels in every form.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from model_store.pictures import Resize, UnusablePicture, picture_to_pixels, pix
 from model_store.vae.pixels import grid
 
 from . import png
-from .errors import BadImage, TooLarge, UnsupportedMediaType, WrongShape
+from .errors import BadImage, TooLarge, UnsupportedMediaType, WrongShape, about_row
 
 PictureFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 _READ = ("PNG", "JPEG", "WEBP")
+_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}  # Pillow does not ask for them
+_SMALLER = "send it smaller, or raise max_pixels where the service is started"
+_FEWER = "send fewer or smaller ones in one request"
 _OTHER_FORMATS = {
     b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%!PS": "PostScript", b"%PDF": "PDF",
     b"8BPS": "PSD", b"<svg": "SVG", b"<?xml": "SVG", b"\0\0\0\x0cjP": "JPEG-2000",
@@ -63,7 +67,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture whose header has been read, and the name that errors give it."""
+    """A picture whose header has been read, or made of an array, and the name that errors give it."""
 
     name: str
     picture: Image.Image
@@ -80,16 +84,16 @@ def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
     Raises:
         UnsupportedMediaType: something else than PNG, JPEG or WebP.
         TooLarge: one picture, or all together, have too many pixels.
-        BadImage: a header cannot be read, the picture moves, or is made of too many parts.
+        BadImage: a header cannot be read, the file is cut off, the picture moves, or is made of too many parts.
         WrongShape: one has another size than the model's, and `resize` is `none`.
     """
-    names = ["The picture"] if len(contents) == 1 else [f"Picture {number}" for number in range(1, len(contents) + 1)]
     pictures, total = [], 0
-    for name, content in zip(names, contents, strict=True):
-        opened = _open(name, content, target)
+    for index, content in enumerate(contents):
+        with about_row(index):
+            opened = _open(_name(index, len(contents)), content, target)
         total += opened.pixels
         if total > target.max_request_pixels:
-            raise TooLarge("The request", size=None, limit=target.max_request_pixels, unit="pixels")
+            raise TooLarge("The request", size=None, limit=target.max_request_pixels, unit="pixels", remedy=_FEWER)
         pictures.append(opened)
     return pictures
 
@@ -101,9 +105,33 @@ def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
         BadImage: one cannot be read.
         WrongShape: one has another size than the model's when it stands upright, and `resize` is `none`.
     """
-    if len(pictures) == 1:
-        return _pixels(pictures[0], target).unsqueeze(0)
-    return torch.stack([_pixels(opened, target) for opened in pictures])
+    rows = []
+    for index, opened in enumerate(pictures):
+        with about_row(index):
+            rows.append(_pixels(opened, target))
+    return torch.stack(rows) if len(rows) > 1 else rows[0].unsqueeze(0)
+
+
+def check_array(pixels: Tensor, target: Target) -> None:
+    """Raise TooLarge if the images of an array (B, C, H, W) have too many pixels, one alone or all together."""
+    count, _, height, width = pixels.shape
+    if height * width > target.max_pixels:
+        raise TooLarge("An image", size=height * width, limit=target.max_pixels, unit="pixels", remedy=_SMALLER)
+    if (total := count * height * width) > target.max_request_pixels:
+        raise TooLarge("The request", size=total, limit=target.max_request_pixels, unit="pixels", remedy=_FEWER)
+
+
+def fit(pixels: Tensor, target: Target) -> Tensor:
+    """Pixels uint8 (B, *image_shape) from an array's (B, C, H, W), as if each image had come as a picture.
+
+    Raises:
+        WrongShape: the images have another size than the model's, and `resize` is `none`.
+    """
+    if pixels.shape[1:] == target.image_shape:
+        return pixels
+    return decode(
+        [Opened(_name(index, len(pixels)), pixels_to_picture(image)) for index, image in enumerate(pixels)], target
+    )
 
 
 def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = None) -> bytes:
@@ -113,10 +141,20 @@ def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = 
         return png.write(image.permute(1, 2, 0).numpy())
     picture = pixels_to_picture(image)
     if (side := max(picture.size)) > (limit := _LONGEST_SIDE.get(picture_format, side)):
-        raise TooLarge(f"The {picture_format} picture", size=side, limit=limit, unit="pixels a side")
+        raise TooLarge(
+            f"The {picture_format} picture",
+            size=side,
+            limit=limit,
+            unit="pixels a side",
+            remedy="ask for fewer images, or for png or npy",
+        )
     buffer = io.BytesIO()
     picture.save(buffer, picture_format, **_SAVE_OPTIONS[picture_format])
     return buffer.getvalue()
+
+
+def _name(index: int, count: int) -> str:
+    return "The picture" if count == 1 else f"Picture {index + 1}"
 
 
 def _open(name: str, content: bytes, target: Target) -> Opened:
@@ -125,7 +163,7 @@ def _open(name: str, content: bytes, target: Target) -> Opened:
     _forget(picture)
     opened = Opened(name, picture)
     if opened.pixels > target.max_pixels:
-        raise TooLarge(name, size=opened.pixels, limit=target.max_pixels, unit="pixels")
+        raise TooLarge(name, size=opened.pixels, limit=target.max_pixels, unit="pixels", remedy=_SMALLER)
     if target.resize == "none" and sorted(picture.size) != sorted(target.image_shape[1:]):
         raise _wrong_size(name, picture.height, picture.width, target)
     return opened
@@ -150,8 +188,10 @@ def _forget(picture: Image.Image) -> None:
 
 
 def _header(name: str, content: bytes, target: Target) -> Image.Image:
+    file = io.BytesIO(content)
     try:
-        picture = Image.open(io.BytesIO(content), formats=_READ)
+        picture = Image.open(file, formats=_READ)
+        pixels_at = file.tell()
         moves = getattr(picture, "is_animated", False) and picture.format != _STILL_WITH_MORE
     except UnidentifiedImageError as error:
         for opening, other in _OTHER_FORMATS.items():
@@ -159,9 +199,11 @@ def _header(name: str, content: bytes, target: Target) -> Image.Image:
                 raise UnsupportedMediaType(other, MEDIA_TYPES.values(), what="picture format") from error
         raise BadImage(name, "it is no PNG, JPEG or WebP") from error
     except _BOMB as error:
-        raise TooLarge(name, size=None, limit=target.max_pixels, unit="pixels") from error
+        raise TooLarge(name, size=None, limit=target.max_pixels, unit="pixels", remedy=_SMALLER) from error
     except Exception as error:  # whatever a broken file makes Pillow raise
         raise BadImage(name, "its header is broken") from error
+    if content.find(_ENDS.get(picture.format or "", b""), pixels_at) < 0:
+        raise BadImage(name, "it is broken or cut off")
     if moves:
         raise BadImage(name, "it has several frames; send one as a picture of its own")
     return picture
@@ -171,7 +213,7 @@ def _pixels(opened: Opened, target: Target) -> Tensor:
     try:
         opened.picture.load()
     except _BOMB as error:
-        raise TooLarge(opened.name, size=None, limit=target.max_pixels, unit="pixels") from error
+        raise TooLarge(opened.name, size=None, limit=target.max_pixels, unit="pixels", remedy=_SMALLER) from error
     except Exception as error:  # whatever a broken file makes Pillow raise
         raise BadImage(opened.name, "it is broken or cut off") from error
     _forget(opened.picture)  # more can stand behind the pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from model_store import Card
 from model_store.pictures import Resize
@@ -124,8 +125,31 @@ class TraverseParameters(Parameters):
     ] = None
 
 
+def _describe_ignored(schema: dict[str, Any]) -> None:
+    schema["patternProperties"] = {f"^({'|'.join(sorted(ANSWER_MEMBERS))})$": {}}
+    schema["additionalProperties"] = False
+
+
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    """A body takes what an answer gives: members of answers that it has no use for are ignored.
+
+    A member that no answer has is an error, so that a misspelt one is noticed.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", strict=True, allow_inf_nan=False, json_schema_extra=_describe_ignored
+    )
+
+    @model_validator(mode="after")
+    def _only_known_members(self) -> Self:
+        if unknown := next((name for name in self.model_extra or () if name not in ANSWER_MEMBERS), None):
+            expected = " or ".join(type(self).model_fields)
+            raise PydanticCustomError(
+                "unknown_member",
+                "The body has the unknown member {name}; send {expected}",
+                {"name": unknown[:80], "expected": expected},
+            )
+        return self
 
 
 class ImagesBody(_Body):
@@ -148,15 +172,15 @@ class _Answer(BaseModel):
 
 
 class PairBody(_Body):
-    """Two pictures, or two latents, in JSON."""
+    """Two pictures, or two latents, in JSON; of a sample's answer, which has both, the latents are taken."""
 
     images: Annotated[list[str], Field(fail_fast=True, description="base64 or data: URIs")] | None = None
     latents: Annotated[Nested, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.images is None) == (self.latents is None):
-            raise ValueError("send either images or latents")
+    def _has_images_or_latents(self) -> Self:
+        if self.images is None and self.latents is None:
+            raise PydanticCustomError("no_pair", "The body has neither images nor latents; send two of one of them")
         return self
 
 
@@ -203,6 +227,11 @@ class ScoreAnswer(_Answer):
     protocol: str
 
 
+ANSWER_MEMBERS = frozenset(
+    name for answer in (EncodeAnswer, SampleAnswer, ReconstructAnswer, ScoreAnswer) for name in answer.model_fields
+)
+
+
 class ModelSummary(_Answer):
     """One served model."""
 
@@ -245,6 +274,10 @@ class Problem(BaseModel):
     instance: str
     error: str
     request_id: str
+    index: Annotated[
+        int | None,
+        Field(ge=0, description="the image or latent of the request that is at fault, from 0; absent if none is"),
+    ] = None
 
 
 class HealthAnswer(BaseModel):

@@ -21,8 +21,10 @@ from .errors import BadValue, Unparseable
 NPY = "application/x-npy"
 SAFETENSORS = "application/vnd.safetensors"
 
+ANSWERED = frozenset({"latents", "mean", "log_variance", "images"})  # the names of tensors in the service's answers
+
 _MAX_DIMENSIONS = 8
-_MAX_HEADER_BYTES = 65_536  # one tensor's needs a hundred; one of empty tensors would become an object for each
+_MAX_HEADER_BYTES = 65_536  # one tensor needs a hundred; many empty tensors would become an object each
 _VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -42,33 +44,24 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
     return torch.from_numpy(array.astype(dtype.newbyteorder("="), order="C"))
 
 
-def read_safetensors(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tensor:
-    """The tensor `name` of a safetensors file that holds nothing else, which must have one of the `dtypes`.
+def read_safetensors(content: bytes, dtypes: Mapping[str, Collection[torch.dtype]]) -> tuple[str, Tensor]:
+    """The first of the named tensors that a safetensors file holds, and its name; it must have one of its `dtypes`.
+
+    Other tensors that the service answers with are ignored, and so is metadata.
 
     Raises:
         Unparseable: it is no safetensors file.
-        BadValue: it holds other tensors, or one of another type, or its header is longer than that of one tensor.
+        BadValue: it holds none of the tensors, an unknown one, or one of another type, or its header is too long.
     """
-    tensors = _tensors(content)
-    if list(tensors) != [name]:
-        raise BadValue(f"The body has {len(tensors)} tensors; it takes one with the name {name}.")
-    tensor = tensors[name]
-    _check_shape(SAFETENSORS, tensor.shape)
-    _check_dtype(str(tensor.dtype).removeprefix("torch."), dtypes, name)
-    return tensor
-
-
-def holds_images(media_type: str, content: bytes) -> bool:
-    """Whether a body is meant as images: an npy file of uint8, or a safetensors file of `images`.
-
-    Raises:
-        Unparseable: it is no such file.
-        BadValue: its header is longer than that of one tensor.
-    """
-    if media_type == SAFETENSORS:
-        return list(_tensors(content)) == ["images"]
-    (_, _, dtype), _ = _npy_header(content)
-    return dtype == np.uint8
+    tensors, wanted = _tensors(content), " or ".join(dtypes)
+    if unknown := next((name for name in tensors if name not in ANSWERED), None):
+        raise BadValue(f"The body has a tensor with the unknown name {unknown[:80]}; send it with the name {wanted}.")
+    name = next((name for name in dtypes if name in tensors), None)
+    if name is None:
+        raise BadValue(f"The body has no tensor with the name {wanted}; send one.")
+    _check_shape(SAFETENSORS, tensors[name].shape)
+    _check_dtype(str(tensors[name].dtype).removeprefix("torch."), dtypes[name], name)
+    return name, tensors[name]
 
 
 def write_npy(tensor: Tensor) -> bytes:
@@ -98,7 +91,7 @@ def _tensors(content: bytes) -> dict[str, Tensor]:
     if _MAX_HEADER_BYTES < header_bytes <= len(content):
         raise BadValue(
             f"The body's header has {header_bytes:,} bytes, the limit is {_MAX_HEADER_BYTES:,}; send one tensor, "
-            "without metadata."
+            "with little metadata."
         )
     try:
         return safetensors.torch.load(content)
