@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
 
 from model_store import Card
 from model_store.pictures import Resize
@@ -13,6 +12,7 @@ from model_store.vae.config import Side, Width
 from model_store.vae.noise import MAX_SEED
 from model_store.vae.protocol import Binarise
 from model_store.vae.record import Count
+from model_store.vae.sentences import unknown
 
 from .inference.engine import Draw
 from .inference.paths import PathKind
@@ -142,13 +142,8 @@ class _Body(BaseModel):
 
     @model_validator(mode="after")
     def _only_known_members(self) -> Self:
-        if unknown := next((name for name in self.model_extra or () if name not in ANSWER_MEMBERS), None):
-            expected = " or ".join(type(self).model_fields)
-            raise PydanticCustomError(
-                "unknown_member",
-                "The body has the unknown member {name}; send {expected}",
-                {"name": unknown[:80], "expected": expected},
-            )
+        if name := next((name for name in self.model_extra or () if name not in ANSWER_MEMBERS), None):
+            raise ValueError(f"{name[:80]} {unknown(name, type(self).model_fields)}")
         return self
 
 
@@ -180,7 +175,7 @@ class PairBody(_Body):
     @model_validator(mode="after")
     def _has_images_or_latents(self) -> Self:
         if self.images is None and self.latents is None:
-            raise PydanticCustomError("no_pair", "The body has neither images nor latents; send two of one of them")
+            raise ValueError("it has neither images nor latents; send two of one of them")
         return self
 
 

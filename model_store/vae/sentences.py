@@ -70,7 +70,7 @@ def sentence(problem: ErrorDetails, model: type[BaseModel] | None = None) -> str
         message = str(context["error"])[:_LONGEST_MESSAGE].removesuffix(".")
         return f"{place}: {message}" if problem["loc"] else message
     if kind == "extra_forbidden":
-        return f"{place} {_unknown(str(problem['loc'][-1]), _names(model, problem['loc']))}"
+        return f"{place} {unknown(str(problem['loc'][-1]), _names(model, problem['loc']))}"
     plain = {name: _plain(value) for name, value in context.items()}
     predicate = _PREDICATES.get(kind, "does not have the expected form").format_map(plain)
     return f"{place} {predicate}{_instead_of(problem.get('input'))}"
@@ -87,7 +87,8 @@ def counted(number: int, units: str) -> str:
     return f"{number:,} {word.removesuffix('s') if number == 1 else word}{space}{rest}"
 
 
-def _unknown(name: str, known: Collection[str]) -> str:
+def unknown(name: str, known: Collection[str]) -> str:
+    """The end of a sentence that begins with an unknown name."""
     if not known:
         return "is not known; leave it out"
     guess = did_you_mean(name, known)

@@ -98,7 +98,9 @@ CASES = {
         encode(b"x", **{"Content-Type": "multipart/form-data"}), 400, "names no boundary"),
     "multipart-cut-off": (
         encode(b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\nabc',
-               **{"Content-Type": "multipart/form-data; boundary=b"}), 400, "no whole part"),
+               **{"Content-Type": "multipart/form-data; boundary=b"}), 400, "cut off before its closing boundary"),
+    "multipart-of-nothing": (
+        encode(b"--b--\r\n", **{"Content-Type": "multipart/form-data; boundary=b"}), 400, "no part with a file"),
     # 404
     "no-such-path": (get("/v2"), 404, "/docs lists the addresses that exist"),
     "slash-at-the-end": (get("/v1/models/"), 404, "leave out the slash at its end: /v1/models."),
@@ -130,18 +132,24 @@ CASES = {
     "svg": (encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), 415, "image/webp"),
     # 413: too large
     "body": (encode(b"x" * 100_001), 413, "The body has 100,001 bytes, the limit is 100,000"),
-    "picture-of-many-pixels": (encode(picture((101, 100)), "?resize=cover"), 413, "10,100 pixels, the limit is 10,000"),
+    "picture-of-many-pixels": (encode(picture((101, 100)), "?resize=cover"),
+        413, "10,100 pixels, the limit is 10,000; send it smaller, or raise max_pixels"),
     "picture-that-claims-billions": (encode(png_header(2**31 - 1, 2**31 - 1)), 413, "pixels"),
     "picture-that-claims-a-hundred-million": (encode(png_header(10_000, 10_000)), 413, "pixels"),
     "pictures-together": (
         {"method": "POST", "url": "/v1/encode?resize=cover", **multipart(*[picture((100, 90))] * 3)},
-        413, "The request has more than 20,000 pixels"),
+        413, "more than 20,000 pixels, the limit is 20,000; send fewer or smaller ones"),
     "too-many-parts": (
         {"method": "POST", "url": "/v1/encode", **multipart(*[picture()] * 17)}, 413, "more than 16 images"),
     "too-many-in-json": (
         {"method": "POST", "url": "/v1/encode", "json": {"images": ["AA=="] * 17}}, 413, "17 images, the limit is 16"),
     "too-many-in-an-array": (
         encode(npy(np.zeros((17, 8, 8), np.uint8)), **NPY), 413, "17 images, the limit is 16"),
+    "more-in-an-array-than-the-queue-holds": (
+        encode(npy(np.zeros((101, 8, 8), np.uint8)), **NPY), 413, "101 images, the limit is 16"),
+    "data-uri-without-base64": (
+        {"method": "POST", "url": "/v1/encode", "json": {"images": ["data:image/svg+xml,<svg/>"]}},
+        422, "a data: URI that holds base64"),
     "too-many-in-a-tensor": (tensor(np.zeros((17, 1, 8, 8), np.uint8)), 413, "17 images, the limit is 16"),
     "too-many-latents": (decode(npy(np.zeros((17, 3), np.float32)), NPY), 413, "17 images, the limit is 16"),
     "latents-by-the-million": (decode(npy(np.zeros((10**6, 3), np.float32)), NPY), 413, "12,000,128 bytes"),
@@ -153,7 +161,7 @@ CASES = {
         {"method": "POST", "url": "/v1/encode", "content": f'{{"images": {many("[]", 33_000)}}}', "headers": JSON},
         413, "values, the limit is 65,536"),
     "too-many-steps": (get("/v1/traverse?steps=1000000000"), 413, "images, the limit is 16"),
-    "too-many-samples": (get("/v1/sample?n=1000000000"), 413, "1,000,000,000 images, the limit is 16"),
+    "too-many-samples": (get("/v1/sample?n=1000000000"), 413, "the limit is 16; send, or ask for, fewer images"),
     # 422: well-formed, but wrong
     "no-picture": (encode(b"no picture"), 422, "it is no PNG, JPEG or WebP"),
     "empty-picture": (encode(b""), 422, "it is no PNG, JPEG or WebP"),
@@ -165,7 +173,7 @@ CASES = {
     "one-of-several": (
         {"method": "POST", "url": "/v1/encode", **multipart(picture(), b"x")}, 422, "Picture 2 cannot be read"),
     "text-part": ({"method": "POST", "url": "/v1/encode", "data": {"a": "b"}, "files": {"c": b""}}, 422, "is text"),
-    "no-base64": ({"method": "POST", "url": "/v1/encode", "json": {"images": ["!"]}}, 422, "it is no base64"),
+    "no-base64": ({"method": "POST", "url": "/v1/encode", "json": {"images": ["!"]}}, 422, "it is not base64"),
     "address": (
         {"method": "POST", "url": "/v1/encode", "json": {"images": ["http://127.0.0.1/x.png"]}},
         422, "addresses are not fetched"),
@@ -183,23 +191,38 @@ CASES = {
     "pair-of-many-numbers": (
         interpolate(f'{{"images": {many("1", 40_000)}}}'), 422, "images.0 must be a text"),
     "many-unknown-fields": (
-        decode(json.dumps({f"field{number}": 1 for number in range(5_000)})), 422, "more than 100 wrong fields"),
+        decode(json.dumps({"latents": [[0, 0, 0]]} | {f"field{number}": 1 for number in range(5_000)})),
+        422, "field0 is not known; the known names are latents"),
     "tensors-that-are-many": (
         encode(safetensors.numpy.save({f"x{n}": np.zeros(0, np.uint8) for n in range(1_200)}), **SAFETENSORS),
         422, "the limit is 65,536; send one tensor"),
-    "array-of-floats": (encode(npy(np.zeros((1, 8, 8), np.float32)), **NPY), 422, "float32; expected uint8"),
-    "tensor-of-floats": (tensor(np.zeros((1, 1, 8, 8), np.float32)), 422, "float32; expected uint8"),
-    "tensor-of-another-size": (tensor(np.zeros((1, 1, 9, 8), np.uint8)), 422, "1×9×8, but grey@1 takes 1×8×8"),
-    "tensor-of-colour": (tensor(np.zeros((1, 3, 8, 8), np.uint8)), 422, "3×8×8, but grey@1 takes 1×8×8"),
+    "array-of-doubles": (encode(npy(np.zeros((1, 8, 8))), **NPY), 422, "float64; expected uint8 or float32"),
+    "tensor-of-doubles": (tensor(np.zeros((1, 1, 8, 8))), 422, "float64; expected uint8 or float32"),
+    "array-beyond-its-range": (
+        encode(npy(np.full((1, 8, 8), 255, np.float32)), **NPY),
+        422, "An image holds 255; float images are in [0, 1]: divide by 255, or send uint8"),
+    "array-of-many-pixels": (
+        encode(npy(np.zeros((1, 101, 100), np.uint8)), "?resize=cover", **NPY),
+        413, "An image has 10,100 pixels, the limit is 10,000; send it smaller, or raise max_pixels"),
+    "arrays-together": (
+        encode(npy(np.zeros((3, 100, 90), np.uint8)), "?resize=cover", **NPY),
+        413, "The request has 27,000 pixels, the limit is 20,000; send fewer or smaller ones"),
+    "tensor-of-another-size": (tensor(np.zeros((1, 1, 9, 8), np.uint8)), 422, "9×8, but grey@1 takes 8×8; ask for res"),
     "tensor-of-no-images": (tensor(np.zeros((0, 1, 8, 8), np.uint8)), 422, "one image at least"),
     "tensor-of-too-few-dimensions": (tensor(np.zeros((1, 8, 8), np.uint8)), 422, "expected (B, C, H, W)"),
     "array-of-another-size": (
-        encode(npy(np.zeros((1, 9, 8), np.uint8)), **NPY), 422, "An image is 1×9×8, but grey@1 takes 1×8×8"),
-    "array-of-colour": (encode(npy(np.zeros((1, 8, 8, 3), np.uint8)), **NPY), 422, "3×8×8, but grey@1 takes 1×8×8"),
+        encode(npy(np.zeros((1, 9, 8), np.uint8)), **NPY),
+        422, "The picture is 9×8, but grey@1 takes 8×8; ask for resize=contain"),
+    "array-of-five-channels": (
+        encode(npy(np.zeros((1, 8, 8, 5), np.uint8)), **NPY), 422, "expected (B, H, W) or (B, H, W, C) with C from 1"),
     "array-of-no-images": (encode(npy(np.zeros((0, 8, 8), np.uint8)), **NPY), 422, "one image at least"),
     "array-of-two-dimensions": (encode(npy(np.zeros((8, 8), np.uint8)), **NPY), 422, "expected (B, H, W)"),
     "tensor-of-another-name": (
-        encode(safetensors.numpy.save({"x": np.zeros((1, 1, 8, 8), np.uint8)}), **SAFETENSORS), 422, "the name images"),
+        encode(safetensors.numpy.save({"x": np.zeros((1, 1, 8, 8), np.uint8)}), **SAFETENSORS),
+        422, "a tensor with the unknown name x; send it with the name images"),
+    "tensor-without-images": (
+        encode(safetensors.numpy.save({"mean": np.zeros((1, 3), np.float32)}), **SAFETENSORS),
+        422, "no tensor with the name images"),
     "latents-of-another-shape": (decode('{"latents": [[1, 2]]}'), 422, "A latent is 2, but grey@1 takes 3"),
     "latents-without-a-batch": (decode('{"latents": [1, 2, 3]}'), 422, "A latent is a single number"),
     "uneven-latents": (decode('{"latents": [[1, 2, 3], [1]]}'), 422, "nested unevenly"),
@@ -252,7 +275,7 @@ async def test_bad_input_gets_a_clear_answer(client: httpx.AsyncClient, case: st
 
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    assert problem.keys() == {"type", "title", "status", "detail", "instance", "error", "request_id"}
+    assert problem.keys() - {"index"} == {"type", "title", "status", "detail", "instance", "error", "request_id"}
     assert message in problem["detail"]
     assert problem["error"] == problem["detail"]
     assert problem["status"] == status

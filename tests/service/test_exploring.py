@@ -280,15 +280,17 @@ async def test_interpolation_between_images_is_the_one_between_their_means(clien
     ("sent", "reason"),
     [
         ({"json": {"latents": [*ENDS, ENDS[0]]}}, "between two images or latents, not 3; send two"),
-        ({"json": {"latents": ENDS, "images": []}}, "send either images or latents"),
-        ({"json": {}}, "send either images or latents"),
+        ({"json": {}}, "has neither images nor latents; send two of one of them"),
         ({"json": {"latents": [[1.0], [2.0]]}}, "A latent is 1, but grey@1 takes 3"),
         ({"content": npy(grey(1)), "headers": NPY}, "not 1"),
-        ({"content": npy(np.zeros((2, 8, 8, 4), np.uint8)), "headers": NPY}, "The images are (2, 8, 8, 4); expected"),
-        ({"content": npy(np.zeros((2, 3), np.int64)), "headers": NPY}, "The latents are int64; expected float32"),
+        ({"content": npy(np.zeros((2, 8, 8, 5), np.uint8)), "headers": NPY}, "The images are (2, 8, 8, 5); expected"),
+        (
+            {"content": npy(np.zeros((2, 3), np.int64)), "headers": NPY},
+            "The images or latents are int64; expected uint8",
+        ),
         (
             {"content": safetensors.numpy.save({"images": np.zeros((2, 3), np.float32)}), "headers": SAFETENSORS},
-            "The images are float32; expected uint8",
+            "The images are (2, 3); expected (B, C, H, W)",
         ),
     ],
 )

@@ -61,6 +61,20 @@ async def test_operation_lists_its_errors_as_problems(paths: dict[str, Any], ope
     assert all(responses[status]["content"].keys() == {"application/problem+json"} for status in errors)
 
 
+async def test_bodies_list_what_they_ignore_and_problems_their_index(paths: dict[str, Any]) -> None:
+    """Any answer may be sent back; a client that is generated finds the index of the image at fault."""
+    described = paths["/v1/decode"]["post"]
+    body = described["requestBody"]["content"]["application/json"]["schema"]
+    problem = described["responses"]["422"]["content"]["application/problem+json"]["schema"]
+
+    assert body["additionalProperties"] is False
+    assert list(body["patternProperties"]) == [
+        "^(bits_per_dimension|elbo_nats|images|importance_weighted_nats|kl_nats|latents|log_likelihood_nats|"
+        "log_variance|mean|model|mse|percentile|protocol|psnr_db|seed|version)$"
+    ]
+    assert "index" in problem["properties"].keys() - set(problem["required"])
+
+
 async def test_named_operations_describe_the_model_in_their_path(paths: dict[str, Any]) -> None:
     """Beside those of the query."""
     named = [parameter["name"] for parameter in paths["/v1/models/{model}/sample"]["get"]["parameters"]]
