@@ -17,7 +17,7 @@ Resize = Literal["none", "contain", "cover", "stretch"]
 _SMOOTH = Image.Resampling.LANCZOS
 _UINT16_WHITE = 65_535
 _DARKEST_UINT16 = 4096  # below it at most 16 of 255 grey values are left: 12 bits stored in 16 look like that
-_FLOAT_TOLERANCE = 1e-6  # 255 · float32(1 / 255) is a little more than 1
+FLOAT_TOLERANCE = 1e-6  # 255 · float32(1 / 255) is a little more than 1
 _TIFF_BITS = 0x0102
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -78,7 +78,7 @@ def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
-        if not (low >= -_FLOAT_TOLERANCE and high <= 1 + _FLOAT_TOLERANCE):  # NaN fails both
+        if not (low >= -FLOAT_TOLERANCE and high <= 1 + FLOAT_TOLERANCE):  # NaN fails both
             raise UnusablePicture(f"its values are floats from {low:g} to {high:g}", "scale them to [0, 1]")
         scaled: NDArray[np.uint8] = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
         return scaled

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from torch import Tensor
 
-from model_store.pictures import Resize
+from model_store.pictures import FLOAT_TOLERANCE, Resize
 from model_store.vae.pixels import to_pixels
 from model_store.vae.record import problems
 
@@ -203,7 +203,8 @@ def _pixels(media_type: str, images: Tensor) -> Tensor:
         raise BadValue(f"The images are {shape}; expected {_SHAPES[media_type]}, with one image at least.")
     images = images.movedim(channels_at, 1)
     if images.dtype != torch.uint8:
-        check_range(images, 0, 1, "An image", "float images are in [0, 1]: divide by 255, or send uint8")
+        remedy = "float images are in [0, 1]: divide by 255, or send uint8"
+        check_range(images, -FLOAT_TOLERANCE, 1 + FLOAT_TOLERANCE, "An image", remedy)
         images = to_pixels(images.float())
     return images.contiguous()
 

@@ -270,8 +270,8 @@ class Problem(BaseModel):
     error: str
     request_id: str
     index: Annotated[
-        int | None,
-        Field(ge=0, description="the image or latent of the request that is at fault, from 0; absent if none is"),
+        Count | None,
+        Field(description="the image or latent of the request that is at fault, from 0; absent if no single one is"),
     ] = None
 
 

@@ -189,6 +189,33 @@ async def test_array_is_taken_as_the_same_picture(client: httpx.AsyncClient, mod
         assert (await ok(await client.post(address, **body))).json() == expected.json()
 
 
+@pytest.mark.parametrize("resize", ["contain", "cover", "stretch"])
+@pytest.mark.parametrize("size", [(1, 57), (57, 1)])
+async def test_very_narrow_image_keeps_a_pixel_of_its_width(
+    client: httpx.AsyncClient, resize: str, size: tuple[int, int]
+) -> None:
+    """A picture and an array of it have the same latents, and not those of black."""
+    address, narrow = f"/v1/encode?resize={resize}", np.full((1, *size), 255, np.uint8)
+    sent = saved(Image.fromarray(narrow[0]))
+    of_picture = await ok(await client.post(address, content=sent, headers=PNG))
+    of_array = await ok(await client.post(address, content=npy(narrow), headers=NPY))
+    black = await ok(await client.post("/v1/encode", content=picture(colour=0), headers=PNG))
+
+    assert of_picture.json() == of_array.json()
+    assert of_picture.json()["latents"] != black.json()["latents"]
+
+
+async def test_float_images_a_rounding_beyond_their_range_are_taken(client: httpx.AsyncClient) -> None:
+    """As in training: a scaled or resized image may end a little above 1, and white is white."""
+    white = np.full((1, 8, 8), 255, np.uint8)
+    whiter = np.nextafter(np.ones((1, 8, 8), np.float32), np.float32(2))
+    plain, beyond = [
+        await ok(await client.post("/v1/encode", content=npy(array), headers=NPY)) for array in (white, whiter)
+    ]
+
+    assert beyond.json() == plain.json()
+
+
 async def test_half_precision_images_are_taken(client: httpx.AsyncClient) -> None:
     """Black and white are exact in it, and 16 bits suffice for 8."""
     values = np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)
@@ -262,6 +289,8 @@ AT_FAULT: dict[str, tuple[str, dict[str, Any], int | None]] = {
     "part": ("encode", multipart(GOOD, BAD, GOOD), 1),
     "part of another format": ("encode", multipart(GOOD, picture(kind="GIF"), GOOD), 1),
     "part that is cut off": ("encode", multipart(GOOD, GOOD, GOOD[:-30]), 2),
+    "part of values that mean nothing": (
+        "encode", multipart(GOOD, saved(Image.fromarray(np.full((8, 8), 9, np.uint16))), GOOD), 1),
     "part of another size": ("encode", multipart(GOOD, picture((9, 8)), GOOD), 1),
     "part of too many pixels": ("encode?resize=cover", multipart(GOOD, picture((101, 100)), GOOD), 1),
     "picture in JSON": ("encode", {"json": {"images": [base64_of(content) for content in (GOOD, BAD, GOOD)]}}, 1),

@@ -63,7 +63,7 @@ async def test_operation_lists_its_errors_as_problems(paths: dict[str, Any], ope
 
 async def test_bodies_list_what_they_ignore_and_problems_their_index(paths: dict[str, Any]) -> None:
     """Any answer may be sent back; a client that is generated finds the index of the image at fault."""
-    described = paths["/v1/decode"]["post"]
+    described = paths["/v1/models/{model}/decode"]["post"]
     body = described["requestBody"]["content"]["application/json"]["schema"]
     problem = described["responses"]["422"]["content"]["application/problem+json"]["schema"]
 
