@@ -345,7 +345,7 @@ async def test_sample_whose_last_bits_may_differ_is_named_weakly(
 ) -> None:
     """As a GPU's do, or a model's for which no batch size agrees; who holds it is told so all the same."""
 
-    async def nothing_agrees(*_: object) -> list[int]:
+    async def nothing_agrees(*_: object, **__: object) -> list[int]:
         return []
 
     monkeypatch.setattr(sizes, "steady", nothing_agrees)
