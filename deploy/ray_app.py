@@ -15,13 +15,13 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
-from service import logs
 from service.__main__ import read_settings
 from service.app import create_app
-from service.dependencies import Parts
 from service.errors import Overloaded, Starting
+from service.http.state import Parts
 from service.settings import Settings
-from service.timings import Timings
+from service.telemetry import logs
+from service.telemetry.timings import Timings
 
 LOOK_S = 0.1  # between two looks at a replica that starts
 

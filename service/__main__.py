@@ -21,13 +21,13 @@ from model_store import Store, StoreError
 from model_store.vae.record import problems
 from model_store.vae.sentences import did_you_mean
 
-from . import logs
 from .app import create_app
 from .help import HelpFormatter
 from .listening import workers
 from .listening.server import Server, Worker
 from .listening.shared_port import CannotListen, SharedPort, bound
 from .settings import Settings
+from .telemetry import logs
 
 gc.freeze()
 gc.enable()

@@ -19,25 +19,26 @@ from starlette.types import ASGIApp
 from model_store import Store
 from model_store.vae.device import choose_device
 
-from . import error_responses, openapi
-from .access import Access
-from .body_memory import BodyMemory
-from .deadlines import Deadlines
-from .dependencies import Parts, model_in_path, require_key
-from .inference.devices import HERE_S, NO_CORE_HERE_S, Device
-from .inference.engine import Engine
-from .inference.limits import Limits
+from .compute.device import HERE_S, NO_CORE_HERE_S, Device
+from .compute.plan_cache import WarmUpCache
+from .compute.runtimes import choose_runtime
+from .http import health, problems
+from .http.access import Access
+from .http.body_memory import BodyMemory
+from .http.deadlines import Deadlines
+from .http.keys import Keys
+from .http.lifecycle import Lifecycle
+from .http.proxies import Forwarded, RootPath
+from .http.shortcut import Shortcut
+from .http.state import Parts, model_in_path, require_key
 from .inference.loader import Loader
 from .inference.registry import Registry
-from .inference.runtimes import choose_runtime
-from .inference.warm_up_cache import WarmUpCache
-from .keys import Keys
-from .lifecycle import Lifecycle
-from .metrics import Metrics
-from .proxies import Forwarded, RootPath
-from .routes import health, models, operations, page
-from .routes.shortcut import Shortcut
+from .operations.engine import Engine
+from .operations.limits import Limits
+from .protocols.v1 import endpoints, models, openapi
 from .settings import Settings
+from .telemetry.metrics import Metrics
+from .web import page
 
 log = structlog.get_logger()
 
@@ -75,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
-    error_responses.install(app)
+    problems.install(app)
     app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
     app.middleware_stack = Access(_way_in(app, settings), metrics, lifecycle)
     return app
@@ -90,7 +91,7 @@ def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str
 
 def _way_in(app: FastAPI, settings: Settings) -> ASGIApp:
     """The app behind its shortcut; where other sites' pages may call it, behind CORS; and all behind proxies."""
-    way: ASGIApp = Shortcut(app.build_middleware_stack(), operations.router.routes)
+    way: ASGIApp = Shortcut(app.build_middleware_stack(), endpoints.router.routes)
     if settings.cors_origins:
         way = _cors(way, settings.cors_origins)
     way = RootPath(way, settings.root_path or "")
@@ -127,8 +128,8 @@ def _registry(settings: Settings, metrics: Metrics) -> Registry:
 def _v1() -> APIRouter:
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
     router.include_router(models.router)
-    router.include_router(operations.router, prefix="/models/{model}", dependencies=[Depends(model_in_path)])
-    router.include_router(operations.router, include_in_schema=False)  # the description of the tag names this form
+    router.include_router(endpoints.router, prefix="/models/{model}", dependencies=[Depends(model_in_path)])
+    router.include_router(endpoints.router, include_in_schema=False)  # the description of the tag names this form
     return router
 
 

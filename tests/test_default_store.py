@@ -8,7 +8,7 @@ from model_store import DEFAULT_ROOT, Store, store_folder
 from model_store.__main__ import main as look
 from service.__main__ import read_settings
 from training.__main__ import main as train
-from training.evaluate import main as evaluate
+from training.evaluate.__main__ import main as evaluate
 
 from .training.conftest import SMALL, bars, idx_bytes
 

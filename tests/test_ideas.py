@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from model_store import VAE, Store
 from model_store.vae.pixels import to_images
-from training.evaluation import score
+from training.evaluate.bounds import score
 from training.sources import read
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"

@@ -12,7 +12,7 @@ import pytest
 
 from service.settings import Settings
 
-from .service.test_server import Process
+from .service.listening.test_server import Process
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from pathlib import Path
 from model_store import ModelVersion, Store, StoreError, store_folder
 from model_store.vae.device import NoSuchDevice, choose_device
 
-from . import checkpoint, screen
+from . import checkpoint, console
 from .data import Dataset, load_dataset
 from .errors import CannotKeepRun, CannotPublish, NotText, RunNotFound, TrainingError, WrongRun
 from .loop import Run, start, train
@@ -34,10 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             return _run(arguments)
         except Stopped as stopped:
-            screen.say("Stopped before the first epoch; nothing is kept.")
+            console.say("Stopped before the first epoch; nothing is kept.")
             return stopped.status
         except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
-            screen.fail(str(error))
+            console.fail(str(error))
             return EXIT_FAILED
 
 
@@ -92,7 +92,7 @@ def _resume(options: argparse.Namespace) -> int:
     except (KeyError, RuntimeError, TypeError) as error:
         raise RunNotFound(folder, f"its checkpoint is of another release ({error})") from error
     if run.is_finished and (version := published(run, store)):
-        screen.say(f"The run in {folder} is finished: it is {version} in {store.folder(version)}.")
+        console.say(f"The run in {folder} is finished: it is {version} in {store.folder(version)}.")
         return 0
     _prepare(store, description.recipe)
     data = Path(description.data) if description.data else None
@@ -129,10 +129,10 @@ def _finish(run: Run, dataset: Dataset, store: Store, folder: Path, description:
         train(run, dataset, save=partial(checkpoint.save, folder))
         version = publish(run, dataset, store, description.git_commit)
     except Stopped as stopped:
-        screen.say(f"Stopped. {_how_to_go_on(run, folder)}")
+        console.say(f"Stopped. {_how_to_go_on(run, folder)}")
         return stopped.status
     except (CannotKeepRun, CannotPublish, OSError) as error:
-        screen.fail(f"{str(error).rstrip('.')}. {_how_to_go_on(run, folder)}")
+        console.fail(f"{str(error).rstrip('.')}. {_how_to_go_on(run, folder)}")
         return EXIT_FAILED
     _say_how_to_use(version, store)
     return 0
@@ -145,7 +145,7 @@ def _how_to_go_on(run: Run, folder: Path) -> str:
 
 def _say_what_begins(recipe: Recipe, dataset: Dataset, run: Run, folder: Path) -> None:
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    screen.say(
+    console.say(
         f"{recipe.name}: {len(dataset.train):,} images of {dataset.name} to train on, "
         f"{len(dataset.validation):,} to choose by, {len(dataset.test):,} to test with; "
         f"{parameters:,} parameters on {run.device}; the run is kept in {folder}"
@@ -156,13 +156,13 @@ def _say_how_to_use(version: ModelVersion, store: Store) -> None:
     card = store.card(version)
     first = card.metrics[0]
     place = "" if store.root == store_folder() else f" --store {shlex.quote(str(store.root))}"
-    screen.say(f"Published {version} in {store.folder(version)}: {first.name} {first.measurement}")
-    screen.say(f"  {first.protocol}")
+    console.say(f"Published {version} in {store.folder(version)}: {first.name} {first.measurement}")
+    console.say(f"  {first.protocol}")
     for warning in card.warnings:
-        screen.warn(f"Warning: {warning}")
-    screen.say(f"Serve it: python -m service{place}, then")
+        console.warn(f"Warning: {warning}")
+    console.say(f"Serve it: python -m service{place}, then")
     question = "traverse" if card.model.posterior == "point" else "sample?n=16"
-    screen.say(f"  curl 'localhost:8000/v1/models/{version.name}/{question}' -o images.png")
+    console.say(f"  curl 'localhost:8000/v1/models/{version.name}/{question}' -o images.png")
 
 
 def _parser() -> argparse.ArgumentParser:

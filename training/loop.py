@@ -20,12 +20,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from model_store import VAE
 from model_store.vae.pixels import observed
 
-from . import objective, screen
+from . import console, objective
 from .data import Dataset, shuffled_batches
 from .devices import autocast, place, resident, to_device
 from .epoch import Epoch
 from .errors import Diverged
-from .evaluation import validate
+from .evaluate.bounds import validate
 from .recipe import Recipe
 
 
@@ -113,7 +113,7 @@ def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) ->
         run.history.append(epoch)
         save(run.state())
         run.epochs_saved = number
-        screen.epoch_line(epoch, run.recipe.epochs, run.measure, best=run.best_epoch == number)
+        console.epoch_line(epoch, run.recipe.epochs, run.measure, best=run.best_epoch == number)
     run.averaged.load_state_dict(run.best_weights)
 
 
@@ -130,7 +130,7 @@ def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> E
     began = time.perf_counter()
     total = torch.zeros((), dtype=torch.float64, device=run.device)
     batches = math.ceil(len(pixels) / run.recipe.optimiser.batch_images)
-    with screen.epoch_bar(number, run.recipe.epochs, len(pixels), run.measure) as bar:
+    with console.epoch_bar(number, run.recipe.epochs, len(pixels), run.measure) as bar:
         for step, batch in enumerate(shuffled_batches(pixels, run.recipe.optimiser.batch_images, generator)):
             # the middle of the step: at either end of a run the rate is zero, and a step would change nothing
             progress = (number - 1 + (step + 0.5) / batches) / run.recipe.epochs

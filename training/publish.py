@@ -13,11 +13,11 @@ import torch
 from model_store import ModelVersion, Store, StoreError, StoreNotFound, TrainingSummary, UnknownFormat
 from model_store.weights import to_bytes
 
-from . import figures
 from .data import Dataset
 from .errors import CannotPublish
+from .evaluate import figures
+from .evaluate.report import report
 from .loop import Run
-from .report import report
 
 
 def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> ModelVersion:

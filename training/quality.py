@@ -14,10 +14,10 @@ from model_store import VAE, VAEConfig
 from model_store.vae import BernoulliConfig, GaussianConfig
 from model_store.vae.likelihoods import likelihood
 from model_store.vae.pixels import to_images
-from model_store.vae.protocol import judged
+from model_store.vae.scoring_protocol import judged
 
 from .data import Dataset
-from .evaluation import EVALUATION_SEED
+from .evaluate.bounds import EVALUATION_SEED
 
 ONE_BIT_NATS = math.log(2)
 

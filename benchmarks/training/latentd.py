@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training import screen
+from training import console
 from training.data import Dataset
 from training.loop import Run, start, train
 from training.recipe import read_recipe
@@ -15,7 +15,7 @@ from . import protocol
 def main() -> None:
     """Train on images of noise."""
     task = protocol.task()
-    screen.console.quiet = True
+    console.console.quiet = True
     recipe = read_recipe(task.recipe, [*task.overrides, f"epochs={task.epochs}"])
     images = protocol.pixels(task.image_shape)
     run = start(recipe, torch.device(task.device))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from training.screen import say
+from training.console import say
 
 from .autoencoder import autoencoder
 from .generator import ml_vs_vae

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from matplotlib.figure import Figure
 
-from training.screen import say
+from training.console import say
 
 from .material import PLANE, Material
 from .parts import LEGEND, decoded, means, numbers, scatter, show

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from training.evaluation import evidence, score
-from training.screen import say
+from training.console import say
+from training.evaluate.bounds import evidence, score
 
 from .material import SMALL, Material
 from .parts import samples, show, signed

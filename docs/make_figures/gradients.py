@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model_store.vae import DiagonalGaussian
 from model_store.vae.noise import standard_normal
-from training.screen import say
+from training.console import say
 
 from .material import Material
 from .parts import SEED

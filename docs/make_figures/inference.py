@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from model_store import VAE
-from training.evaluation import score
-from training.screen import say
+from training.console import say
+from training.evaluate.bounds import score
 
 from .material import PLANE, Material
 from .parts import LEGEND, circles, decoded, means, numbers, percent, scatter, show

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from model_store import VAE, Store
+from training.console import say
 from training.data import Dataset
 from training.errors import BadData, DataNotFound
-from training.evaluate import load_test
+from training.evaluate.__main__ import load_test
 from training.loop import start, train
 from training.recipe import read_recipe
-from training.screen import say
 from training.sources import idx
 from training.sources.download import DATASETS, DEFAULT_CACHE, PublicDataset, fetch
 

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from model_store.vae.pixels import to_images
-from training.novelty import nearest
-from training.screen import say
+from training.console import say
+from training.evaluate.novelty import nearest
 
 from .material import Material
 from .parts import samples, show

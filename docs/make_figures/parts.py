@@ -29,7 +29,7 @@ def decoded(model: VAE, latents: Tensor) -> Tensor:
 
 
 def samples(model: VAE, count: int) -> Tensor:
-    """Decoded draws of the prior, uint8 (count, C, H, W): the images that `training.novelty` measures."""
+    """Decoded draws of the prior, uint8 (count, C, H, W): the images that `training.evaluate.novelty` measures."""
     return decoded(model, model.prior.sample(standard_normal(SEED, count, model.config.latent_shape)))
 
 

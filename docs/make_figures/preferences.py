@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from model_store import VAE
 from model_store.vae.pixels import to_images
-from training.evaluation import score
-from training.screen import say
+from training.console import say
+from training.evaluate.bounds import score
 
 from .material import Material
 from .parts import means, percent, signed

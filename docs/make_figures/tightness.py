@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from model_store import VAE
 from model_store.vae import Bernoulli, DiagonalGaussian, StandardNormal
 from model_store.vae.pixels import to_images
-from model_store.vae.protocol import judged
-from training.evaluation import EVALUATION_SEED, score
-from training.screen import say
+from model_store.vae.scoring_protocol import judged
+from training.console import say
+from training.evaluate.bounds import EVALUATION_SEED, score
 
 from .material import Material
 from .parts import signed

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .config import MLPConfig, VAEConfig
-from .conv import ConvDecoder, ConvEncoder
 from .likelihoods import Likelihood, likelihood
-from .mlp import MLPDecoder, MLPEncoder
+from .networks.conv import ConvDecoder, ConvEncoder
+from .networks.mlp import MLPDecoder, MLPEncoder
 from .posterior import DiagonalGaussian, Point
 from .priors import prior
 

@@ -12,12 +12,12 @@ import structlog
 from model_store import Card, ModelVersion, Store
 from model_store.vae.priors import Prior
 
+from ..compute.device import Device
+from ..compute.plan_cache import WarmUpCache
+from ..compute.rows import Rows
+from ..compute.runner import Runner, is_out_of_memory
 from ..errors import OutOfMemory
 from .batcher import Batcher
-from .devices import Device
-from .rows import Rows
-from .runner import Runner, is_out_of_memory
-from .warm_up_cache import WarmUpCache
 
 INEXACT = "on this machine no batch size gives the same bytes each time; ETags are weak"
 

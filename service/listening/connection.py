@@ -17,11 +17,11 @@ import structlog
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from ..access import new_request_id
-from ..error_responses import as_problem
 from ..errors import AddressTooLong, BadRequest, HeadTimeout, HeadTooLarge, ServiceError
-from ..metrics import Metrics
-from ..timings import Timings
+from ..http.access import new_request_id
+from ..http.problems import as_problem
+from ..telemetry.metrics import Metrics
+from ..telemetry.timings import Timings
 from .target import origin_form
 
 NO_ROUTE = "none"

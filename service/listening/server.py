@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..dependencies import Parts
+from ..http.state import Parts
 from ..settings import Settings
 from .connection import Bounds, Connection
 from .shared_port import Acceptor, Connections, SharedPort, url_of

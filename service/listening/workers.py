@@ -20,9 +20,9 @@ import structlog
 import torch
 from fastapi import FastAPI
 
-from ..dependencies import Parts
-from ..metrics import forget, share
+from ..http.state import Parts
 from ..settings import Settings
+from ..telemetry.metrics import forget, share
 from .server import Server, Worker
 from .shared_port import NOBODY, SharedPort, bound
 

@@ -14,8 +14,8 @@ pytest.importorskip("ray.serve", reason="the extra `ray` is not installed")
 from deploy.ray_app import Replica
 from model_store import Store
 from service.app import create_app
-from service.dependencies import Parts
 from service.errors import DeviceLost
+from service.http.state import Parts
 from service.inference.batcher import Part
 from service.settings import Settings
 

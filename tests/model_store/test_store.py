@@ -22,9 +22,7 @@ from model_store import (
     UnusableDefault,
     VersionExists,
 )
-from model_store import (
-    store as store_module,
-)
+from model_store import store as store_module
 
 from ..conftest import COLOUR, make_model
 

@@ -24,10 +24,11 @@ from hypothesis import given
 from model_store import Card, ModelVersion, Store, StoreError
 from model_store.card import read_card
 from model_store.weights import read_model
-from service import images, logs
 from service.app import create_app
 from service.errors import ServiceError
+from service.formats import pictures
 from service.settings import Settings
+from service.telemetry import logs
 
 from ..conftest import GREY, make_model
 from . import good_requests
@@ -176,9 +177,9 @@ def weights_reader(prey: Prey, content: bytes) -> None:
 
 def picture_reader(prey: Prey, content: bytes) -> None:
     """A picture is read, or refused; Pillow raises what it likes, we do not."""
-    target = images.Target(ModelVersion("grey", 1), (1, 8, 8), "cover", 10_000, 10_000)
+    target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "cover", 10_000, 10_000)
     try:
-        pixels = images.decode(images.open_all([content], target), target)
+        pixels = pictures.decode(pictures.open_all([content], target), target)
     except ServiceError:
         return
     assert pixels.shape == (1, 1, 8, 8)

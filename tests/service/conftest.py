@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI
 
 from model_store import Store
-from service import logs
 from service.app import create_app
 from service.settings import Settings
+from service.telemetry import logs
 
 
 @pytest.fixture

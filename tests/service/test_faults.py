@@ -10,8 +10,8 @@ import torch
 from fastapi import FastAPI
 from torch import Tensor
 
-from service.inference.rows import Rows, joined
-from service.inference.sizes import Pace
+from service.compute.batch_plan import Pace
+from service.compute.rows import Rows, joined
 
 from .conftest import check_unharmed
 from .wire import NPY, npy

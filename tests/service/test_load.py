@@ -9,9 +9,9 @@ import pytest
 import torch
 from fastapi import FastAPI
 
-from service import images
-from service.inference import engine
+from service.formats import pictures
 from service.inference.loader import ServedModel
+from service.operations import engine
 from service.settings import Settings
 
 from .conftest import check_unharmed, running
@@ -95,7 +95,7 @@ async def test_pictures_that_find_no_room_are_not_decoded(
     """Nor is noise drawn for samples: work is not done to be thrown away."""
     others = await fill(app, client, gate)
     done: list[str] = []
-    monkeypatch.setattr(images, "decode", lambda *_: done.append("decode"))
+    monkeypatch.setattr(pictures, "decode", lambda *_: done.append("decode"))
     monkeypatch.setattr(engine, "standard_normal", lambda *_, **__: done.append("draw"))
 
     refused = [
@@ -197,13 +197,13 @@ async def test_large_picture_does_not_hold_up_others(
 ) -> None:
     """A small file may unpack to many pixels; they are decoded in another thread than the one that answers."""
     threads = []
-    decode = images.decode
+    decode = pictures.decode
 
     def watched(*arguments):
         threads.append(threading.current_thread())
         return decode(*arguments)
 
-    monkeypatch.setattr(images, "decode", watched)
+    monkeypatch.setattr(pictures, "decode", watched)
     app.state.parts.settings.__dict__["max_pixels"] = app.state.parts.settings.__dict__["max_request_pixels"] = 10**6
     small, large = picture(), picture((300, 300))
     await client.post("/v1/encode", content=small, headers=PNG)

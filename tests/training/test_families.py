@@ -11,8 +11,8 @@ from torch import Tensor
 from model_store import VAE, Store, StoredModel
 from training.__main__ import main
 from training.data import Dataset, load_dataset
-from training.evaluate import main as evaluate
-from training.evaluation import evidence, score
+from training.evaluate.__main__ import main as evaluate
+from training.evaluate.bounds import evidence, score
 from training.loop import Run, start, train
 from training.recipe import Recipe, read_recipe
 

@@ -16,9 +16,9 @@ import pytest
 from rich.console import Console
 
 from model_store import Store
-from training import checkpoint, screen
+from training import checkpoint, console
 from training.__main__ import main
-from training.evaluate import main as evaluate
+from training.evaluate.__main__ import main as evaluate
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -310,7 +310,7 @@ def test_disk_that_is_neither_the_runs_nor_the_stores_is_not_blamed_on_them(
 ) -> None:
     """The figures may need a temporary file."""
     error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/somewhere/figures")
-    monkeypatch.setattr("training.figures.of_a_run", raises(error))
+    monkeypatch.setattr("training.evaluate.figures.of_a_run", raises(error))
 
     assert main(call) == 1
     last = capsys.readouterr().out.splitlines()[-1]
@@ -335,7 +335,7 @@ def test_full_disk_of_the_log_does_not_end_the_run(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of training are worth more than a line about them."""
-    monkeypatch.setattr(screen, "console", Console(file=FullLog()))
+    monkeypatch.setattr(console, "console", Console(file=FullLog()))
 
     assert main(call) == 0
     assert versions(tmp_path / "the store") == ["bars@1"]

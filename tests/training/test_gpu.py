@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training.data import load_dataset
-from training.evaluation import score
+from training.evaluate.bounds import score
 from training.loop import start, train
 from training.recipe import Recipe
 

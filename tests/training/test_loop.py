@@ -11,7 +11,7 @@ from model_store import VAE
 from training import checkpoint, objective
 from training.data import Dataset, load_dataset
 from training.errors import Diverged, RunNotFound
-from training.evaluation import Validation, score
+from training.evaluate.bounds import Validation, score
 from training.loop import Run, learning_rate, start, train
 from training.objective import kl_weight
 from training.recipe import Recipe, read_recipe
@@ -207,7 +207,7 @@ def test_evaluation_does_not_depend_on_how_it_is_cut_into_batches(
     """Each image has its own draws, so that its number is the same in every cut."""
     model = start(recipe, CPU).model
     whole = score(model, dataset.train)
-    monkeypatch.setattr("training.evaluation._BATCH_IMAGES", 7)
+    monkeypatch.setattr("training.evaluate.bounds._BATCH_IMAGES", 7)
 
     cut = score(model, dataset.train)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from model_store.pictures import UnusablePicture, to_uint8
 
+from ..console import warn
 from ..errors import BadData
-from ..screen import warn
 from .splits import Splits
 
 Shape = tuple[int, int, int]

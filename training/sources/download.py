@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
+from ..console import track
 from ..errors import DataNotFound, DownloadFailed
-from ..screen import track
 from . import idx
 
 DEFAULT_CACHE = Path("~/.cache/latentd")

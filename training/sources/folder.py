@@ -17,8 +17,8 @@ from torch import Tensor
 
 from model_store.pictures import Resize, UnusablePicture, picture_to_pixels
 
+from ..console import track, warn
 from ..errors import BadData, DataNotFound
-from ..screen import track, warn
 from .listing import is_hidden, list_pictures
 from .splits import Splits
 

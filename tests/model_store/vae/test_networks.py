@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model_store.vae import VAE, ConvConfig, MLPConfig, VAEConfig
-from model_store.vae.conv import ResidualBlock
+from model_store.vae.networks.conv import ResidualBlock
 
 CONFIGS = {
     "mlp": VAEConfig(image_shape=(1, 12, 8), latent_shape=(5,), network=MLPConfig(hidden=(16, 8), activation="relu")),

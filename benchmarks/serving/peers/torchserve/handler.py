@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from ts.torch_handler.base_handler import BaseHandler
 
-from benchmarks.serving.peers import network, pictures
+from .. import network, pictures
 
 
 class VAE(BaseHandler):

@@ -1,0 +1,1 @@
+"""The networks of a variational autoencoder: fully connected and convolutional."""

@@ -1,0 +1,95 @@
+"""Residual convolutional encoder and decoder, for latent vectors and latent grids.
+
+Strided convolutions change the resolution and residual blocks work at it (He et al. 2016, "Identity mappings in deep
+residual networks": activation before weight). There is no normalisation, so an image's answer owes nothing to the
+others; instead each block starts as the identity (its last convolution at zero), which keeps deep stacks trainable.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+
+from ..config import ConvConfig, VAEConfig
+
+
+class ResidualBlock(nn.Sequential):
+    """x + f(x), with f two 3×3 convolutions; the identity when training begins. (B, width, h, w) stays so."""
+
+    def __init__(self, width: int) -> None:
+        first = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        second = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        for parameter in second.parameters():
+            nn.init.zeros_(parameter)
+        super().__init__(OrderedDict(bend=nn.SiLU(), first=first, bend_again=nn.SiLU(), second=second))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, h, w) → the same shape."""
+        change: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return change + features  # in the memory order of the convolution, which the next one likes best
+
+
+class ConvEncoder(nn.Sequential):
+    """Images → what the posterior is made of, side by side: (B, C, H, W) → (B, encoder_channels, …)."""
+
+    def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
+        channels = (config.image_shape[0], *network.widths)
+        stages = nn.Sequential(*(_down(i, o, network.blocks) for i, o in pairwise(channels)))
+        super().__init__(OrderedDict(stages=stages, bend=nn.SiLU(), head=_encoder_head(config, network)))
+
+
+class ConvDecoder(nn.Sequential):
+    """Latents → the numbers of each pixel, which the likelihood interprets: (B, *latent) → (B, channels, H, W).
+
+    The head gives the smallest map, (B, widths[-1], H/reduction, W/reduction).
+    """
+
+    def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
+        channels = (*network.widths[::-1], config.decoder_channels)
+        head = _decoder_head(config, network)
+        stages = nn.Sequential(*(_up(i, o, network.blocks) for i, o in pairwise(channels)))
+        super().__init__(OrderedDict(head=head, stages=stages))
+
+
+def _down(width_in: int, width_out: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width_in, width_out, kernel_size=4, stride=2, padding=1),
+        *(ResidualBlock(width_out) for _ in range(blocks)),
+    )
+
+
+def _up(width_in: int, width_out: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(
+        *(ResidualBlock(width_in) for _ in range(blocks)),
+        nn.SiLU(),
+        nn.ConvTranspose2d(width_in, width_out, kernel_size=4, stride=2, padding=1),
+    )
+
+
+def _encoder_head(config: VAEConfig, network: ConvConfig) -> nn.Module:
+    outputs = config.encoder_channels
+    if network.hidden is None:
+        return nn.Conv2d(network.widths[-1], outputs, kernel_size=1)
+    flat = prod(_smallest_map(config, network))
+    return nn.Sequential(nn.Flatten(), nn.Linear(flat, network.hidden), nn.SiLU(), nn.Linear(network.hidden, outputs))
+
+
+def _decoder_head(config: VAEConfig, network: ConvConfig) -> nn.Module:
+    inputs = config.latent_shape[0]
+    if network.hidden is None:
+        return nn.Conv2d(inputs, network.widths[-1], kernel_size=1)
+    smallest = _smallest_map(config, network)
+    return nn.Sequential(
+        nn.Linear(inputs, network.hidden),
+        nn.SiLU(),
+        nn.Linear(network.hidden, prod(smallest)),
+        nn.Unflatten(1, smallest),
+    )
+
+
+def _smallest_map(config: VAEConfig, network: ConvConfig) -> tuple[int, int, int]:
+    _, height, width = config.image_shape
+    return (network.widths[-1], height // network.reduction, width // network.reduction)

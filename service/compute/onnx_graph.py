@@ -1,0 +1,132 @@
+"""A graph of ONNX operators, and what each layer of our networks is in it.
+
+The networks are sequences of few kinds of layers, so each is said in a line. Such a graph is made in milliseconds, for
+which torch's own exporter takes seconds, in every start of the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import singledispatchmethod
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # its stubs are another package
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from torch import nn
+
+from model_store.vae.networks.conv import ResidualBlock
+
+_OPSET, _IR = 21, 10  # both of March 2024
+
+
+class Untranslatable(TypeError):
+    """A network that ONNX Runtime cannot compute: a layer has no translation here, or the graph is refused."""
+
+
+class Graph:
+    """Operators so far. A value is known by its name: what an operator gives, a constant, or an input."""
+
+    def __init__(self) -> None:
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add an operator that gives one value."""
+        (value,) = self.nodes(operator, 1, *inputs, **attributes)
+        return value
+
+    def nodes(self, operator: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add an operator that gives several values."""
+        values = [f"{operator}-{len(self._nodes)}-{number}" for number in range(count)]
+        self._nodes.append(helper.make_node(operator, list(inputs), values, **attributes))
+        return values
+
+    def constant(self, array: np.ndarray[Any, Any]) -> str:
+        """Add a value that is always the same."""
+        name = f"constant-{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def model(self, inputs: Mapping[str, tuple[int, Sequence[int]]], outputs: Mapping[str, str]) -> bytes:
+        """The ONNX model with inputs of these types, any number of rows each, and these values as outputs, named.
+
+        Raises:
+            Untranslatable: it is too large for a file of ONNX.
+        """
+        for name, value in outputs.items():
+            self._nodes.append(helper.make_node("Identity", [value], [name]))
+        taken = [helper.make_tensor_value_info(name, kind, ["B", *row]) for name, (kind, row) in inputs.items()]
+        graph = helper.make_graph(self._nodes, "latentd", taken, [_float32(name) for name in outputs], self._constants)
+        whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+        try:
+            content: bytes = whole.SerializeToString()
+        except (ValueError, EncodeError) as error:  # protobuf holds 2 GiB
+            raise Untranslatable(f"The network is too large for one ONNX model: {error}.") from error
+        return content
+
+    @singledispatchmethod
+    def layer(self, layer: nn.Module, _: str) -> str:
+        """Add a layer that takes a value of rows; gives what comes out of it.
+
+        Raises:
+            Untranslatable: it has no translation.
+        """
+        raise Untranslatable(f"A layer {layer} has no translation into ONNX.")
+
+    @layer.register
+    def _(self, layers: nn.Sequential, rows: str) -> str:
+        for layer in layers:
+            rows = self.layer(layer, rows)
+        return rows
+
+    @layer.register
+    def _(self, block: ResidualBlock, rows: str) -> str:
+        return self.node("Add", rows, self.layer(nn.Sequential(*block), rows))
+
+    @layer.register
+    def _(self, layer: nn.Conv2d, rows: str) -> str:
+        return self.node("Conv", rows, *self._weights(layer), **_geometry(layer))
+
+    @layer.register
+    def _(self, layer: nn.ConvTranspose2d, rows: str) -> str:
+        return self.node("ConvTranspose", rows, *self._weights(layer), **_geometry(layer))
+
+    @layer.register
+    def _(self, layer: nn.Linear, rows: str) -> str:
+        return self.node("Gemm", rows, *self._weights(layer), transB=1)
+
+    @layer.register
+    def _(self, _: nn.Flatten, rows: str) -> str:
+        return self.node("Flatten", rows)
+
+    @layer.register
+    def _(self, layer: nn.Unflatten, rows: str) -> str:
+        as_many_as_there_are = 0
+        return self.node("Reshape", rows, self.constant(np.array([as_many_as_there_are, *layer.unflattened_size])))
+
+    @layer.register
+    def _(self, _: nn.SiLU, rows: str) -> str:
+        return self.node("Mul", rows, self.node("Sigmoid", rows))
+
+    @layer.register
+    def _(self, _: nn.Tanh, rows: str) -> str:
+        return self.node("Tanh", rows)
+
+    @layer.register
+    def _(self, _: nn.ReLU, rows: str) -> str:
+        return self.node("Relu", rows)
+
+    def _weights(self, layer: nn.Module) -> list[str]:
+        """A layer's weight, and its bias if it has one."""
+        return [self.constant(weights.detach().numpy()) for weights in layer.parameters(recurse=False)]
+
+
+def _float32(name: str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+
+def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
+    """Where a convolution looks; of everything else ours are as they come."""
+    strides, pads = list(layer.stride), [int(side) for side in layer.padding]
+    return {"strides": strides, "pads": pads + pads}  # at the beginnings, at the ends

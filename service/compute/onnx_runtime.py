@@ -1,0 +1,115 @@
+"""The operations of a float32 model on a CPU, as ONNX Runtime computes them.
+
+It is quicker than torch, most of all for few images, where torch takes longer to find its kernels than they take to
+run; and an image's answer has had the same bits in every batch size that was tried.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from model_store.vae import VAE
+from model_store.vae.config import BernoulliConfig, VAEConfig
+from model_store.vae.likelihoods import likelihood
+from model_store.vae.model import LOG_VARIANCE_RANGE
+from model_store.vae.pixels import to_images
+
+from .onnx_graph import Graph, Untranslatable
+from .rows import Rows
+from .torch_runtime import Operations, as_pixels, examined
+
+# Since 1.32 it gathers what it is used for, to send it to its makers, unless it is told before it is loaded.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as reasons
+
+_ERRORS = 3
+
+
+def onnx_operations(model: VAE) -> Operations:
+    """Every operation that the model has, by its name; computed with as many threads as torch has now.
+
+    Raises:
+        Untranslatable: ONNX Runtime cannot compute one of its networks.
+    """
+    config, encoder = model.config, model.encoder  # the model itself is not kept: the sessions have its weights
+    decoded = _session(_decode_graph(model.decoder, config))
+
+    def decode(latents: Tensor) -> Rows:
+        return examined(decoded(latents)[0])
+
+    def render(latents: Tensor) -> Rows:
+        return as_pixels(decode(latents))
+
+    def score(pixels: Tensor, latents: Tensor) -> Rows:
+        numbers = decoded(latents)[1]
+        return examined(likelihood(config, numbers).log_prob(to_images(pixels)))
+
+    operations: Operations = {"decode": decode, "render": render, "score": score}
+    if encoder is None:
+        return operations
+    encoded = _session(_encode_graph(encoder, config))
+    return {"encode": lambda pixels: examined(*encoded(pixels)), **operations}
+
+
+def _encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:
+    """uint8 pixels (B, C, H, W) → mean and log-variance of the posterior, (B, *latent_shape); or a point alone."""
+    graph = Graph()
+    grey_values = graph.node("Cast", "pixels", to=TensorProto.FLOAT)
+    numbers = graph.layer(encoder, graph.node("Div", grey_values, graph.constant(_number(255))))
+    inputs = {"pixels": (TensorProto.UINT8, config.image_shape)}
+    if config.posterior == "point":
+        return graph.model(inputs, {"mean": numbers})
+    mean, log_variance = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
+    return graph.model(inputs, {"mean": mean, "log_variance": _clipped(graph, log_variance, *LOG_VARIANCE_RANGE)})
+
+
+def _decode_graph(decoder: nn.Module, config: VAEConfig) -> bytes:
+    """Latents (B, *latent_shape) → images (B, C, H, W) in [0, 1], and the numbers that the likelihood interprets."""
+    graph = Graph()
+    numbers = graph.layer(decoder, "latents")
+    images = _mean(graph, numbers, config)
+    return graph.model({"latents": (TensorProto.FLOAT, config.latent_shape)}, {"images": images, "numbers": numbers})
+
+
+def _mean(graph: Graph, numbers: str, config: VAEConfig) -> str:
+    """As the likelihoods give it: a Bernoulli's probability, or a location in [0, 1]."""
+    if isinstance(config.likelihood, BernoulliConfig):
+        return graph.node("Sigmoid", numbers)
+    if config.decoder_channels == config.image_shape[0]:
+        return _clipped(graph, numbers, 0, 1)
+    location, _ = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
+    return _clipped(graph, location, 0, 1)
+
+
+def _clipped(graph: Graph, value: str, low: float, high: float) -> str:
+    return graph.node("Clip", value, graph.constant(_number(low)), graph.constant(_number(high)))
+
+
+def _number(value: float) -> np.ndarray[Any, Any]:
+    return np.array(value, dtype=np.float32)
+
+
+def _session(content: bytes) -> Callable[[Tensor], Rows]:
+    """A function of rows that computes an ONNX model with one input."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others
+    options.log_severity_level = _ERRORS
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except (reasons.InvalidGraph, reasons.InvalidArgument, reasons.NotImplemented) as error:
+        raise Untranslatable(f"ONNX Runtime refuses the network: {error}") from error
+    (taken,), given = session.get_inputs(), [output.name for output in session.get_outputs()]
+
+    def compute(rows: Tensor) -> Rows:
+        return tuple(map(torch.from_numpy, session.run(given, {taken.name: rows.contiguous().numpy()})))
+
+    return compute

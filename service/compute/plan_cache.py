@@ -1,0 +1,66 @@
+"""What warm-ups found out, kept in files, so that a restart need not find it out anew.
+
+A file holds for one model and all that decides how it is computed. Whatever is wrong with it, it is as if it were not
+there; and it is too old after a week, lest a warm-up that was disturbed is remembered for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from .batch_plan import Pace, Paces
+
+FRESH_S = 7 * 24 * 3600
+FORMAT = 3  # raised when a warm-up looks for something else, so that older files are not read
+
+Facts = Mapping[str, str]
+
+_PACES = TypeAdapter(Paces)
+
+log = structlog.get_logger()
+
+
+class WarmUpCache:
+    """The files of a folder, which need not be there, nor be writable."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def recall(self, facts: Facts) -> Paces | None:
+        """The findings for the same facts, or None."""
+        file = self._file(facts)
+        try:
+            if time.time() - file.stat().st_mtime < FRESH_S:
+                known = _PACES.validate_json(file.read_bytes())
+                return known if all(map(_is_possible, known.values())) else None
+        except (OSError, ValidationError):
+            pass
+        return None
+
+    def keep(self, facts: Facts, paces: Paces) -> None:
+        """Remember what was found while the facts held."""
+        file = self._file(facts)
+        incoming = file.with_suffix(f".{os.getpid()}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            incoming.write_bytes(_PACES.dump_json(paces))
+            incoming.replace(file)
+        except OSError as error:
+            log.info("warm-up is not remembered", reason=str(error), remedy="set cache to a folder that can be written")
+
+    def _file(self, facts: Facts) -> Path:
+        digest = hashlib.sha256(json.dumps([FORMAT, dict(facts)], sort_keys=True).encode()).hexdigest()
+        return self._folder / f"{digest[:32]}.json"
+
+
+def _is_possible(pace: Pace) -> bool:
+    """Whether a pace can be one: some sizes, ascending from one image or more."""
+    return bool(pace.sizes) and pace.sizes == sorted(set(pace.sizes)) and min(*pace.sizes, pace.part) > 0

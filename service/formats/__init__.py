@@ -1,0 +1,1 @@
+"""Bytes to tensors and back. It knows no HTTP and no model."""

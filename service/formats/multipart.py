@@ -1,0 +1,57 @@
+"""Multipart bodies: the files of their parts, in order, kept in memory, since there may be no disk to write on."""
+
+from __future__ import annotations
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
+
+from ..errors import BadValue, TooLarge, Unparseable
+
+MULTIPART = "multipart/form-data"
+
+
+def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
+    """The content of each part that is a file, or that says that it is a picture.
+
+    Raises:
+        Unparseable: the parts cannot be told apart, the last one is cut off, or the body has no part.
+        BadValue: a part is text.
+        TooLarge: there are more than `max_files`.
+    """
+    contents: list[bytes] = []
+    is_whole = False
+
+    def keep(content: bytes) -> None:
+        if len(contents) == max_files:
+            raise TooLarge("The body", size=None, limit=max_files, unit="images")
+        contents.append(content)
+
+    def keep_file(file: File) -> None:
+        file.file_object.seek(0)
+        keep(file.file_object.read())
+
+    def keep_field(field: Field) -> None:
+        """Some clients send a picture without a file's name; its Content-Type tells it from text."""
+        if not (field.content_type or "").lower().startswith(("image/", "application/octet-stream")):
+            raise BadValue("A part is text and not a picture; send each as a file, as curl -F file=@picture.png does.")
+        keep(field.value or b"")
+
+    def end() -> None:
+        nonlocal is_whole
+        is_whole = True
+
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise Unparseable(MULTIPART, "its Content-Type names no boundary")
+    try:
+        config = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}
+        parser = FormParser(MULTIPART, keep_field, keep_file, end, boundary=boundary, config=config)
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise Unparseable(MULTIPART, "its parts cannot be told apart") from error
+    if not is_whole:  # the parser itself takes a body that ends anywhere
+        raise Unparseable(MULTIPART, "it is cut off before its closing boundary; send it whole")
+    if not contents:
+        raise Unparseable(MULTIPART, "it has no part with a file")
+    return contents

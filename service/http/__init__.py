@@ -1,0 +1,1 @@
+"""HTTP as every protocol needs it: access, keys, deadlines, health, errors. It knows no operation."""

@@ -1,0 +1,68 @@
+"""Which format an answer gets: what `?format=` says, else the best that Accept allows (RFC 9110, section 12.5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ..errors import NotAcceptable
+from ..formats.pictures import MEDIA_TYPES as PICTURES
+from ..formats.tensors import NPY, SAFETENSORS
+from ..operations.engine import PixelType
+
+Format = Literal["json", "npy", "safetensors", "png", "jpeg", "webp"]
+
+MEDIA_TYPES: dict[Format, str] = {
+    "json": "application/json",
+    "npy": NPY,
+    "safetensors": SAFETENSORS,
+    "png": PICTURES["png"],
+    "jpeg": PICTURES["jpeg"],
+    "webp": PICTURES["webp"],
+}
+SCORE_FORMATS: tuple[Format, ...] = ("json",)
+LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
+IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
+
+
+def pixel_type(wanted: Format) -> PixelType:
+    """That of the images which a format holds."""
+    return "float32" if wanted == "safetensors" else "uint8"
+
+
+def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[Format]) -> Format:
+    """One of the `offered`, of which the first is the default; `accept` is the header of that name.
+
+    Raises:
+        NotAcceptable: none of them is wanted.
+    """
+    if wanted is not None:
+        if wanted not in offered:
+            raise NotAcceptable(offered)
+        return wanted
+    if not accept or accept == "*/*":
+        return offered[0]
+    ranges = [_media_range(part) for part in accept.lower().split(",")]
+    best = max(offered, key=lambda candidate: _quality(MEDIA_TYPES[candidate], ranges))
+    if _quality(MEDIA_TYPES[best], ranges) == 0:
+        raise NotAcceptable(MEDIA_TYPES[candidate] for candidate in offered)
+    return best
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    """A range such as `image/*` and its quality, 1 where none is given and 0 where it is no number."""
+    media, *parameters = (part.strip() for part in text.split(";"))
+    qualities = [value for key, _, value in (parameter.partition("=") for parameter in parameters) if key == "q"]
+    try:
+        return media, float(qualities[0]) if qualities else 1.0
+    except ValueError:
+        return media, 0.0
+
+
+def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """The quality that the most specific matching range gives."""
+    family = media_type.partition("/")[0] + "/*"
+    for pattern in (media_type, family, "*/*"):
+        if qualities := [quality for media, quality in ranges if media == pattern]:
+            return max(qualities)
+    return 0.0

@@ -1,0 +1,173 @@
+"""Errors as HTTP: one table from error to status, one form for all of them (RFC 9457, problem details)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import cast
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match, Mount
+
+from model_store import InvalidName, ModelNotFound
+from model_store.vae.sentences import sentence
+
+from .. import errors
+from ..protocols.v1.schemas import Problem
+
+CLIENT_GONE = 499  # nobody receives it; it is what logs and metrics call a caller who hung up
+
+STATUS: dict[type[Exception], int] = {
+    errors.BadRequest: 400,
+    errors.Unparseable: 400,
+    errors.Unauthorized: 401,
+    InvalidName: 404,
+    ModelNotFound: 404,
+    errors.NoDefaultModel: 404,
+    errors.NotAcceptable: 406,
+    errors.BodyTimeout: 408,
+    errors.HeadTimeout: 408,
+    errors.TooLarge: 413,
+    errors.AddressTooLong: 414,
+    errors.UnsupportedMediaType: 415,
+    errors.UnsupportedEncoding: 415,
+    errors.BadImage: 422,
+    errors.WrongShape: 422,
+    errors.BadValue: 422,
+    errors.InvalidParameter: 422,
+    errors.Meaningless: 422,
+    errors.Overloaded: 429,
+    errors.Crowded: 429,
+    errors.HeadTooLarge: 431,
+    errors.ClientGone: CLIENT_GONE,
+    errors.NotFinite: 500,
+    errors.BeyondRepair: 500,
+    errors.Starting: 503,
+    errors.NotServing: 503,
+    errors.Draining: 503,
+    errors.OutOfMemory: 503,
+    errors.DeviceHung: 503,
+    errors.DeviceLost: 503,
+    errors.DeadlineExceeded: 504,
+}
+
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def install(app: FastAPI) -> None:
+    """Let the app answer every error as a problem."""
+    for error in STATUS:
+        app.add_exception_handler(error, _known)
+    app.add_exception_handler(RequestValidationError, _invalid_parameter)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def respond(request: Request, error: Exception) -> JSONResponse:
+    """The problem that an error is.
+
+    Raises:
+        the error itself, where it has no status: a bug.
+    """
+    if not any(kind in STATUS for kind in type(error).__mro__):
+        raise error
+    return await _known(request, error)
+
+
+def problem(
+    request_id: str,
+    status: int,
+    kind: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    index: int | None = None,
+) -> JSONResponse:
+    """A problem of a `kind`, which is a CamelCase word; `index` names the image or latent that is at fault."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind)
+    body = Problem(
+        type=f"urn:latentd:problem:{words.lower().replace(' ', '-')}",
+        title=words.capitalize(),
+        status=status,
+        detail=detail,
+        instance=f"urn:latentd:request:{request_id}",
+        error=detail,
+        request_id=request_id,
+        index=index,
+    )
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
+
+
+def bug(request_id: str) -> JSONResponse:
+    """The problem that is our own fault; the caller can do nothing but tell us."""
+    detail = f"The service has a bug here; its log says more under the request's id {request_id}."
+    return problem(request_id, 500, "InternalError", detail)
+
+
+async def _bug(request: Request, _: Exception) -> JSONResponse:
+    return bug(request.state.request_id)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    request.state.reason = str(error)
+    return as_problem(request.state.request_id, error)
+
+
+def as_problem(request_id: str, error: Exception) -> JSONResponse:
+    """The problem that an error of the table is."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    headers = {}
+    if retry_after_s := getattr(error, "retry_after_s", None):
+        headers["Retry-After"] = str(retry_after_s)
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(request_id, status, type(error).__name__, str(error), headers, getattr(error, "index", None))
+
+
+async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse:
+    """The first parameter that is wrong, as a route of FastAPI's own has found it."""
+    first: ErrorDetails = cast(RequestValidationError, error).errors()[0]
+    first["loc"] = first["loc"][1:]  # without the word query
+    return await _known(request, errors.InvalidParameter(sentence(first)))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    """What the router itself says: no such path, not that method."""
+    error = cast(HTTPException, error)
+    phrase = HTTPStatus(error.status_code).phrase
+    kind = phrase.title().replace(" ", "").replace("-", "")
+    detail, headers = f"{phrase}.", error.headers
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"There is nothing at this address; {_nearest(request)}."
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = _allowed_methods(request)
+        detail = f"This address does not take {request.method[:20]}; send {' or '.join(allowed)}."
+        headers = {"Allow": ", ".join(allowed)}
+    request.state.reason = detail
+    return problem(request.state.request_id, error.status_code, kind, detail, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of every route at this address; the router's own list is that of the first route alone."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    scopes = [{**request.scope, "method": method} for method in _METHODS]
+    allowed = [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    return allowed or ["GET", "HEAD"]  # a mount is a folder of files
+
+
+def _nearest(request: Request) -> str:
+    """The same address without slashes at its end, if something is there; else the list of all addresses."""
+    path: str = request.scope["path"].rstrip("/")
+    routes: Sequence[BaseRoute] = request.app.router.routes
+    if path != request.scope["path"] and any(
+        route.matches({**request.scope, "path": path})[0] is not Match.NONE for route in routes
+    ):
+        return f"leave out the slash at its end: {quote(path)[:200]}"
+    return f"{request.base_url.path}docs lists the addresses that exist"

@@ -1,0 +1,1 @@
+"""The operations that a client can ask of a model. They know no HTTP."""

@@ -1,0 +1,86 @@
+"""How much one request may ask for, and what it must look like before any of it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor
+
+from model_store.vae import UniformConfig
+
+from ..errors import BadValue, TooLarge, WrongShape, about_row
+from ..inference.loader import ServedModel
+
+LARGEST_LATENT = 10_000.0
+
+_FEWER = "send, or ask for, fewer images in one request"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Images in or out, their pixels, and posterior draws of all images together, each of one request."""
+
+    images: int
+    pixels: int
+    draws: int
+
+    def check_images(self, model: ServedModel, pixels: Tensor) -> None:
+        """Raise WrongShape or TooLarge unless the images (B, C, H, W) fit the model and the limits."""
+        _check_shape(model, "An image is", pixels, model.card.model.image_shape)
+        self.check_count(model, len(pixels))
+
+    def check_latents(self, model: ServedModel, latents: Tensor) -> None:
+        """Raise WrongShape, BadValue or TooLarge unless the latents (B, *latent_shape) fit the model and the limits."""
+        _check_shape(model, "A latent is", latents, model.card.model.latent_shape)
+        self.check_count(model, len(latents))
+        _check_values(model, latents)
+
+    def check_count(self, model: ServedModel, images: int) -> None:
+        """Raise TooLarge for more images, or more pixels in all of them, than one request may have."""
+        if images > self.images:
+            raise TooLarge("The request", size=images, limit=self.images, unit="images", remedy=_FEWER)
+        _, height, width = model.card.model.image_shape
+        if (pixels := images * height * width) > self.pixels:
+            raise TooLarge("The request", size=pixels, limit=self.pixels, unit="pixels", remedy=_FEWER)
+
+    def check_draws(self, images: int, draws: int) -> None:
+        """Raise TooLarge for more posterior draws, of all images together, than one request may ask for."""
+        if (size := images * draws) > self.draws:
+            raise TooLarge(
+                "The request",
+                size=size,
+                limit=self.draws,
+                unit="images times importance_samples",
+                remedy="send fewer images, or ask for fewer importance_samples",
+            )
+
+    def at_once(self, model: ServedModel, images: int, rows: int) -> int:
+        """How often the images may be repeated in one batch of about `rows` rows; at least once."""
+        pixels = images * prod(model.card.model.image_shape)
+        return max(1, min(rows // images, self.pixels // pixels))
+
+
+def _check_shape(model: ServedModel, name: str, tensor: Tensor, expected: Sequence[int]) -> None:
+    if tuple(tensor.shape[1:]) != tuple(expected):
+        remedy = "send them in that shape"
+        raise WrongShape(name, got=tensor.shape[1:], model=model.version, expected=expected, remedy=remedy)
+
+
+def check_range(rows: Tensor, lowest: float, highest: float, name: str, remedy: str) -> None:
+    """Raise BadValue about the first row with a number that is not finite, or not in the range."""
+    is_outside = ~((rows >= lowest) & (rows <= highest))
+    if not is_outside.any():
+        return
+    with about_row(int(is_outside.flatten(1).any(1).nonzero()[0])):
+        raise BadValue(f"{name} holds {float(rows[is_outside][0]):g}; {remedy}.")
+
+
+def _check_values(model: ServedModel, latents: Tensor) -> None:
+    if isinstance(model.card.model.prior, UniformConfig):
+        remedy = f"latents of {model.version} are within 0 and 1, since its prior is uniform"
+        check_range(latents, 0, 1, "A latent", remedy)
+    else:
+        remedy = f"latents must be finite and within ±{LARGEST_LATENT:g}; those of images lie within a few units of 0"
+        check_range(latents, -LARGEST_LATENT, LARGEST_LATENT, "A latent", remedy)

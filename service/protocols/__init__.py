@@ -1,0 +1,1 @@
+"""The wire protocols, a folder for each. A protocol knows no other protocol, and no model."""

@@ -1,0 +1,1 @@
+"""The HTTP contract of this project: `/v1`."""

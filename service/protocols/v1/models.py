@@ -1,0 +1,49 @@
+"""The models that are served."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from ...http.state import AppParts, RequestedModel
+from ...inference.loader import ServedModel
+from .openapi import documented_errors
+from .schemas import CardAnswer, ModelsAnswer, ModelSummary, RefusedVersion
+
+router = APIRouter(tags=["models"], prefix="/models")
+
+
+@router.head("", include_in_schema=False)
+@router.get("", summary="all models that are served", responses=documented_errors(401))
+async def models(parts: AppParts) -> ModelsAnswer:
+    """Every model and version that answers now, and those that are refused, with the reason."""
+    registry = parts.engine.registry
+    default = registry.default
+    refused = [
+        RefusedVersion(model=version.name, version=version.number, reason=reason)
+        for version, reason in registry.refused.items()
+    ]
+    refused += [
+        RefusedVersion(model=path.partition("/")[0], version=None, reason=f"{path}: {reason}")
+        for path, reason in registry.misplaced.items()
+    ]
+    return ModelsAnswer(
+        models=[_summary(served, is_default=served is default) for served in registry.served], refused=refused
+    )
+
+
+@router.get("/{model}", summary="one model's card", responses=documented_errors(401, 404, 503))
+async def card(model: RequestedModel) -> CardAnswer:
+    """What the model is, where it comes from, and how well it does, by which protocol."""
+    return CardAnswer(model=model.version.name, version=model.version.number, card=model.card)
+
+
+def _summary(served: ServedModel, *, is_default: bool) -> ModelSummary:
+    config = served.card.model
+    return ModelSummary(
+        model=served.version.name,
+        version=served.version.number,
+        is_default=is_default,
+        image_shape=config.image_shape,
+        latent_shape=config.latent_shape,
+        parameters=served.card.weights.parameters,
+    )

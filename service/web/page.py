@@ -1,0 +1,60 @@
+"""The pages for people: `/` shows what runs here, `/docs` lists all addresses. Every link in them is relative."""
+
+from __future__ import annotations
+
+from html import escape
+from math import prod
+from pathlib import Path
+from string import Template
+
+from fastapi import APIRouter, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse
+
+from ..http.state import AppParts
+from ..inference.loader import ServedModel
+
+router = APIRouter(include_in_schema=False)
+
+_PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+_LOOK = "sample?n=16&amp;seed=7&amp;format=png"
+_LOOK_AT_POINTS = Template("traverse?dims=$dims&amp;steps=4&amp;span=1&amp;format=png")
+_MODEL = Template(
+    '<article><img src="v1/models/$name/$question" alt="images that $name makes">'
+    '<div><h2><a href="v1/models/$name">$name</a></h2><p>images $images, latents $latents, $parameters parameters</p>'
+    "$warnings</div></article>"
+)
+
+
+@router.head("/")
+@router.get("/")
+async def page(request: Request, parts: AppParts) -> HTMLResponse:
+    """Links to everything else, and a look at each model."""
+    models = "\n".join(_article(served) for served in parts.engine.registry.served) or "<p>No models yet.</p>"
+    return HTMLResponse(_PAGE.substitute(models=models, address=escape(str(request.base_url).rstrip("/"))))
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """The OpenAPI as a page, by files that fastapi_offline brings along, so that no other host is needed."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="latentd",
+        swagger_js_url="static-offline-docs/swagger-ui-bundle.js",
+        swagger_css_url="static-offline-docs/swagger-ui.css",
+        swagger_favicon_url="static-offline-docs/favicon.png",
+    )
+
+
+def _article(served: ServedModel) -> str:
+    """A model, and sixteen images that it makes; a plain autoencoder has no samples, but points that can be moved."""
+    config = served.card.model
+    dims = ",".join(map(str, range(min(4, prod(config.latent_shape)))))
+    return _MODEL.substitute(
+        name=escape(str(served.version)),
+        question=_LOOK_AT_POINTS.substitute(dims=dims) if config.posterior == "point" else _LOOK,
+        images="×".join(map(str, config.image_shape)),
+        latents="×".join(map(str, config.latent_shape)),
+        parameters=f"{served.card.weights.parameters:,}",
+        warnings="".join(f'<p class="warning">Warning: {escape(text)}</p>' for text in served.card.warnings),
+    )

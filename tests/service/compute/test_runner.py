@@ -1,0 +1,512 @@
+"""One model on one device: batches that keep bits, and that shrink when memory runs out."""
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto
+from torch import Tensor
+
+from model_store import VAE, VAEConfig
+from model_store.vae import ConvConfig, MLPConfig
+from model_store.vae.device import choose_device
+from model_store.vae.likelihoods import Bernoulli
+from model_store.vae.pixels import to_pixels
+from service.compute import batch_plan
+from service.compute.batch_plan import Pace
+from service.compute.device import Device
+from service.compute.onnx_graph import Graph
+from service.compute.onnx_runtime import _session
+from service.compute.rows import Rows, joined, same_bytes, split
+from service.compute.runner import Runner
+from service.errors import DeviceLost, NotFinite, OutOfMemory
+
+from ...conftest import COLOUR, GREY, make_model
+
+pytestmark = pytest.mark.anyio
+
+
+class Limited(VAE):
+    """A model on a device with memory for some images only, or with a poisoned latent, or that is lost."""
+
+    def __init__(self, fits: int = 10**9, failure: Callable[[], Exception] | None = None) -> None:
+        super().__init__(GREY)
+        self.fits = fits
+        self.failure = failure
+        self.computed: list[int] = []
+
+    def decode(self, latents: Tensor) -> Bernoulli:
+        if self.failure:
+            raise self.failure()
+        if len(latents) > self.fits:
+            raise torch.OutOfMemoryError
+        self.computed.append(len(latents))
+        return Bernoulli(logits=latents.sum(1).view(-1, 1, 1, 1).expand(-1, 1, 8, 8))
+
+
+def latents(count: int, value: float = 0.0) -> tuple[Tensor]:
+    """Equal latents for `Limited`."""
+    return (torch.full((count, 3), value),)
+
+
+@pytest.fixture
+def device() -> Device:
+    """The CPU."""
+    return Device(choose_device("cpu"))
+
+
+@pytest.fixture
+def with_threads() -> Iterator[Callable[[int], None]]:
+    """Gives torch and its libraries a number of threads."""
+    threads = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("largest", [16, 11])
+@pytest.mark.parametrize("config", [GREY, COLOUR], ids=["mlp", "conv-grid"])
+async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
+    device: Device, config: VAEConfig, largest: int
+) -> None:
+    """So that a seed gives the same bytes whatever else is computed."""
+    runner = Runner(make_model(config), device, max_batch_images=largest)
+    await runner.warm_up()
+    rows = torch.randn(16, *config.latent_shape, generator=torch.Generator().manual_seed(0))
+    ((together,),) = await runner.run("decode", [(rows,)])
+
+    for count in (1, 2, 3, 5, 8, 11):
+        parts = [(rows[start : start + count],) for start in range(0, 16, count)]
+        answers = await runner.run("decode", parts)
+        assert torch.equal(torch.cat([images for (images,) in answers]), together)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "network",
+    [MLPConfig(hidden=(50, 50), activation="silu"), ConvConfig(widths=(16, 32), blocks=1, hidden=100)],
+    ids=["mlp", "conv"],
+)
+async def test_layers_that_fill_no_vector_keep_the_promise(
+    device: Device, network: MLPConfig | ConvConfig, threads: int, with_threads: Callable[[int], None]
+) -> None:
+    """Torch computes the numbers behind the last full vector otherwise, and so the last images of a batch."""
+    with_threads(threads)
+    config = VAEConfig(image_shape=(1, 28, 28), latent_shape=(5,), network=network)
+    runner = Runner(make_model(config), device, max_batch_images=32)
+    await runner.warm_up()
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (96, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    rows = {"encode": (pixels,), "decode": (torch.randn(96, 5, generator=generator),)}
+
+    for operation, inputs in rows.items():
+        (together,) = await runner.run(operation, [inputs])
+        for count in (1, 3, 7):
+            answers = await runner.run(operation, split(inputs, count))
+            alone = [(await runner.run(operation, [part]))[0] for part in split(inputs, count)]
+            assert same_bytes(joined(answers), together)
+            assert same_bytes(joined(alone), together)
+
+
+async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device) -> None:
+    """As many answers as payloads, each with its own number of images."""
+    model = make_model(GREY)
+    runner = Runner(model, device, max_batch_images=8)
+    pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    answers = await runner.run("encode", [(pixels[:2],), (pixels[2:],)])
+
+    posterior = model.encode(pixels / 255)
+    torch.testing.assert_close(torch.cat([answer[0] for answer in answers]), posterior.mean)
+    torch.testing.assert_close(torch.cat([answer[1] for answer in answers]), posterior.log_variance)
+
+
+async def test_large_payload_is_computed_in_parts(device: Device) -> None:
+    """No more at once than was asked for."""
+    model = Limited()
+    runner = Runner(model, device, max_batch_images=4)
+
+    ((images,),) = await runner.run("decode", [latents(10)])
+
+    assert len(images) == 10
+    assert max(model.computed) == 4
+
+
+async def test_rendered_pixels_are_the_decoded_images_rounded(device: Device) -> None:
+    """In any batch."""
+    runner = Runner(make_model(COLOUR), device, max_batch_images=8)
+    await runner.warm_up()
+    rows = torch.randn(11, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+
+    ((images,),) = await runner.run("decode", [(rows,)])
+    answers = await runner.run("render", [(rows[:3],), (rows[3:],)])
+
+    assert torch.equal(torch.cat([pixels for (pixels,) in answers]), to_pixels(images))
+
+
+async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> None:
+    """Everybody is answered."""
+    model = Limited(fits=2)
+    runner = Runner(model, device, max_batch_images=8)
+    runner.paces["decode"] = Pace([1, 2, 4, 8], here=0, part=8)
+
+    answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 2)] + [latents(5, 3)])
+
+    assert [len(answer[0]) for answer in answers] == [1, 1, 1, 5]
+    assert [answer[0][0, 0, 0, 0].item() for answer in answers] == [
+        pytest.approx(torch.tensor(3.0 * value).sigmoid().item()) for value in (0, 1, 2, 3)
+    ]
+
+
+async def test_image_that_does_not_fit_alone_is_an_error_for_its_caller(device: Device) -> None:
+    """And says so, instead of trying for ever."""
+    runner = Runner(Limited(fits=0), device, max_batch_images=1)
+
+    answers = await runner.run("decode", [latents(1), latents(2)])
+
+    assert [type(answer) for answer in answers] == [OutOfMemory, OutOfMemory]
+
+
+def fill_memory_with_onnx_runtime() -> None:
+    """Ask it for 2⁴⁸ numbers."""
+    graph = Graph()
+    huge = graph.node("Expand", "rows", graph.constant(np.array([2**24, 2**24])))
+    compute = _session(graph.model({"rows": (TensorProto.FLOAT, (1,))}, {"huge": huge}))
+    compute(torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize(
+    "fill_memory",
+    [lambda: torch.empty(2**60), fill_memory_with_onnx_runtime, MemoryError],
+    ids=["torch", "onnxruntime", "python"],
+)
+async def test_memory_of_the_machine_may_run_out_too(device: Device, fill_memory: Callable[[], Exception]) -> None:
+    """Each library says so in its own words; no caller is told that it is a bug."""
+    runner = Runner(Limited(failure=fill_memory), device, max_batch_images=4)
+
+    assert [type(answer) for answer in await runner.run("decode", [latents(1), latents(2)])] == [OutOfMemory] * 2
+
+
+async def test_payload_that_cannot_be_computed_fails_alone(device: Device) -> None:
+    """The others of its batch are computed without it."""
+    runner = Runner(Limited(), device, max_batch_images=8)
+    decode = runner.operations["decode"]
+
+    def fragile(rows: Tensor) -> Rows:
+        assert not (rows == 666).any(), "poisoned"
+        return decode(rows)
+
+    runner.operations = {**runner.operations, "decode": fragile}
+    answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 666, 3, 4)])
+
+    assert [type(answer) for answer in answers] == [tuple, tuple, AssertionError, tuple, tuple]
+
+
+@pytest.fixture
+def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A larger batch always pays, however slow the machine is now."""
+    monkeypatch.setattr(batch_plan, "BATCH_S", math.inf)
+    monkeypatch.setattr(batch_plan, "SHORT_S", math.inf)
+
+
+@pytest.mark.usefixtures("timeless")
+async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
+    """A batch that does not fit is not tried on callers."""
+    model = Limited(fits=3)
+    runner = Runner(model, device, max_batch_images=8)
+
+    await runner.warm_up()
+
+    assert runner.largest("decode") == 2
+
+
+async def test_what_a_warm_up_found_spares_the_next_one(device: Device) -> None:
+    """Each operation is only tried in its largest size."""
+    found = await Runner(Limited(), device, max_batch_images=8).warm_up()
+    model = Limited()
+    again = Runner(model, device, max_batch_images=8)
+
+    assert await again.warm_up(found) == found
+    assert model.computed == [found[name].sizes[-1] for name in ("decode", "score", "render")]
+
+
+async def test_what_was_found_of_other_operations_is_found_anew(device: Device) -> None:
+    """Of a file that another release has written, say."""
+    runner = Runner(make_model(GREY), device, max_batch_images=4)
+
+    assert (await runner.warm_up({"dream": Pace([1], 1, 1)})).keys() == {"encode", "decode", "render", "score"}
+
+
+@pytest.mark.parametrize("operation", ["decode", "render"])
+async def test_payload_with_a_result_that_is_not_finite_fails_alone(device: Device, operation: str) -> None:
+    """NaN never reaches a caller, nor the black pixel that it would be rounded to."""
+    runner = Runner(Limited(), device, max_batch_images=4)
+
+    good, bad = await runner.run(operation, [latents(1), latents(1, torch.nan)])
+
+    assert isinstance(bad, NotFinite)
+    assert not isinstance(good, Exception)
+
+
+async def test_device_that_failed_is_lost_for_good(device: Device) -> None:
+    """The first caller and all later ones are told."""
+    runner = Runner(Limited(failure=lambda: torch.AcceleratorError("device-side assert")), device, max_batch_images=4)
+
+    for _ in range(2):
+        with pytest.raises(DeviceLost):
+            await runner.run("decode", [latents(1)])
+    assert device.lost
+
+
+async def test_half_precision_stays_close_to_full(device: Device) -> None:
+    """bfloat16 has 8 bits of mantissa: images agree within 0.05."""
+    rows = torch.randn(8, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+    half = Runner(make_model(COLOUR), Device(choose_device("cpu"), torch.bfloat16), max_batch_images=8)
+    full = Runner(make_model(COLOUR), device, max_batch_images=8)
+
+    ((approximate,),) = await half.run("decode", [(rows,)])
+    ((exact,),) = await full.run("decode", [(rows,)])
+
+    torch.testing.assert_close(approximate, exact, atol=0.05, rtol=0)
+
+
+def test_device_auto_is_one_that_is_there() -> None:
+    """CUDA if there is one, else the CPU."""
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_device_that_is_not_there_is_named() -> None:
+    """With what to take instead."""
+    with pytest.raises(ValueError, match=r"no device 'cuda:99' here; take auto"):
+        choose_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("largest", "expected"),
+    [
+        (1, [1]),
+        (2, [1, 2]),
+        (5, [1, 2, 3, 4, 5]),
+        (16, [1, 2, 3, 4, 6, 8, 12, 16]),
+        (20, [1, 2, 3, 4, 6, 8, 12, 16, 20]),
+    ],
+)
+def test_candidate_sizes_waste_at_most_a_third(largest: int, expected: list[int]) -> None:
+    """Powers of two, what lies half-way between them, and the largest."""
+    assert batch_plan.candidates(largest) == expected
+
+
+@pytest.mark.parametrize(("one_batch_s", "largest"), [(0.0005, 64), (0.0415, 16), (0.0488, 2), (3.0, 1)])
+async def test_batch_takes_no_longer_than_small_requests_may_wait(one_batch_s: float, largest: int) -> None:
+    """A twentieth of a second; one image is always computed. Each adds half a millisecond here."""
+
+    async def seconds(size: int) -> float:
+        return one_batch_s + size * 0.0005 if one_batch_s > 0.001 else one_batch_s
+
+    assert max(await batch_plan.worthwhile(seconds, 64)) == largest
+
+
+@pytest.mark.parametrize(("full_at", "largest"), [(4, 4), (24, 24), (99, 64)])
+async def test_batch_is_no_larger_than_pays(full_at: int, largest: int) -> None:
+    """As many at once as are computed in parallel; a larger batch would only take longer."""
+
+    async def seconds(size: int) -> float:
+        return 0.9 * batch_plan.SHORT_S * -(-size // full_at)
+
+    assert max(await batch_plan.worthwhile(seconds, 64)) == largest
+
+
+async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device) -> None:
+    """A hand-over would take longer; a slow one is handed over, and one before the warm-up."""
+    model, threads = Limited(), []
+    runner = Runner(model, device, max_batch_images=8)
+    runner.paces["decode"] = Pace([8], here=2, part=8)
+    decode = model.decode
+
+    def noted(rows: Tensor) -> Bernoulli:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return decode(rows)
+
+    model.decode = noted  # type: ignore[method-assign]
+    for count in (1, 2, 3):
+        await runner.run("decode", [latents(1)] * count)
+
+    assert threads == [True, True, False]
+
+
+Kernel = Callable[[Tensor], Tensor | float]
+INNER = torch.tensor([0, 1, 1, 0]).repeat(4)
+SIXTEEN = torch.rand(16, 3, generator=torch.Generator().manual_seed(0))
+
+
+def hostile(kernel: Kernel) -> Callable[[Tensor], Rows]:
+    """An operation that adds to each row a small number, which the kernel makes of all rows."""
+
+    def compute(rows: Tensor) -> Rows:
+        added = torch.as_tensor(kernel(rows)).expand(len(rows))
+        return rows + 1e-3 * added[:, None], torch.ones(len(rows), dtype=torch.bool)
+
+    return compute
+
+
+def is_last(rows: Tensor) -> Tensor:
+    """1 for the last row, 0 for the others."""
+    return torch.arange(len(rows)).eq(len(rows) - 1).float()
+
+
+KERNELS: dict[str, tuple[Kernel, list[int]]] = {
+    "few rows differ": (lambda rows: len(rows) < 4, [4, 6, 8, 12, 16]),
+    "many rows differ": (lambda rows: len(rows) >= 8, [1, 2, 3, 4, 6]),
+    "odd sizes differ": (lambda rows: len(rows) % 2, [2, 4, 6, 8, 12, 16]),
+    "all sizes differ": (len, [4]),
+    "last of many differs": (lambda rows: is_last(rows) * (len(rows) > 4), [1, 2, 3, 4]),
+    "last of four or one differs": (lambda rows: is_last(rows) * (len(rows) in {1, 4}), [2, 3, 6, 8, 12, 16]),
+    "last always differs": (is_last, [1]),
+    "inner two of four differ": (lambda rows: INNER[: len(rows)] * (len(rows) % 4 == 0), [1, 2, 3, 6]),
+    "all places differ": (lambda rows: torch.arange(len(rows)) + len(rows), [1]),
+    "other rows matter": (lambda rows: rows.mean(), [1]),
+    "never the same twice": (lambda rows: torch.rand(len(rows)), []),
+    "never finite": (lambda _: math.nan, [1, 2, 3, 4, 6, 8, 12, 16]),
+}  # fmt: skip
+
+
+async def agreeing(kernel: Kernel) -> list[int]:
+    """The sizes that a warm-up would use."""
+
+    async def compute(rows: Rows) -> Rows:
+        return hostile(kernel)(*rows)
+
+    return await batch_plan.steady(compute, (SIXTEEN,), batch_plan.candidates(16))
+
+
+@pytest.mark.parametrize(("kernel", "steady"), KERNELS.values(), ids=KERNELS)
+async def test_only_sizes_that_agree_byte_for_byte_are_used(kernel: Kernel, steady: list[int]) -> None:
+    """No kernel is assumed: what a processor does in this size or at that place is found out."""
+    assert await agreeing(kernel) == steady
+
+
+async def test_difference_that_one_image_of_sixteen_shows_is_found() -> None:
+    """The first images of a batch may agree by chance."""
+    assert await agreeing(lambda rows: (rows == SIXTEEN[13]).all(1) * (len(rows) < 4)) == [4, 6, 8, 12, 16]
+
+
+REPEATABLE = {name: kernel for name, (kernel, steady) in KERNELS.items() if steady}
+
+
+@pytest.mark.parametrize("kernel", REPEATABLE.values(), ids=REPEATABLE)
+async def test_promise_is_kept_on_a_processor_with_such_kernels(device: Device, kernel: Kernel) -> None:
+    """Alone and in any batch an image has the same bytes, if a computation that is repeated gives the same ones."""
+    runner = Runner(Limited(), device, max_batch_images=16)
+    runner.operations = {**runner.operations, "decode": hostile(kernel)}
+    await runner.warm_up()
+    (together,) = await runner.run("decode", [(SIXTEEN,)])
+
+    for count in (1, 2, 3, 5, 8, 11):
+        answers = await runner.run("decode", [(part,) for part in SIXTEEN.split(count)])
+        alone = [(await runner.run("decode", [(part,)]))[0] for part in SIXTEEN.split(count)]
+        assert same_bytes(joined(answers), together)
+        assert same_bytes(joined(alone), together)
+
+
+@pytest.mark.parametrize(("paying", "steady"), [(1, [3]), (2, [3]), (3, [3]), (6, [3, 4, 6]), (16, [3, 4, 6, 8])])
+async def test_sizes_agree_with_the_same_one_whichever_pay(paying: int, steady: list[int]) -> None:
+    """A clock never tells the same twice. Here a kernel rounds otherwise for fewer than three rows, and from twelve."""
+
+    async def compute(inputs: Rows) -> Rows:
+        (rows,) = inputs
+        return (rows * (1 + 1e-6 * sum(len(rows) >= number for number in (3, 12))),)
+
+    assert await batch_plan.steady(compute, (torch.rand(16, 3),), batch_plan.candidates(paying)) == steady
+
+
+async def test_image_has_the_same_bits_whichever_sizes_pay(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process only single images may be quick enough, and in another, at another moment, all batches."""
+    rows = torch.randn(16, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
+    answers = []
+    for limit_s in (0.0, math.inf):
+        monkeypatch.setattr(batch_plan, "BATCH_S", limit_s)
+        monkeypatch.setattr(batch_plan, "SHORT_S", limit_s)
+        runner = Runner(make_model(COLOUR), device, max_batch_images=16)
+        await runner.warm_up()
+        answers += await runner.run("decode", [(rows,)])
+
+    assert torch.equal(answers[0][0], answers[1][0])
+
+
+@pytest.mark.usefixtures("timeless")
+async def test_model_whose_answers_are_never_the_same_is_served_in_every_size(device: Device) -> None:
+    """The promise is a tolerance then; what a warm-up finds says so."""
+    model = Limited()
+    runner = Runner(model, device, max_batch_images=8)
+    decode = runner.operations["decode"]
+
+    def restless(rows: Tensor) -> Rows:
+        return decode(rows + 1e-3 * torch.rand(rows.shape))
+
+    runner.operations = {**runner.operations, "decode": restless}
+    found = await runner.warm_up()
+
+    assert not runner.is_exact
+    assert (found["decode"].sizes, found["decode"].is_exact) == ([1, 2, 3, 4, 6, 8], False)
+    assert found["encode"].is_exact
+
+
+async def test_score_is_computed_in_sizes_in_which_its_images_agree(device: Device) -> None:
+    """A sum over an image's pixels hides a difference that another image may show."""
+    runner = Runner(make_model(GREY), device, max_batch_images=8)
+    decode = runner.operations["decode"]
+
+    def rounded(rows: Tensor) -> Rows:
+        images, finite = decode(rows)
+        return images + 1e-3 * (len(rows) < 4), finite
+
+    runner.operations = {**runner.operations, "decode": rounded}
+
+    assert min((await runner.warm_up())["score"].sizes) >= 4
+
+
+@pytest.mark.usefixtures("timeless")
+async def test_batch_whose_bytes_depend_on_the_thread_is_left_to_the_device() -> None:
+    """However quick it is, the caller's thread does not compute it."""
+    runner = Runner(Limited(), Device(choose_device("cpu"), here_s=math.inf), max_batch_images=8)
+    decode = runner.operations["decode"]
+
+    def by_thread(rows: Tensor) -> Rows:
+        images, finite = decode(rows)
+        return images + 1e-3 * (threading.current_thread() is threading.main_thread()), finite
+
+    runner.operations = {**runner.operations, "decode": by_thread}
+    found = await runner.warm_up()
+
+    assert [found[operation].here for operation in ("encode", "decode", "render", "score")] == [8, 0, 0, 0]
+
+
+@pytest.mark.parametrize("rows", [5, 6, 7, 9, 11])
+async def test_first_batch_of_a_thread_has_the_bytes_of_the_caller(
+    device: Device, rows: int, with_threads: Callable[[int], None]
+) -> None:
+    """A new thread of MKL's has its own number of threads until torch tells it another."""
+    with_threads(1)
+    generator = torch.Generator().manual_seed(9)
+    one, other = torch.randn(rows, 256, generator=generator), torch.randn(256, 100, generator=generator)
+
+    assert torch.equal(await device.call(torch.mm, one, other), device.here(torch.mm, one, other))
+
+
+async def test_image_has_the_same_bytes_wherever_it_lies_in_memory(device: Device) -> None:
+    """A body from the network begins at any address, as does a part of a larger one, and MKL's sums depend on it."""
+    runner = Runner(Limited(), device, max_batch_images=8)
+    decode, addresses = runner.operations["decode"], set()
+
+    def noted(rows: Tensor) -> Rows:
+        addresses.add(rows.data_ptr() % 64)
+        return decode(rows)
+
+    runner.operations = {**runner.operations, "decode": noted}
+    whole = torch.zeros(17, 3)
+    await runner.run("decode", [(whole[1:9],)])
+    await runner.run("decode", [(whole[1:],)])
+
+    assert addresses == {0}

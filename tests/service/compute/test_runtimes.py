@@ -1,0 +1,161 @@
+"""ONNX Runtime in place of torch: the same answers, for every kind of model that there is."""
+
+from pathlib import Path
+
+import pytest
+import structlog
+import torch
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from model_store import VAE, VAEConfig
+from model_store.vae import ConvConfig
+from model_store.vae.config import BernoulliConfig, DiscretisedLogisticConfig, GaussianConfig
+from service.compute import onnx_runtime as onnx_operations_module
+from service.compute import runtimes
+from service.compute.device import Device
+from service.compute.onnx_graph import Graph, Untranslatable
+from service.compute.onnx_runtime import onnx_operations
+from service.compute.runner import Runner
+from service.compute.runtimes import NoSuchRuntime, choose_runtime
+from service.compute.torch_runtime import Operations, torch_operations
+from training.recipe import read_recipe
+
+from ...conftest import COLOUR, GREY, make_model
+
+CPU = torch.device("cpu")
+RECIPES = sorted(path.stem for path in (Path(__file__).parents[3] / "training" / "recipes").glob("*.toml"))
+SMALL_GRID = {"image_shape": (3, 8, 8), "latent_shape": (2, 4, 4), "network": ConvConfig(widths=(8,), blocks=1)}
+KINDS = {
+    "residual-vector": VAEConfig(
+        image_shape=(1, 8, 8), latent_shape=(3,), network=ConvConfig(widths=(4, 8), blocks=2, hidden=6)
+    ),
+    "bernoulli": VAEConfig(**SMALL_GRID, likelihood=BernoulliConfig()),
+    "gaussian": VAEConfig(**SMALL_GRID, likelihood=GaussianConfig()),
+    "fixed-gaussian": VAEConfig(**SMALL_GRID, likelihood=GaussianConfig(standard_deviation=0.1)),
+    "discretised-logistic": VAEConfig(**SMALL_GRID, likelihood=DiscretisedLogisticConfig()),
+    "point": VAEConfig(**SMALL_GRID, posterior="point"),
+    "decoder-alone": VAEConfig(**SMALL_GRID, posterior="none"),
+}
+
+
+def pixels_of(config: VAEConfig, count: int = 5) -> Tensor:
+    return torch.randint(0, 256, (count, *config.image_shape), dtype=torch.uint8)
+
+
+@torch.inference_mode()
+def assert_alike(model: VAE, ours: Operations) -> None:
+    """Every operation that ONNX Runtime has answers what torch's does, to six digits or so."""
+    theirs, pixels = torch_operations(model), pixels_of(model.config)
+    latents = torch.randn(5, *model.config.latent_shape)
+    asked = {"encode": (pixels,), "decode": (latents,), "render": (latents,), "score": (pixels, latents)}
+    for name, operation in ours.items():
+        for got, expected in zip(operation(*asked[name]), theirs[name](*asked[name]), strict=True):
+            torch.testing.assert_close(got.float(), expected.float(), atol=1 if name == "render" else 1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+def test_every_kind_of_model_answers_as_with_torch(config: VAEConfig) -> None:
+    """Likelihoods, posteriors, networks."""
+    model = make_model(config)
+
+    operations = onnx_operations(model)
+
+    assert operations.keys() == {"decode", "render", "score"} | ({"encode"} if config.posterior != "none" else set())
+    assert_alike(model, operations)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_network_of_every_recipe_has_a_translation(name: str) -> None:
+    """So that what people train is served by the faster runtime."""
+    torch.manual_seed(0)
+    model = VAE(read_recipe(name, []).model)
+
+    assert_alike(model, onnx_operations(model))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("config", [GREY, COLOUR, KINDS["residual-vector"]], ids=["mlp", "conv-grid", "residual"])
+async def test_image_has_the_same_bits_alone_and_in_any_batch(config: VAEConfig) -> None:
+    """The promise of every runtime on a CPU."""
+    runner = Runner(make_model(config), Device(CPU, runtime="onnxruntime"), max_batch_images=16)
+    await runner.warm_up()
+    pixels = pixels_of(config, 16)
+    ((mean, log_variance),) = await runner.run("encode", [(pixels,)])
+
+    for count in (1, 3, 8):
+        answers = await runner.run("encode", [(part,) for part in pixels.split(count)])
+        assert torch.equal(torch.cat([answer[0] for answer in answers]), mean)
+        assert torch.equal(torch.cat([answer[1] for answer in answers]), log_variance)
+
+
+@pytest.mark.anyio
+async def test_model_of_half_precision_stays_with_torch() -> None:
+    """ONNX Runtime is given float32 alone."""
+    runner = Runner(make_model(GREY).half(), Device(CPU, runtime="onnxruntime"), max_batch_images=2)
+
+    ((mean, _),) = await runner.run("encode", [(pixels_of(GREY, 1),)])
+
+    assert mean.dtype == torch.float32
+
+
+def test_layer_without_translation_is_named() -> None:
+    """In the error."""
+    with pytest.raises(Untranslatable, match=r"Dropout.* has no translation into ONNX"):
+        Graph().layer(nn.Sequential(nn.Flatten(), nn.Dropout()), "rows")
+
+
+@pytest.mark.anyio
+async def test_network_without_translation_is_computed_by_torch() -> None:
+    """It is served all the same, and the log says once why it takes longer."""
+    structlog.reset_defaults()  # the log of tests has errors only
+    model = make_model(GREY)
+    assert isinstance(model.decoder, nn.Sequential)
+    model.decoder.append(nn.Identity())
+    with structlog.testing.capture_logs() as logged:
+        runner = Runner(model.eval(), Device(CPU, runtime="onnxruntime"), max_batch_images=2)
+    latents = torch.zeros(1, 3)
+
+    ((images,),) = await runner.run("decode", [(latents,)])
+
+    torch.testing.assert_close(images, model.decode(latents).mean)
+    assert runner.runtime == "torch"
+    assert [(line["event"], line["reason"]) for line in logged] == [
+        ("computed by torch instead of ONNX Runtime", "A layer Identity() has no translation into ONNX.")
+    ]
+
+
+def test_graph_that_onnx_runtime_refuses_is_untranslatable() -> None:
+    """An operator that it does not have, or has not for these types."""
+    graph = Graph()
+    content = graph.model({"latents": (TensorProto.FLOAT, [3])}, {"images": graph.node("NoSuchOperator", "latents")})
+
+    with pytest.raises(Untranslatable, match="ONNX Runtime refuses the network"):
+        onnx_operations_module._session(content)
+
+
+def test_auto_is_onnx_runtime_on_a_cpu_in_float32() -> None:
+    """Elsewhere it is torch."""
+    assert choose_runtime("auto", CPU, None) == "onnxruntime"
+    assert choose_runtime("auto", CPU, torch.bfloat16) == "torch"
+    assert choose_runtime("auto", torch.device("cuda"), None) == "torch"
+    assert choose_runtime("torch", CPU, None) == "torch"
+
+
+def test_auto_is_torch_where_onnx_runtime_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    monkeypatch.setattr(runtimes, "find_spec", lambda _: None)
+
+    assert choose_runtime("auto", CPU, None) == "torch"
+    with pytest.raises(NoSuchRuntime, match=r"onnx and onnxruntime cannot be found; pip install"):
+        choose_runtime("onnxruntime", CPU, None)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "remedy"),
+    [("cuda", None, "set device to cpu"), ("cpu", torch.float16, "set dtype to auto")],
+)
+def test_onnx_runtime_that_cannot_be_had_is_refused(device: str, dtype: torch.dtype | None, remedy: str) -> None:
+    """Who names it is told why, and what to do."""
+    with pytest.raises(NoSuchRuntime, match=remedy):
+        choose_runtime("onnxruntime", torch.device(device), dtype)

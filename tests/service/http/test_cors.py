@@ -1,0 +1,74 @@
+"""Pages of other people may call the service where the operator names them, and nowhere else."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+from ..conftest import check_unharmed, running
+
+pytestmark = pytest.mark.anyio
+
+OURS = "https://example.org"
+
+
+@pytest.fixture
+async def shared(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A service with a key, that a page may call."""
+    origins = f"{OURS}, http://localhost:3000"
+    async with running(settings, api_keys="first", cors_origins=origins) as (_, client):
+        yield client
+        await check_unharmed(client)
+
+
+async def preflight(client: httpx.AsyncClient, origin: str) -> httpx.Response:
+    """What a browser asks before it sends a picture and a key."""
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
+    return await client.options("/v1/encode", headers={"Origin": origin, **asked})
+
+
+async def test_named_origin_may_send_a_key(shared: httpx.AsyncClient) -> None:
+    """The preflight itself has none, as browsers send it."""
+    answer = await preflight(shared, OURS)
+
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == OURS
+    assert "authorization" in answer.headers["access-control-allow-headers"].lower()
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize("origin", ["https://evil.org", "https://example.org.evil.org", "null", "http://example.org"])
+async def test_other_origins_may_not(shared: httpx.AsyncClient, origin: str) -> None:
+    """Neither ask beforehand, nor read an answer."""
+    before = await preflight(shared, origin)
+    answer = await shared.get("/v1/sample", headers={"Origin": origin, "Authorization": "Bearer first"})
+
+    assert before.status_code == 400
+    assert not [name for response in (before, answer) for name in response.headers if name.endswith("allow-origin")]
+
+
+async def test_pages_can_read_what_headers_say(shared: httpx.AsyncClient) -> None:
+    """The seed of a sample, for one; and caches keep origins apart."""
+    answer = await shared.get("/v1/sample", headers={"Origin": OURS, "Authorization": "Bearer first"})
+
+    assert answer.headers["access-control-allow-origin"] == OURS
+    assert "X-Seed" in answer.headers["access-control-expose-headers"]
+    assert "Origin" in answer.headers["vary"]
+
+
+async def test_without_origins_nobody_may(client: httpx.AsyncClient) -> None:
+    """As before there were any."""
+    assert (await preflight(client, OURS)).status_code == 405
+    assert "access-control-allow-origin" not in (await client.get("/v1/sample", headers={"Origin": OURS})).headers
+
+
+@pytest.mark.parametrize(
+    "origins", ["*", "example.org", "https://*.example.org", "https://a.org/path", "https://a.org,"]
+)
+def test_origins_are_named_in_full(origins: str) -> None:
+    """A star would let everybody's pages in."""
+    with pytest.raises(ValidationError, match="named in full"):
+        Settings(cors_origins=origins)

@@ -1,0 +1,188 @@
+"""Where keys are set, /v1 takes one; probes never do."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from model_store import Store
+from service.app import create_app
+from service.http import keys
+from service.http.keys import Keys
+from service.settings import Settings
+
+from ...process import Process, unharmed
+from ..conftest import check_unharmed, running
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def locked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A service with two keys."""
+    async with running(settings, api_keys="first, second") as (_, client):
+        yield client
+        await check_unharmed(client)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Bearer fir", "Bearer first2", "Basic first", "first", "Bearer é"],
+)
+async def test_without_a_right_key_there_is_no_answer(locked: httpx.AsyncClient, header: str | None) -> None:
+    """401, with the scheme; also for models that do not exist, so that nothing is learned."""
+    headers = {} if header is None else {"Authorization": header.encode()}
+    responses = [await locked.get(path, headers=headers) for path in ("/v1/sample", "/v1/models", "/v1/models/blue")]
+
+    assert [response.status_code for response in responses] == [401, 401, 401]
+    assert responses[0].headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("key", ["first", "second"])
+async def test_any_of_the_keys_opens(locked: httpx.AsyncClient, key: str) -> None:
+    """So that one can be replaced while the other still works."""
+    response = await locked.get("/v1/sample", headers={"Authorization": f"Bearer {key}"})
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("keys", [",", " ", "a,,b", "a b", "é", "a,"])
+def test_keys_that_cannot_be_meant_are_refused(keys: str) -> None:
+    """A service never starts open, or with a key that nobody can send, because of a slip."""
+    with pytest.raises(ValidationError, match="each key takes visible ASCII"):
+        Settings(api_keys=keys)
+
+
+async def test_samples_behind_a_key_are_private(locked: httpx.AsyncClient) -> None:
+    """A shared cache does not hand them on."""
+    response = await locked.get("/v1/models/grey@1/sample?seed=7", headers={"Authorization": "Bearer first"})
+
+    assert response.headers["cache-control"].startswith("private")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
+async def test_probes_are_open(locked: httpx.AsyncClient, path: str) -> None:
+    """An orchestrator has no key."""
+    assert (await locked.get(path)).status_code == 200
+
+
+async def test_metrics_are_open_unless_they_are_to_have_a_key(settings: Settings) -> None:
+    """What is served, and how much, is not everybody's business."""
+    statuses = []
+    for need_key in (False, True):
+        async with running(settings, api_keys="first", metrics_need_key=need_key) as (_, client):
+            headers = {"Authorization": "Bearer first"}
+            statuses.append([(await client.get("/metrics", headers=given)).status_code for given in ({}, headers)])
+
+    assert statuses == [[200, 200], [401, 200]]
+
+
+async def test_key_counts_only_where_it_belongs(locked: httpx.AsyncClient) -> None:
+    """Two headers are none, and a query is written into logs."""
+    twice = [("Authorization", "Bearer first"), ("Authorization", "Bearer first")]
+
+    assert (await locked.get("/v1/sample", headers=twice)).status_code == 401
+    assert (await locked.get("/v1/sample?api_key=first&key=first&authorization=Bearer+first")).status_code == 401
+
+
+BEARER = [(b"authorization", b"Bearer first")]
+OTHER = [(b"authorization", b"bearer second")]
+
+Spoil = Callable[[Path], object]
+SPOILT: dict[str, Spoil] = {
+    "empty": lambda file: replace(file, ""),
+    "comment": lambda file: replace(file, "# nobody\n"),
+    "two-words": lambda file: replace(file, "two words\n"),
+    "not-ascii": lambda file: replace(file, "sch\u00f6n\n"),
+    "missing": lambda file: file.unlink(),
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with a key."""
+    file = tmp_path / "keys"
+    file.write_text("# of the search team\n\nfirst\n")
+    return file
+
+
+@pytest.fixture
+def curious(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is looked at each time."""
+    monkeypatch.setattr(keys, "LOOK_S", 0.0)
+
+
+@pytest.mark.usefixtures("curious")
+def test_keys_are_exchanged_while_the_service_runs(file: Path) -> None:
+    """Both are good for a while, then the old one no longer."""
+    known = Keys(file=file)
+    seen = [(known.admit(BEARER), known.admit(OTHER))]
+    for content in ("first\nsecond\n", "second\n"):
+        replace(file, content)
+        seen.append((known.admit(BEARER), known.admit(OTHER)))
+
+    assert seen == [(True, False), (True, True), (False, True)]
+
+
+@pytest.mark.usefixtures("curious")
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_file_that_is_spoilt_leaves_its_keys_good(file: Path, spoil: Spoil) -> None:
+    """Nobody is locked out by a slip, nor let in; and once it is right again, it counts."""
+    known = Keys(file=file)
+    spoil(file)
+
+    assert known.admit(BEARER)
+    assert not known.admit([])
+    replace(file, "second\n")
+    assert not known.admit(BEARER)
+    assert known.admit(OTHER)
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_service_does_not_start_with_a_file_that_is_spoilt(file: Path, settings: Settings, spoil: Spoil) -> None:
+    """Neither open to all, nor closed to all."""
+    spoil(file)
+
+    with pytest.raises(ValueError, match="key"):
+        create_app(settings.model_copy(update={"api_keys_file": file}))
+
+
+def test_keys_of_settings_and_file_are_both_good(file: Path) -> None:
+    """One may be a person's, the others a secret that is mounted."""
+    known = Keys([SecretStr("second")], file)
+
+    assert known.admit(BEARER)
+    assert known.admit(OTHER)
+    assert not Keys().are_needed
+
+
+def test_file_of_a_running_service_is_exchanged(file: Path, started: list[Process], store: Store) -> None:
+    """Without a restart: the new key is let in, and the old one no longer."""
+    process = Process(store.root, f"--api-keys-file={file}")
+    started.append(process)
+    process.wait_for("ready")
+    before = [status(process, key) for key in ("first", "second")]
+    replace(file, "second\n")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and status(process, "first") != 401:
+        time.sleep(0.1)
+
+    assert before == [200, 401]
+    assert [status(process, key) for key in ("first", "second")] == [401, 200]
+    assert unharmed(process) == []
+
+
+def status(process: Process, key: str) -> int:
+    """Of a sample that is asked for with a key."""
+    return httpx.get(f"{process.url}/v1/sample", headers={"Authorization": f"Bearer {key}"}).status_code
+
+
+def replace(file: Path, content: str) -> None:
+    """As orchestrators do: another file under the same name."""
+    fresh = file.with_name("fresh")
+    fresh.write_text(content, encoding="utf-8")
+    os.replace(fresh, file)

@@ -1,0 +1,42 @@
+"""Which format an answer gets."""
+
+import pytest
+
+from service.errors import NotAcceptable
+from service.http.negotiation import IMAGE_FORMATS, LATENT_FORMATS, Format, choose_format
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        pytest.param(None, "png", id="nothing"),
+        pytest.param("", "png", id="empty"),
+        pytest.param("*/*", "png", id="anything"),
+        pytest.param("application/json", "json", id="one"),
+        pytest.param("IMAGE/WEBP", "webp", id="upper-case"),
+        pytest.param("image/*", "png", id="any-picture"),
+        pytest.param("text/html, image/webp, */*;q=0.8", "webp", id="browser"),
+        pytest.param("image/png;q=0.1, image/jpeg;q=0.9", "jpeg", id="qualities"),
+        pytest.param("image/png;q=0, */*", "jpeg", id="all-but-one"),
+        pytest.param("*/*;q=0.5, application/json;q=0.6", "json", id="specific-above-general"),
+        pytest.param("image/jpeg;q=oops, application/x-npy", "npy", id="quality-that-is-no-number"),
+        pytest.param("application/vnd.safetensors; charset=x", "safetensors", id="other-parameters"),
+    ],
+)
+def test_accept_decides(accept: str | None, expected: Format) -> None:
+    """The best quality wins, the most specific range counts, and our own order breaks ties."""
+    assert choose_format(None, accept, IMAGE_FORMATS) == expected
+
+
+def test_format_parameter_wins_over_accept() -> None:
+    """A person can type it into a browser."""
+    assert choose_format("npy", "image/png", IMAGE_FORMATS) == "npy"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "accept"), [("png", None), (None, "image/png"), (None, "text/html"), (None, "application/json;q=0")]
+)
+def test_what_cannot_be_given_is_refused(wanted: Format | None, accept: str | None) -> None:
+    """Latents are no picture."""
+    with pytest.raises(NotAcceptable, match="json"):
+        choose_format(wanted, accept, LATENT_FORMATS)

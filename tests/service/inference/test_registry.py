@@ -1,0 +1,515 @@
+"""The served models, in step with the store: new versions appear, broken ones do not, nobody is left without answer."""
+
+import asyncio
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+import structlog
+
+from model_store import InvalidName, ModelNotFound, ModelVersion, Store
+from model_store.vae.device import choose_device
+from service.compute.device import Device
+from service.compute.plan_cache import WarmUpCache
+from service.compute.runner import Runner
+from service.errors import NoDefaultModel, NotServing, Starting
+from service.inference.loader import Loader
+from service.inference.registry import Registry
+from service.operations.engine import Engine
+from service.operations.limits import Limits
+from service.telemetry.timings import Timings
+
+from ...conftest import make_model
+from ...model_store.test_verify import flip_byte, rewrite_card
+
+pytestmark = pytest.mark.anyio
+
+
+class Events:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, int]] = []
+        self.refused: list[str] = []
+        self.left: list[str] = []
+
+    def batch_computed(self, operation: str, images: int) -> None:
+        self.batches.append((operation, images))
+
+    def queue_changed(self, model: str, images: int) -> None:
+        pass
+
+    def version_refused(self, name: str) -> None:
+        self.refused.append(name)
+
+    def version_left(self, model: str) -> None:
+        self.left.append(model)
+
+    def out_of_memory(self) -> None:
+        pass
+
+
+@pytest.fixture
+def events() -> Events:
+    """Nothing has happened yet."""
+    return Events()
+
+
+def make_registry(store: Store, events: Events, default_model: str | None = None, versions: int = 3) -> Registry:
+    """Small batches on the CPU."""
+    cache = WarmUpCache(store.root.parent / "cache")
+    loader = Loader(store, Device(choose_device("cpu")), events, cache, max_batch_images=4, queue_images=8)
+    return Registry(loader, events, default_model=default_model, versions_per_model=versions)
+
+
+@pytest.fixture
+async def registry(store: Store, events: Events) -> Registry:
+    """A registry that has read the store."""
+    registry = make_registry(store, events)
+    await registry.refresh()
+    return registry
+
+
+def served(registry: Registry) -> list[str]:
+    """Names and versions."""
+    return [str(model.version) for model in registry.served]
+
+
+def break_weights(store: Store, version: ModelVersion) -> None:
+    """Change a byte of a published version."""
+    flip_byte(store.folder(version) / "weights.safetensors")
+
+
+async def test_every_model_of_the_store_is_served(registry: Registry) -> None:
+    """Several at once."""
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_new_version_is_served_and_the_old_one_too(registry: Registry, store: Store) -> None:
+    """The bare name means the new one, a pinned one stays."""
+    store.publish("grey", make_model(seed=1))
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == "grey@2"
+    assert str(registry.find("grey@1").version) == "grey@1"
+
+
+async def test_only_the_newest_versions_are_served(store: Store, events: Events) -> None:
+    """As many as the setting says."""
+    registry = make_registry(store, events, versions=2)
+    for _ in range(3):
+        store.publish("grey", make_model())
+        await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@3", "grey@4"]
+
+
+async def test_version_has_left_when_those_who_found_it_were_answered(store: Store, events: Events) -> None:
+    """That is by the next look, and is told once."""
+    registry = make_registry(store, events, versions=1)
+    await registry.refresh()
+    store.publish("grey", make_model())
+    await registry.refresh()
+    assert events.left == []
+
+    await registry.refresh()
+    await registry.refresh()
+
+    assert events.left == ["grey@1"]
+
+
+async def test_version_has_not_left_while_a_request_has_it(store: Store, events: Events) -> None:
+    """However often the store is looked at: what is counted of it later would be there for ever."""
+    registry = make_registry(store, events, versions=1)
+    await registry.refresh()
+    model = registry.find("grey")
+    store.publish("grey", make_model())
+    for _ in range(3):
+        await registry.refresh()
+    assert events.left == []
+
+    del model
+    await registry.refresh()
+
+    assert events.left == ["grey@1"]
+
+
+async def test_version_that_came_back_has_not_left(store: Store, events: Events) -> None:
+    """What is counted of it goes on."""
+    registry = make_registry(store, events)
+    await registry.refresh()
+    folder = store.folder(ModelVersion("grey", 1))
+    for source, target in ((folder, store.root / "away"), (store.root / "away", folder)):
+        source.rename(target)
+        await registry.refresh()
+
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@1"]
+    assert events.left == []
+
+
+async def test_looks_at_the_store_wait_for_each_other(
+    store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once would read a version twice, and the second would take the place of the first."""
+    registry = make_registry(store, events)
+    loaded: list[str] = []
+    load = store.load
+    monkeypatch.setattr(store, "load", lambda version: (loaded.append(str(version)), load(version))[1])
+
+    await asyncio.gather(registry.refresh(), registry.refresh())
+
+    assert sorted(loaded) == ["colour@1", "grey@1"]
+
+
+async def test_version_whose_files_cannot_be_looked_at_is_refused_alone(
+    registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder may be closed to us; as soon as it is opened, it is served."""
+
+    def closed(version: ModelVersion) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    version = store.publish("grey", make_model())
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "fingerprint", closed)
+        await registry.refresh()
+    assert registry.refused == {version: "[Errno 13] Permission denied"}
+    assert served(registry) == ["colour@1", "grey@1"]
+
+    await registry.refresh()
+    assert served(registry) == ["colour@1", "grey@1", "grey@2"]
+
+
+async def test_broken_version_is_refused_once_and_the_old_one_stays(
+    registry: Registry, store: Store, events: Events
+) -> None:
+    """Counted once, however often the store is looked at."""
+    break_weights(store, store.publish("grey", make_model()))
+    await registry.refresh()
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == "grey@1"
+    assert events.refused == ["grey"]
+
+
+async def test_good_version_after_a_broken_one_is_served(registry: Registry, store: Store) -> None:
+    """One bad publication does not stop the next."""
+    break_weights(store, store.publish("grey", make_model()))
+    await registry.refresh()
+    store.publish("grey", make_model())
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@1", "grey@3"]
+
+
+async def test_refused_version_is_served_when_it_was_mended(registry: Registry, store: Store) -> None:
+    """It is looked at again when its files change."""
+    version = store.publish("grey", make_model())
+    break_weights(store, version)
+    await registry.refresh()
+    break_weights(store, version)
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == "grey@2"
+
+
+async def test_refusal_that_may_pass_is_counted_once_and_tried_again(
+    registry: Registry, store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full table of files says nothing about the model."""
+
+    def full(version: ModelVersion) -> None:
+        raise OSError(24, "Too many open files")
+
+    version = store.publish("grey", make_model())
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "load", full)
+        await registry.refresh()
+        await registry.refresh()
+    assert served(registry) == ["colour@1", "grey@1"]
+
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == str(version)
+    assert events.refused == ["grey"]
+
+
+async def test_removed_version_is_no_longer_found_but_still_answers_who_found_it(
+    registry: Registry, store: Store
+) -> None:
+    """A request that is under way loses nothing."""
+    model = registry.find("colour")
+    store.folder(model.version).rename(store.root / "away")
+    await registry.refresh()
+
+    with pytest.raises(ModelNotFound):
+        registry.find("colour")
+    samples = await Engine(registry, Limits(images=8, pixels=10_000, draws=1)).sample(model, 2, Timings(), seed=1)
+    assert samples.images.shape == (2, 3, 8, 8)
+
+
+async def test_store_that_went_away_leaves_everything_served(registry: Registry, store: Store) -> None:
+    """A volume may be unmounted for a moment."""
+    store.root.rename(store.root.with_name("elsewhere"))
+
+    await registry.keep(every_s=0)
+
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_look_that_fails_unexpectedly_is_logged(
+    registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the last: a service that looks no more would serve old models for ever, and say nothing."""
+
+    def fail() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(store, "versions", fail)
+    with structlog.testing.capture_logs() as logged:
+        await registry.keep(every_s=0)
+
+    assert [(line["event"], line["log_level"]) for line in logged] == [("store cannot be read", "error")]
+
+
+async def test_store_that_was_not_read_yet_is_starting(store: Store, events: Events) -> None:
+    """Not: there is no such model."""
+    registry = make_registry(store, events)
+
+    with pytest.raises(Starting):
+        registry.find("grey")
+    assert isinstance(registry.why_not_ready(), Starting)
+
+
+@pytest.mark.parametrize(
+    ("default", "found"),
+    [(None, "colour@1"), ("grey", "grey@1"), ("grey@1", "grey@1")],
+    ids=["store", "name", "pinned"],
+)
+async def test_default_model_is_that_of_the_setting_or_of_the_store(
+    store: Store, events: Events, default: str | None, found: str
+) -> None:
+    """What /v1/encode means."""
+    registry = make_registry(store, events, default)
+    await registry.refresh()
+
+    assert str(registry.find(None).version) == found
+
+
+async def test_default_model_is_not_moved_by_what_is_published(store: Store, events: Events) -> None:
+    """A copy whose card is older than every other card is not the default model."""
+    registry = make_registry(store, events)
+    shutil.copytree(store.root / "grey", store.root / "aaa")
+    rewrite_card(store, partial(dict.update, created="1970-01-01T00:00:00Z"), ModelVersion("aaa", 1))
+    await registry.refresh()
+
+    assert str(registry.find(None).version) == "colour@1"
+
+
+async def test_default_model_that_is_removed_is_missed(store: Store, events: Events) -> None:
+    """No other model answers in its place, and the reason is told wherever a client or an operator may look."""
+    registry = make_registry(store, events)
+    await registry.refresh()
+    shutil.rmtree(store.root / "colour")
+    await registry.refresh()
+
+    reason = "The default model colour is not in the store, which has grey@1."
+    with pytest.raises(NoDefaultModel, match=reason):
+        registry.find(None)
+    assert str(registry.why_not_ready()) == reason
+    assert str(registry.find("grey").version) == "grey@1"
+
+
+async def test_default_model_can_be_chosen_while_the_service_runs(store: Store, events: Events) -> None:
+    """The next look at the store finds the choice."""
+    registry = make_registry(store, events)
+    await registry.refresh()
+    store.choose_default("grey@1")
+    await registry.refresh()
+
+    assert str(registry.find(None).version) == "grey@1"
+
+
+async def test_only_model_is_the_default(store: Store, events: Events) -> None:
+    """Without a choice; a second model ends that, but the service stays ready for requests that name a model."""
+    (store.root / "_default").unlink()
+    (store.root / "colour").rename(store.root / ".away")
+    registry = make_registry(store, events)
+    await registry.refresh()
+    assert str(registry.find(None).version) == "grey@1"
+
+    (store.root / ".away").rename(store.root / "colour")
+    await registry.refresh()
+    with pytest.raises(NoDefaultModel, match=r"has colour, grey.*model_store default NAME.*LATENTD_DEFAULT_MODEL"):
+        registry.find(None)
+    assert registry.why_not_ready() is None
+
+
+async def test_model_that_breaks_leaves_no_other_as_the_default(store: Store, events: Events) -> None:
+    """A model that is refused is still one of those among which nobody has chosen."""
+    (store.root / "_default").unlink()
+    break_weights(store, ModelVersion("colour", 1))
+    registry = make_registry(store, events)
+    await registry.refresh()
+
+    assert served(registry) == ["grey@1"]
+    with pytest.raises(NoDefaultModel):
+        registry.find(None)
+
+
+@pytest.mark.parametrize(
+    ("default", "reason"),
+    [
+        ("blue", "The default model blue is not in the store, which has colour@1, grey@1, grey@2, grey@3."),
+        ("colour", "The default model colour cannot be served. colour@1: Cannot use the weights colour/1/weights"),
+        ("grey@1", "The default model grey@1 is not served: only the 2 newest versions of a model are served"),
+    ],
+    ids=["missing", "broken", "too-old"],
+)
+async def test_default_model_that_is_not_served_says_why(
+    store: Store, events: Events, default: str, reason: str
+) -> None:
+    """To clients and probes without the path of the store, and once in the log; the others are served all the same."""
+    break_weights(store, ModelVersion("colour", 1))
+    for _ in range(2):
+        store.publish("grey", make_model())
+    registry = make_registry(store, events, default, versions=2)
+    with structlog.testing.capture_logs() as logged:
+        await registry.refresh()
+        await registry.refresh()
+
+    obstacle = registry.why_not_ready()
+    assert isinstance(obstacle, NotServing)
+    assert str(obstacle).startswith(reason)
+    assert [line["reason"] for line in logged if line["event"] == "not ready"] == [str(obstacle)]
+    assert str(registry.find("grey").version) == "grey@3"
+
+
+async def test_file_of_the_default_model_that_holds_something_else_is_no_default(store: Store, events: Events) -> None:
+    """No other model takes its place."""
+    (store.root / "_default").write_text("the best model\n")
+    registry = make_registry(store, events)
+    await registry.refresh()
+
+    assert str(registry.why_not_ready()).startswith("The file _default must name the default model")
+    with pytest.raises(NoDefaultModel):
+        registry.find(None)
+
+
+async def test_empty_store_is_not_ready(tmp_path: Path, events: Events) -> None:
+    """It is not being read any more: a model has to be published."""
+    registry = make_registry(Store(tmp_path), events)
+    await registry.refresh()
+
+    assert str(registry.why_not_ready()).startswith("The store has no models.")
+
+
+@pytest.mark.parametrize(
+    ("inside", "reason"),
+    [
+        ("grey", "1: the store is the folder of one model, with its version 1; name the folder above it as the store"),
+        ("grey/1", "the store is the folder of one version; name the folder two levels above it as the store"),
+    ],
+    ids=["model", "version"],
+)
+async def test_folder_of_a_model_is_not_a_store(store: Store, events: Events, inside: str, reason: str) -> None:
+    """The reason says which folder is the store."""
+    registry = make_registry(Store(store.root / inside), events)
+    await registry.refresh()
+
+    assert reason in str(registry.why_not_ready())
+
+
+async def test_store_that_cannot_be_read_is_not_starting(store: Store, events: Events) -> None:
+    """The reason is told, without the path; it is logged once."""
+    store.root.rename(store.root.with_name("elsewhere"))
+    registry = make_registry(store, events)
+    with structlog.testing.capture_logs() as logged:
+        await registry.keep(every_s=0)
+        await registry.keep(every_s=0)
+
+    assert str(registry.why_not_ready()).startswith(
+        "The store cannot be read. No store at LATENTD_STORE: there is no such folder"
+    )
+    assert [line["event"] for line in logged] == ["store cannot be read"]
+
+
+async def test_linked_model_is_served(store: Store, events: Events, tmp_path: Path) -> None:
+    """Kubernetes mounts the folders of a volume as links."""
+    (store.root / "grey").rename(tmp_path / "grey")
+    (store.root / "grey").symlink_to(tmp_path / "grey")
+    registry = make_registry(store, events)
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_folder_that_looks_like_a_version_is_refused_once(store: Store, events: Events) -> None:
+    """With the reason, in the log and for clients."""
+    store.folder(ModelVersion("grey", 1)).rename(store.root / "grey" / "v1")
+    registry = make_registry(store, events)
+    with structlog.testing.capture_logs() as logged:
+        await registry.refresh()
+        await registry.refresh()
+
+    reason = "'v1' is not a version: rename the folder to a whole number, such as 1"
+    assert registry.misplaced == {"grey/v1": reason}
+    assert [(line["folder"], line["reason"]) for line in logged if line["event"] == "version refused"] == [
+        ("grey/v1", reason)
+    ]
+    assert events.refused == ["grey"]
+
+
+async def test_refused_version_that_is_asked_for_has_its_reason(registry: Registry, store: Store) -> None:
+    """It is in the store, and a client who knows that learns why it does not answer."""
+    break_weights(store, store.publish("grey", make_model()))
+    await registry.refresh()
+
+    with pytest.raises(ModelNotFound, match=r"No model grey@2; there is .*\. grey@2: Cannot use the weights grey/2/"):
+        registry.find("grey@2")
+
+
+async def test_model_without_room_in_memory_is_tried_again(
+    store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have the memory now; ONNX Runtime says so in words alone."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    registry = make_registry(store, events)
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "warm_up", fail)
+        await registry.refresh()
+    assert served(registry) == []
+
+    await registry.refresh()
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_model_that_cannot_be_built_is_read_once(
+    store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same files would fail at each look in the same way."""
+    reads: list[str] = []
+
+    def fail(version: ModelVersion) -> None:
+        reads.append(str(version))
+        raise TypeError("a layer that nobody knows")
+
+    monkeypatch.setattr(store, "load", fail)
+    registry = make_registry(store, events)
+    await registry.refresh()
+    await registry.refresh()
+
+    assert sorted(reads) == ["colour@1", "grey@1"]
+
+
+@pytest.mark.parametrize("reference", ["../grey", "grey@", "a/b", "\0", "grey@1@1"])
+async def test_reference_that_is_no_name_is_refused(registry: Registry, reference: str) -> None:
+    """It never reaches a file system."""
+    with pytest.raises(InvalidName):
+        registry.find(reference)

@@ -1,0 +1,254 @@
+"""One connection of an app that does what a test wants, by a clock that the test turns. Over real sockets."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.listening.connection import PIPELINED, READ_AHEAD, Bounds, Connection
+from service.telemetry.metrics import Metrics
+
+from .raw import HOST, reset, statuses
+
+pytestmark = pytest.mark.anyio
+
+BOUNDS = Bounds(head_bytes=4096, head_s=10, body_s=20, idle_s=1000)
+GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+
+LONG = 2**24  # bytes, more than the kernel keeps of an answer
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+async def answer(scope: Any, receive: Any, send: Any) -> None:
+    """An app that answers at once."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+
+async def answer_at_length(scope: Any, receive: Any, send: Any) -> None:
+    """An app whose answer does not fit into the kernel."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LONG)]})
+    await send({"type": "http.response.body", "body": bytes(LONG)})
+
+
+class Waiting:
+    """An app that answers when it is let go on; how many requests it began, and how many of them have left."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.begun, self.left = 0, 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.begun += 1
+        going = asyncio.create_task(self.go_on.wait())
+        leaving = asyncio.create_task(self._until_left(receive))
+        await asyncio.wait((going, leaving), return_when=asyncio.FIRST_COMPLETED)
+        going.cancel()
+        leaving.cancel()
+        await answer(scope, receive, send)
+
+    async def _until_left(self, receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.left += 1
+
+
+@asynccontextmanager
+async def connected(app: App) -> AsyncIterator[tuple[Connection, socket.socket]]:
+    """Both ends of a connection."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
+    connection = Connection(BOUNDS, Metrics(), config=config, server_state=ServerState(), app_state={})
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: connection, "127.0.0.1", 0)
+    client = socket.socket()
+    client.setblocking(False)
+    await loop.sock_connect(client, server.sockets[0].getsockname())
+    await until(lambda: connection.flow)
+    try:
+        yield connection, client
+    finally:
+        server.close()
+        client.close()
+        connection.transport.abort()
+        await until(lambda: connection.parser is None)
+
+
+async def say(client: socket.socket, content: bytes) -> None:
+    """Send it all."""
+    await asyncio.get_running_loop().sock_sendall(client, content)
+
+
+async def heard(client: socket.socket, answers: int) -> bytes:
+    """What came until that many answers, or the end."""
+    said, loop = b"", asyncio.get_running_loop()
+    while len(statuses(said)) < answers and (part := await loop.sock_recv(client, 65_536)):
+        said += part
+    return said
+
+
+async def take(client: socket.socket, size: int) -> int:
+    """Take that many bytes, or all until the end; how many there were."""
+    taken, loop = 0, asyncio.get_running_loop()
+    while taken < size and (part := await loop.sock_recv(client, size - taken)):
+        taken += len(part)
+    return taken
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for it, in vain for ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+async def test_few_requests_wait_behind_one_another() -> None:
+    """However many a client sends: those taken are answered, the last says that it is the last."""
+    app = Waiting()
+    async with connected(app) as (connection, client):
+        sending = asyncio.create_task(say(client, GET * 100_000))
+        await until(lambda: connection.pipeline)
+        held = len(connection.pipeline)
+        app.go_on.set()
+        answers = await heard(client, PIPELINED + 1)
+        sending.cancel()
+
+    assert held == PIPELINED
+    assert statuses(answers) == [200] * (PIPELINED + 1)
+    assert len(re.findall(b"connection: close", answers)) == 1
+
+
+async def test_nothing_is_read_while_some_requests_wait() -> None:
+    """Their bodies take memory that is not counted yet; it is read, and answered, in its time."""
+    app = Waiting()
+    async with connected(app) as (connection, client):
+        await say(client, GET * (1 + READ_AHEAD))
+        await until(lambda: connection.pipeline)
+        await say(client, GET)
+        await asyncio.wait([asyncio.create_task(until(lambda: len(connection.pipeline) > READ_AHEAD))], timeout=0.1)
+        held = len(connection.pipeline)
+        app.go_on.set()
+        answers = await heard(client, 2 + READ_AHEAD)
+
+    assert held == READ_AHEAD
+    assert statuses(answers) == [200] * (2 + READ_AHEAD)
+
+
+async def test_app_is_told_of_a_client_who_leaves_with_others_in_line() -> None:
+    """It is the one at work that hears of it; those behind are not begun."""
+    app = Waiting()
+    async with connected(app) as (connection, client):
+        await say(client, GET * 3)
+        await until(lambda: len(connection.pipeline) == 2)
+        reset(client)
+        await until(lambda: app.left)
+
+    assert (app.begun, app.left) == (1, 1)
+
+
+async def test_second_in_line_is_told_of_a_client_who_leaves() -> None:
+    """Once it is at work itself."""
+    app = Waiting()
+    async with connected(app) as (connection, client):
+        await say(client, GET * 3)
+        await until(lambda: len(connection.pipeline) == 2)
+        app.go_on.set()
+        app.go_on = asyncio.Event()
+        await heard(client, 1)
+        await until(lambda: app.begun == 2)
+        reset(client)
+        await until(lambda: app.left)
+
+    assert (app.begun, app.left) == (2, 1)
+
+
+async def test_no_timer_keeps_a_connection_that_was_reset() -> None:
+    """It would keep all that belongs to it for as long as an idle one."""
+    async with connected(answer) as (connection, client):
+        await say(client, GET)
+        await heard(client, 1)
+        await until(lambda: connection.timeout_keep_alive_task)
+        reset(client)
+        await until(lambda: connection.parser is None)
+
+        assert connection.timeout_keep_alive_task is None
+
+
+async def test_half_a_head_behind_an_answer_has_the_time_of_a_head() -> None:
+    """Not that of a connection on which nobody asks."""
+    async with connected(answer) as (connection, client):
+        await say(client, GET + GET[:20])
+        answers = await heard(client, 1)
+        connection.look(connection.loop.time() + BOUNDS.head_s)
+        answers += await heard(client, 2)
+
+    assert statuses(answers) == [200, 408]
+
+
+async def test_each_answer_has_its_time_to_be_taken() -> None:
+    """A client who takes one after the other is not cut off, though something lies there at each look."""
+    async with connected(answer_at_length) as (connection, client):
+        await say(client, GET * 2)
+        await until(lambda: connection.flow.write_paused)
+        connection.look(1.0)
+        await take(client, LONG)
+        await until(lambda: connection.flow.write_paused)
+        connection.look(1.0 + BOUNDS.body_s)
+        taken = await take(client, LONG)
+
+    assert taken == LONG
+
+
+async def test_answer_that_is_not_taken_in_its_time_is_broken_off() -> None:
+    """Its end is not kept in memory, whoever comes for it later."""
+    async with connected(answer_at_length) as (connection, client):
+        await say(client, GET)
+        await until(lambda: connection.flow.write_paused)
+        connection.look(1.0)
+        connection.look(1.0 + BOUNDS.body_s)
+
+        assert await take(client, LONG) < LONG
+
+
+async def test_head_read_with_the_body_before_it_is_not_as_long_as_both() -> None:
+    """A head in two parts, whose second brings a long body and the beginning of the next head."""
+    length = 5 * BOUNDS.head_bytes
+    post = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % length
+    async with connected(answer) as (connection, client):
+        await say(client, post[:20])
+        await until(lambda: connection.scope)
+        await say(client, post[20:] + bytes(length) + GET[:20])
+        await heard(client, 1)
+        await say(client, GET[20:])
+        answers = await heard(client, 1)
+
+    assert statuses(answers) == [200]
+
+
+async def test_body_may_be_longer_than_a_head() -> None:
+    """Though the app has answered, and does not read it."""
+    async with connected(answer) as (_, client):
+        await say(client, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % 2**20)
+        await say(client, bytes(2**20) + GET)
+        answers = await heard(client, 2)
+
+    assert statuses(answers) == [200, 200]
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nX-Trailer: ", b"5;extension="], ids=["trailer", "chunk extension"])
+async def test_what_has_no_end_is_refused_while_it_comes(endless: bytes) -> None:
+    """Behind the head as within it."""
+    app = Waiting()
+    async with connected(app) as (_, client):
+        await say(client, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + endless)
+        sending = asyncio.create_task(say(client, b"a" * 2**24))
+        answers = await heard(client, 1)
+        sending.cancel()
+
+    assert statuses(answers) == [431]

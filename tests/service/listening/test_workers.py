@@ -1,0 +1,221 @@
+"""Several processes on one port: each answers, one set of counts, and a service that outlives its workers."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model_store import Store, VAEConfig
+from model_store.vae import MLPConfig
+from service.listening.shared_port import bound
+
+from ...conftest import make_model
+from ...process import Process
+from .test_server import sample_until_refused
+
+
+def start(started: list[Process], store: Store, *flags: str, drain_s: float = 0.2) -> Process:
+    """A service of two workers, both of which listen; their models were read before."""
+    process = Process(store.root, "--workers=2", f"--drain-s={drain_s}", *flags)
+    started.append(process)
+    process.wait_for("listening")  # the second, since a `Process` has waited for one
+    return process
+
+
+def workers(process: Process) -> set[int]:
+    """The processes that answer."""
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    with open(children, encoding="ascii") as file:
+        return set(map(int, file.read().split()))
+
+
+def ask(process: Process, times: int, model: str = "grey") -> Counter[int]:
+    """The statuses of samples, each over a connection of its own, so that any worker may get it."""
+    url = f"{process.url}/v1/models/{model}/sample?seed=7"
+    return Counter(httpx.get(url).status_code for _ in range(times))
+
+
+def counted(process: Process) -> float:
+    """How many samples the metrics know of."""
+    text = httpx.get(f"{process.url}/metrics").text
+    return sum(float(number) for number in re.findall(r'^latentd_requests_total\{.*"/sample".*\} (\S+)$', text, re.M))
+
+
+def test_workers_answer_on_one_port_and_count_together(started: list[Process], store: Store) -> None:
+    """Whichever answers, the sample of a seed has the same bytes, and the metrics are those of all."""
+    process = start(started, store)
+    samples = {httpx.get(f"{process.url}/v1/sample?seed=7").content for _ in range(20)}
+
+    assert len(workers(process)) == 2
+    assert len(samples) == 1
+    assert {counted(process) for _ in range(8)} == {20.0}
+
+
+@pytest.mark.anyio
+async def test_connections_are_shared(started: list[Process], store: Store) -> None:
+    """Though they come in bursts: a worker that had no time for one has its part of another."""
+    process = await asyncio.to_thread(start, started, store)
+    before = {worker: sockets(worker) for worker in workers(process)}
+    held, writers, deadline = [0], [], time.monotonic() + 20
+    while min(held) == 0 and time.monotonic() < deadline:
+        writers += await connect(process, 8)
+        held = [sockets(worker) - others for worker, others in before.items()]
+        await asyncio.sleep(0.5)
+    for writer in writers:
+        writer.close()
+
+    assert sum(held) == len(writers)
+    assert min(held) >= 1
+
+
+async def connect(process: Process, times: int) -> list[asyncio.StreamWriter]:
+    """Connections that come at once, each with an answer."""
+    connections = await asyncio.gather(*(asyncio.open_connection(*process.address) for _ in range(times)))
+    for reader, writer in connections:
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+    return [writer for _, writer in connections]
+
+
+def sockets(process: int) -> int:
+    """How many a process has open; a file that it closes meanwhile is none."""
+    found = 0
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += os.readlink(file).startswith("socket:")
+    return found
+
+
+def test_worker_that_dies_is_replaced(started: list[Process], store: Store) -> None:
+    """The others answer meanwhile, and its counts are kept."""
+    process = start(started, store)
+    ask(process, 10)
+    before = workers(process)
+    os.kill(min(before), signal.SIGKILL)
+    died = process.wait_for("worker died")
+    process.wait_for("listening")
+
+    assert died["process"] == min(before)
+    assert len(workers(process) - before) == 1
+    assert ask(process, 10) == {200: 10}
+    assert counted(process) == 20
+
+
+def test_worker_that_replaces_another_serves_what_was_published_since(started: list[Process], store: Store) -> None:
+    """From its first answer on: reading the new version, which takes a while here, comes before."""
+    process = start(started, store, "--reload-s=0.2")
+    slow = VAEConfig(image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(2048, 2048)))
+    published = str(store.publish("grey", make_model(slow)))
+    assert [process.wait_for("serving")["model"] for _ in range(2)] == [published] * 2
+    for worker in workers(process):
+        os.kill(worker, signal.SIGKILL)
+    for _ in range(2):
+        process.wait_for("listening")
+
+    assert ask(process, 20, published) == {200: 20}
+
+
+def test_worker_that_hangs_is_replaced(started: list[Process], store: Store) -> None:
+    """Its event loop does not turn any more; whoever comes is answered by the others, and soon by another."""
+    process = start(started, store, "--hang-s", "5")
+    before = workers(process)
+    os.kill(min(before), signal.SIGSTOP)
+    hung = process.wait_for("worker hangs")
+    process.wait_for("listening")
+
+    assert hung["process"] == min(before)
+    assert len(workers(process) - before) == 1
+    assert ask(process, 10) == {200: 10}
+
+
+@pytest.mark.anyio
+async def test_sigterm_under_load_loses_no_request(started: list[Process], store: Store) -> None:
+    """Of any worker: who is connected is answered, and then nobody listens."""
+    process = await asyncio.to_thread(start, started, store, drain_s=1.5)
+    loads = [asyncio.create_task(sample_until_refused(process.url)) for _ in range(4)]
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        while await asyncio.to_thread(counted, process) < 20:
+            pass
+        process.signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait_for, "draining")
+        while (await client.get("/readyz")).status_code != 503:
+            pass  # it is another worker's, a moment later; in vain until nobody listens
+    ended = asyncio.create_task(asyncio.to_thread(process.end))
+    statuses = [status for statuses in await asyncio.gather(*loads) for status in statuses]
+
+    assert set(statuses) == {200}
+    assert await ended == 0
+
+
+def test_second_signal_ends_all_workers_at_once(started: list[Process], store: Store) -> None:
+    """Nobody has to wait for a long drain."""
+    process = start(started, store, drain_s=600)
+    process.signal(signal.SIGTERM)
+    for _ in range(2):
+        process.wait_for("draining")
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0  # within half a minute
+
+
+def test_sigterm_ends_all_workers(started: list[Process], store: Store) -> None:
+    """With status 0, and nobody is left behind."""
+    process = start(started, store)
+    left = workers(process)
+    process.signal(signal.SIGTERM)
+
+    assert process.end() == 0
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in left)
+
+
+def test_workers_end_when_the_first_process_is_killed(started: list[Process], store: Store) -> None:
+    """Nobody else could stop them."""
+    process = start(started, store)
+    left = workers(process)
+    process.signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(os.path.exists(f"/proc/{worker}") for worker in left):
+        time.sleep(0.05)
+
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in left)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_port_that_is_taken_is_an_error_at_start(tmp_path: Path, host: str, shown: str, workers: int) -> None:
+    """It is not silently shared with the other service, and the message names the address and the remedy."""
+    with bound(host, 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "service", f"--store={tmp_path}", f"--host={host}", f"--port={port}"]
+        second = subprocess.run(
+            [*command, f"--workers={workers}"], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    assert second.returncode == 2
+    assert second.stderr.splitlines()[-1] == (
+        f"Cannot serve: http://{shown}:{port} cannot be listened at: Address already in use; "
+        "stop the process that listens there, or choose another LATENTD_PORT"
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("host", "shown"), [("::1", "[::1]"), ("localhost", "127.0.0.1")])
+def test_service_listens_at_ipv6_addresses_and_at_names(
+    started: list[Process], store: Store, host: str, shown: str, workers: int
+) -> None:
+    """The log tells the address as a URL that can be copied."""
+    process = Process(store.root, "--host", host, f"--workers={workers}")
+    started.append(process)
+
+    assert process.url.startswith(f"http://{shown}:")
+    assert httpx.get(f"{process.url}/livez").status_code == 200

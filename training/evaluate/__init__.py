@@ -1,0 +1,1 @@
+"""Measuring a stored model: bounds, errors, latents, novelty, figures."""

@@ -1,0 +1,125 @@
+"""`python -m training.evaluate MODEL`: measure a stored model on its test images, each number with its protocol."""
+
+from __future__ import annotations
+
+from ..stopping import Stopped, leave_at_once, raise_stopped
+
+if __name__ == "__main__":
+    leave_at_once()  # before the slow imports below
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import get_args
+
+from pydantic import ValidationError
+
+from model_store import Card, Store, StoreError, store_folder, tables
+from model_store.pictures import Resize
+from model_store.vae.device import NoSuchDevice, choose_device
+from model_store.vae.record import problems
+
+from .. import console
+from ..data import Dataset, load_dataset, load_test_images
+from ..errors import BadData, BadRecipe, TrainingError
+from ..recipe import Recipe
+from ..sources.download import DEFAULT_CACHE
+from .report import IMPORTANCE_SAMPLES, report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0 when the model was measured, 130 or 143 after a signal."""
+    with raise_stopped():
+        try:
+            return _run(arguments)
+        except Stopped as stopped:
+            console.say("Stopped; nothing is measured.")
+            return stopped.status
+
+
+def _run(arguments: list[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        store = Store(options.store)
+        stored = store.load(store.resolve(options.model))
+        dataset = _first(load_test(stored.card, options.data, options.cache, options.resize), options.images)
+        model = stored.model.to(choose_device(options.device))
+        found = report(model, dataset, options.importance_samples)
+    except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
+        console.fail(str(error))
+        return 1
+    console.console.print(f"{stored.version}\n", tables.metrics(found.metrics))
+    for warning in found.warnings:
+        console.warn(f"Warning: {warning}")
+    return 0
+
+
+def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resize: Resize | None = None) -> Dataset:
+    """The images to measure a model on.
+
+    A model that was trained here has a recipe in its card: these are the images of the recipe, divided as they were
+    for the training. For a model that was published by hand they are the test images of `place`, or all of its images.
+
+    Raises:
+        BadRecipe: the card has no recipe and `place` is None, or the recipe is of another release.
+        BadData: the images are not those of the card, or cannot be used.
+        DataNotFound, DownloadFailed: there are no images.
+    """
+    if card.training is None:
+        if place is None:
+            raise BadRecipe("of the card", "the model was not trained here; name its test images with --data")
+        return load_test_images(place, card.model.image_shape, resize or "none")
+    if resize is not None:
+        raise BadRecipe("of the card", "it says how images are brought to size; leave out --resize")
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(card.training.recipe))
+    except ValidationError as error:
+        raise BadRecipe("of the card", f"it is of another release ({problems(error, Recipe)[0]})") from error
+    dataset = load_dataset(recipe, place, cache=cache)
+    if dataset.summary().sha256 != card.training.data.sha256:
+        raise BadData(dataset.name, f"these are not the images of {card.training.data.name} in the card")
+    return dataset
+
+
+def _first(dataset: Dataset, images: int | None) -> Dataset:
+    return dataset if images is None else dataclasses.replace(dataset, test=dataset.test[:images])
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("model", help="name, for the newest version, or name@version")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="as in training; without it they are downloaded")
+    parser.add_argument(
+        "--resize",
+        choices=get_args(Resize),
+        help="for a model that was not trained here: how images of another size are brought to the model's",
+    )
+    parser.add_argument(
+        "--store",
+        type=store_folder,
+        default=store_folder(),
+        metavar="DIR",
+        help="where the model is; without it LATENTD_STORE (now %(default)s)",
+    )
+    parser.add_argument(
+        "--importance-samples",
+        type=_at_least_one,
+        default=IMPORTANCE_SAMPLES,
+        metavar="K",
+        help="posterior draws of each image for the importance-weighted bound; the literature takes 5000 (%(default)s)",
+    )
+    parser.add_argument("--images", type=_at_least_one, metavar="N", help="measure the first N test images only")
+    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu, cuda, cuda:1 (%(default)s)")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="for downloads (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

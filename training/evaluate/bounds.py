@@ -1,0 +1,132 @@
+"""What a model makes of held-out images: bounds, evidence and errors, image by image.
+
+Draws come from the CPU and from a seed, each image's own, so that two models, on any two devices, see the same, and so
+that the service, asked with the same seed, gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from model_store import VAE
+from model_store.vae import Estimate
+from model_store.vae.noise import derived_seed, standard_normal
+from model_store.vae.pixels import to_images
+from model_store.vae.scoring_protocol import draw, judged
+
+from .. import console
+from ..objective import ObjectiveRecipe, log_evidence
+
+EVALUATION_SEED = 0
+EVIDENCE_DRAWS = 1000
+
+_BATCH_IMAGES = 500
+_BATCH_VALUES = 2**24
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The mean of the images in nats: the bound, not bent, or what a model has instead of it; and its KL, if any."""
+
+    nats: float
+    kl_nats: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Nats of each image, (N,) float64, after so many posterior draws each."""
+
+    draws: int
+    log_likelihood_nats: Tensor
+    kl_nats: Tensor
+    importance_weighted_nats: Tensor
+
+    @property
+    def elbo_nats(self) -> Tensor:
+        """The evidence lower bound, (N,)."""
+        return self.log_likelihood_nats - self.kl_nats
+
+
+def validate(model: VAE, pixels: Tensor, objective: ObjectiveRecipe) -> Validation:
+    """The one number that chooses among the weights of a run."""
+    if model.config.posterior == "none":
+        return Validation(evidence(model, pixels).mean().item(), None)
+    if model.config.posterior == "point":
+        return Validation(point_likelihood(model, pixels).mean().item(), None)
+    scores = score(model, pixels, objective.draws if objective.importance_weighted else 1)
+    chosen = scores.importance_weighted_nats if objective.importance_weighted else scores.elbo_nats
+    return Validation(chosen.mean().item(), scores.kl_nats.mean().item())
+
+
+@torch.inference_mode()
+def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEED) -> Scores:
+    """The bounds of uint8 pixels (N, C, H, W), in float32; the memory does not grow with the draws.
+
+    Raises:
+        NoPosterior: the model has no posterior distribution.
+    """
+    device = _device(model)
+    parts = torch.split(judged(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
+    known = [Estimate(model.infer(to_images(part.to(device)))) for part in parts]
+    numbers = console.track(range(draws), draws, "posterior draws") if draws > 1 else range(draws)
+    for number in numbers:
+        noise = draw(seed, number, len(pixels), model.config.latent_shape)
+        for part, estimate, epsilon in zip(parts, known, torch.split(noise, _BATCH_IMAGES), strict=True):
+            normal = estimate.posterior.sample(epsilon.to(device))
+            likelihood = model.decode(model.prior.from_normal(normal))
+            estimate.add(normal, likelihood.log_prob(to_images(part.to(device))))
+    return Scores(
+        draws,
+        _together(estimate.bound.log_likelihood_nats for estimate in known),
+        _together(estimate.bound.kl_nats for estimate in known),
+        _together(estimate.importance_weighted_nats for estimate in known),
+    )
+
+
+@torch.inference_mode()
+def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int = EVALUATION_SEED) -> Tensor:
+    """log p(x) of each image, (N,), estimated by draws of the prior, the same for all images."""
+    device = _device(model)
+    noise = standard_normal(derived_seed(seed, "prior"), draws, model.config.latent_shape).to(device)
+    likelihood = model.decode(model.prior.sample(noise))
+    together = max(1, _BATCH_VALUES // (draws * prod(model.config.image_shape)))
+    parts = torch.split(judged(model.config, pixels.cpu(), seed), together)
+    return _together(log_evidence(likelihood, to_images(part.to(device))) for part in parts)
+
+
+@torch.inference_mode()
+def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
+    """log p(x|z) of each image at its encoder's mean, (N,): all that a plain autoencoder can say, and no bound."""
+    device = _device(model)
+    parts = torch.split(judged(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
+    return _together(_at_the_mean(model, to_images(part.to(device))) for part in parts)
+
+
+@torch.inference_mode()
+def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
+    """The mean squared error of each image after a way through its latents' mean, (N,), on the scale [0, 1]."""
+    device = _device(model)
+
+    def errors(part: Tensor) -> Tensor:
+        images = to_images(part.to(device))
+        remade = model.decode(model.prior.from_normal(model.encode(images).mean)).mean
+        return (remade - images).square().flatten(1).mean(1)
+
+    return _together(errors(part) for part in torch.split(pixels, _BATCH_IMAGES))
+
+
+def _at_the_mean(model: VAE, images: Tensor) -> Tensor:
+    return model.decode(model.prior.from_normal(model.encode(images).mean)).log_prob(images)
+
+
+def _device(model: VAE) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _together(parts: Iterator[Tensor]) -> Tensor:
+    return torch.cat([part.double().cpu() for part in parts])

@@ -1,0 +1,135 @@
+"""A model's numbers for its card: each with the protocol without which it means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log10
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from model_store import VAE, LatentSummary, Metric, ScoreQuantiles
+from model_store.vae import DiscretisedLogisticConfig, bits_per_dimension
+from model_store.vae.scoring_protocol import words
+
+from ..data import Dataset
+from ..errors import NotFinite
+from ..quality import warnings
+from .bounds import EVALUATION_SEED, EVIDENCE_DRAWS, Scores, evidence, point_likelihood, score, squared_errors
+from .latents import ACTIVE_VARIANCE, LatentUse, latent_use
+from .novelty import IMAGES as NOVELTY_IMAGES
+from .novelty import novelty
+
+IMPORTANCE_SAMPLES = 50
+
+_MAX_LATENT_VALUES = 4096  # more would make a card that nobody can read
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured. A model without an encoder has no latents to sum up, one without a posterior no scores."""
+
+    metrics: list[Metric]
+    latents: LatentSummary | None = None
+    scores: ScoreQuantiles | None = None
+    warnings: Sequence[str] = ()
+
+
+def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SAMPLES) -> Report:
+    """Measure a model on the test images, with so many posterior draws for the importance-weighted bound.
+
+    Raises:
+        NotFinite: a number of the model is not one.
+    """
+    try:
+        return _measure(model, dataset, importance_samples)
+    except ValidationError as error:
+        raise NotFinite(len(dataset.test)) from error
+
+
+def _measure(model: VAE, dataset: Dataset, importance_samples: int) -> Report:
+    test = dataset.test
+    kind = model.config.posterior
+    if kind == "none":
+        known = _evidence(model, test)
+        suspicious = warnings(model, dataset, known.name, known.value)
+        return Report([known, *_novelty(model, dataset)], warnings=suspicious)
+    errors, use = squared_errors(model, test), latent_use(model, test)
+    latents = use.summary() if len(use.mean) <= _MAX_LATENT_VALUES else None
+    if kind == "point":
+        nats = point_likelihood(model, test).mean().item()
+        return Report(_errors(errors), latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
+    once, scores = score(model, test), score(model, test, importance_samples)
+    metrics = [*_bounds(model, once), *_tighter(model, scores), *_errors(errors), *_use(use, len(test))]
+    nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
+    suspicious = warnings(model, dataset, "elbo_nats", nats, kl_nats)
+    return Report([*metrics, *_novelty(model, dataset)], latents, _quantiles(model, once), suspicious)
+
+
+def _bounds(model: VAE, scores: Scores) -> list[Metric]:
+    protocol = _protocol(model, len(scores.kl_nats), "one posterior draw each")
+    means = {name: getattr(scores, name).mean().item() for name in ("elbo_nats", "log_likelihood_nats", "kl_nats")}
+    bounds = [Metric(name=name, value=value, unit="nats", protocol=protocol) for name, value in means.items()]
+    if not isinstance(model.config.likelihood, DiscretisedLogisticConfig):
+        return bounds
+    bits = bits_per_dimension(scores.elbo_nats.mean(), model.config.image_shape).item()
+    return [*bounds, Metric(name="bits_per_dimension", value=bits, unit="bits", protocol=f"of the ELBO; {protocol}")]
+
+
+def _tighter(model: VAE, scores: Scores) -> list[Metric]:
+    protocol = _protocol(model, len(scores.kl_nats), f"K = {scores.draws} posterior draws each")
+    value = scores.importance_weighted_nats.mean().item()
+    return [Metric(name="importance_weighted_nats", value=value, unit="nats", protocol=protocol)]
+
+
+def _evidence(model: VAE, test: Tensor) -> Metric:
+    value = evidence(model, test).mean().item()
+    draws = f"log of the mean of {EVIDENCE_DRAWS} prior draws' p(x|z), the same for all images"
+    return Metric(name="log_evidence_nats", value=value, unit="nats", protocol=_protocol(model, len(test), draws))
+
+
+def _errors(errors: Tensor) -> list[Metric]:
+    protocol = f"{len(errors)} test images through their latents' mean, grey values in [0, 1]"
+    mse = errors.mean().item()
+    return [
+        Metric(name="mse", value=mse, unit="1", protocol=f"mean of {protocol}"),
+        Metric(name="psnr_db", value=-10 * log10(max(mse, 1e-12)), unit="dB", protocol=f"of the mean mse; {protocol}"),
+    ]
+
+
+def _use(use: LatentUse, images: int) -> list[Metric]:
+    active = f"of {len(use.mean)} latent dimensions those whose mean has a variance above {ACTIVE_VARIANCE}"
+    aggregate = "KL to N(0, I) of a diagonal Gaussian with the aggregate posterior's mean and variance"
+    over = f"over {images} test images, read as grey"
+    return [
+        Metric(name="active_units", value=use.active, unit="dimensions", protocol=f"{active}, {over}"),
+        Metric(name="aggregate_kl_nats", value=use.aggregate_kl_nats, unit="nats", protocol=f"{aggregate}, {over}"),
+    ]
+
+
+def _novelty(model: VAE, dataset: Dataset) -> list[Metric]:
+    if not len(dataset.train):
+        return []
+    found = novelty(model, dataset.train, dataset.test)
+    protocol = f"median Euclidean distance to the nearest of {len(dataset.train)} training images, pixels in [0, 1], of"
+    drawn = f"{protocol} {NOVELTY_IMAGES} samples (their mean images), seed 0"
+    held_out = f"{protocol} the first {min(NOVELTY_IMAGES, len(dataset.test))} test images"
+    return [
+        Metric(name="sample_distance", value=found.samples, unit="1", protocol=drawn),
+        Metric(name="test_distance", value=found.test, unit="1", protocol=held_out),
+    ]
+
+
+def _quantiles(model: VAE, scores: Scores) -> ScoreQuantiles:
+    quantiles = torch.quantile(scores.elbo_nats, torch.linspace(0, 1, 101, dtype=torch.float64))
+    return ScoreQuantiles(
+        elbo_nats=tuple(round(value, 3) for value in quantiles.tolist()),
+        protocol=_protocol(model, len(scores.kl_nats), "one posterior draw each", mean=False),
+    )
+
+
+def _protocol(model: VAE, images: int, draws: str, *, mean: bool = True) -> str:
+    judged = words(model.config)
+    return f"{'mean of ' if mean else ''}{images} test images, {judged}, {draws}, seed {EVALUATION_SEED}"
