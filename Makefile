@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test coverage test-ray lint format figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
+.PHONY: help serve train test coverage test-ray lint format tables figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ lint: $(VENV)/.dev ## style, types and spelling
 format: $(VENV)/.dev ## put the style right
 	$(IN)/ruff format .
 	$(IN)/ruff check --fix .
+
+tables: $(VENV)/.use ## the table of docs/settings.md and the tree of docs/architecture.md
+	$(IN)/python -m docs.make_tables
 
 figures: $(VENV)/.use ## the figures of docs/theory.md: make figures [DATA=DIR]
 	$(IN)/python -m docs.make_figures $(if $(DATA),--data $(DATA)) $(ARGS)

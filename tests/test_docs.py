@@ -1,9 +1,12 @@
-"""What the pages in docs/ point at is there."""
+"""The pages in docs/ are up to date: their links, proofs, settings and tree."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+from docs.make_tables import PACKAGES, TABLE, TREE, read_remarks, settings_table, write_tree
+from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -40,3 +43,24 @@ def test_proofs_that_are_named_exist(page: Path) -> None:
     named = set(re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8")))
 
     assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
+def test_settings_page_lists_every_setting_with_its_default() -> None:
+    """Each row says what `--help` says; `make tables` writes them."""
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    (table,) = TABLE.findall(page)
+
+    assert re.findall(r"^\| `LATENTD_(\w+)`", table, re.MULTILINE) == [name.upper() for name in Settings.model_fields]
+    assert table == settings_table(), "run `make tables`"
+
+
+def test_tree_has_a_remark_for_every_file() -> None:
+    """Every file is in the tree, nothing else is, and each has a few words; `make tables` adds and removes rows."""
+    (tree,) = TREE.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    remarks = read_remarks(tree)
+    files = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+
+    assert {name for name in remarks if name.endswith(".py")} == {name for name in files if "__init__" not in name}
+    assert all((ROOT / name).is_dir() for name in remarks if name.endswith("/"))
+    assert all(remarks.values())
+    assert tree == write_tree(remarks), "run `make tables`"
