@@ -19,7 +19,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 _SECONDS_HELP = "From the first byte in to the last out"
-_STAGES_HELP = "Where requests spend their time: decode, queue, compute, encode"
+_STAGES_HELP = "Seconds that requests spend in each stage: read, queue, compute, write"
 _BATCHES_HELP = "Images computed at once: encode, decode, render (to 8 bits), score"
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus_client finds it

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-Stage = Literal["decode", "queue", "compute", "encode"]
+Stage = Literal["read", "queue", "compute", "write"]
 
 
 class Timings:
-    """Seconds per stage: decoding the body, waiting in the queue, computing, encoding the answer."""
+    """Seconds per stage of a request: read the body, wait in the queue, compute, write the answer."""
 
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = {}

@@ -24,7 +24,7 @@ from ...operations.results import Encoding, Grid, Reconstruction, Samples, Score
 
 async def latents(wanted: Format, call: Call, encoding: Encoding) -> Response:
     """An answer to encode."""
-    with call.timings.measure("encode"):
+    with call.timings.measure("write"):
         content = await aside(encoding.latents.nbytes, _latents_body, wanted, call.model, encoding)
     return _response(wanted, call, content, encoding.seed)
 
@@ -39,7 +39,7 @@ async def images(
     more: Mapping[str, Any] | None = None,
 ) -> Response:
     """An answer to decode; other operations have `more` to say in JSON, or `columns` that belong together."""
-    with call.timings.measure("encode"):
+    with call.timings.measure("write"):
         content = await aside(decoded.nbytes, _images_body, wanted, call.model, decoded, columns, more or {})
     return _response(wanted, call, content, seed)
 
@@ -57,7 +57,7 @@ async def rows(wanted: Format, call: Call, drawn: Grid) -> Response:
 
 async def score(call: Call, found: Score) -> Response:
     """An answer to score."""
-    with call.timings.measure("encode"):
+    with call.timings.measure("write"):
         fields = {field.name: _numbers(getattr(found, field.name)) for field in dataclasses.fields(found)}
         seed = fields.pop("seed")
         content = _json(call.model, fields)

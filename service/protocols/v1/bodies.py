@@ -70,7 +70,7 @@ async def read_images(call: Call, resize: Resize) -> Tensor:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, Crowded, BodyTimeout, Unparseable, BadImage, BadValue,
         WrongShape, DeadlineExceeded: as they say.
     """
-    with call.timings.measure("decode"), call.body_memory.share() as share:
+    with call.timings.measure("read"), call.body_memory.share() as share:
         content_type, body = await _read(call, IMAGE_BODIES, share)
         if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
             return await _fitted(call, await _aside(call, len(body), _images, media_type, body), resize)
@@ -84,7 +84,7 @@ async def read_latents(call: Call) -> Tensor:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, Crowded, BodyTimeout, Unparseable, BadValue,
         DeadlineExceeded: as they say.
     """
-    with call.timings.measure("decode"), call.body_memory.share() as share:
+    with call.timings.measure("read"), call.body_memory.share() as share:
         content_type, body = await _read(call, LATENT_BODIES, share)
         return await _aside(call, len(body), _latents, _media_type(content_type), body, _most_values(call))
 
@@ -95,7 +95,7 @@ async def read_pair(call: Call, resize: Resize) -> Tensor:
     Raises:
         what `read_images` and `read_latents` raise.
     """
-    with call.timings.measure("decode"), call.body_memory.share() as share:
+    with call.timings.measure("read"), call.body_memory.share() as share:
         content_type, body = await _read(call, IMAGE_BODIES, share)
         if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
             latent_shape = call.model.card.model.latent_shape

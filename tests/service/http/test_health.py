@@ -137,7 +137,7 @@ async def test_metrics_count_requests_batches_and_where_time_goes(client: httpx.
     assert value(metrics, 'latentd_batch_images_sum{operation="encode"}') == 1
     assert value(metrics, 'latentd_queue_images{model="grey@1"}') == 0
     assert value(metrics, "latentd_requests_in_flight") == 1
-    for stage, count in (("decode", 1), ("queue", 2), ("compute", 2), ("encode", 2)):
+    for stage, count in (("read", 1), ("queue", 2), ("compute", 2), ("write", 2)):
         assert value(metrics, f'latentd_stage_seconds_count{{stage="{stage}"}}') == count
 
 

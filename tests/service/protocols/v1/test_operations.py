@@ -322,7 +322,7 @@ async def test_answers_name_the_model_and_where_the_time_went(client: httpx.Asyn
     stages = [part.split(";")[0] for part in response.headers["server-timing"].split(", ")]
 
     assert response.headers["x-model"] == "grey@1"
-    assert stages == ["decode", "queue", "compute", "encode"]
+    assert stages == ["read", "queue", "compute", "write"]
 
 
 async def test_seeded_sample_of_a_pinned_version_can_be_kept_for_ever(client: httpx.AsyncClient) -> None:
