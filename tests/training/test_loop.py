@@ -204,12 +204,12 @@ def test_evaluation_is_the_same_number_every_time(recipe: Recipe, dataset: Datas
 def test_evaluation_does_not_depend_on_how_it_is_cut_into_batches(
     recipe: Recipe, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each image has its own draws, so that its number is the same in every cut."""
+    """Each image has its own draws, so that its number is the same in every cut, to float32's rounding."""
     model = start(recipe, CPU).model
     whole = score(model, dataset.train)
     monkeypatch.setattr("training.evaluate.bounds._BATCH_IMAGES", 7)
 
     cut = score(model, dataset.train)
 
-    torch.testing.assert_close(cut.kl_nats, whole.kl_nats)
-    torch.testing.assert_close(cut.elbo_nats, whole.elbo_nats)
+    torch.testing.assert_close(cut.kl_nats, whole.kl_nats, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(cut.elbo_nats, whole.elbo_nats, rtol=1e-5, atol=1e-5)
