@@ -19,8 +19,8 @@ from starlette.types import ASGIApp
 from model_store import Store
 from model_store.vae.device import choose_device
 
-from .compute.device import HERE_S, NO_CORE_HERE_S, Device
-from .compute.plan_cache import WarmUpCache
+from .compute.device import INLINE_S, INLINE_S_WITH_WORKERS, Device
+from .compute.plan_cache import PlanCache
 from .compute.runtimes import choose_runtime
 from .http import health, problems
 from .http.access import Access
@@ -111,12 +111,12 @@ def _cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 def _registry(settings: Settings, metrics: Metrics) -> Registry:
     device = choose_device(settings.device)
     dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    here_s = NO_CORE_HERE_S if settings.workers > 1 else HERE_S
+    inline_s = INLINE_S_WITH_WORKERS if settings.workers > 1 else INLINE_S
     loader = Loader(
         Store(settings.store),
-        Device(device, dtype, choose_runtime(settings.runtime, device, dtype), here_s, settings.hang_s),
+        Device(device, dtype, choose_runtime(settings.runtime, device, dtype), inline_s, settings.hang_s),
         metrics,
-        WarmUpCache(settings.cache),
+        PlanCache(settings.cache),
         max_batch_images=settings.max_batch_images,
         queue_images=settings.queue_images,
     )
@@ -138,7 +138,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Read the models beside the first requests, look for new ones from time to time, end with the device."""
     parts: Parts = app.state.parts
     registry = parts.engine.registry
-    keepers = [asyncio.create_task(work) for work in (registry.keep(parts.settings.reload_s), registry.device.watch())]
+    keepers = [
+        asyncio.create_task(work)
+        for work in (registry.refresh_forever(parts.settings.reload_s), registry.device.watch())
+    ]
     yield
     for keeper in keepers:
         keeper.cancel()

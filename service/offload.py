@@ -18,7 +18,7 @@ T = TypeVar("T")
 LIGHT_BYTES = 65_536  # up to here the work takes about as long as handing it to a thread would
 
 
-async def aside(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def offload(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What the function gives; in a thread if it works on many bytes."""
     if size <= LIGHT_BYTES:
         return function(*args, **kwargs)
@@ -29,4 +29,4 @@ async def aside(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.
 @cache
 def _threads() -> ThreadPoolExecutor:
     """Made for the first that needs them, since threads do not live on in a process that is forked."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="aside")
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="offload")

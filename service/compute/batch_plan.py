@@ -15,29 +15,29 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from .rows import Rows, filled, first, joined, length, same_bytes, split
+from .rows import Rows, concatenate, first, length, pad, same_bytes, split
 
 Compute = Callable[[Rows], Awaitable[Rows]]
 
 BATCH_S = 0.05  # a batch that takes longer would hold up small requests
 SHORT_S = 0.01  # one that takes less does not, and is the better for being larger: batches have costs of their own
-GAIN = 1.02
-UNIT = 4  # images, whose bits are those of all sizes: most sizes agree with it, and even slow models can compute it
-EXAMPLES = (
-    32  # images that each size is tried with: torch's vectorised and scalar sigmoids agree on 97 % of all numbers
-)
+MIN_GAIN = 1.02
+# Images in the batch that all sizes must agree with: most sizes do, and even slow models can compute it.
+REFERENCE_BATCH = 4
+# Images that each size is tried with: torch's vectorised and scalar sigmoids agree on 97 % of all numbers.
+EXAMPLES = 32
 
 
-class Pace(NamedTuple):
+class BatchPlan(NamedTuple):
     """How an operation is computed."""
 
     sizes: list[int]  # of batches, ascending
-    here: int  # the most images that are computed in the caller's thread; more go to the device's
-    part: int  # the fewest images of a large request that are computed at once
+    inline_images: int  # the most images that are computed in the caller's thread; more go to the device's
+    part_images: int  # the fewest images of a large request that are computed at once
     is_exact: bool = True  # whether an image's answer has the same bytes in all sizes and at all places
 
 
-Paces = dict[str, Pace]
+BatchPlans = dict[str, BatchPlan]
 
 
 def candidates(largest: int) -> list[int]:
@@ -46,7 +46,7 @@ def candidates(largest: int) -> list[int]:
     return sorted({size for power in powers for size in (power, power * 3 // 2) if size < largest} | {largest})
 
 
-async def worthwhile(seconds: Callable[[int], Awaitable[float]], at_most: int) -> dict[int, float]:
+async def profitable_sizes(seconds: Callable[[int], Awaitable[float]], at_most: int) -> dict[int, float]:
     """The seconds of each candidate that pays: of one image, and of more as long as each takes less time in them.
 
     It is over when twice as many images gain nothing, or take longer than `BATCH_S`: others would only have to wait.
@@ -58,33 +58,36 @@ async def worthwhile(seconds: Callable[[int], Awaitable[float]], at_most: int) -
         if size > 1 and (taken > BATCH_S or size > 2 * best):
             break
         timed[size] = taken
-        if taken <= SHORT_S or taken / size < best_s / GAIN:
+        if taken <= SHORT_S or taken / size < best_s / MIN_GAIN:
             best, best_s = size, taken / size
     return {size: taken for size, taken in timed.items() if size <= best}
 
 
-async def steady(compute: Compute, rows: Rows, paying: Sequence[int], fitting: int = UNIT) -> list[int]:
-    """The sizes in which each row's answer has the bytes that it has in batches of `UNIT`, wherever it stands.
+async def reproducible_sizes(
+    compute: Compute, rows: Rows, profitable: Sequence[int], fitting: int = REFERENCE_BATCH
+) -> list[int]:
+    """Return the sizes in which each row has the same bytes as in a reference batch, at every place.
 
-    They are those that pay, of which `rows` has enough for the largest; or else the smallest that agrees. Where the
-    place matters even in a batch of `UNIT`, or fewer images fit, the next smaller candidate takes its part. The list is
-    empty where the same computation of one row gives other bytes each time.
+    `rows` has at least as many rows as the largest profitable size. If no profitable size agrees, the result is the
+    smallest size that does. If the place in the batch matters even in a batch of `REFERENCE_BATCH` images, or if fewer
+    images fit into memory, the reference is the next smaller candidate. The result is empty if the same computation
+    of one row gives other bytes each time.
     """
-    for unit in reversed(candidates(min(UNIT, fitting))):
+    for unit in reversed(candidates(min(REFERENCE_BATCH, fitting))):
         reference = await _in_batches(compute, rows, unit)
 
         async def agreeing(sizes: Sequence[int], reference: Rows = reference) -> list[int]:
             return [size for size in sizes if await _agrees(compute, rows, size, reference)]
 
         if await agreeing([unit]):
-            return await agreeing(paying) or (await agreeing(candidates(unit)))[:1]
+            return await agreeing(profitable) or (await agreeing(candidates(unit)))[:1]
     return []
 
 
 async def _in_batches(compute: Compute, rows: Rows, size: int) -> Rows:
     """The answers, computed in batches of one size."""
-    whole = filled(rows, -(-length(rows) // size) * size)
-    return first(joined([await compute(batch) for batch in split(whole, size)]), length(rows))
+    whole = pad(rows, -(-length(rows) // size) * size)
+    return first(concatenate([await compute(batch) for batch in split(whole, size)]), length(rows))
 
 
 async def _agrees(compute: Compute, rows: Rows, size: int, reference: Rows) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 from model_store import ModelVersion, VAEConfig
 
 from ..errors import Meaningless
-from .torch_runtime import Operation
+from .torch_runtime import ForwardPass
 
 _POINT_DRAWS = (
     "is a plain autoencoder, which has no prior to draw from",
@@ -19,7 +19,7 @@ _POINT_SCORES = (
 )
 _DECODER_ALONE = ("has no encoder", "sample, decode and traverse work, and interpolate between latents")
 
-Question = Operation | Literal["sample"]
+Question = ForwardPass | Literal["sample"]
 
 # A kind of posterior, a question, and what is missing for it with what can be done instead.
 _LACKING = {

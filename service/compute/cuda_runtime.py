@@ -16,16 +16,16 @@ from torch import Tensor
 
 from model_store.vae import VAE
 
-from .rows import Rows, joined, split
-from .torch_runtime import Compute, Operations, torch_operations
+from .rows import Rows, concatenate, split
+from .torch_runtime import Compute, ForwardPasses, torch_forward_passes
 
 LIGHT_BYTES = 2**20  # of rows and outputs; to copy so few takes less time than two launches
-TRIALS = 3  # in which libraries choose their kernels, which they may not do while these are recorded
+WARM_UP_RUNS = 3  # in which libraries choose their kernels, which they may not do while these are recorded
 
 log = structlog.get_logger()
 
 
-class Place(NamedTuple):
+class Streams(NamedTuple):
     """A device, the streams on which copies go beside the one that computes, and memory that recordings share.
 
     They may share it because they never run at the same time: two halves run in the order in which they were recorded,
@@ -38,50 +38,50 @@ class Place(NamedTuple):
     memory: Any
 
 
-def cuda_operations(model: VAE) -> Operations:
+def cuda_forward_passes(model: VAE) -> ForwardPasses:
     """Every operation of a model that is on its device, by its name; for one thread, and one stream other than 0."""
     device = next(model.parameters()).device
     streams = (torch.cuda.Stream(device), torch.cuda.Stream(device))  # type: ignore[no-untyped-call]  # torch's own
     return {
-        name: Replayed(name, compute, Place(device, *streams, torch.cuda.graph_pool_handle()))
-        for name, compute in torch_operations(model).items()
+        name: GraphedPass(name, compute, Streams(device, *streams, torch.cuda.graph_pool_handle()))
+        for name, compute in torch_forward_passes(model).items()
     }
 
 
-class Replayed:
+class GraphedPass:
     """One operation, with the recordings of each batch size that it has met."""
 
-    def __init__(self, name: str, compute: Compute, place: Place) -> None:
+    def __init__(self, name: str, compute: Compute, streams: Streams) -> None:
         self._name = name
         self._compute = compute
-        self._place = place
-        self._recordings: dict[int, Sequence[Recording]] = {}  # by rows; none where it failed
+        self._streams = streams
+        self._graphs: dict[int, Sequence[CapturedGraph]] = {}  # by rows; none where it failed
         self._has_failed = False  # then its memory may be left as if it were being recorded, and it is not tried again
 
     def __call__(self, *rows: Tensor) -> Rows:
         """The operation's outputs, in the machine's memory."""
         count = len(rows[0])
-        if count not in self._recordings:
-            self._recordings[count] = self._record(rows)
-        recordings = self._recordings[count]
+        if count not in self._graphs:
+            self._graphs[count] = self._capture(rows)
+        recordings = self._graphs[count]
         if not recordings:
             return tuple(output.cpu() for output in self._launch(rows))
         for recording, part in zip(recordings, split(rows, count // len(recordings)), strict=True):
             recording.start(part)
-        return joined([recording.answer() for recording in recordings])
+        return concatenate([recording.answer() for recording in recordings])
 
     def _launch(self, rows: Rows) -> Rows:
         """Kernel by kernel; what it gives is on the device."""
-        return self._compute(*(row.to(self._place.device) for row in rows))
+        return self._compute(*(row.to(self._streams.device) for row in rows))
 
-    def _record(self, rows: Rows) -> Sequence[Recording]:
+    def _capture(self, rows: Rows) -> Sequence[CapturedGraph]:
         """For a batch that is light or odd one recording, else one for each half; none if one has failed."""
         if self._has_failed:
             return []
         moved = sum(tensor.nbytes for tensor in (*rows, *self._launch(rows)))
         parts = 2 if moved > LIGHT_BYTES and len(rows[0]) % 2 == 0 else 1
         try:
-            return [Recording(self._compute, part, self._place) for part in split(rows, len(rows[0]) // parts)]
+            return [CapturedGraph(self._compute, part, self._streams) for part in split(rows, len(rows[0]) // parts)]
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -90,17 +90,17 @@ class Replayed:
             return []
 
 
-class Recording:
+class CapturedGraph:
     """The kernels of an operation for one number of rows, with memory of their own for inputs and outputs."""
 
-    def __init__(self, compute: Compute, rows: Rows, place: Place) -> None:
-        self._place = place
+    def __init__(self, compute: Compute, rows: Rows, streams: Streams) -> None:
+        self._streams = streams
         self._given = tuple(_pinned(row) for row in rows)
-        self._inputs = tuple(row.to(place.device) for row in rows)
-        for _ in range(TRIALS):
+        self._inputs = tuple(row.to(streams.device) for row in rows)
+        for _ in range(WARM_UP_RUNS):
             compute(*self._inputs)
         self._kernels = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._kernels, place.memory, torch.cuda.current_stream(), "thread_local"):
+        with torch.cuda.graph(self._kernels, streams.memory, torch.cuda.current_stream(), "thread_local"):
             self._outputs = compute(*self._inputs)
         self._answers = tuple(_pinned(output) for output in self._outputs)
         self._arrived, self._computed, self._returned = map(torch.cuda.Event, (False,) * 3)
@@ -109,13 +109,13 @@ class Recording:
         """Send rows on their way; the last answer must have been taken."""
         for given, row in zip(self._given, rows, strict=True):
             given.copy_(row)
-        with torch.cuda.stream(self._place.there):
+        with torch.cuda.stream(self._streams.there):
             _copy(self._given, self._inputs)
             self._arrived.record()
         self._arrived.wait()
         self._kernels.replay()
         self._computed.record()
-        with torch.cuda.stream(self._place.back):
+        with torch.cuda.stream(self._streams.back):
             self._computed.wait()
             _copy(self._outputs, self._answers)
             self._returned.record()

@@ -23,11 +23,13 @@ from ..errors import DeviceHung, DeviceLost
 from .device_thread import DeviceThread
 from .runtimes import Runtime
 
-HERE_S = 0.005  # work that takes no longer is done where it is asked for: handing it to a thread would cost it more
-NO_CORE_HERE_S = 0.02  # the same where no core is left for another thread: only long work is worth a loop that turns
+# Batches that take no longer are computed in the caller's thread: a hand-over would cost more than it saves.
+INLINE_S = 0.005
+# The same with several worker processes: no core is left for another thread, so only long work goes to one.
+INLINE_S_WITH_WORKERS = 0.02
 
 HANG_S = 20.0  # for so long no batch takes, unless it never ends
-LOOKS = 10  # at the thread, in that time
+HANG_CHECKS = 10  # at the thread, in that time
 PATIENCE = 10  # times as long it may take to prepare something: kernels are looked for, or compiled
 PREPARE_S = 120.0  # or so long, whichever is more
 
@@ -47,10 +49,10 @@ log = structlog.get_logger()
 class Device:
     """A device with a thread of its own, in which inference mode and the CUDA stream hold.
 
-    `dtype` is the precision that networks are given on it, or None for that of their stored weights; `runtime` is who
-    computes those of float32. Batches that take no more than `here_s` seconds are computed without the thread. A thread
-    that has not moved for `hang_s` seconds, or longer when it prepares something, is given up and replaced: on a CPU,
-    since a GPU that hangs is lost.
+    `dtype` is the precision of networks on the device, or None for the precision of their stored weights. `runtime` is
+    the library that computes float32 networks. Batches that take at most `inline_s` seconds are computed in the
+    caller's thread. A thread that makes no progress for `hang_s` seconds (longer during `prepare`) is abandoned and
+    replaced on a CPU; a GPU that hangs counts as lost.
     """
 
     def __init__(
@@ -58,13 +60,13 @@ class Device:
         device: torch.device,
         dtype: torch.dtype | None = None,
         runtime: Runtime = "torch",
-        here_s: float = HERE_S,
+        inline_s: float = INLINE_S,
         hang_s: float = HANG_S,
     ) -> None:
         self.torch_device = device
         self.dtype = dtype
         self.runtime = runtime
-        self.here_s = here_s
+        self.inline_s = inline_s
         self.lost_at: float | None = None  # by time.monotonic
         self._hang_s = hang_s
         self._thread = self._new_thread()
@@ -112,7 +114,7 @@ class Device:
         patience = max(PATIENCE, PREPARE_S / self._hang_s)
         return await self._thread.do(lambda: self._enter(function, *args, **kwargs), patience=patience)
 
-    def here(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run_inline(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives, in the caller's own thread: for work that takes no longer than handing it over.
 
         Raises:
@@ -136,7 +138,7 @@ class Device:
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "environment": str(sorted(pair for pair in os.environ.items() if pair[0].startswith(LIBRARIES))),
             "precision": str(self.dtype),
-            "computed here": f"{self.here_s} s",
+            "computed inline": f"{self.inline_s} s",
             "runtime": self.runtime,
             **{name: version(name) for name in ("latentd", "torch", self.runtime)},
         }
@@ -163,7 +165,7 @@ class Device:
     async def watch(self) -> None:
         """Look at the thread now and then, for ever."""
         while True:
-            await asyncio.sleep(self._hang_s / LOOKS)
+            await asyncio.sleep(self._hang_s / HANG_CHECKS)
             if self._thread.has_hung_for(self._hang_s):
                 self._replace_thread()
 

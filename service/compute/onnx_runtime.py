@@ -23,7 +23,7 @@ from model_store.vae.pixels import to_images
 
 from .onnx_graph import Graph, Untranslatable
 from .rows import Rows
-from .torch_runtime import Operations, as_pixels, examined
+from .torch_runtime import ForwardPasses, as_pixels, with_finite_flags
 
 # Since 1.32 it gathers what it is used for, to send it to its makers, unless it is told before it is loaded.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -33,7 +33,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as reasons
 _ERRORS = 3
 
 
-def onnx_operations(model: VAE) -> Operations:
+def onnx_forward_passes(model: VAE) -> ForwardPasses:
     """Every operation that the model has, by its name; computed with as many threads as torch has now.
 
     Raises:
@@ -43,20 +43,20 @@ def onnx_operations(model: VAE) -> Operations:
     decoded = _session(_decode_graph(model.decoder, config))
 
     def decode(latents: Tensor) -> Rows:
-        return examined(decoded(latents)[0])
+        return with_finite_flags(decoded(latents)[0])
 
     def render(latents: Tensor) -> Rows:
         return as_pixels(decode(latents))
 
     def score(pixels: Tensor, latents: Tensor) -> Rows:
         numbers = decoded(latents)[1]
-        return examined(likelihood(config, numbers).log_prob(to_images(pixels)))
+        return with_finite_flags(likelihood(config, numbers).log_prob(to_images(pixels)))
 
-    operations: Operations = {"decode": decode, "render": render, "score": score}
+    operations: ForwardPasses = {"decode": decode, "render": render, "score": score}
     if encoder is None:
         return operations
     encoded = _session(_encode_graph(encoder, config))
-    return {"encode": lambda pixels: examined(*encoded(pixels)), **operations}
+    return {"encode": lambda pixels: with_finite_flags(*encoded(pixels)), **operations}
 
 
 def _encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:

@@ -16,42 +16,42 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from .batch_plan import Pace, Paces
+from .batch_plan import BatchPlan, BatchPlans
 
 FRESH_S = 7 * 24 * 3600
 FORMAT = 3  # raised when a warm-up looks for something else, so that older files are not read
 
 Facts = Mapping[str, str]
 
-_PACES = TypeAdapter(Paces)
+_PLANS = TypeAdapter(BatchPlans)
 
 log = structlog.get_logger()
 
 
-class WarmUpCache:
+class PlanCache:
     """The files of a folder, which need not be there, nor be writable."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def recall(self, facts: Facts) -> Paces | None:
+    def recall(self, facts: Facts) -> BatchPlans | None:
         """The findings for the same facts, or None."""
         file = self._file(facts)
         try:
             if time.time() - file.stat().st_mtime < FRESH_S:
-                known = _PACES.validate_json(file.read_bytes())
+                known = _PLANS.validate_json(file.read_bytes())
                 return known if all(map(_is_possible, known.values())) else None
         except (OSError, ValidationError):
             pass
         return None
 
-    def keep(self, facts: Facts, paces: Paces) -> None:
+    def store(self, facts: Facts, plans: BatchPlans) -> None:
         """Remember what was found while the facts held."""
         file = self._file(facts)
         incoming = file.with_suffix(f".{os.getpid()}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            incoming.write_bytes(_PACES.dump_json(paces))
+            incoming.write_bytes(_PLANS.dump_json(plans))
             incoming.replace(file)
         except OSError as error:
             log.info("warm-up is not remembered", reason=str(error), remedy="set cache to a folder that can be written")
@@ -61,6 +61,6 @@ class WarmUpCache:
         return self._folder / f"{digest[:32]}.json"
 
 
-def _is_possible(pace: Pace) -> bool:
-    """Whether a pace can be one: some sizes, ascending from one image or more."""
-    return bool(pace.sizes) and pace.sizes == sorted(set(pace.sizes)) and min(*pace.sizes, pace.part) > 0
+def _is_possible(plan: BatchPlan) -> bool:
+    """Whether a plan can be one: some sizes, ascending from one image or more."""
+    return bool(plan.sizes) and plan.sizes == sorted(set(plan.sizes)) and min(*plan.sizes, plan.part_images) > 0

@@ -1,4 +1,4 @@
-"""Rows: tensors of the same length, of which row i of each belongs to image i. Operations take them and give them."""
+"""Rows: tensors of equal length; row i of each belongs to image i. A forward pass takes rows and gives rows."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def split(rows: Rows, sizes: int | list[int]) -> list[Rows]:
     return list(zip(*(torch.split(tensor, sizes) for tensor in rows), strict=True))
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
+def concatenate(parts: Sequence[Rows]) -> Rows:
     """The rows of one part after the other's."""
     return parts[0] if len(parts) == 1 else tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
 
 
-def filled(rows: Rows, number: int) -> Rows:
+def pad(rows: Rows, number: int) -> Rows:
     """The rows, and zeros behind them, up to that number."""
     if not (missing := number - length(rows)):
         return rows

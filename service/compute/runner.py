@@ -19,12 +19,12 @@ from model_store.vae.pixels import to_pixels
 
 from ..errors import NotFinite, OutOfMemory
 from . import batch_plan, capabilities
-from .batch_plan import Pace, Paces
-from .cuda_runtime import cuda_operations
+from .batch_plan import BatchPlan, BatchPlans
+from .cuda_runtime import cuda_forward_passes
 from .device import Device
-from .rows import Rows, aligned, filled, first, joined, length, same_bytes, split
+from .rows import Rows, aligned, concatenate, first, length, pad, same_bytes, split
 from .runtimes import Runtime
-from .torch_runtime import OPERATIONS, Operations, torch_operations
+from .torch_runtime import FORWARD_PASSES, ForwardPasses, torch_forward_passes
 
 EXAMPLES_S = 1.0  # a slow model, whose examples would take longer, is tried with fewer
 PART_S = 0.0005  # of a large request, so much is computed before others have their turn
@@ -41,48 +41,48 @@ class Runner:
     Attributes:
         operations: what computes, by name; a test may break one.
         runtime: who computes them.
-        paces: how each operation is computed, as the warm-up found it.
+        plans: how each operation is computed, as the warm-up found it.
     """
 
     def __init__(
         self, model: VAE, device: Device, max_batch_images: int, out_of_memory: Callable[[], None] = lambda: None
     ) -> None:
         self._config = model.config
-        self.operations, self.runtime = _operations(model, device)
+        self.forward_passes, self.runtime = _operations(model, device)
         self._device = device
         self._out_of_memory = out_of_memory
-        can = [operation for operation in OPERATIONS if capabilities.can(model.config, operation)]
-        self.paces: Paces = {operation: Pace([max_batch_images], 0, max_batch_images) for operation in can}
+        can = [operation for operation in FORWARD_PASSES if capabilities.can(model.config, operation)]
+        self.plans: BatchPlans = {operation: BatchPlan([max_batch_images], 0, max_batch_images) for operation in can}
 
     async def run(self, operation: str, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
         """For each payload the operation's outputs, on the CPU, or an error."""
-        if sum(map(length, payloads)) <= self.paces[operation].here:
-            return self._device.here(self._answers, operation, payloads)
+        if sum(map(length, payloads)) <= self.plans[operation].inline_images:
+            return self._device.run_inline(self._answers, operation, payloads)
         return await self._device.call(self._answers, operation, payloads)
 
     def largest(self, operation: str) -> int:
         """How many images of an operation are computed at once at most."""
-        return self.paces[operation].sizes[-1]
+        return self.plans[operation].sizes[-1]
 
     def part(self, operation: str) -> int:
         """How many images of a large request are computed at once at least."""
-        return self.paces[operation].part
+        return self.plans[operation].part_images
 
     @property
     def is_exact(self) -> bool:
         """Whether an image's answers have the same bytes alone and in any batch; else they agree but for rounding."""
-        return all(pace.is_exact for pace in self.paces.values())
+        return all(plan.is_exact for plan in self.plans.values())
 
-    async def warm_up(self, known: Paces | None = None) -> Paces:
+    async def warm_up(self, known: BatchPlans | None = None) -> BatchPlans:
         """Find how to compute each operation, or take what is known; then no caller pays for a first time.
 
         Other models' batches go in between.
         """
         examples = await self._device.prepare(self._examples, max(self.largest("decode"), batch_plan.EXAMPLES))
-        if known is None or known.keys() != self.paces.keys():
+        if known is None or known.keys() != self.plans.keys():
             known = {operation: await self._find(operation, rows) for operation, rows in examples.items()}
             known["render"] = known["decode"]
-        self.paces = known
+        self.plans = known
         for operation, rows in {**examples, "render": examples["decode"]}.items():
             tried = known[operation].sizes[-1:] if self._device.is_exact else known[operation].sizes
             for size in tried:
@@ -94,27 +94,27 @@ class Runner:
         latents = standard_normal(0, number, self._config.latent_shape)
         pixels = to_pixels(standard_normal(0, number, self._config.image_shape).sigmoid())
         examples: dict[str, Rows] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
-        return {operation: rows for operation, rows in examples.items() if operation in self.paces}
+        return {operation: rows for operation, rows in examples.items() if operation in self.plans}
 
-    async def _find(self, operation: str, rows: Rows) -> Pace:
+    async def _find(self, operation: str, rows: Rows) -> BatchPlan:
         timed = await self._time(operation, first(rows, self.largest(operation)))
-        enough = batch_plan.EXAMPLES if batch_plan.EXAMPLES * timed[1] < EXAMPLES_S else batch_plan.UNIT
-        agreeing = await self._steady(operation, first(rows, max(enough, *timed)), list(timed))
+        enough = batch_plan.EXAMPLES if batch_plan.EXAMPLES * timed[1] < EXAMPLES_S else batch_plan.REFERENCE_BATCH
+        agreeing = await self._reproducible_sizes(operation, first(rows, max(enough, *timed)), list(timed))
         found = agreeing or list(timed)
-        here_s = self._device.here_s if self._device.is_exact else 0.0
+        inline_s = self._device.inline_s if self._device.is_exact else 0.0
 
         def within(seconds: float) -> list[int]:
             return [size for size in found if timed.get(size, math.inf) <= seconds]
 
-        quick = within(here_s)
-        if agreeing and not all([await self._is_alike_here(operation, first(rows, size)) for size in quick]):
+        quick = within(inline_s)
+        if agreeing and not all([await self._is_alike_inline(operation, first(rows, size)) for size in quick]):
             quick = []
-        return Pace(found, max(quick, default=0), max(within(PART_S), default=found[0]), is_exact=bool(agreeing))
+        return BatchPlan(found, max(quick, default=0), max(within(PART_S), default=found[0]), is_exact=bool(agreeing))
 
-    async def _is_alike_here(self, operation: str, rows: Rows) -> bool:
+    async def _is_alike_inline(self, operation: str, rows: Rows) -> bool:
         """Whether the caller's thread gives the same bytes as the device's."""
         there = await self._device.prepare(self._judged, operation, rows)
-        return same_bytes(there, self._device.here(self._judged, operation, rows))
+        return same_bytes(there, self._device.run_inline(self._judged, operation, rows))
 
     async def _time(self, operation: str, rows: Rows) -> dict[int, float]:
         """The seconds of each batch size that fits into memory and pays."""
@@ -125,14 +125,14 @@ class Runner:
             return min([await self._device.prepare(self._seconds, operation, part) for _ in range(3)])
 
         try:
-            return await batch_plan.worthwhile(seconds, length(rows))
+            return await batch_plan.profitable_sizes(seconds, length(rows))
         except torch.OutOfMemoryError:
             if length(rows) == 1:
                 raise
         self._device.free_memory()
         return await self._time(operation, first(rows, length(rows) // 2))
 
-    async def _steady(self, operation: str, rows: Rows, paying: list[int]) -> list[int]:
+    async def _reproducible_sizes(self, operation: str, rows: Rows, profitable: list[int]) -> list[int]:
         """The batch sizes that answer alike, byte for byte; none on a GPU."""
         if not self._device.is_exact:
             return []
@@ -141,11 +141,11 @@ class Runner:
             return await self._device.prepare(self._judged, operation, part)
 
         try:
-            return await batch_plan.steady(forward, rows, paying, fitting=self.largest(operation))
+            return await batch_plan.reproducible_sizes(forward, rows, profitable, fitting=self.largest(operation))
         except torch.OutOfMemoryError:
             pass  # a unit is more than pays, and more than fits
         self._device.free_memory()
-        return await batch_plan.steady(forward, rows, paying, fitting=paying[-1])
+        return await batch_plan.reproducible_sizes(forward, rows, profitable, fitting=profitable[-1])
 
     def _answers(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
         """An error halves the batch until it meets one payload; out of memory halves that too, down to one image."""
@@ -173,11 +173,11 @@ class Runner:
             if isinstance(answer, Exception):
                 return answer
             answers.append(answer)
-        return joined(answers)
+        return concatenate(answers)
 
     def _together(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
-        parts = split(joined(payloads), self.largest(operation))
-        *outputs, finite = joined([self._filled_up(operation, part) for part in parts])
+        parts = split(concatenate(payloads), self.largest(operation))
+        *outputs, finite = concatenate([self._padded(operation, part) for part in parts])
         counts = [*map(length, payloads)]
         answers = split(tuple(outputs), counts)
         if finite.all():
@@ -185,11 +185,11 @@ class Runner:
         are_good = [rows.all() for rows in torch.split(finite, counts)]
         return [answer if is_good else NotFinite() for answer, is_good in zip(answers, are_good, strict=True)]
 
-    def _filled_up(self, operation: str, inputs: Rows) -> Rows:
+    def _padded(self, operation: str, inputs: Rows) -> Rows:
         """What some rows give, computed in the next larger size that is known."""
         number = length(inputs)
-        size = next(size for size in self.paces[operation].sizes if size >= number)
-        return first(self._forward(operation, filled(inputs, size)), number)
+        size = next(size for size in self.plans[operation].sizes if size >= number)
+        return first(self._forward(operation, pad(inputs, size)), number)
 
     def _judged(self, operation: str, inputs: Rows) -> Rows:
         """What sizes must agree in: the outputs, and the image behind a score, in whose sum a bit may not show."""
@@ -198,7 +198,7 @@ class Runner:
 
     def _forward(self, operation: str, inputs: Rows) -> Rows:
         try:
-            return self.operations[operation](*aligned(inputs))
+            return self.forward_passes[operation](*aligned(inputs))
         except Exception as error:
             if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from error
@@ -217,17 +217,17 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(said in str(error) for said in OUT_OF_MEMORY)
 
 
-def _operations(model: VAE, device: Device) -> tuple[Operations, Runtime]:
+def _operations(model: VAE, device: Device) -> tuple[ForwardPasses, Runtime]:
     """What computes a model there, and its runtime; ONNX Runtime takes no other precision than float32 from us."""
     if device.torch_device.type == "cuda":
-        return cuda_operations(device.place(model)), "torch"
+        return cuda_forward_passes(device.place(model)), "torch"
     if device.runtime == "onnxruntime" and all(weights.dtype == torch.float32 for weights in model.parameters()):
         # an extra, which need not be installed
         from .onnx_graph import Untranslatable  # noqa: PLC0415
-        from .onnx_runtime import onnx_operations  # noqa: PLC0415
+        from .onnx_runtime import onnx_forward_passes  # noqa: PLC0415
 
         try:
-            return onnx_operations(model), "onnxruntime"
+            return onnx_forward_passes(model), "onnxruntime"
         except Untranslatable as error:
             log.warning("computed by torch instead of ONNX Runtime", reason=str(error))
-    return torch_operations(device.place(model)), "torch"
+    return torch_forward_passes(device.place(model)), "torch"

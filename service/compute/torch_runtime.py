@@ -17,22 +17,22 @@ from model_store.vae.pixels import to_images, to_pixels
 
 from .rows import Rows
 
-Operation = Literal["encode", "decode", "render", "score"]
-OPERATIONS: tuple[Operation, ...] = ("encode", "decode", "render", "score")
+ForwardPass = Literal["encode", "decode", "render", "score"]
+FORWARD_PASSES: tuple[ForwardPass, ...] = ("encode", "decode", "render", "score")
 Compute = Callable[..., Rows]
-Operations = Mapping[str, Compute]
+ForwardPasses = Mapping[str, Compute]
 
 
 def encode(model: VAE, pixels: Tensor) -> Rows:
     """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W); or a point alone."""
     posterior = model.encode(to_images(pixels))
     parts = (posterior.mean, posterior.log_variance)
-    return examined(*(part for part in parts if part is not None))
+    return with_finite_flags(*(part for part in parts if part is not None))
 
 
 def decode(model: VAE, latents: Tensor) -> Rows:
     """Images float32 (B, C, H, W) in [0, 1] from latents float32 (B, *latent_shape)."""
-    return examined(model.decode(latents).mean)
+    return with_finite_flags(model.decode(latents).mean)
 
 
 def render(model: VAE, latents: Tensor) -> Rows:
@@ -42,10 +42,10 @@ def render(model: VAE, latents: Tensor) -> Rows:
 
 def score(model: VAE, pixels: Tensor, latents: Tensor) -> Rows:
     """log p(x|z) in nats, (B,), of uint8 pixels (B, C, H, W) given latents float32 (B, *latent_shape)."""
-    return examined(model.decode(latents).log_prob(to_images(pixels)))
+    return with_finite_flags(model.decode(latents).log_prob(to_images(pixels)))
 
 
-def examined(*outputs: Tensor) -> Rows:
+def with_finite_flags(*outputs: Tensor) -> Rows:
     """The outputs in the order of their indices, and which rows are finite in all of them."""
     rows = (output.isfinite().flatten(1).all(1) if output.dim() > 1 else output.isfinite() for output in outputs)
     return (*(output.contiguous() for output in outputs), reduce(torch.logical_and, rows))
@@ -57,7 +57,7 @@ def as_pixels(decoded: Rows) -> Rows:
     return to_pixels(images), finite
 
 
-def torch_operations(model: VAE) -> Operations:
+def torch_forward_passes(model: VAE) -> ForwardPasses:
     """Every operation, by its name; a model may lack what one of them needs."""
-    known: Operations = {"encode": encode, "decode": decode, "render": render, "score": score}
+    known: ForwardPasses = {"encode": encode, "decode": decode, "render": render, "score": score}
     return {name: partial(compute, model) for name, compute in known.items()}

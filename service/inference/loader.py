@@ -13,7 +13,7 @@ from model_store import Card, ModelVersion, Store
 from model_store.vae.priors import Prior
 
 from ..compute.device import Device
-from ..compute.plan_cache import WarmUpCache
+from ..compute.plan_cache import PlanCache
 from ..compute.rows import Rows
 from ..compute.runner import Runner, is_out_of_memory
 from ..errors import OutOfMemory
@@ -61,7 +61,7 @@ class Loader:
         store: Store,
         device: Device,
         events: WorkEvents,
-        cache: WarmUpCache,
+        cache: PlanCache,
         *,
         max_batch_images: int,
         queue_images: int,
@@ -110,4 +110,4 @@ class Loader:
         known = await asyncio.to_thread(self._cache.recall, facts)
         found = await runner.warm_up(known)
         if found != known and is_undisturbed:
-            await asyncio.to_thread(self._cache.keep, facts, found)
+            await asyncio.to_thread(self._cache.store, facts, found)

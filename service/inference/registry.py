@@ -64,7 +64,7 @@ class Registry:
         self._found: dict[str | None, ServedModel] = {}  # by reference, until something changes
         self._refused: dict[ModelVersion, Refusal] = {}
         self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # while requests may have them
-        self._looking = asyncio.Lock()  # it belongs to no event loop until two tasks want it
+        self._refreshing = asyncio.Lock()  # it belongs to no event loop until two tasks want it
         self._refreshed = False
 
     @property
@@ -174,10 +174,10 @@ class Registry:
         Raises:
             StoreNotFound: the store's folder is not there; what is served stays.
         """
-        async with self._looking:
-            await self._look()
+        async with self._refreshing:
+            await self._reconcile()
 
-    async def _look(self) -> None:
+    async def _reconcile(self) -> None:
         default, published, misplaced = await asyncio.to_thread(self._read_store)
         self._tell_misplaced(misplaced)
         wanted: set[ModelVersion] = set()
@@ -200,7 +200,7 @@ class Registry:
             self._leaving[version] = weakref.ref(self._served.pop(version))
             log.info("no longer serving", model=str(version))
 
-    async def keep(self, every_s: float) -> None:
+    async def refresh_forever(self, every_s: float) -> None:
         """Refresh now and then every so often, or only now if that is 0; whatever goes wrong is logged."""
         while True:
             try:

@@ -18,12 +18,12 @@ from model_store.vae.pixels import to_images
 from model_store.vae.record import MAX_SAFE_INTEGER
 
 from ..compute import capabilities
-from ..compute.rows import Rows, joined, length, nbytes, split
-from ..compute.torch_runtime import Operation
+from ..compute.rows import Rows, concatenate, length, nbytes, split
+from ..compute.torch_runtime import ForwardPass
 from ..inference.batcher import Part
 from ..inference.loader import ServedModel
 from ..inference.registry import Registry
-from ..offload import aside
+from ..offload import offload
 from ..telemetry.timings import Timings
 from .limits import Limits
 from .results import Encoding, Errors, Reconstruction, Samples
@@ -110,7 +110,7 @@ class Engine:
         images = await self.images_of(model, encoding.latents, timings, pixel_type)
         if pixel_type == "uint8":
             return Reconstruction(images, None, encoding.seed)
-        mse = await aside(images.nbytes, _mean_squared_errors, images, pixels)
+        mse = await offload(images.nbytes, _mean_squared_errors, images, pixels)
         return Reconstruction(images, Errors(mse, [_decibels(error) for error in mse]), encoding.seed)
 
     async def infer(self, model: ServedModel, pixels: Tensor, timings: Timings) -> DiagonalGaussian | Point:
@@ -129,7 +129,7 @@ class Engine:
         (images,) = await self.ask(model, "decode" if pixel_type == "float32" else "render", timings, latents)
         return images
 
-    async def ask(self, model: ServedModel, operation: Operation, timings: Timings, *inputs: Tensor) -> Rows:
+    async def ask(self, model: ServedModel, operation: ForwardPass, timings: Timings, *inputs: Tensor) -> Rows:
         """What an operation of the runner gives for some rows, which are batched with those of others.
 
         Many rows go in parts, between which small requests may have their turn.
@@ -138,7 +138,7 @@ class Engine:
         answer = await model.batcher.ask(operation, parts, is_begun="queue" in timings.seconds)
         timings.add("queue", answer.queue_s)
         timings.add("compute", answer.compute_s)
-        return await aside(sum(map(nbytes, answer.results[1:])), joined, answer.results)
+        return await offload(sum(map(nbytes, answer.results[1:])), concatenate, answer.results)
 
 
 def draw_seed() -> int:
@@ -147,8 +147,8 @@ def draw_seed() -> int:
 
 
 async def noise(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
-    """Noise (count, *shape) ~ N(0, I) of a seed; much of it is drawn aside."""
-    return await aside(4 * count * math.prod(shape), standard_normal, seed, count, shape)
+    """Noise (count, *shape) ~ N(0, I) of a seed; much of it is drawn in a thread."""
+    return await offload(4 * count * math.prod(shape), standard_normal, seed, count, shape)
 
 
 def _parts(inputs: Rows, at_most: int) -> list[Part[Rows]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..compute import capabilities
 from ..errors import BadValue, Meaningless
 from ..inference.loader import ServedModel
-from ..offload import aside
+from ..offload import offload
 from ..telemetry.timings import Timings
 from . import paths
 from .engine import Engine, PixelType, noise
@@ -41,7 +41,7 @@ async def interpolate(
     if len(pair) != 2:
         raise BadValue(f"An interpolation is between two images or latents, not {len(pair)}; send two.")
     start, end = await _ends(engine, model, pair, timings)
-    normal = await aside(4 * steps * start.numel(), paths.between, start, end, steps, path)
+    normal = await offload(4 * steps * start.numel(), paths.between, start, end, steps, path)
     images = await engine.images_of(model, model.prior.from_normal(normal), timings, pixel_type)
     return Grid(images, columns=steps)
 
@@ -72,7 +72,7 @@ async def traverse(
     if wrong := [dim for dim in dims if not 0 <= dim < values]:
         raise BadValue(f"There is no dimension {wrong[0]} in {model.version}; take 0 to {values - 1}.")
     centre, spread = await _middle(model, seed)
-    normal = await aside(4 * steps * len(dims) * values, paths.along, centre, spread, dims, steps, span)
+    normal = await offload(4 * steps * len(dims) * values, paths.along, centre, spread, dims, steps, span)
     images = await engine.images_of(model, model.prior.from_normal(normal), timings, pixel_type)
     return Grid(images, columns=steps, seed=seed)
 

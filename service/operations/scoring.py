@@ -12,7 +12,7 @@ from model_store.vae.scoring_protocol import Binarise, draw, judged, words
 
 from ..compute import capabilities
 from ..inference.loader import ServedModel
-from ..offload import aside
+from ..offload import offload
 from ..telemetry.timings import Timings
 from .engine import Engine, draw_seed
 from .results import Score
@@ -41,7 +41,7 @@ async def score(
     engine.limits.check_images(model, pixels)
     engine.limits.check_draws(len(pixels), importance_samples)
     seed = draw_seed() if seed is None else seed
-    as_judged = await aside(pixels.nbytes, judged, model.card.model, pixels, seed, binarise)
+    as_judged = await offload(pixels.nbytes, judged, model.card.model, pixels, seed, binarise)
     known = Estimate(DiagonalGaussian(*await engine.ask(model, "encode", timings, as_judged)))
     at_once = engine.limits.at_once(model, len(pixels), _ROWS)
     for first in range(0, importance_samples, at_once):
@@ -55,10 +55,10 @@ async def _take_in(
 ) -> None:
     """Some posterior draws of all images, judged together."""
     size = len(draws) * (pixels.nbytes + 4 * known.posterior.mean.numel())
-    normal = await aside(size, _drawn, known.posterior, draws, seed)
-    repeated = await aside(size, pixels.repeat, len(draws), 1, 1, 1)
+    normal = await offload(size, _drawn, known.posterior, draws, seed)
+    repeated = await offload(size, pixels.repeat, len(draws), 1, 1, 1)
     (nats,) = await engine.ask(model, "score", timings, repeated, model.prior.from_normal(normal))
-    await aside(size, known.add, normal, nats)
+    await offload(size, known.add, normal, nats)
 
 
 def _drawn(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from fastapi import FastAPI
 from torch import Tensor
 
-from service.compute.batch_plan import Pace
-from service.compute.rows import Rows, joined
+from service.compute.batch_plan import BatchPlan
+from service.compute.rows import Rows, concatenate
 
 from .conftest import check_unharmed
 from .wire import NPY, npy
@@ -29,19 +29,19 @@ def timeless(app: FastAPI) -> None:
     Their images are computed one by one, so that sizes agree whichever kernels the processor has.
     """
     runner = app.state.parts.engine.registry.find(None).runner
-    runner.paces = {operation: Pace([1, 2, 4, 8], here=0, part=8) for operation in runner.paces}
-    render = runner.operations["render"]
+    runner.plans = {operation: BatchPlan([1, 2, 4, 8], inline_images=0, part_images=8) for operation in runner.plans}
+    render = runner.forward_passes["render"]
 
     def one_by_one(latents: Tensor) -> Rows:
-        return joined([render(row.clone()) for row in latents.split(1)])
+        return concatenate([render(row.clone()) for row in latents.split(1)])
 
-    runner.operations = {**runner.operations, "render": one_by_one}
+    runner.forward_passes = {**runner.forward_passes, "render": one_by_one}
 
 
 def decode_with(app: FastAPI, broken: Break, *, poison: bool = False) -> list[int]:
     """Let the default model's decoder do something first with its rows; how many it was given each time."""
     runner = app.state.parts.engine.registry.find(None).runner
-    compute, batches = runner.operations["render"], []
+    compute, batches = runner.forward_passes["render"], []
 
     def wrapped(latents: Tensor) -> tuple[Tensor, ...]:
         broken(latents)
@@ -49,7 +49,7 @@ def decode_with(app: FastAPI, broken: Break, *, poison: bool = False) -> list[in
         images, finite = compute(latents)
         return images, finite & ~(latents[:, 0] == POISON) if poison else finite
 
-    runner.operations = {**runner.operations, "render": wrapped}
+    runner.forward_passes = {**runner.forward_passes, "render": wrapped}
     return batches
 
 
@@ -117,10 +117,10 @@ async def test_not_even_one_image_fits(app: FastAPI, client: httpx.AsyncClient) 
         raise torch.OutOfMemoryError
 
     runner = app.state.parts.engine.registry.find(None).runner
-    whole = runner.operations
+    whole = runner.forward_passes
     decode_with(app, fits_none)
     refused = await decode(client, *range(4))
-    runner.operations = whole
+    runner.forward_passes = whole
     answered = await decode(client, *range(4))
 
     assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(503, "1")}

@@ -18,14 +18,14 @@ from ...formats import pictures, tensors
 from ...http.call import Call
 from ...http.negotiation import MEDIA_TYPES, Format
 from ...inference.loader import ServedModel
-from ...offload import aside
+from ...offload import offload
 from ...operations.results import Encoding, Grid, Reconstruction, Samples, Score
 
 
 async def latents(wanted: Format, call: Call, encoding: Encoding) -> Response:
     """An answer to encode."""
     with call.timings.measure("write"):
-        content = await aside(encoding.latents.nbytes, _latents_body, wanted, call.model, encoding)
+        content = await offload(encoding.latents.nbytes, _latents_body, wanted, call.model, encoding)
     return _response(wanted, call, content, encoding.seed)
 
 
@@ -40,7 +40,7 @@ async def images(
 ) -> Response:
     """An answer to decode; other operations have `more` to say in JSON, or `columns` that belong together."""
     with call.timings.measure("write"):
-        content = await aside(decoded.nbytes, _images_body, wanted, call.model, decoded, columns, more or {})
+        content = await offload(decoded.nbytes, _images_body, wanted, call.model, decoded, columns, more or {})
     return _response(wanted, call, content, seed)
 
 

@@ -1,6 +1,6 @@
 """A request's body, by its Content-Type: pictures or arrays to pixels, numbers to latents.
 
-The body is read once, within bounds of size and time, and parsed aside from the event loop when it is large.
+The body is read once, within bounds of size and time, and parsed in a thread when it is large.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ...formats.pictures import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...http.body_memory import Share
 from ...http.call import Call
-from ...offload import LIGHT_BYTES, aside
+from ...offload import LIGHT_BYTES, offload
 from ...operations.limits import check_range
 from .schemas import ImagesBody, LatentsBody, PairBody
 
@@ -139,7 +139,7 @@ async def _aside(call: Call, size: int, function: Callable[P, T], *args: P.args,
     """What the function gives; beside the event loop, and while somebody waits for it, if there are many bytes."""
     if size <= LIGHT_BYTES:
         return function(*args, **kwargs)
-    return await call.wait_for(aside(size, function, *args, **kwargs))
+    return await call.wait_for(offload(size, function, *args, **kwargs))
 
 
 def _pictures(content_type: str, body: bytes, max_images: int, most_values: int) -> list[bytes]:

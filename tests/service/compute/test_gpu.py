@@ -9,7 +9,7 @@ from model_store.vae.device import choose_device
 from model_store.vae.likelihoods import Likelihood
 from model_store.vae.pixels import to_pixels
 from service.compute import cuda_runtime
-from service.compute.batch_plan import Pace
+from service.compute.batch_plan import BatchPlan
 from service.compute.device import Device
 from service.compute.runner import Runner
 
@@ -88,9 +88,9 @@ async def test_recorded_kernels_answer_anew_each_time(
 
     answers = [await runner.run("decode", [(batch,)]) for batch in (*batches, *batches)]
 
-    decode = runner.operations["decode"]
-    assert isinstance(decode, cuda_runtime.Replayed)
-    assert len(decode._recordings[8]) == recordings
+    decode = runner.forward_passes["decode"]
+    assert isinstance(decode, cuda_runtime.GraphedPass)
+    assert len(decode._graphs[8]) == recordings
     for ((images,),), batch in zip(answers, (*batches, *batches), strict=True):
         ((expected,),) = await on_cpu.run("decode", [(batch,)])
         torch.testing.assert_close(images, expected, atol=1e-3, rtol=1e-3)
@@ -138,7 +138,7 @@ async def test_memory_that_is_not_there_splits_the_batch() -> None:
     large = VAEConfig(image_shape=(3, 256, 256), latent_shape=(2, 128, 128), network=ConvConfig(widths=(64,)))
     device = Counting(choose_device("cuda"))
     runner = Runner(make_model(large), device, 64)
-    runner.paces["decode"] = Pace([1, 2, 4, 8, 16, 32, 64], here=0, part=64)
+    runner.plans["decode"] = BatchPlan([1, 2, 4, 8, 16, 32, 64], inline_images=0, part_images=64)
     (one,) = await runner.run("decode", [(torch.zeros(1, *large.latent_shape),)])
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device.torch_device)

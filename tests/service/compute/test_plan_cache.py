@@ -8,32 +8,32 @@ from typing import Any
 import pytest
 import torch
 
-from service.compute.batch_plan import Pace
+from service.compute.batch_plan import BatchPlan
 from service.compute.device import Device
-from service.compute.plan_cache import FRESH_S, WarmUpCache
+from service.compute.plan_cache import FRESH_S, PlanCache
 
 FACTS = {"device": "a processor", "threads": "2"}
-PACES = {"decode": Pace([1, 2, 4], here=2, part=1)}
+PLANS = {"decode": BatchPlan([1, 2, 4], inline_images=2, part_images=1)}
 
 
 def test_what_was_kept_is_recalled_while_the_same_facts_hold(tmp_path: Path) -> None:
     """With another number of threads, say, nothing is known."""
-    WarmUpCache(tmp_path / "cache").keep(FACTS, PACES)
+    PlanCache(tmp_path / "cache").store(FACTS, PLANS)
 
-    assert WarmUpCache(tmp_path / "cache").recall(FACTS) == PACES
-    assert WarmUpCache(tmp_path / "cache").recall({**FACTS, "threads": "4"}) is None
+    assert PlanCache(tmp_path / "cache").recall(FACTS) == PLANS
+    assert PlanCache(tmp_path / "cache").recall({**FACTS, "threads": "4"}) is None
 
 
 def test_nothing_is_known_without_a_folder(tmp_path: Path) -> None:
     """At a first start."""
-    assert WarmUpCache(tmp_path / "cache").recall(FACTS) is None
+    assert PlanCache(tmp_path / "cache").recall(FACTS) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no JSON", b'{"decode": [[1], 1, "x"]}', b"[1]", b'{"decode": [[], 0, 1]}'])
 def test_broken_file_is_as_none(tmp_path: Path, content: bytes) -> None:
     """Whatever is in it."""
-    cache = WarmUpCache(tmp_path / "cache")
-    cache.keep(FACTS, PACES)
+    cache = PlanCache(tmp_path / "cache")
+    cache.store(FACTS, PLANS)
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(content)
 
@@ -42,8 +42,8 @@ def test_broken_file_is_as_none(tmp_path: Path, content: bytes) -> None:
 
 def test_old_file_is_as_none(tmp_path: Path) -> None:
     """A warm-up that was disturbed is not remembered for ever."""
-    cache = WarmUpCache(tmp_path / "cache")
-    cache.keep(FACTS, PACES)
+    cache = PlanCache(tmp_path / "cache")
+    cache.store(FACTS, PLANS)
     (file,) = (tmp_path / "cache").iterdir()
     before = time.time() - FRESH_S - 1
     os.utime(file, (before, before))
@@ -53,9 +53,9 @@ def test_old_file_is_as_none(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written_is_no_error() -> None:
     """A container's is often read-only."""
-    cache = WarmUpCache(Path(os.devnull))
+    cache = PlanCache(Path(os.devnull))
 
-    cache.keep(FACTS, PACES)
+    cache.store(FACTS, PLANS)
 
     assert cache.recall(FACTS) is None
 
@@ -80,7 +80,7 @@ def test_facts_tell_what_the_processor_can_do() -> None:
     assert len(facts["device"]) > 0
 
 
-@pytest.mark.parametrize("other", [{"dtype": torch.bfloat16}, {"runtime": "onnxruntime"}, {"here_s": 1.0}])
+@pytest.mark.parametrize("other", [{"dtype": torch.bfloat16}, {"runtime": "onnxruntime"}, {"inline_s": 1.0}])
 def test_facts_tell_what_decides_how_a_model_is_computed(other: dict[str, Any]) -> None:
     """Another precision, runtime or limit is another fact."""
     cpu = torch.device("cpu")

@@ -16,11 +16,11 @@ from model_store.vae.device import choose_device
 from model_store.vae.likelihoods import Bernoulli
 from model_store.vae.pixels import to_pixels
 from service.compute import batch_plan
-from service.compute.batch_plan import Pace
+from service.compute.batch_plan import BatchPlan
 from service.compute.device import Device
 from service.compute.onnx_graph import Graph
 from service.compute.onnx_runtime import _session
-from service.compute.rows import Rows, joined, same_bytes, split
+from service.compute.rows import Rows, concatenate, same_bytes, split
 from service.compute.runner import Runner
 from service.errors import DeviceLost, NotFinite, OutOfMemory
 
@@ -106,8 +106,8 @@ async def test_layers_that_fill_no_vector_agree_to_rounding(
         for count in (1, 3, 7):
             answers = await runner.run(operation, split(inputs, count))
             alone = [(await runner.run(operation, [part]))[0] for part in split(inputs, count)]
-            torch.testing.assert_close(joined(answers), together, atol=1e-6, rtol=1e-6)
-            torch.testing.assert_close(joined(alone), together, atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(concatenate(answers), together, atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(concatenate(alone), together, atol=1e-6, rtol=1e-6)
 
 
 async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device) -> None:
@@ -150,7 +150,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> N
     """Everybody is answered."""
     model = Limited(fits=2)
     runner = Runner(model, device, max_batch_images=8)
-    runner.paces["decode"] = Pace([1, 2, 4, 8], here=0, part=8)
+    runner.plans["decode"] = BatchPlan([1, 2, 4, 8], inline_images=0, part_images=8)
 
     answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 2)] + [latents(5, 3)])
 
@@ -192,13 +192,13 @@ async def test_memory_of_the_machine_may_run_out_too(device: Device, fill_memory
 async def test_payload_that_cannot_be_computed_fails_alone(device: Device) -> None:
     """The others of its batch are computed without it."""
     runner = Runner(Limited(), device, max_batch_images=8)
-    decode = runner.operations["decode"]
+    decode = runner.forward_passes["decode"]
 
     def fragile(rows: Tensor) -> Rows:
         assert not (rows == 666).any(), "poisoned"
         return decode(rows)
 
-    runner.operations = {**runner.operations, "decode": fragile}
+    runner.forward_passes = {**runner.forward_passes, "decode": fragile}
     answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 666, 3, 4)])
 
     assert [type(answer) for answer in answers] == [tuple, tuple, AssertionError, tuple, tuple]
@@ -236,7 +236,7 @@ async def test_what_was_found_of_other_operations_is_found_anew(device: Device) 
     """Of a file that another release has written, say."""
     runner = Runner(make_model(GREY), device, max_batch_images=4)
 
-    assert (await runner.warm_up({"dream": Pace([1], 1, 1)})).keys() == {"encode", "decode", "render", "score"}
+    assert (await runner.warm_up({"dream": BatchPlan([1], 1, 1)})).keys() == {"encode", "decode", "render", "score"}
 
 
 @pytest.mark.parametrize("operation", ["decode", "render"])
@@ -305,7 +305,7 @@ async def test_batch_takes_no_longer_than_small_requests_may_wait(one_batch_s: f
     async def seconds(size: int) -> float:
         return one_batch_s + size * 0.0005 if one_batch_s > 0.001 else one_batch_s
 
-    assert max(await batch_plan.worthwhile(seconds, 64)) == largest
+    assert max(await batch_plan.profitable_sizes(seconds, 64)) == largest
 
 
 @pytest.mark.parametrize(("full_at", "largest"), [(4, 4), (24, 24), (99, 64)])
@@ -315,14 +315,14 @@ async def test_batch_is_no_larger_than_pays(full_at: int, largest: int) -> None:
     async def seconds(size: int) -> float:
         return 0.9 * batch_plan.SHORT_S * -(-size // full_at)
 
-    assert max(await batch_plan.worthwhile(seconds, 64)) == largest
+    assert max(await batch_plan.profitable_sizes(seconds, 64)) == largest
 
 
 async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device) -> None:
     """A hand-over would take longer; a slow one is handed over, and one before the warm-up."""
     model, threads = Limited(), []
     runner = Runner(model, device, max_batch_images=8)
-    runner.paces["decode"] = Pace([8], here=2, part=8)
+    runner.plans["decode"] = BatchPlan([8], inline_images=2, part_images=8)
     decode = model.decode
 
     def noted(rows: Tensor) -> Bernoulli:
@@ -378,13 +378,13 @@ async def agreeing(kernel: Kernel) -> list[int]:
     async def compute(rows: Rows) -> Rows:
         return hostile(kernel)(*rows)
 
-    return await batch_plan.steady(compute, (SIXTEEN,), batch_plan.candidates(16))
+    return await batch_plan.reproducible_sizes(compute, (SIXTEEN,), batch_plan.candidates(16))
 
 
-@pytest.mark.parametrize(("kernel", "steady"), KERNELS.values(), ids=KERNELS)
-async def test_only_sizes_that_agree_byte_for_byte_are_used(kernel: Kernel, steady: list[int]) -> None:
+@pytest.mark.parametrize(("kernel", "reproducible"), KERNELS.values(), ids=KERNELS)
+async def test_only_sizes_that_agree_byte_for_byte_are_used(kernel: Kernel, reproducible: list[int]) -> None:
     """No kernel is assumed: what a processor does in this size or at that place is found out."""
-    assert await agreeing(kernel) == steady
+    assert await agreeing(kernel) == reproducible
 
 
 async def test_difference_that_one_image_of_sixteen_shows_is_found() -> None:
@@ -392,33 +392,38 @@ async def test_difference_that_one_image_of_sixteen_shows_is_found() -> None:
     assert await agreeing(lambda rows: (rows == SIXTEEN[13]).all(1) * (len(rows) < 4)) == [4, 6, 8, 12, 16]
 
 
-REPEATABLE = {name: kernel for name, (kernel, steady) in KERNELS.items() if steady}
+REPEATABLE = {name: kernel for name, (kernel, reproducible) in KERNELS.items() if reproducible}
 
 
 @pytest.mark.parametrize("kernel", REPEATABLE.values(), ids=REPEATABLE)
 async def test_promise_is_kept_on_a_processor_with_such_kernels(device: Device, kernel: Kernel) -> None:
     """Alone and in any batch an image has the same bytes, if a computation that is repeated gives the same ones."""
     runner = Runner(Limited(), device, max_batch_images=16)
-    runner.operations = {**runner.operations, "decode": hostile(kernel)}
+    runner.forward_passes = {**runner.forward_passes, "decode": hostile(kernel)}
     await runner.warm_up()
     (together,) = await runner.run("decode", [(SIXTEEN,)])
 
     for count in (1, 2, 3, 5, 8, 11):
         answers = await runner.run("decode", [(part,) for part in SIXTEEN.split(count)])
         alone = [(await runner.run("decode", [(part,)]))[0] for part in SIXTEEN.split(count)]
-        assert same_bytes(joined(answers), together)
-        assert same_bytes(joined(alone), together)
+        assert same_bytes(concatenate(answers), together)
+        assert same_bytes(concatenate(alone), together)
 
 
-@pytest.mark.parametrize(("paying", "steady"), [(1, [3]), (2, [3]), (3, [3]), (6, [3, 4, 6]), (16, [3, 4, 6, 8])])
-async def test_sizes_agree_with_the_same_one_whichever_pay(paying: int, steady: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("largest", "reproducible"), [(1, [3]), (2, [3]), (3, [3]), (6, [3, 4, 6]), (16, [3, 4, 6, 8])]
+)
+async def test_sizes_agree_with_the_same_one_whichever_pay(largest: int, reproducible: list[int]) -> None:
     """A clock never tells the same twice. Here a kernel rounds otherwise for fewer than three rows, and from twelve."""
 
     async def compute(inputs: Rows) -> Rows:
         (rows,) = inputs
         return (rows * (1 + 1e-6 * sum(len(rows) >= number for number in (3, 12))),)
 
-    assert await batch_plan.steady(compute, (torch.rand(16, 3),), batch_plan.candidates(paying)) == steady
+    assert (
+        await batch_plan.reproducible_sizes(compute, (torch.rand(16, 3),), batch_plan.candidates(largest))
+        == reproducible
+    )
 
 
 async def test_image_has_the_same_bits_whichever_sizes_pay(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,12 +445,12 @@ async def test_model_whose_answers_are_never_the_same_is_served_in_every_size(de
     """The promise is a tolerance then; what a warm-up finds says so."""
     model = Limited()
     runner = Runner(model, device, max_batch_images=8)
-    decode = runner.operations["decode"]
+    decode = runner.forward_passes["decode"]
 
     def restless(rows: Tensor) -> Rows:
         return decode(rows + 1e-3 * torch.rand(rows.shape))
 
-    runner.operations = {**runner.operations, "decode": restless}
+    runner.forward_passes = {**runner.forward_passes, "decode": restless}
     found = await runner.warm_up()
 
     assert not runner.is_exact
@@ -456,13 +461,13 @@ async def test_model_whose_answers_are_never_the_same_is_served_in_every_size(de
 async def test_score_is_computed_in_sizes_in_which_its_images_agree(device: Device) -> None:
     """A sum over an image's pixels hides a difference that another image may show."""
     runner = Runner(make_model(GREY), device, max_batch_images=8)
-    decode = runner.operations["decode"]
+    decode = runner.forward_passes["decode"]
 
     def rounded(rows: Tensor) -> Rows:
         images, finite = decode(rows)
         return images + 1e-3 * (len(rows) < 4), finite
 
-    runner.operations = {**runner.operations, "decode": rounded}
+    runner.forward_passes = {**runner.forward_passes, "decode": rounded}
 
     assert min((await runner.warm_up())["score"].sizes) >= 4
 
@@ -470,18 +475,18 @@ async def test_score_is_computed_in_sizes_in_which_its_images_agree(device: Devi
 @pytest.mark.usefixtures("timeless")
 async def test_batch_whose_bytes_depend_on_the_thread_is_left_to_the_device() -> None:
     """However quick it is, the caller's thread does not compute it."""
-    runner = Runner(Limited(), Device(choose_device("cpu"), here_s=math.inf), max_batch_images=8)
-    decode = runner.operations["decode"]
+    runner = Runner(Limited(), Device(choose_device("cpu"), inline_s=math.inf), max_batch_images=8)
+    decode = runner.forward_passes["decode"]
 
     def by_thread(rows: Tensor) -> Rows:
         images, finite = decode(rows)
         return images + 1e-3 * (threading.current_thread() is threading.main_thread()), finite
 
-    runner.operations = {**runner.operations, "decode": by_thread}
+    runner.forward_passes = {**runner.forward_passes, "decode": by_thread}
     found = await runner.warm_up()
 
-    assert found["encode"].here == found["encode"].sizes[-1]
-    assert [found[operation].here for operation in ("decode", "render", "score")] == [0, 0, 0]
+    assert found["encode"].inline_images == found["encode"].sizes[-1]
+    assert [found[operation].inline_images for operation in ("decode", "render", "score")] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("rows", [5, 6, 7, 9, 11])
@@ -493,19 +498,19 @@ async def test_first_batch_of_a_thread_has_the_bytes_of_the_caller(
     generator = torch.Generator().manual_seed(9)
     one, other = torch.randn(rows, 256, generator=generator), torch.randn(256, 100, generator=generator)
 
-    assert torch.equal(await device.call(torch.mm, one, other), device.here(torch.mm, one, other))
+    assert torch.equal(await device.call(torch.mm, one, other), device.run_inline(torch.mm, one, other))
 
 
 async def test_image_has_the_same_bytes_wherever_it_lies_in_memory(device: Device) -> None:
     """A body from the network begins at any address, as does a part of a larger one, and MKL's sums depend on it."""
     runner = Runner(Limited(), device, max_batch_images=8)
-    decode, addresses = runner.operations["decode"], set()
+    decode, addresses = runner.forward_passes["decode"], set()
 
     def noted(rows: Tensor) -> Rows:
         addresses.add(rows.data_ptr() % 64)
         return decode(rows)
 
-    runner.operations = {**runner.operations, "decode": noted}
+    runner.forward_passes = {**runner.forward_passes, "decode": noted}
     whole = torch.zeros(17, 3)
     await runner.run("decode", [(whole[1:9],)])
     await runner.run("decode", [(whole[1:],)])

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from model_store import VAE, VAEConfig
 from model_store.vae import ConvConfig
 from model_store.vae.config import BernoulliConfig, DiscretisedLogisticConfig, GaussianConfig
-from service.compute import onnx_runtime as onnx_operations_module
-from service.compute import runtimes
+from service.compute import onnx_runtime, runtimes
 from service.compute.device import Device
 from service.compute.onnx_graph import Graph, Untranslatable
-from service.compute.onnx_runtime import onnx_operations
+from service.compute.onnx_runtime import onnx_forward_passes
 from service.compute.runner import Runner
 from service.compute.runtimes import NoSuchRuntime, choose_runtime
-from service.compute.torch_runtime import Operations, torch_operations
+from service.compute.torch_runtime import ForwardPasses, torch_forward_passes
 from training.recipe import read_recipe
 
 from ...conftest import COLOUR, GREY, make_model
@@ -44,9 +43,9 @@ def pixels_of(config: VAEConfig, count: int = 5) -> Tensor:
 
 
 @torch.inference_mode()
-def assert_alike(model: VAE, ours: Operations) -> None:
+def assert_alike(model: VAE, ours: ForwardPasses) -> None:
     """Every operation that ONNX Runtime has answers what torch's does, to six digits or so."""
-    theirs, pixels = torch_operations(model), pixels_of(model.config)
+    theirs, pixels = torch_forward_passes(model), pixels_of(model.config)
     latents = torch.randn(5, *model.config.latent_shape)
     asked = {"encode": (pixels,), "decode": (latents,), "render": (latents,), "score": (pixels, latents)}
     for name, operation in ours.items():
@@ -59,7 +58,7 @@ def test_every_kind_of_model_answers_as_with_torch(config: VAEConfig) -> None:
     """Likelihoods, posteriors, networks."""
     model = make_model(config)
 
-    operations = onnx_operations(model)
+    operations = onnx_forward_passes(model)
 
     assert operations.keys() == {"decode", "render", "score"} | ({"encode"} if config.posterior != "none" else set())
     assert_alike(model, operations)
@@ -71,7 +70,7 @@ def test_network_of_every_recipe_has_a_translation(name: str) -> None:
     torch.manual_seed(0)
     model = VAE(read_recipe(name, []).model)
 
-    assert_alike(model, onnx_operations(model))
+    assert_alike(model, onnx_forward_passes(model))
 
 
 @pytest.mark.anyio
@@ -131,7 +130,7 @@ def test_graph_that_onnx_runtime_refuses_is_untranslatable() -> None:
     content = graph.model({"latents": (TensorProto.FLOAT, [3])}, {"images": graph.node("NoSuchOperator", "latents")})
 
     with pytest.raises(Untranslatable, match="ONNX Runtime refuses the network"):
-        onnx_operations_module._session(content)
+        onnx_runtime._session(content)
 
 
 def test_auto_is_onnx_runtime_on_a_cpu_in_float32() -> None:

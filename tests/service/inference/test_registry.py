@@ -11,7 +11,7 @@ import structlog
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store
 from model_store.vae.device import choose_device
 from service.compute.device import Device
-from service.compute.plan_cache import WarmUpCache
+from service.compute.plan_cache import PlanCache
 from service.compute.runner import Runner
 from service.errors import NoDefaultModel, NotServing, Starting
 from service.inference.loader import Loader
@@ -58,7 +58,7 @@ def events() -> Events:
 
 def make_registry(store: Store, events: Events, default_model: str | None = None, versions: int = 3) -> Registry:
     """Small batches on the CPU."""
-    cache = WarmUpCache(store.root.parent / "cache")
+    cache = PlanCache(store.root.parent / "cache")
     loader = Loader(store, Device(choose_device("cpu")), events, cache, max_batch_images=4, queue_images=8)
     return Registry(loader, events, default_model=default_model, versions_per_model=versions)
 
@@ -255,7 +255,7 @@ async def test_store_that_went_away_leaves_everything_served(registry: Registry,
     """A volume may be unmounted for a moment."""
     store.root.rename(store.root.with_name("elsewhere"))
 
-    await registry.keep(every_s=0)
+    await registry.refresh_forever(every_s=0)
 
     assert served(registry) == ["colour@1", "grey@1"]
 
@@ -270,7 +270,7 @@ async def test_look_that_fails_unexpectedly_is_logged(
 
     monkeypatch.setattr(store, "versions", fail)
     with structlog.testing.capture_logs() as logged:
-        await registry.keep(every_s=0)
+        await registry.refresh_forever(every_s=0)
 
     assert [(line["event"], line["log_level"]) for line in logged] == [("store cannot be read", "error")]
 
@@ -428,8 +428,8 @@ async def test_store_that_cannot_be_read_is_not_starting(store: Store, events: E
     store.root.rename(store.root.with_name("elsewhere"))
     registry = make_registry(store, events)
     with structlog.testing.capture_logs() as logged:
-        await registry.keep(every_s=0)
-        await registry.keep(every_s=0)
+        await registry.refresh_forever(every_s=0)
+        await registry.refresh_forever(every_s=0)
 
     assert str(registry.why_not_ready()).startswith(
         "The store cannot be read. No store at LATENTD_STORE: there is no such folder"

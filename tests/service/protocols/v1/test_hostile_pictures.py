@@ -252,8 +252,8 @@ async def test_of_what_else_is_in_a_picture_nothing_is_kept() -> None:
     ("size", "threads"),
     [
         pytest.param(0, ["MainThread", "MainThread"], id="small"),
-        pytest.param(5_000, ["aside", "MainThread"], id="with-a-long-header"),
-        pytest.param(70_000, ["aside", "aside"], id="large"),
+        pytest.param(5_000, ["offload", "MainThread"], id="with-a-long-header"),
+        pytest.param(70_000, ["offload", "offload"], id="large"),
     ],
 )
 async def test_picture_of_many_bytes_is_read_beside_the_event_loop(

@@ -348,7 +348,7 @@ async def test_sample_whose_last_bits_may_differ_is_named_weakly(
     async def nothing_agrees(*_: object, **__: object) -> list[int]:
         return []
 
-    monkeypatch.setattr(batch_plan, "steady", nothing_agrees)
+    monkeypatch.setattr(batch_plan, "reproducible_sizes", nothing_agrees)
     logs.configure(settings.model_copy(update={"log_level": "warning"}))
     with structlog.testing.capture_logs() as logged:
         async with running(settings) as (_, client):
