@@ -63,7 +63,7 @@ ONLY_KNOWN_TO = {
     "prometheus_client": ("service/telemetry/metrics.py", "service/http/health.py"),
     "onnx": ("service/compute/onnx_graph.py", "service/compute/onnx_runtime.py"),
     "onnxruntime": ("service/compute/onnx_runtime.py",),
-    "matplotlib": ("training/evaluate/figures.py",),
+    "matplotlib": ("training/curves.py",),
     "os.environ": (
         "model_store/store.py",
         "service/__main__.py",

@@ -25,8 +25,8 @@ from .data import Dataset, shuffled_batches
 from .devices import autocast, place, resident, to_device
 from .epoch import Epoch
 from .errors import Diverged
-from .evaluate.bounds import validate
 from .recipe import Recipe
+from .validation import validate
 
 
 @dataclass

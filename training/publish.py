@@ -13,9 +13,10 @@ import torch
 from model_store import ModelVersion, Store, StoreError, StoreNotFound, TrainingSummary, UnknownFormat
 from model_store.weights import to_bytes
 
+from .curves import curves
 from .data import Dataset
 from .errors import CannotPublish
-from .evaluate import figures
+from .evaluate.figures import figures
 from .evaluate.report import report
 from .loop import Run
 
@@ -29,7 +30,7 @@ def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> Mod
     model = run.averaged.eval()
     found = report(model, dataset)
     model = model.cpu()
-    files = figures.of_a_run(model, dataset.test, run.history, run.best_epoch, run.measure)
+    files = {"curves.png": curves(run.history, run.best_epoch, run.measure), **figures(model, dataset.test)}
     try:
         return store.publish(
             run.recipe.name,

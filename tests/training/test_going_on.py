@@ -170,7 +170,7 @@ def test_signal_during_an_evaluation_is_one_line(
     """It has nothing to keep."""
     main([*call, "--set", "epochs=1"])
     capsys.readouterr()
-    monkeypatch.setattr("training.evaluate.load_dataset", sends(signal.SIGINT))
+    monkeypatch.setattr("training.evaluate.__main__.load_dataset", sends(signal.SIGINT))
 
     assert evaluate(["bars", "--store", str(tmp_path / "the store")]) == 130
     assert capsys.readouterr().out == "Stopped; nothing is measured.\n"
@@ -310,7 +310,7 @@ def test_disk_that_is_neither_the_runs_nor_the_stores_is_not_blamed_on_them(
 ) -> None:
     """The figures may need a temporary file."""
     error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/somewhere/figures")
-    monkeypatch.setattr("training.evaluate.figures.of_a_run", raises(error))
+    monkeypatch.setattr("training.publish.figures", raises(error))
 
     assert main(call) == 1
     last = capsys.readouterr().out.splitlines()[-1]

@@ -11,10 +11,11 @@ from model_store import VAE
 from training import checkpoint, objective
 from training.data import Dataset, load_dataset
 from training.errors import Diverged, RunNotFound
-from training.evaluate.bounds import Validation, score
+from training.evaluate.bounds import score
 from training.loop import Run, learning_rate, start, train
 from training.objective import kl_weight
 from training.recipe import Recipe, read_recipe
+from training.validation import Validation
 
 CPU = torch.device("cpu")
 

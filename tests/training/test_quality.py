@@ -13,8 +13,8 @@ from training.__main__ import main
 from training.data import Dataset, load_dataset
 from training.errors import NotFinite
 from training.evaluate.__main__ import main as evaluate
+from training.evaluate.quality import mean_image_nats, warnings
 from training.evaluate.report import report
-from training.quality import mean_image_nats, warnings
 from training.recipe import Recipe, read_recipe
 
 BLACK_AND_WHITE = torch.tensor([0, 255], dtype=torch.uint8).repeat(50).view(100, 1, 1, 1).expand(100, 1, 8, 8)

@@ -20,21 +20,13 @@ from model_store.vae.pixels import to_images
 from model_store.vae.scoring_protocol import draw, judged
 
 from .. import console
-from ..objective import ObjectiveRecipe, log_evidence
+from ..objective import log_evidence
 
 EVALUATION_SEED = 0
 EVIDENCE_DRAWS = 1000
 
 _BATCH_IMAGES = 500
 _BATCH_VALUES = 2**24
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The mean of the images in nats: the bound, not bent, or what a model has instead of it; and its KL, if any."""
-
-    nats: float
-    kl_nats: float | None
 
 
 @dataclass(frozen=True)
@@ -50,17 +42,6 @@ class Scores:
     def elbo_nats(self) -> Tensor:
         """The evidence lower bound, (N,)."""
         return self.log_likelihood_nats - self.kl_nats
-
-
-def validate(model: VAE, pixels: Tensor, objective: ObjectiveRecipe) -> Validation:
-    """The one number that chooses among the weights of a run."""
-    if model.config.posterior == "none":
-        return Validation(evidence(model, pixels).mean().item(), None)
-    if model.config.posterior == "point":
-        return Validation(point_likelihood(model, pixels).mean().item(), None)
-    scores = score(model, pixels, objective.draws if objective.importance_weighted else 1)
-    chosen = scores.importance_weighted_nats if objective.importance_weighted else scores.elbo_nats
-    return Validation(chosen.mean().item(), scores.kl_nats.mean().item())
 
 
 @torch.inference_mode()

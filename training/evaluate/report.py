@@ -16,11 +16,11 @@ from model_store.vae.scoring_protocol import words
 
 from ..data import Dataset
 from ..errors import NotFinite
-from ..quality import warnings
 from .bounds import EVALUATION_SEED, EVIDENCE_DRAWS, Scores, evidence, point_likelihood, score, squared_errors
 from .latents import ACTIVE_VARIANCE, LatentUse, latent_use
 from .novelty import IMAGES as NOVELTY_IMAGES
 from .novelty import novelty
+from .quality import warnings
 
 IMPORTANCE_SAMPLES = 50
 

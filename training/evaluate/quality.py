@@ -16,8 +16,8 @@ from model_store.vae.likelihoods import likelihood
 from model_store.vae.pixels import to_images
 from model_store.vae.scoring_protocol import judged
 
-from .data import Dataset
-from .evaluate.bounds import EVALUATION_SEED
+from ..data import Dataset
+from .bounds import EVALUATION_SEED
 
 ONE_BIT_NATS = math.log(2)
 
