@@ -6,10 +6,10 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test coverage test-ray lint format tables figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
+.PHONY: help serve train test coverage test-ray test-container lint format tables figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 serve: $(VENV)/.use ## serve the models of the store on port 8000 (settings: python -m service --help)
 	$(IN)/python -m service $(ARGS)
@@ -28,6 +28,9 @@ coverage: $(VENV)/.dev ## run the tests and list the lines and branches that the
 
 test-ray: $(VENV)-ray/.use ## the tests on a cluster of two Ray nodes on this machine
 	$(VENV)-ray/bin/python -m pytest tests/deploy --log-cli-level=info $(ARGS)
+
+test-container: $(VENV)/.dev ## build the images and run them as the compose file says: make test-container CONTAINER_TOOLS=DIR
+	CONTAINER_TOOLS=$(CONTAINER_TOOLS) $(IN)/python -m pytest tests/deploy/test_container.py $(ARGS)
 
 lint: $(VENV)/.dev ## style, types and spelling
 	$(IN)/ruff format --check .
