@@ -9,25 +9,28 @@ from docs.make_tables import PACKAGES, TABLE, TREE, read_remarks, settings_table
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-READ = [ROOT / "README.md", *PAGES]
+DOCS = ROOT / "docs"
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted(DOCS.rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Files and figures that a page links to exist."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    """Files and pictures that a page links to exist, and so do the headings."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text)
+    files = [*(path for path, _ in links if path), *re.findall(r'src="([^"]+)"', text)]
+    into = [(page.parent / path if path else page, heading) for path, heading in links if heading]
 
-    assert links
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [path for path in files if not (page.parent / path).exists()] == []
+    assert [f"{target}#{heading}" for target, heading in into if heading not in anchors(target)] == []
 
 
-@pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
-def test_links_into_pages_meet_a_heading(page: Path) -> None:
-    """Of the page itself or of another one."""
-    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)", page.read_text(encoding="utf-8"))
+def test_every_page_is_in_the_index() -> None:
+    """`docs/README.md` links to each page, and the decisions have an index of their own."""
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    pages = {str(page.relative_to(DOCS)) for folder in (DOCS, DOCS / "how-to") for page in folder.glob("*.md")}
 
-    assert [f"{path}#{name}" for path, name in links if name not in anchors(page.parent / path if path else page)] == []
+    assert {page for page in pages - {"README.md"} if f"({page})" not in index} == set()
 
 
 def anchors(page: Path) -> set[str]:
@@ -36,7 +39,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_proofs_that_are_named_exist(page: Path) -> None:
     """A test that a page calls a proof is one that runs."""
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
