@@ -19,6 +19,8 @@ from service.__main__ import read_settings
 from service.app import create_app
 from service.errors import Overloaded, Starting
 from service.http.state import Parts
+from service.operations.decode import decode
+from service.operations.session import Session
 from service.settings import Settings
 from service.telemetry import logs
 from service.telemetry.timings import Timings
@@ -46,8 +48,8 @@ class Replica:
 
         Ray replaces a replica that fails three times.
 
-        The engine is asked, not the port: no key is needed, and any kind of model can decode. Who starts is waited
-        for, and has no requests before; who is busy is not ill.
+        The operation is called in process, not over the port: no key is needed, and any kind of model can decode. A
+        replica that is still starting is waited for, since it gets no requests yet. A busy replica is healthy.
 
         Raises:
             Unavailable: the device has failed, or hangs.
@@ -60,7 +62,8 @@ class Replica:
         registry = parts.engine.registry
         model = registry.default or registry.served[0]
         with suppress(Overloaded):
-            await parts.engine.decode(model, torch.zeros(1, *model.card.model.latent_shape), Timings())
+            session = Session(model, parts.engine.limits, Timings())
+            await decode(session, torch.zeros(1, *model.card.model.latent_shape))
 
 
 def app(scale: Scale) -> serve.Application:

@@ -33,8 +33,8 @@ from .http.shortcut import Shortcut
 from .http.state import Parts, model_in_path, require_key
 from .inference.loader import Loader
 from .inference.registry import Registry
-from .operations.engine import Engine
 from .operations.limits import Limits
+from .operations.session import Sessions
 from .protocols.v1 import endpoints, models, openapi
 from .settings import Settings
 from .telemetry.metrics import Metrics
@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
     )
     limits = Limits(settings.max_images_per_request, settings.max_request_pixels, settings.max_score_draws)
-    engine = Engine(registry, limits)
+    engine = Sessions(registry, limits)
     lifecycle = Lifecycle(registry)
     app.state.parts = Parts(
         settings, keys, metrics, engine, lifecycle, Deadlines(), BodyMemory(settings.max_bodies_bytes)

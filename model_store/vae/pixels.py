@@ -4,7 +4,7 @@
 see them. Everything here works on batches and on any device.
 """
 
-from math import isqrt
+from math import inf, isqrt, log10
 
 import torch
 from torch import Tensor
@@ -44,6 +44,11 @@ def observed(config: VAEConfig, pixels: Tensor, uniform: Tensor) -> Tensor:
     if isinstance(config.likelihood, BernoulliConfig):
         return binarise(pixels, uniform)
     return to_images(pixels)
+
+
+def psnr_db(mse: float) -> float:
+    """The peak signal-to-noise ratio in decibels of images in [0, 1], from their mean squared error; inf for none."""
+    return -10 * log10(mse) if mse else inf
 
 
 def columns_of_grid(count: int) -> int:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from ..errors import DeadlineExceeded
 from ..inference.loader import ServedModel
-from ..operations.engine import Engine
+from ..operations.session import Sessions
 from ..settings import Settings
 from ..telemetry.timings import Timings
 from .body_memory import BodyMemory
@@ -26,7 +26,7 @@ class Call:
 
     request: Request
     model: ServedModel
-    engine: Engine
+    engine: Sessions
     settings: Settings
     deadlines: Deadlines
     body_memory: BodyMemory

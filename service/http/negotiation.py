@@ -8,7 +8,7 @@ from typing import Literal
 from ..errors import NotAcceptable
 from ..formats.pictures import MEDIA_TYPES as PICTURES
 from ..formats.tensors import NPY, SAFETENSORS
-from ..operations.engine import PixelType
+from ..operations.session import PixelType
 
 Format = Literal["json", "npy", "safetensors", "png", "jpeg", "webp"]
 

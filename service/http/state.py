@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ..errors import Unauthorized
 from ..inference.loader import ServedModel
-from ..operations.engine import Engine
+from ..operations.session import Sessions
 from ..settings import Settings
 from ..telemetry.metrics import Metrics
 from .body_memory import BodyMemory
@@ -29,7 +29,7 @@ class Parts:
     settings: Settings
     keys: Keys
     metrics: Metrics
-    engine: Engine
+    engine: Sessions
     lifecycle: Lifecycle
     deadlines: Deadlines
     body_memory: BodyMemory

@@ -1,1 +1,1 @@
-"""From a question about images to a model's answer: engine → batcher → runner → device. It knows no HTTP."""
+"""The models that are served: loader, registry, and the queue in front of each model. They know no HTTP."""

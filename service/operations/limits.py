@@ -56,7 +56,7 @@ class Limits:
                 remedy="send fewer images, or ask for fewer importance_samples",
             )
 
-    def at_once(self, model: ServedModel, images: int, rows: int) -> int:
+    def repeats_per_batch(self, model: ServedModel, images: int, rows: int) -> int:
         """How often the images may be repeated in one batch of about `rows` rows; at least once."""
         pixels = images * prod(model.card.model.image_shape)
         return max(1, min(rows // images, self.pixels // pixels))

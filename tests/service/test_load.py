@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from service.formats import pictures
 from service.inference.loader import ServedModel
-from service.operations import engine
+from service.operations import noise
 from service.settings import Settings
 
 from .conftest import check_unharmed, running
@@ -96,7 +96,7 @@ async def test_pictures_that_find_no_room_are_not_decoded(
     others = await fill(app, client, gate)
     done: list[str] = []
     monkeypatch.setattr(pictures, "decode", lambda *_: done.append("decode"))
-    monkeypatch.setattr(engine, "standard_normal", lambda *_, **__: done.append("draw"))
+    monkeypatch.setattr(noise, "standard_normal", lambda *_, **__: done.append("draw"))
 
     refused = [
         await client.post("/v1/encode", **multipart(*[picture()] * 16)), await client.get("/v1/sample?n=16&seed=7"),

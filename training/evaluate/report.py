@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log10
 
 import torch
 from pydantic import ValidationError
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from model_store import VAE, LatentSummary, Metric, ScoreQuantiles
 from model_store.vae import DiscretisedLogisticConfig, bits_per_dimension
+from model_store.vae.pixels import psnr_db
 from model_store.vae.scoring_protocol import words
 
 from ..data import Dataset
@@ -95,7 +95,7 @@ def _errors(errors: Tensor) -> list[Metric]:
     mse = errors.mean().item()
     return [
         Metric(name="mse", value=mse, unit="1", protocol=f"mean of {protocol}"),
-        Metric(name="psnr_db", value=-10 * log10(max(mse, 1e-12)), unit="dB", protocol=f"of the mean mse; {protocol}"),
+        Metric(name="psnr_db", value=psnr_db(max(mse, 1e-12)), unit="dB", protocol=f"of the mean mse; {protocol}"),
     ]
 
 

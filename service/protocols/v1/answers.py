@@ -19,7 +19,10 @@ from ...http.call import Call
 from ...http.negotiation import MEDIA_TYPES, Format
 from ...inference.loader import ServedModel
 from ...offload import offload
-from ...operations.results import Encoding, Grid, Reconstruction, Samples, Score
+from ...operations.encode import Encoding
+from ...operations.reconstruct import Reconstruction
+from ...operations.sample import Samples
+from ...operations.score import Score
 
 
 async def latents(wanted: Format, call: Call, encoding: Encoding) -> Response:
@@ -29,7 +32,7 @@ async def latents(wanted: Format, call: Call, encoding: Encoding) -> Response:
     return _response(wanted, call, content, encoding.seed)
 
 
-async def images(
+async def write_images(
     wanted: Format,
     call: Call,
     decoded: Tensor,
@@ -47,12 +50,7 @@ async def images(
 async def samples(wanted: Format, call: Call, drawn: Samples) -> Response:
     """An answer to sample."""
     more = {"seed": drawn.seed, "latents": drawn.latents.numpy()}
-    return await images(wanted, call, drawn.images, seed=drawn.seed, more=more)
-
-
-async def rows(wanted: Format, call: Call, drawn: Grid) -> Response:
-    """An answer to interpolate and traverse."""
-    return await images(wanted, call, drawn.images, columns=drawn.columns, seed=drawn.seed)
+    return await write_images(wanted, call, drawn.images, seed=drawn.seed, more=more)
 
 
 async def score(call: Call, found: Score) -> Response:
@@ -66,8 +64,8 @@ async def score(call: Call, found: Score) -> Response:
 
 async def reconstruction(wanted: Format, call: Call, remade: Reconstruction) -> Response:
     """An answer to reconstruct."""
-    more = None if remade.errors is None else vars(remade.errors)
-    return await images(wanted, call, remade.images, seed=remade.seed, more=more)
+    more = None if remade.distortion is None else vars(remade.distortion)
+    return await write_images(wanted, call, remade.images, seed=remade.seed, more=more)
 
 
 def about(call: Call) -> dict[str, str]:

@@ -6,10 +6,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from ...http.call import Call
 from ...http.direct import DirectRoute
 from ...http.negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format, pixel_type
 from ...http.state import CurrentCall
-from ...operations import exploring, scoring
+from ...operations.decode import decode as decode_latents
+from ...operations.encode import encode as encode_images
+from ...operations.interpolate import interpolate as interpolate_pair
+from ...operations.reconstruct import reconstruct as reconstruct_images
+from ...operations.sample import sample as draw_samples
+from ...operations.score import score as score_images
+from ...operations.session import Session
+from ...operations.traverse import traverse as traverse_latents
 from . import answers, caching
 from .bodies import read_images, read_latents, read_pair
 from .openapi import IMAGES_BODY, LATENTS_BODY, PAIR_BODY, answered_in, documented_errors
@@ -28,6 +36,11 @@ from .schemas import (
     TraverseParameters,
 )
 
+
+def _session(call: Call) -> Session:
+    return Session(call.model, call.engine.limits, call.timings)
+
+
 router = APIRouter(tags=["operations"], route_class=DirectRoute)
 
 _ALWAYS = documented_errors(401, 404, 406, 413, 414, 422, 429, 431, 500, 503, 504)
@@ -45,7 +58,7 @@ async def encode(call: CurrentCall, parameters: Annotated[EncodeParameters, Quer
     """The latents of each image: the posterior's mean, or a draw from it."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), LATENT_FORMATS)
     pixels = await read_images(call, parameters.resize)
-    question = call.engine.encode(call.model, pixels, call.timings, draw=parameters.latents, seed=parameters.seed)
+    question = encode_images(_session(call), pixels, draw=parameters.latents, seed=parameters.seed)
     return await answers.latents(wanted, call, await call.wait_for(question))
 
 
@@ -60,8 +73,8 @@ async def decode(call: CurrentCall, parameters: Annotated[Parameters, Query()]) 
     """The image of each latent; several as one picture become a grid, row by row."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     latents = await read_latents(call)
-    question = call.engine.decode(call.model, latents, call.timings, pixel_type=pixel_type(wanted))
-    return await answers.images(wanted, call, await call.wait_for(question, "send fewer latents"))
+    question = decode_latents(_session(call), latents, pixel_type=pixel_type(wanted))
+    return await answers.write_images(wanted, call, await call.wait_for(question, "send fewer latents"))
 
 
 @router.head("/sample", include_in_schema=False)
@@ -77,10 +90,9 @@ async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Quer
     tag = caching.etag(call, parameters, wanted)
     if caching.is_fresh(call, tag):
         return caching.mark(Response(status_code=304, headers=answers.about(call)), call, tag)
-    question = call.engine.sample(
-        call.model,
+    question = draw_samples(
+        _session(call),
         parameters.n,
-        call.timings,
         seed=parameters.seed,
         temperature=parameters.temperature,
         pixel_type=pixel_type(wanted),
@@ -100,10 +112,9 @@ async def reconstruct(call: CurrentCall, parameters: Annotated[ReconstructParame
     """Each image encoded and decoded again; as JSON with its distance from the original."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pixels = await read_images(call, parameters.resize)
-    question = call.engine.reconstruct(
-        call.model,
+    question = reconstruct_images(
+        _session(call),
         pixels,
-        call.timings,
         draw=parameters.latents,
         seed=parameters.seed,
         # JSON says how far each image is from the original, before it is rounded
@@ -123,11 +134,9 @@ async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query(
     """The evidence lower bound of each image, its terms, the tighter importance-weighted bound, and its rank."""
     choose_format(parameters.format, call.headers.get("accept"), SCORE_FORMATS)
     pixels = await read_images(call, parameters.resize)
-    question = scoring.score(
-        call.engine,
-        call.model,
+    question = score_images(
+        _session(call),
         pixels,
-        call.timings,
         importance_samples=parameters.importance_samples,
         binarise=parameters.binarise,
         seed=parameters.seed,
@@ -148,16 +157,15 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
     """The images on a path from one latent to another, side by side, both ends included."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pair = await read_pair(call, parameters.resize)
-    question = exploring.interpolate(
-        call.engine,
-        call.model,
+    question = interpolate_pair(
+        _session(call),
         pair,
-        call.timings,
         steps=parameters.steps,
         path=parameters.path,
         pixel_type=pixel_type(wanted),
     )
-    return await answers.rows(wanted, call, await call.wait_for(question, "ask for fewer steps"))
+    images = await call.wait_for(question, "ask for fewer steps")
+    return await answers.write_images(wanted, call, images, columns=parameters.steps)
 
 
 @router.get(
@@ -169,14 +177,13 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
 async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, Query()]) -> Response:
     """What single dimensions do: a row for each; of an odd number of columns the middle one is the latent itself."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
-    question = exploring.traverse(
-        call.engine,
-        call.model,
-        call.timings,
+    question = traverse_latents(
+        _session(call),
         dims=parameters.dims,
         steps=parameters.steps,
         span=parameters.span,
         seed=parameters.seed,
         pixel_type=pixel_type(wanted),
     )
-    return await answers.rows(wanted, call, await call.wait_for(question, "ask for fewer steps or dims"))
+    images = await call.wait_for(question, "ask for fewer steps or dims")
+    return await answers.write_images(wanted, call, images, columns=parameters.steps, seed=parameters.seed)

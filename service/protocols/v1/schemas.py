@@ -15,7 +15,7 @@ from model_store.vae.scoring_protocol import Binarise
 from model_store.vae.sentences import unknown
 
 from ...http.negotiation import LATENT_FORMATS, SCORE_FORMATS, Format
-from ...operations.engine import Draw
+from ...operations.encode import Draw
 from ...operations.paths import PathKind
 
 INT32_MAX = 2**31 - 1

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Query
 from model_store import StoreError
 from service import errors
 from service.http.problems import STATUS
+from service.operations.session import Session
 from service.settings import Settings
 
 from ..conftest import running
@@ -408,14 +409,14 @@ async def test_latents_at_the_edge_of_what_is_allowed_are_decoded(client: httpx.
 
 
 async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
-    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller sees no traceback; the log does."""
 
     def burst(*_: object, **__: object) -> None:
         raise ZeroDivisionError("inside")
 
-    monkeypatch.setattr(app.state.parts.engine, "sample", burst)
+    monkeypatch.setattr(Session, "forward", burst)
     with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
         response = await client.get("/v1/sample", headers={"X-Request-Id": "mine"})
 

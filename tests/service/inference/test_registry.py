@@ -16,8 +16,9 @@ from service.compute.runner import Runner
 from service.errors import NoDefaultModel, NotServing, Starting
 from service.inference.loader import Loader
 from service.inference.registry import Registry
-from service.operations.engine import Engine
 from service.operations.limits import Limits
+from service.operations.sample import sample
+from service.operations.session import Session
 from service.telemetry.timings import Timings
 
 from ...conftest import make_model
@@ -247,7 +248,7 @@ async def test_removed_version_is_no_longer_found_but_still_answers_who_found_it
 
     with pytest.raises(ModelNotFound):
         registry.find("colour")
-    samples = await Engine(registry, Limits(images=8, pixels=10_000, draws=1)).sample(model, 2, Timings(), seed=1)
+    samples = await sample(Session(model, Limits(images=8, pixels=10_000, draws=1), Timings()), 2, seed=1)
     assert samples.images.shape == (2, 3, 8, 8)
 
 

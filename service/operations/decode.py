@@ -1,0 +1,18 @@
+"""Decode: latents → images."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .session import PixelType, Session
+
+
+async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "float32") -> Tensor:
+    """Images (B, C, H, W) from latents float32 (B, *latent_shape).
+
+    Raises:
+        WrongShape, BadValue, TooLarge: the latents do not fit the model or the limits.
+        Overloaded, Unavailable: the service has no capacity now.
+    """
+    session.limits.check_latents(session.model, latents)
+    return await session.images_of(latents, pixel_type)

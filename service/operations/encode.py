@@ -1,0 +1,47 @@
+"""Encode: images → latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from model_store.vae import Point
+
+from .noise import draw_seed, normal_noise
+from .session import Session
+
+Draw = Literal["mean", "sample"]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Latents of images, and the posterior they come from, in normal coordinates; all (B, *latent_shape).
+
+    The log-variance is None for a plain autoencoder. The seed is None where nothing was drawn.
+    """
+
+    latents: Tensor
+    mean: Tensor
+    log_variance: Tensor | None
+    seed: int | None
+
+
+async def encode(session: Session, pixels: Tensor, *, draw: Draw = "mean", seed: int | None = None) -> Encoding:
+    """Latents of uint8 pixels (B, C, H, W): the posterior's mean, or a draw from it.
+
+    The mean needs no seed, and a point is its own mean.
+
+    Raises:
+        Meaningless: the model has no encoder.
+        WrongShape, TooLarge: the images do not fit the model or the limits.
+        Overloaded, Unavailable: the service has no capacity now.
+    """
+    posterior = await session.encode_raw(pixels)
+    normal = posterior.mean
+    if draw == "mean" or isinstance(posterior, Point):
+        return Encoding(session.prior.from_normal(normal), normal, posterior.log_variance, seed=None)
+    seed = draw_seed() if seed is None else seed
+    drawn = posterior.sample(await normal_noise(seed, *normal.shape))
+    return Encoding(session.prior.from_normal(drawn), normal, posterior.log_variance, seed)

@@ -1,0 +1,37 @@
+"""Interpolate: the images on a path between two images or latents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import BadValue
+from ..offload import offload
+from . import paths
+from .session import PixelType, Session
+
+
+async def interpolate(
+    session: Session, pair: Tensor, *, steps: int, path: paths.PathKind, pixel_type: PixelType = "float32"
+) -> Tensor:
+    """Images (steps, C, H, W) between two, which are uint8 pixels (2, C, H, W) or latents float32 (2, *latent_shape).
+
+    Raises:
+        Meaningless: the two are images, but the model has no encoder.
+        WrongShape, BadValue, TooLarge: they are not two, or do not fit the model or the limits.
+        Overloaded, Unavailable: the service has no capacity now.
+    """
+    session.limits.check_count(session.model, steps)
+    if len(pair) != 2:
+        raise BadValue(f"An interpolation is between two images or latents, not {len(pair)}; send two.")
+    start, end = await _ends(session, pair)
+    normal = await offload(4 * steps * start.numel(), paths.between, start, end, steps, path)
+    return await session.images_of(session.prior.from_normal(normal), pixel_type)
+
+
+async def _ends(session: Session, pair: Tensor) -> Tensor:
+    """Two latents in normal coordinates (2, *latent_shape): the sent ones, or the means of the sent images."""
+    if pair.dtype == torch.uint8:
+        return (await session.encode_raw(pair)).mean
+    session.limits.check_latents(session.model, pair)
+    return session.prior.to_normal(pair)

@@ -1,0 +1,61 @@
+"""Reconstruct: images → images, through the latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from model_store.vae.pixels import psnr_db, to_images
+
+from ..offload import offload
+from .encode import Draw, encode
+from .session import PixelType, Session
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """The distance of each image from its original: the mean squared error of values in [0, 1], and in decibels.
+
+    The decibels of an image that equals its original are infinite.
+    """
+
+    mse: list[float]
+    psnr_db: list[float]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Images (B, C, H, W), encoded and decoded; their distortion is None where they were rounded to uint8."""
+
+    images: Tensor
+    distortion: Distortion | None
+    seed: int | None
+
+
+async def reconstruct(
+    session: Session,
+    pixels: Tensor,
+    *,
+    draw: Draw = "mean",
+    seed: int | None = None,
+    pixel_type: PixelType = "float32",
+) -> Reconstruction:
+    """Uint8 pixels (B, C, H, W), encoded and decoded again, and compared with the originals unless they are rounded.
+
+    Raises:
+        Meaningless: the model has no encoder.
+        WrongShape, TooLarge: the images do not fit the model or the limits.
+        Overloaded, Unavailable: the service has no capacity now.
+    """
+    encoding = await encode(session, pixels, draw=draw, seed=seed)
+    images = await session.images_of(encoding.latents, pixel_type)
+    if pixel_type == "uint8":
+        return Reconstruction(images, None, encoding.seed)
+    mse = await offload(images.nbytes, _mean_squared_errors, images, pixels)
+    return Reconstruction(images, Distortion(mse, [psnr_db(error) for error in mse]), encoding.seed)
+
+
+def _mean_squared_errors(images: Tensor, pixels: Tensor) -> list[float]:
+    errors: list[float] = (images - to_images(pixels)).square().flatten(1).mean(1).tolist()
+    return errors

@@ -1,0 +1,43 @@
+"""Sample: random images, decoded from latents that are drawn from the prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .noise import draw_seed, normal_noise
+from .session import PixelType, Session
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images (B, C, H, W), the latents they were decoded from, and the seed of both."""
+
+    images: Tensor
+    latents: Tensor
+    seed: int
+
+
+async def sample(
+    session: Session,
+    n: int,
+    *,
+    seed: int | None = None,
+    temperature: float = 1.0,
+    pixel_type: PixelType = "float32",
+) -> Samples:
+    """`n` random images. Image i depends on the seed and i alone.
+
+    Raises:
+        Meaningless: the model has no prior.
+        TooLarge: more images than the limits allow.
+        Overloaded, Unavailable: the service has no capacity now.
+    """
+    session.check_can("sample")
+    session.limits.check_count(session.model, n)
+    session.check_room(n)
+    seed = draw_seed() if seed is None else seed
+    latent_shape = session.model.card.model.latent_shape
+    latents = session.prior.sample(await normal_noise(seed, n, *latent_shape), temperature)
+    return Samples(await session.images_of(latents, pixel_type), latents, seed)

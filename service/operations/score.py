@@ -1,0 +1,103 @@
+"""Score: the evidence lower bound of images, in nats. Posterior draws are made here and scored on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_store import Card
+from model_store.vae import BernoulliConfig, DiagonalGaussian, DiscretisedLogisticConfig, Estimate, bits_per_dimension
+from model_store.vae.scoring_protocol import Binarise, draw, judged, words
+
+from ..offload import offload
+from .noise import draw_seed
+from .session import Session
+
+ROWS_PER_BATCH = 64  # repeated images; after each batch, other requests are computed
+
+
+@dataclass(frozen=True)
+class Score:
+    """The bounds of images in nats, each (B,), and the protocol by which they were found.
+
+    Bits per dimension are None for pixels that are not 8-bit. Percentiles, 0 to 100 among the model's own test images,
+    are None where the card has no quantiles to compare with.
+    """
+
+    elbo_nats: Tensor
+    log_likelihood_nats: Tensor
+    kl_nats: Tensor
+    importance_weighted_nats: Tensor
+    bits_per_dimension: Tensor | None
+    percentile: list[float] | None
+    protocol: str
+    seed: int
+
+
+async def score(
+    session: Session,
+    pixels: Tensor,
+    *,
+    importance_samples: int = 1,
+    binarise: Binarise = "sample",
+    seed: int | None = None,
+) -> Score:
+    """The bounds of uint8 pixels (B, C, H, W), by `importance_samples` posterior draws for each.
+
+    Raises:
+        Meaningless: the model has no posterior distribution.
+        WrongShape, TooLarge: the images do not fit the model or the limits.
+        Overloaded, Unavailable: the service has no capacity now.
+    """
+    session.check_can("score")
+    session.limits.check_images(session.model, pixels)
+    session.limits.check_draws(len(pixels), importance_samples)
+    seed = draw_seed() if seed is None else seed
+    card = session.model.card
+    binarised = await offload(pixels.nbytes, judged, card.model, pixels, seed, binarise)
+    estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)))
+    repeats = session.limits.repeats_per_batch(session.model, len(pixels), ROWS_PER_BATCH)
+    for first in range(0, importance_samples, repeats):
+        draws = range(first, min(first + repeats, importance_samples))
+        await _add_draws(session, binarised, estimate, draws, seed)
+    return _score(card, estimate, binarise, seed)
+
+
+async def _add_draws(session: Session, pixels: Tensor, estimate: Estimate, draws: range, seed: int) -> None:
+    """Score some posterior draws of all images in one forward pass, and add them to the estimate."""
+    size = len(draws) * (pixels.nbytes + 4 * estimate.posterior.mean.numel())
+    normal = await offload(size, _drawn, estimate.posterior, draws, seed)
+    repeated = await offload(size, pixels.repeat, len(draws), 1, 1, 1)
+    (nats,) = await session.forward("score", repeated, session.prior.from_normal(normal))
+    await offload(size, estimate.add, normal, nats)
+
+
+def _drawn(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:
+    """Draws in normal coordinates, (len(draws)·B, *latent_shape): all images of the first draw, then of the next."""
+    count, *shape = posterior.mean.shape
+    return torch.cat([posterior.sample(draw(seed, number, count, tuple(shape))) for number in draws])
+
+
+def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Score:
+    bound, config = estimate.bound, card.model
+    is_8_bit = isinstance(config.likelihood, DiscretisedLogisticConfig)
+    # pixels that were cut at the middle score higher than those of the card's quantiles, which were drawn
+    is_comparable = binarise == "sample" or not isinstance(config.likelihood, BernoulliConfig)
+    return Score(
+        elbo_nats=bound.elbo_nats,
+        log_likelihood_nats=bound.log_likelihood_nats,
+        kl_nats=bound.kl_nats,
+        importance_weighted_nats=estimate.importance_weighted_nats,
+        bits_per_dimension=bits_per_dimension(bound.elbo_nats, config.image_shape) if is_8_bit else None,
+        percentile=_percentiles(card, bound.elbo_nats) if is_comparable else None,
+        protocol=f"{words(config, binarise)}, K = {estimate.draws} posterior draws, seed {seed}",
+        seed=seed,
+    )
+
+
+def _percentiles(card: Card, elbo_nats: Tensor) -> list[float] | None:
+    """The rank of each image among the test images of the card, 0 to 100."""
+    return None if card.scores is None else np.interp(elbo_nats, card.scores.elbo_nats, np.arange(101.0)).tolist()

@@ -1,0 +1,115 @@
+"""Session: the model, the limits and the timings that the operation of one request works with. It knows no HTTP.
+
+An operation is a composition of the few forward passes that a device computes: encode, decode, render and score.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from model_store.vae import DiagonalGaussian, Point
+from model_store.vae.priors import Prior
+
+from ..compute import capabilities
+from ..compute.capabilities import Question
+from ..compute.rows import Rows, concatenate, length, nbytes, split
+from ..compute.torch_runtime import ForwardPass
+from ..inference.batcher import Part
+from ..inference.loader import ServedModel
+from ..inference.registry import Registry
+from ..offload import offload
+from ..telemetry.timings import Timings
+from .limits import Limits
+
+PixelType = Literal["float32", "uint8"]  # of images: in [0, 1], or rounded to 0 … 255, which is a quarter of the bytes
+
+
+class Sessions:
+    """Opens a session for each request."""
+
+    def __init__(self, registry: Registry, limits: Limits) -> None:
+        self.registry = registry
+        self.limits = limits
+
+    def open(self, reference: str | None, timings: Timings) -> Session:
+        """A session with the model of that reference; None is the default model.
+
+        Raises:
+            InvalidName, ModelNotFound, NoDefaultModel: there is no such model.
+            Starting, NotServing: the models have not been read yet.
+        """
+        return Session(self.registry.find(reference), self.limits, timings)
+
+
+class Session:
+    """The model of one request, the limits of the request, and the timings that it fills in."""
+
+    def __init__(self, model: ServedModel, limits: Limits, timings: Timings) -> None:
+        self.model = model
+        self.limits = limits
+        self._timings = timings
+        self._is_begun = False
+
+    @property
+    def prior(self) -> Prior:
+        """The prior of the model, which maps normal coordinates to latents."""
+        return self.model.prior
+
+    def check_can(self, capability: Question) -> None:
+        """Check that this kind of model has the capability.
+
+        Raises:
+            Meaningless: it does not; the message says what it lacks.
+        """
+        capabilities.check(self.model.card.model, self.model.version, capability)
+
+    def check_room(self, images: int) -> None:
+        """Check that the queue has room, before work is done that would be lost.
+
+        Raises:
+            Overloaded: the queue has no room for that many images.
+        """
+        self.model.batcher.check_room(images)
+
+    async def encode_raw(self, pixels: Tensor) -> DiagonalGaussian | Point:
+        """The encoder's answer to uint8 pixels (B, C, H, W), in normal coordinates.
+
+        Raises:
+            Meaningless: the model has no encoder.
+            WrongShape, TooLarge: the images do not fit the model or the limits.
+            Overloaded, Unavailable: the service has no capacity now.
+        """
+        self.check_can("encode")
+        self.limits.check_images(self.model, pixels)
+        outputs = await self.forward("encode", pixels)
+        return Point(*outputs) if len(outputs) == 1 else DiagonalGaussian(*outputs)
+
+    async def images_of(self, latents: Tensor, pixel_type: PixelType) -> Tensor:
+        """Images (B, C, H, W) of latents that are known to fit the model.
+
+        Raises:
+            Overloaded, Unavailable: the service has no capacity now.
+        """
+        (images,) = await self.forward("decode" if pixel_type == "float32" else "render", latents)
+        return images
+
+    async def forward(self, name: ForwardPass, *inputs: Tensor) -> Rows:
+        """The outputs of a forward pass. Rows of several requests share a batch.
+
+        Many rows are computed in parts, so that small requests can be computed between the parts.
+        The first forward pass of a session may find the queue full. Later ones are always admitted: the results of the
+        earlier ones would be lost.
+
+        Raises:
+            Overloaded, Unavailable: the service has no capacity now.
+        """
+        at_most = self.model.runner.part(name)
+        parts = [inputs] if length(inputs) <= at_most else split(inputs, at_most)
+        batched = [Part(part, length(part)) for part in parts]
+        answer = await self.model.batcher.ask(name, batched, is_begun=self._is_begun)
+        self._is_begun = True
+        self._timings.add("queue", answer.queue_s)
+        self._timings.add("compute", answer.compute_s)
+        return await offload(sum(map(nbytes, answer.results[1:])), concatenate, answer.results)

@@ -1,0 +1,75 @@
+"""Traverse: the images along single dimensions of the latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..compute import capabilities
+from ..errors import BadValue, Meaningless
+from ..inference.loader import ServedModel
+from ..offload import offload
+from . import paths
+from .noise import normal_noise
+from .session import PixelType, Session
+
+DEFAULT_DIMENSIONS = 8
+
+
+async def traverse(
+    session: Session,
+    *,
+    dims: Sequence[int] | None,
+    steps: int,
+    span: float,
+    seed: int | None = None,
+    pixel_type: PixelType = "float32",
+) -> Tensor:
+    """Images (len(dims)·steps, C, H, W) of one latent that is moved along some dimensions, a row of images for each.
+
+    The latent is the middle of the prior, or with a seed a draw from it.
+
+    Without `dims` the latent moves along the dimensions of the largest KL in the card, or along the first dimensions
+    where the card has none.
+
+    Raises:
+        Meaningless: the model has neither a prior nor, in its card, statistics of its latents.
+        BadValue, TooLarge: a dimension that does not exist, or more images than the limits allow.
+        Overloaded, Unavailable: the service has no capacity now.
+    """
+    model = session.model
+    dims = _informative_dimensions(model) if dims is None else dims
+    session.limits.check_count(model, steps * len(dims))
+    values = math.prod(model.card.model.latent_shape)
+    if wrong := [dim for dim in dims if not 0 <= dim < values]:
+        raise BadValue(f"There is no dimension {wrong[0]} in {model.version}; take 0 to {values - 1}.")
+    centre, spread = await _centre_and_spread(session, seed)
+    normal = await offload(4 * steps * len(dims) * values, paths.along, centre, spread, dims, steps, span)
+    return await session.images_of(session.prior.from_normal(normal), pixel_type)
+
+
+def _informative_dimensions(model: ServedModel) -> list[int]:
+    """The dimensions of the largest KL; of a plain autoencoder, of the largest spread."""
+    latents = model.card.latents
+    if latents is None:
+        return list(range(min(DEFAULT_DIMENSIONS, math.prod(model.card.model.latent_shape))))
+    weights = latents.kl_nats or latents.standard_deviation
+    return sorted(range(len(weights)), key=lambda dim: -weights[dim])[:DEFAULT_DIMENSIONS]
+
+
+async def _centre_and_spread(session: Session, seed: int | None) -> tuple[Tensor, Tensor]:
+    """A latent to start from, and the length of one standard deviation, both (*latent_shape) in normal coordinates."""
+    card, version = session.model.card, session.model.version
+    shape = card.model.latent_shape
+    if seed is not None:
+        session.check_can("sample")
+        return (await normal_noise(seed, 1, *shape))[0], torch.ones(shape)
+    if capabilities.can(card.model, "sample"):
+        return torch.zeros(shape), torch.ones(shape)
+    if card.latents is None:
+        reason = "is a plain autoencoder whose card does not say where its latents lie"
+        raise Meaningless(str(version), reason, "decode latents of your own")
+    return torch.tensor(card.latents.mean).view(shape), torch.tensor(card.latents.standard_deviation).view(shape)
