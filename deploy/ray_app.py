@@ -83,7 +83,7 @@ def deployment(settings: Settings, scale: Scale) -> serve.Deployment:
     """
 
     def build() -> FastAPI:
-        logs.configure(settings)
+        logs.configure(settings.log_level, settings.log_format)
         return create_app(settings)
 
     at_once = 2 * (settings.queue_images + settings.max_batch_images)

@@ -12,6 +12,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -24,8 +25,9 @@ from model_store.vae.sentences import did_you_mean
 from .app import create_app
 from .help import HelpFormatter
 from .listening import workers
-from .listening.server import Server, Worker
-from .listening.shared_port import CannotListen, SharedPort, bound
+from .listening.bounds import Bounds, Shutdown
+from .listening.server import PortSlot, Server
+from .listening.shared_port import CannotListen, SharedPort, bind
 from .settings import Settings
 from .telemetry import logs
 
@@ -42,17 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(list(sys.argv[1:] if arguments is None else arguments))
         Store(settings.store).versions()
-        logs.configure(settings)
+        logs.configure(settings.log_level, settings.log_format)
         _take_all_descriptors()
+        bounds = Bounds(
+            settings.max_head_bytes, settings.head_timeout_s, settings.body_timeout_s, settings.idle_timeout_s
+        )
+        create_server = partial(Server, bounds=bounds, shutdown=Shutdown(settings.drain_s, settings.timeout_s))
+        port = bind(settings.host, settings.port)
         if settings.workers > 1:
-            workers.serve(settings, create_app)
+            workers.serve(port, settings.workers, settings.hang_s, partial(create_app, settings), create_server)
             return 0
-        app = create_app(settings)
-        port = SharedPort(bound(settings.host, settings.port), workers=1)
+        server = create_server(create_app(settings), PortSlot(0, SharedPort(port, workers=1)))
     except (ValueError, StoreError, CannotListen, OSError) as error:
         print(f"Cannot serve: {error}", file=sys.stderr)
         return EXIT_BAD_SETTINGS
-    Server(app, settings, Worker(0, port)).run()
+    server.run()
     return 0
 
 

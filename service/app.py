@@ -43,14 +43,18 @@ from .web import page
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application. Its models are read when it is started, and it answers 503 until then.
+def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+    """The application. It reads its models when it is started, and answers 503 until then.
+
+    Args:
+        settings: of the service.
+        metrics: those that several processes share; without them the application has its own.
 
     Raises:
         NoSuchDevice, NoSuchRuntime: what the settings name is not there.
         ValueError: the file of keys cannot be used.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     keys = Keys(settings.api_keys, settings.api_keys_file)
     registry = _registry(settings, metrics)
     app = FastAPIOffline(

@@ -24,7 +24,7 @@ PACKAGES = {
 ROOMS = {
     "__main__": ("app", "settings", "help", "listening", "telemetry", "errors"),
     "app": ("protocols", "web", "http", "operations", "inference", "compute", "telemetry", "settings"),
-    "listening": ("http", "telemetry", "settings", "errors"),
+    "listening": ("http", "telemetry", "errors"),
     "protocols": ("http", "operations", "inference", "formats", "telemetry", "offload", "errors"),
     "web": ("http", "inference"),
     "http": ("protocols", "operations", "inference", "formats", "telemetry", "settings", "offload", "errors"),
@@ -32,7 +32,7 @@ ROOMS = {
     "inference": ("compute", "errors"),
     "compute": ("errors",),
     "formats": ("offload", "errors"),
-    "telemetry": ("settings",),
+    "telemetry": (),
     "settings": (),
     "offload": (),
     "errors": (),

@@ -1,4 +1,4 @@
-"""uvicorn, stopping the way orchestrators expect: readiness turns red first, then requests under way are finished."""
+"""uvicorn, ending as orchestrators expect: readiness turns red first, then the requests under way are answered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -18,21 +17,24 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..http.state import Parts
-from ..settings import Settings
-from .connection import Bounds, Connection
-from .shared_port import Acceptor, Connections, SharedPort, url_of
+from .bounds import Bounds, Shutdown
+from .connection import Connection
+from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
 
-# A caller who connected just before has this long to send a request; after its answer a connection is closed anyway.
-LAST_REQUESTS_S = 0.5
-LOOK_EVERY = 5  # ticks of uvicorn's loop, which are a tenth of a second
+LAST_REQUESTS_S = 0.5  # for a client who connected just before the end to send its request
+POLL_TICKS = 5  # of uvicorn's main loop, which are a tenth of a second each
 
 log = structlog.get_logger()
 
 
-class Worker(NamedTuple):
-    """A server's place among those of a port: its number, the port, and the end of a pipe that its parent holds.
+class PortSlot(NamedTuple):
+    """One server's place at a port that several servers may share.
 
-    When the pipe's other end is gone, so is the parent, and the server drains. The only server of a port has none.
+    Attributes:
+        number: of this server, from 0.
+        port: that the servers share.
+        parent: the reading end of a pipe whose writing end the parent process holds. When it is closed, the parent has
+            ended, and the server drains. A server without a parent has no pipe.
     """
 
     number: int
@@ -41,19 +43,14 @@ class Worker(NamedTuple):
 
 
 class Server(uvicorn.Server):
-    """A server that drains: on SIGTERM it still takes requests for `drain_s`, on a second signal it ends at once."""
+    """A server that drains: on SIGTERM it accepts requests for a while longer, on a second signal it ends at once."""
 
-    def __init__(self, app: FastAPI, settings: Settings, worker: Worker) -> None:
-        parts: Parts = app.state.parts
-        bounds = Bounds(
-            settings.max_head_bytes, settings.head_timeout_s, settings.body_timeout_s, settings.idle_timeout_s
-        )
+    def __init__(self, app: FastAPI, slot: PortSlot, bounds: Bounds, shutdown: Shutdown) -> None:
         super().__init__(
             uvicorn.Config(
-                _past_telemetry(app),
-                http=partial(Connection, bounds, parts.metrics),  # type: ignore[arg-type]  # called as a class would be
+                _without_telemetry(app),
                 ws="none",
-                timeout_keep_alive=settings.idle_timeout_s,
+                timeout_keep_alive=bounds.idle_s,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -61,12 +58,15 @@ class Server(uvicorn.Server):
                 forwarded_allow_ips="",  # or uvicorn reads FORWARDED_ALLOW_IPS
                 workers=1,  # or uvicorn reads WEB_CONCURRENCY, and fails if that is not a number
                 # for a request that has just begun: its body is still to come, and then to be answered
-                timeout_graceful_shutdown=math.ceil(settings.body_timeout_s + settings.timeout_s) + 1,
+                timeout_graceful_shutdown=math.ceil(bounds.body_s + shutdown.answer_s) + 1,
             )
         )
+        parts: Parts = app.state.parts
+        self._metrics = parts.metrics
         self._lifecycle = parts.lifecycle
-        self._drain_s = settings.drain_s
-        self._worker = worker
+        self._slot = slot
+        self._bounds = bounds
+        self._drain_s = shutdown.drain_s
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -74,50 +74,50 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop, self._drain_s)
         loop.add_signal_handler(signal.SIGINT, self._stop, 0.0)
-        if self._worker.parent is not None:
-            loop.add_reader(self._worker.parent, self._orphaned, self._worker.parent)
+        if self._slot.parent is not None:
+            loop.add_reader(self._slot.parent, self._parent_ended, self._slot.parent)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and say where."""
+        """Begin to listen, and log the address."""
         await super().startup(sockets or [])
-        connections = Connections(self._worker.port, self._worker.number)
-        self.server_state.connections = connections
-        ear = Acceptor(self._worker.port.socket, connections, self._protocol)
-        self.servers = [ear]  # type: ignore[list-item]  # uvicorn closes them, and waits until they are closed
-        gc.freeze()  # what is there now stays, and need not be looked at by each collection
-        log.info("listening", address=url_of(*self._worker.port.socket.getsockname()[:2]))
+        port = self._slot.port.socket
+        count = ConnectionCount(self._slot.port, self._slot.number, self.server_state.connections)
+
+        def connection() -> Connection:
+            return Connection(
+                self._bounds, self._metrics, count.publish,
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state,
+            )  # fmt: skip
+
+        acceptor = Acceptor(port, count, connection)
+        self.servers = [acceptor]  # type: ignore[list-item]  # uvicorn calls close and wait_closed of it, no more
+        gc.freeze()  # the models and modules stay: no collection needs to visit them again
+        log.info("listening", address=url_of(*port.getsockname()[:2]))
 
     async def on_tick(self, counter: int) -> bool:
-        """Look after connections whose clients are slow, or silent; and let the parent know that all is well."""
-        self._worker.port.sign_on(self._worker.number)
-        if counter % LOOK_EVERY == 0:
+        """Called ten times a second: tell the parent that the event loop turns, and close overdue connections."""
+        self._slot.port.heartbeat(self._slot.number)
+        if counter % POLL_TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
-                    connection.look(now)
+                if isinstance(connection, Connection):  # all of them are; uvicorn's type says less
+                    connection.close_if_overdue(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen no more, answer the clients that are connected already, then end."""
-        self._worker.port.sign_off(self._worker.number)
+        """Stop listening, answer the clients who have connected already, then end."""
+        self._slot.port.retire(self._slot.number)
         for listening in self.servers:
             listening.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_REQUESTS_S):
-                await asyncio.sleep(0.01)  # who was taken last is not among them yet
+                await asyncio.sleep(0.01)  # the connections that were accepted last are not in the set yet
                 while self.server_state.connections:
                     await asyncio.sleep(0.01)
         await super().shutdown(sockets)
 
-    def _protocol(self) -> asyncio.Protocol:
-        make = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(  # type: ignore[call-arg]  # it may be of several types
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        return protocol
-
-    def _orphaned(self, parent: int) -> None:
+    def _parent_ended(self, parent: int) -> None:
         asyncio.get_running_loop().remove_reader(parent)
         self._stop(self._drain_s)
 
@@ -127,11 +127,11 @@ class Server(uvicorn.Server):
             return
         self._lifecycle.drain()
         asyncio.get_running_loop().call_later(after_s, setattr, self, "should_exit", True)
-        log.info("draining", seconds=after_s)  # last: nobody may be left who reads the log
+        log.info("draining", seconds=after_s)  # last, so that the service ends even if its log cannot be written
 
 
-def _past_telemetry(app: FastAPI) -> ASGIApp:
-    """The app without FastAPI's telemetry around it, which looks for its settings at each request, in vain."""
+def _without_telemetry(app: FastAPI) -> ASGIApp:
+    """The app without FastAPI's telemetry around it, which looks up its settings in vain at each request."""
 
     async def enter(scope: Scope, receive: Receive, send: Send) -> None:
         stack = app.middleware_stack if scope["type"] == "http" else None

@@ -1,8 +1,10 @@
-"""One port for several workers, or for one: the one with the fewest connections takes the next.
+"""One port for one or several workers: the worker with the fewest connections accepts the next one.
 
-The kernel wakes all of them, and who comes first would take a whole burst; since connections are kept for long, the
-others would go on with nothing to do. A single one is no different, but that it is never ahead of another: where it
-stops to listen, it takes all who are connected already, whom the event loop's own server would reset.
+The kernel wakes all workers when a client connects, and the first of them would accept a whole burst. Since connections
+stay open for long, the other workers would then have nothing to do.
+
+A single worker uses the same acceptor: when it stops listening, it accepts the clients that wait in the kernel's queue,
+which the event loop's own server would reset.
 """
 
 from __future__ import annotations
@@ -13,17 +15,16 @@ import math
 import mmap
 import socket
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
 
 import structlog
 
 BACKLOG = 2048
-SLACK = 1.25
+IMBALANCE = 1.25  # times as many connections as another worker has: the worker then lets the other one accept
 PAUSE_S = 0.001
-PAUSES = 50  # in which connections are left to a worker that has fewer; if it is busy for longer, they are all taken
-REST_S = 1.0  # after an error, as of a table of files that is full
-NOBODY = 2**32 - 1  # in place of a number of connections
+MAX_PAUSES = 50  # in a row; the other worker is busy then, so this one accepts all that wait
+ERROR_PAUSE_S = 1.0  # after an error of accept, such as a full table of open files
+ENDED = 2**32 - 1  # in place of the number of connections: the worker has ended, and is never the one with the fewest
 
 log = structlog.get_logger()
 
@@ -33,7 +34,7 @@ class CannotListen(Exception):
 
     def __init__(self, host: str, port: int, error: OSError) -> None:
         remedy = _REMEDIES.get(error.errno or 0, "choose another LATENTD_HOST or LATENTD_PORT")
-        super().__init__(f"{url_of(host, port)} cannot be listened at: {error.strerror or error}; {remedy}")
+        super().__init__(f"The address {url_of(host, port)} cannot be used: {error.strerror or error}; {remedy}")
 
 
 _REMEDIES = {
@@ -49,8 +50,8 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that has the port. Of a name's addresses the IPv4 one is taken, if it has one.
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the port; it does not listen yet. If a host has several addresses, an IPv4 address is taken.
 
     Raises:
         CannotListen: the port is taken, or the host is not an address or a name of this machine.
@@ -71,12 +72,12 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 class SharedPort:
-    """A bound socket; and where all can see it, each worker's number of connections, and when it was last heard of.
+    """A listening socket, and in shared memory each worker's number of connections and the time of its last heartbeat.
 
-    It is made before they fork.
+    Made before the workers are forked.
 
     Raises:
-        CannotListen: another process listens there since it was bound.
+        CannotListen: another process has begun to listen there since the socket was bound.
     """
 
     def __init__(self, port: socket.socket, workers: int) -> None:
@@ -88,123 +89,120 @@ class SharedPort:
             raise CannotListen(host, number, error) from error
         self.socket = port
         self._connections = memoryview(mmap.mmap(-1, 4 * workers)).cast("I")
-        self._heard = memoryview(mmap.mmap(-1, 8 * workers)).cast("d")
+        self._heartbeats = memoryview(mmap.mmap(-1, 8 * workers)).cast("d")
 
-    def tell(self, worker: int, connections: int) -> None:
-        """A worker has that many connections now; `NOBODY` stands for a worker that has ended."""
+    def set_connections(self, worker: int, connections: int) -> None:
+        """Publish a worker's number of connections, or `ENDED`."""
         self._connections[worker] = connections
 
-    def sign_on(self, worker: int) -> None:
-        """It is there, and its event loop turns."""
-        self._heard[worker] = time.monotonic()
+    def heartbeat(self, worker: int) -> None:
+        """Say that a worker's event loop turns."""
+        self._heartbeats[worker] = time.monotonic()
 
-    def sign_off(self, worker: int) -> None:
-        """It is not to be heard of any more."""
-        self._heard[worker] = math.inf
+    def retire(self, worker: int) -> None:
+        """Expect no more heartbeats of a worker."""
+        self._heartbeats[worker] = math.inf
 
-    def silence_s(self, worker: int) -> float:
-        """How long it has not been heard of."""
-        return time.monotonic() - self._heard[worker]
+    def seconds_since_heartbeat(self, worker: int) -> float:
+        """The age of a worker's last heartbeat; minus infinity for a retired worker."""
+        return time.monotonic() - self._heartbeats[worker]
 
     def is_ahead(self, worker: int) -> bool:
-        """Whether it has clearly more than another has; where there are few, one more is clear."""
-        return self._connections[worker] > SLACK * min(self._connections)
+        """Whether a worker has clearly more connections than another one."""
+        return self._connections[worker] > IMBALANCE * min(self._connections)
 
 
-class Connections(set[Any]):
-    """Those of a worker; the others are told whenever one comes or goes. Some may be on their way in."""
+class ConnectionCount:
+    """The number of connections of one worker, published to the other workers.
 
-    def __init__(self, port: SharedPort, worker: int) -> None:
-        super().__init__()
+    Connections that are being accepted count as well: they are not in uvicorn's set yet, and a burst of them would
+    otherwise look like none.
+    """
+
+    def __init__(self, port: SharedPort, worker: int, connections: Collection[object]) -> None:
         self._port = port
         self._worker = worker
-        self._coming = 0
-        self.expect(0)
+        self._connections = connections
+        self._accepting = 0
+        self.publish()
 
-    def add(self, connection: Any) -> None:
-        """One has come."""
-        super().add(connection)
-        self.expect(0)
+    def publish(self) -> None:
+        """Called when a connection has been made or lost."""
+        self._port.set_connections(self._worker, len(self._connections) + self._accepting)
 
-    def discard(self, connection: Any) -> None:
-        """One has gone."""
-        super().discard(connection)
-        self.expect(0)
-
-    def expect(self, more: int) -> None:
-        """That many more, or fewer, are on their way."""
-        self._coming += more
-        self._port.tell(self._worker, len(self) + self._coming)
+    def accepting(self, change: int) -> None:
+        """Called when connections begin (+) or cease (-) to be accepted."""
+        self._accepting += change
+        self.publish()
 
     @property
-    def are_ahead(self) -> bool:
-        """Whether there are clearly more of them than another worker has."""
+    def is_ahead(self) -> bool:
+        """Whether this worker has clearly more connections than another one."""
         return self._port.is_ahead(self._worker)
 
 
 class Acceptor:
-    """A worker's ear at the port; for uvicorn it is what `loop.create_server` gives."""
+    """Accepts connections at the port for one worker. uvicorn uses it like the result of `loop.create_server`."""
 
-    def __init__(self, port: socket.socket, connections: Connections, protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, port: socket.socket, count: ConnectionCount, protocol: Callable[[], asyncio.Protocol]) -> None:
         self.sockets = (port,)
         self._port = port
-        self._connections = connections
+        self._count = count
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[object]] = set()  # the loop itself holds them weakly
+        self._tasks: set[asyncio.Task[object]] = set()  # the loop itself holds tasks weakly
         self._pauses = 0
         self._is_closed = False
         self._listen()
 
     def close(self) -> None:
-        """Take who waits, and then no more; when all workers have closed it, nobody is heard any more."""
+        """Accept the clients that wait, then close; when all workers have closed, the port is free."""
         if not self._is_closed:
             self._is_closed = True
             self._loop.remove_reader(self._port)
-            while self._take_one():
-                pass  # else they would be reset
+            while self._accept_one():
+                pass  # the kernel resets clients that wait when the last worker closes
             self._port.close()
 
     async def wait_closed(self) -> None:
-        """Nothing is left to wait for."""
+        """Return at once: `close` is complete when it returns."""
 
     def _listen(self) -> None:
         if not self._is_closed:
-            self._loop.add_reader(self._port, self._take)
+            self._loop.add_reader(self._port, self._accept_all)
 
-    def _take(self) -> None:
-        """Take all connections that wait, but leave some, for a moment, to workers that have fewer."""
-        while self._pauses == PAUSES or not self._connections.are_ahead:
-            if not self._take_one():
+    def _accept_all(self) -> None:
+        """Accept all clients that wait; a worker that is ahead leaves them to the others for a moment."""
+        while self._pauses == MAX_PAUSES or not self._count.is_ahead:
+            if not self._accept_one():
                 self._pauses = 0
                 return
         self._pauses += 1
         self._pause(PAUSE_S)
 
-    def _take_one(self) -> bool:
-        """Whether there was one, and the next can be tried at once."""
+    def _accept_one(self) -> bool:
+        """Whether a client waited and was accepted."""
         try:
             connection, _ = self._port.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            return False  # nobody waits any more
+            return False  # another worker was quicker, or the client has left
         except OSError as error:
-            log.error("connection not taken", reason=str(error))
-            self._pause(REST_S)
+            log.error("connection not accepted", reason=str(error))
+            self._pause(ERROR_PAUSE_S)
             return False
         connection.setblocking(False)
         task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
-        self._connections.expect(+1)
+        self._count.accepting(+1)
         self._tasks.add(task)
-        task.add_done_callback(self._connected)
+        task.add_done_callback(self._accepted)
         return True
 
-    def _connected(self, task: asyncio.Task[object]) -> None:
+    def _accepted(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
-        self._connections.expect(-1)
+        self._count.accepting(-1)
         if not task.cancelled() and (error := task.exception()):
             log.debug("connection lost at once", reason=str(error))
 
     def _pause(self, seconds: float) -> None:
-        """Listen again in a while."""
         self._loop.remove_reader(self._port)
         self._loop.call_later(seconds, self._listen)

@@ -12,21 +12,23 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
 
 
 def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """The path with its query, and the host that a whole address names, with its port.
+    """The path with its query; and the host with its port, if the target is a whole address.
 
     Raises:
-        BadRequest: the target is none of the three, it names a user, or it is of a CONNECT.
+        BadRequest: the target is none of the three, it names a user, or the method is CONNECT.
         httptools.HttpParserInvalidURLError: the host or its port is not valid.
     """
     if target.startswith(b"/") or (method, target) == (b"OPTIONS", b"*"):
         return target, None
     if method == b"CONNECT":
-        raise BadRequest("it is a CONNECT, and this is not a proxy")
+        raise BadRequest("its method is CONNECT, and this service is not a proxy")
     absolute = _ABSOLUTE.fullmatch(target)
     if not absolute:
-        raise BadRequest("its address is neither a path, as in GET /v1/models, nor begins with http:// or https://")
+        raise BadRequest(
+            "its address is not a path, such as /v1/models, and does not begin with http:// or https:// either"
+        )
     host, path = absolute.groups()
-    if b"@" in host:  # RFC 9110, section 4.2.4: it is likely to hide whom the address means
-        raise BadRequest("its address names a user; leave out what stands before the @")
+    if b"@" in host:  # RFC 9110, section 4.2.4: the user's name is often there to hide the real host
+        raise BadRequest("its address names a user; leave out the part before the @")
     httptools.parse_url(target)
     return path if path.startswith(b"/") else b"/" + path, host

@@ -9,11 +9,11 @@ import select
 import stat
 import sys
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import Literal, TextIO, cast
 
 import structlog
 
-from ..settings import Settings
+LineFormat = Literal["auto", "text", "json"]  # auto is text on a terminal, else JSON
 
 
 class LogStream(io.TextIOBase):
@@ -68,10 +68,10 @@ def _opened_again(file: int) -> int:
     return file
 
 
-def configure(settings: Settings) -> None:
-    """Send the service's lines and uvicorn's warnings to standard error, in one form."""
-    as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+def configure(level_name: str, line_format: LineFormat) -> None:
+    """Send the service's lines, and warnings of libraries, to standard error; lines below the level are left out."""
+    as_text = line_format == "text" or (line_format == "auto" and sys.stderr.isatty())
+    level = logging.getLevelNamesMapping()[level_name.upper()]
     stream = LogStream(sys.stderr)
     shared: list[structlog.typing.Processor] = [
         stream.mention,

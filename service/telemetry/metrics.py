@@ -1,4 +1,4 @@
-"""What Prometheus is told. Labels are bounded: routes and models that exist, never what a caller made up."""
+"""Metrics for Prometheus. Labels are bounded: they name routes and models that exist, nothing that a client sent."""
 
 from __future__ import annotations
 
@@ -22,37 +22,34 @@ _SECONDS_HELP = "From the first byte in to the last out"
 _STAGES_HELP = "Seconds that requests spend in each stage: read, queue, compute, write"
 _BATCHES_HELP = "Images computed at once: encode, decode, render (to 8 bits), score"
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus_client finds it
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus_client finds the folder of shared counts
 
-# If an operator has set it, for another program perhaps, prometheus_client keeps this process's metrics there, beside
-# the counts of processes that have ended, or fails where the folder is missing. Only `share` decides here.
+# If an operator has set it, perhaps for another program, prometheus_client keeps this process's metrics there, beside
+# the counts of processes that have ended, or fails where the folder is missing. Only `Metrics` decides here.
 for _name in (_FOLDER, _FOLDER.lower()):
     os.environ.pop(_name, None)
 values.ValueClass = values.MutexValue
 
 
-def share(folder: Path) -> None:
-    """Let metrics that are made from now on be kept in files, by this process and those forked from it."""
-    os.environ[_FOLDER] = str(folder)
-    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # it is not typed
-
-
-def forget(process: int) -> None:
-    """Of a shared process that has ended keep the counts, and nothing that is under way."""
-    mark_process_dead(process)  # type: ignore[no-untyped-call]  # it is not typed
-
-
 def _tasks() -> int:
-    """How many there are, where a loop runs."""
+    """The number of tasks of the running event loop, or 0 without one."""
     with suppress(RuntimeError):
         return len(asyncio.all_tasks())
     return 0
 
 
 class Metrics:
-    """Counters of one service, in a registry of their own."""
+    """The counters of one service, in a registry of their own.
 
-    def __init__(self) -> None:
+    With a folder, processes that are forked from this one share the counters through files there, and each of them
+    answers with the sums. Make the metrics of one kind only in a process: prometheus_client switches as a whole.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        if folder is not None:
+            os.environ[_FOLDER] = str(folder)  # prometheus_client takes it from nowhere else
+            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # it is not typed
         registry = CollectorRegistry()
         counter, histogram = partial(Counter, registry=registry), partial(Histogram, registry=registry)
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
@@ -66,7 +63,7 @@ class Metrics:
         self._queues = gauge("latentd_queue_images", "Images waiting to be computed", ["model"])
         self.in_flight = gauge("latentd_requests_in_flight", "Requests under way")
         gauge("latentd_tasks", "Tasks of the event loop").set_function(_tasks)
-        # prometheus_client finds a child by its labels' text, each time anew
+        # cached, since prometheus_client looks a child up by the text of its labels at each call
         self._count = cache(self._requests.labels)
         self._answered_in = cache(self._seconds.labels)
         self._spent = cache(self._stages.labels)
@@ -75,27 +72,27 @@ class Metrics:
         PlatformCollector(registry=self._registry)
 
     def request_answered(self, route: str, model: str, code: int, seconds: float, timings: Timings) -> None:
-        """A request came to its end."""
+        """Called when a request has been answered."""
         self._count(route, model, code).inc()
         self._answered_in(route).observe(seconds)
         for stage, stage_seconds in timings.seconds.items():
             self._spent(stage).observe(stage_seconds)
 
     def batch_computed(self, operation: str, images: int) -> None:
-        """A batch of that many images was computed."""
+        """Called when a batch of images has been computed."""
         self._batches.labels(operation).observe(images)
 
     def queue_changed(self, model: str, images: int) -> None:
-        """That many images wait for a model."""
+        """Called when the number of images that wait for a model has changed."""
         self._queue(model).set(images)
 
     def version_refused(self, name: str) -> None:
-        """A version of that model could not be served."""
+        """Called when a version of a model could not be served."""
         self._refused.labels(name).inc()
 
     def version_left(self, model: str) -> None:
-        """A version is served no longer, and its series end; those that processes share cannot be taken back."""
-        if _FOLDER in os.environ:
+        """Called when a version is no longer served: its series end, unless processes share them in files."""
+        if self._folder is not None:
             return
         for metric in (self._requests, self._queues):
             metric.remove_by_labels({"model": model})
@@ -103,13 +100,17 @@ class Metrics:
         self._queue.cache_clear()
 
     def out_of_memory(self) -> None:
-        """A batch did not fit into the device's memory, and goes on in halves."""
+        """Called when a batch did not fit into the device's memory and is computed in halves."""
         self._splits.inc()
 
+    def worker_ended(self, process: int) -> None:
+        """Called when a process that shares the metrics has ended: keep its counters and drop its gauges."""
+        mark_process_dead(process, self._folder)  # type: ignore[no-untyped-call]  # it is not typed
+
     def text(self) -> bytes:
-        """The exposition format; of all processes, where several share their metrics."""
-        if _FOLDER not in os.environ:
+        """All metrics in Prometheus' exposition format, summed over the processes that share them."""
+        if self._folder is None:
             return generate_latest(self._registry)
         together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # it is not typed
+        MultiProcessCollector(together, str(self._folder))  # type: ignore[no-untyped-call]  # it is not typed
         return generate_latest(together)

@@ -36,7 +36,7 @@ def settings(store: Store) -> Settings:
 @pytest.fixture(autouse=True)
 def quiet(settings: Settings) -> None:
     """The service's own log, errors only."""
-    logs.configure(settings)
+    logs.configure(settings.log_level, settings.log_format)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.listening.connection import PIPELINED
+from service.listening.connection import MAX_PIPELINED
 
 from ...process import Process, unharmed
 from ...serving import serving
@@ -18,7 +18,7 @@ from ..wire import picture
 from .raw import HOST, connected, everything, reset, say, status_of_next, statuses
 
 HEAD_S, BODY_S, IDLE_S = 0.6, 0.6, 2
-LOOK_S = 0.5  # between two looks at all connections
+POLL_S = 0.5  # between two looks at all connections
 EARLY_S = 0.01  # the loop counts in whole milliseconds
 LATE_S = 3.0  # more than this is not explained by a busy machine
 
@@ -205,7 +205,7 @@ def test_client_who_never_stops_to_ask_keeps_nobody_waiting(service: Process) ->
     answers = say(service.url, *[flood * 10_000] * 10)
 
     assert set(statuses(answers)) == {200}
-    assert len(statuses(answers)) <= 1 + PIPELINED
+    assert len(statuses(answers)) <= 1 + MAX_PIPELINED
     assert httpx.get(f"{service.url}/v1/sample").status_code == 200
 
 
@@ -231,7 +231,7 @@ def test_who_does_not_ask_is_not_waited_for(service: Process, sent: bytes, statu
     answer = say(service.url, sent)
 
     assert statuses(answer) == ([] if status is None else [status])
-    assert HEAD_S - EARLY_S <= time.monotonic() - began < HEAD_S + LOOK_S + LATE_S
+    assert HEAD_S - EARLY_S <= time.monotonic() - began < HEAD_S + POLL_S + LATE_S
 
 
 def test_head_that_comes_byte_by_byte_runs_out_of_time(service: Process) -> None:
@@ -241,7 +241,7 @@ def test_head_that_comes_byte_by_byte_runs_out_of_time(service: Process) -> None
         answer = drip(connection, GET + HOST + b"X: " + b"y" * 3_000)
 
     assert statuses(answer) == [408]
-    assert time.monotonic() - began < HEAD_S + LOOK_S + LATE_S
+    assert time.monotonic() - began < HEAD_S + POLL_S + LATE_S
 
 
 def test_body_that_comes_byte_by_byte_runs_out_of_time(service: Process) -> None:
@@ -252,7 +252,7 @@ def test_body_that_comes_byte_by_byte_runs_out_of_time(service: Process) -> None
         answer = drip(connection, b"\x89PNG" * 1_000)
 
     assert statuses(answer) == [408]
-    assert time.monotonic() - began < 2 * BODY_S + LOOK_S + LATE_S
+    assert time.monotonic() - began < 2 * BODY_S + POLL_S + LATE_S
 
 
 def drip(connection: socket.socket, content: bytes) -> bytes:
@@ -282,7 +282,7 @@ def test_body_that_nobody_reads_runs_out_of_time(service: Process) -> None:
         answer = everything(connection)
 
     assert statuses(answer) == [200]
-    assert time.monotonic() - began < BODY_S + LOOK_S + LATE_S
+    assert time.monotonic() - began < BODY_S + POLL_S + LATE_S
 
 
 def test_connection_is_kept_for_a_while_and_not_for_ever(service: Process) -> None:
@@ -290,14 +290,14 @@ def test_connection_is_kept_for_a_while_and_not_for_ever(service: Process) -> No
     with connected(service.url) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
         assert status_of_next(connection) == 200
-        time.sleep(LOOK_S * 1.5)
+        time.sleep(POLL_S * 1.5)
         connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
         assert status_of_next(connection) == 200
         began = time.monotonic()
         connection.sendall(b"\r\n")
         assert everything(connection) == b""
 
-    assert time.monotonic() - began < IDLE_S + LOOK_S + LATE_S
+    assert time.monotonic() - began < IDLE_S + POLL_S + LATE_S
 
 
 def test_who_does_not_take_an_answer_is_cut_off(service: Process) -> None:
@@ -361,7 +361,7 @@ def test_silent_clients_do_not_keep_others_waiting(service: Process) -> None:
     statuses_meanwhile = {httpx.get(f"{service.url}/v1/sample").status_code for _ in range(20)}
     closed = []
     for connection in silent:
-        connection.settimeout(HEAD_S + LOOK_S + LATE_S)
+        connection.settimeout(HEAD_S + POLL_S + LATE_S)
         closed.append(connection.recv(1))
         connection.close()
 

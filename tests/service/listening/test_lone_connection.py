@@ -11,7 +11,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.listening.connection import PIPELINED, READ_AHEAD, Bounds, Connection
+from service.listening.bounds import Bounds
+from service.listening.connection import MAX_PIPELINED, READ_AHEAD, Connection
 from service.telemetry.metrics import Metrics
 
 from .raw import HOST, reset, statuses
@@ -64,7 +65,7 @@ class Waiting:
 async def connected(app: App) -> AsyncIterator[tuple[Connection, socket.socket]]:
     """Both ends of a connection."""
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
-    connection = Connection(BOUNDS, Metrics(), config=config, server_state=ServerState(), app_state={})
+    connection = Connection(BOUNDS, Metrics(), lambda: None, config=config, server_state=ServerState(), app_state={})
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: connection, "127.0.0.1", 0)
     client = socket.socket()
@@ -116,11 +117,11 @@ async def test_few_requests_wait_behind_one_another() -> None:
         await until(lambda: connection.pipeline)
         held = len(connection.pipeline)
         app.go_on.set()
-        answers = await heard(client, PIPELINED + 1)
+        answers = await heard(client, MAX_PIPELINED + 1)
         sending.cancel()
 
-    assert held == PIPELINED
-    assert statuses(answers) == [200] * (PIPELINED + 1)
+    assert held == MAX_PIPELINED
+    assert statuses(answers) == [200] * (MAX_PIPELINED + 1)
     assert len(re.findall(b"connection: close", answers)) == 1
 
 
@@ -185,7 +186,7 @@ async def test_half_a_head_behind_an_answer_has_the_time_of_a_head() -> None:
     async with connected(answer) as (connection, client):
         await say(client, GET + GET[:20])
         answers = await heard(client, 1)
-        connection.look(connection.loop.time() + BOUNDS.head_s)
+        connection.close_if_overdue(connection.loop.time() + BOUNDS.head_s)
         answers += await heard(client, 2)
 
     assert statuses(answers) == [200, 408]
@@ -196,10 +197,10 @@ async def test_each_answer_has_its_time_to_be_taken() -> None:
     async with connected(answer_at_length) as (connection, client):
         await say(client, GET * 2)
         await until(lambda: connection.flow.write_paused)
-        connection.look(1.0)
+        connection.close_if_overdue(1.0)
         await take(client, LONG)
         await until(lambda: connection.flow.write_paused)
-        connection.look(1.0 + BOUNDS.body_s)
+        connection.close_if_overdue(1.0 + BOUNDS.body_s)
         taken = await take(client, LONG)
 
     assert taken == LONG
@@ -210,8 +211,8 @@ async def test_answer_that_is_not_taken_in_its_time_is_broken_off() -> None:
     async with connected(answer_at_length) as (connection, client):
         await say(client, GET)
         await until(lambda: connection.flow.write_paused)
-        connection.look(1.0)
-        connection.look(1.0 + BOUNDS.body_s)
+        connection.close_if_overdue(1.0)
+        connection.close_if_overdue(1.0 + BOUNDS.body_s)
 
         assert await take(client, LONG) < LONG
 

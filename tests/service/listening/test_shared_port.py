@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.listening.shared_port import Acceptor, Connections, SharedPort, bound
+from service.listening.shared_port import Acceptor, ConnectionCount, SharedPort, bind
 
 pytestmark = pytest.mark.anyio
 
@@ -22,9 +22,9 @@ class Greeter(asyncio.Protocol):
 
 async def test_whoever_is_connected_when_the_port_closes_is_answered() -> None:
     """Though the event loop has not turned since, so that nobody of them has been taken; else all would be reset."""
-    port = SharedPort(bound("127.0.0.1", 0), workers=1)
+    port = SharedPort(bind("127.0.0.1", 0), workers=1)
     address = port.socket.getsockname()
-    acceptor = Acceptor(port.socket, Connections(port, 0), Greeter)
+    acceptor = Acceptor(port.socket, ConnectionCount(port, 0, set()), Greeter)
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(64)]
         acceptor.close()

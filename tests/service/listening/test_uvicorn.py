@@ -6,7 +6,7 @@ import textwrap
 from importlib.metadata import version
 
 import pytest
-from uvicorn import Config, Server
+from uvicorn import Server
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -68,7 +68,6 @@ USED = [
         },
     ),
     (ServerState, server, {"connections"}),
-    (Config, server, {"http_protocol_class"}),
     (LifespanOn, server, {"state"}),
 ]
 

@@ -16,7 +16,7 @@ import pytest
 
 from model_store import Store, VAEConfig
 from model_store.vae import MLPConfig
-from service.listening.shared_port import bound
+from service.listening.shared_port import bind
 
 from ...conftest import make_model
 from ...process import Process
@@ -193,7 +193,7 @@ def test_workers_end_when_the_first_process_is_killed(started: list[Process], st
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_port_that_is_taken_is_an_error_at_start(tmp_path: Path, host: str, shown: str, workers: int) -> None:
     """It is not silently shared with the other service, and the message names the address and the remedy."""
-    with bound(host, 0) as taken:
+    with bind(host, 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "service", f"--store={tmp_path}", f"--host={host}", f"--port={port}"]
@@ -203,7 +203,7 @@ def test_port_that_is_taken_is_an_error_at_start(tmp_path: Path, host: str, show
 
     assert second.returncode == 2
     assert second.stderr.splitlines()[-1] == (
-        f"Cannot serve: http://{shown}:{port} cannot be listened at: Address already in use; "
+        f"Cannot serve: The address http://{shown}:{port} cannot be used: Address already in use; "
         "stop the process that listens there, or choose another LATENTD_PORT"
     )
 

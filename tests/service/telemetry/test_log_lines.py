@@ -13,7 +13,6 @@ import pytest
 import structlog
 
 from model_store import Store
-from service.settings import Settings
 from service.telemetry import logs
 
 from ...process import Process, unharmed
@@ -53,11 +52,11 @@ def test_each_request_is_one_line_of_json(started: list[Process], store: Store) 
     assert "forged" not in {line["event"] for line in lines}
 
 
-def test_line_for_people_is_one_line_too(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_for_people_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a terminal would obey is written out."""
     with (tmp_path / "log").open("w", encoding="utf-8") as file:
         monkeypatch.setattr(sys, "stderr", file)
-        logs.configure(settings.model_copy(update={"log_format": "text", "log_level": "info"}))
+        logs.configure("info", "text")
         structlog.get_logger().info("request", model=HOSTILE)
     written = (tmp_path / "log").read_text(encoding="utf-8")
 
@@ -65,12 +64,12 @@ def test_line_for_people_is_one_line_too(settings: Settings, tmp_path: Path, mon
     assert "\x1b" not in written
 
 
-def test_line_on_a_terminal_has_colours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_on_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """There alone: a file would keep them as noise."""
     reader, writer = os.openpty()
     with os.fdopen(reader, "rb", buffering=0) as shown, os.fdopen(writer, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        logs.configure(settings.model_copy(update={"log_format": "auto", "log_level": "info"}))
+        logs.configure("info", "auto")
         structlog.get_logger().info("request")
         line = shown.read(4096)
 

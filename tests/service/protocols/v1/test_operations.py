@@ -349,7 +349,7 @@ async def test_sample_whose_last_bits_may_differ_is_named_weakly(
         return []
 
     monkeypatch.setattr(batch_plan, "reproducible_sizes", nothing_agrees)
-    logs.configure(settings.model_copy(update={"log_level": "warning"}))
+    logs.configure("warning", settings.log_format)
     with structlog.testing.capture_logs() as logged:
         async with running(settings) as (_, client):
             tag = (await client.get("/v1/models/grey@1/sample?seed=7")).headers["etag"]
