@@ -63,7 +63,7 @@ class Process:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             assert line.startswith("{"), f"no log line: {line}"
-            entry = json.loads(line)
+            entry: dict[str, str] = json.loads(line)
             if entry["event"] == event:
                 return entry
         raise AssertionError(f"the service ended without {event}")

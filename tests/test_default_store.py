@@ -1,5 +1,6 @@
 """`LATENTD_STORE` is the store of every command that names none; an empty one counts as not set."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,12 +63,17 @@ def test_empty_setting_counts_as_not_set(capsys: pytest.CaptureFixture[str]) -> 
     assert "mnist@1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [look, train, evaluate])
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [(look, ["list", "--help"]), (train, ["--help"]), (evaluate, ["--help"])],
+    ids=["model_store", "training", "evaluate"],
+)
 @pytest.mark.usefixtures("named")
-def test_help_says_where_the_default_comes_from(command: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_says_where_the_default_comes_from(
+    command: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Setting and present value."""
-    arguments = ["list", "--help"] if command is look else ["--help"]
     with pytest.raises(SystemExit, match="0"):
-        command(arguments)  # type: ignore[operator]
+        command(arguments)
     said = capsys.readouterr().out
     assert "LATENTD_STORE" in said

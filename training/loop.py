@@ -164,7 +164,7 @@ def train_step(run: Run, pixels: Tensor, progress: float, generator: torch.Gener
     with autocast(run.device, recipe.optimiser.precision):
         loss, nats = objective.compute(run.model, images, noise, recipe.objective, progress)
     run.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), recipe.optimiser.gradient_norm)
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(recipe, progress)
@@ -176,7 +176,7 @@ def train_step(run: Run, pixels: Tensor, progress: float, generator: torch.Gener
 def _move_average(decay: float, averaged: list[Tensor], current: list[Tensor], count: int | Tensor) -> None:
     """An exponential average that forgets its first weights quickly: after n steps it looks back on about n / 9."""
     early = (1 + int(count)) / (10 + int(count))
-    move = get_ema_multi_avg_fn(min(decay, early))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    move = get_ema_multi_avg_fn(min(decay, early))
     move(averaged, current, count)
 
 

@@ -67,7 +67,7 @@ def _placed(model: VAE, operation: Operation, images: int, device: torch.device)
 
 @torch.inference_mode()
 def _recorded(module: nn.Module, batch: Tensor) -> Step:
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    side = torch.cuda.Stream()
     with torch.cuda.stream(side):
         for _ in range(TRIALS):
             module(batch)

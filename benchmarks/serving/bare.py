@@ -90,7 +90,7 @@ def prepared(model: VAE, operation: Operation, variant: str) -> tuple[nn.Module,
         module = cast(nn.Module, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         batch = batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
     if variant == "frozen":
-        module = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(module, batch)))  # type: ignore[no-untyped-call]
+        module = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(module, batch)))
     return module, batch
 
 

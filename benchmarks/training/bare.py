@@ -27,7 +27,7 @@ def main() -> None:
             with autocast(device, task.precision):
                 loss = negative_bound(model, batch)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss.backward()
             optimiser.step()
 
     protocol.train(task.epochs, epoch, task.device)

@@ -24,7 +24,7 @@ def main() -> None:
         for (batch,) in loader:
             optimiser.zero_grad()
             loss = negative_bound(model, batch.to(task.device))
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss.backward()
             total += loss.item()
             optimiser.step()
 

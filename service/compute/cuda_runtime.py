@@ -41,7 +41,7 @@ class Streams(NamedTuple):
 def cuda_forward_passes(model: VAE) -> ForwardPasses:
     """Every operation of a model that is on its device, by its name; for one thread, and one stream other than 0."""
     device = next(model.parameters()).device
-    streams = (torch.cuda.Stream(device), torch.cuda.Stream(device))  # type: ignore[no-untyped-call]  # torch's own
+    streams = (torch.cuda.Stream(device), torch.cuda.Stream(device))
     return {
         name: GraphedPass(name, compute, Streams(device, *streams, torch.cuda.graph_pool_handle()))
         for name, compute in torch_forward_passes(model).items()

@@ -72,7 +72,7 @@ class Device:
         self._thread = self._new_thread()
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self._stream = torch.cuda.Stream(device)
 
     def __str__(self) -> str:
         return str(self.torch_device)

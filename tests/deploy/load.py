@@ -22,7 +22,7 @@ class Got:
     @property
     def model(self) -> str:
         """Which model answered."""
-        return self.headers.get("x-model", "")
+        return str(self.headers.get("x-model", ""))
 
 
 @asynccontextmanager

@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Never, cast
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ pytest.importorskip("ray.serve", reason="the extra `ray` is not installed")
 from deploy.ray_app import Replica
 from model_store import Store
 from service.app import create_app
+from service.compute.rows import Rows
 from service.errors import DeviceLost
 from service.http.state import Parts
 from service.inference.batcher import Part
@@ -36,8 +37,15 @@ class Known(Replica):
 @pytest.fixture
 async def starting(store: Store) -> AsyncIterator[Known]:
     """One that has not read its models."""
-    limits = {"queue_images": 16, "max_images_per_request": 16}
-    replica = Known(Settings(store=store.root, cache=os.devnull, device="cpu", api_keys="secret", **limits))
+    settings = Settings(
+        store=store.root,
+        cache=os.devnull,
+        device="cpu",
+        api_keys="secret",
+        queue_images=16,
+        max_images_per_request=16,
+    )
+    replica = Known(settings)
     yield replica
     replica.registry.device.close()
 
@@ -53,9 +61,9 @@ def hold_up(replica: Known) -> list[str]:
     """From now on no computation of the default model ends; the operations that were begun."""
     begun: list[str] = []
 
-    async def never(operation, payloads):
+    async def never(operation: str, payloads: object) -> Never:
         begun.append(operation)
-        await asyncio.Event().wait()
+        await asyncio.Future[Never]()
 
     replica.registry.find(None).batcher.run = never
     return begun
@@ -64,9 +72,10 @@ def hold_up(replica: Known) -> list[str]:
 async def test_healthy_replica_has_computed_an_image(replica: Known) -> None:
     """The model is asked, and not only whether the process is there."""
     batcher = replica.registry.find(None).batcher
-    run, operations = batcher.run, []
+    run = batcher.run
+    operations: list[str] = []
 
-    async def watched(operation, payloads):
+    async def watched(operation: str, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
         operations.append(operation)
         return await run(operation, payloads)
 

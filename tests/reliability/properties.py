@@ -77,8 +77,16 @@ def let_loose(folder: Path) -> Iterator[Prey]:
     store = Store(folder / "store")
     version = store.publish("grey", make_model(GREY))
     files = store.folder(version)
-    small = {"max_pixels": 10_000, "max_request_pixels": 20_000, "max_images_per_request": 16, "queue_images": 100}
-    settings = Settings(store=store.root, cache=folder / "cache", device="cpu", log_level="error", **small)
+    settings = Settings(
+        store=store.root,
+        cache=folder / "cache",
+        device="cpu",
+        log_level="error",
+        max_pixels=10_000,
+        max_request_pixels=20_000,
+        max_images_per_request=16,
+        queue_images=100,
+    )
     logs.configure(settings.log_level, settings.log_format)
     app = create_app(settings)
     with _asked(app) as ask:

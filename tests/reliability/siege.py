@@ -160,7 +160,7 @@ async def _besiege(process: Process, found: Besieged) -> None:
 async def _hold_all(name: str, port: int, found: Besieged) -> None:
     """All who hold on in one way, until the last of them is closed."""
     way = HOLDS[name]
-    found.held_s[name] = await asyncio.gather(*(_held(way.hold, port) for _ in range(way.count)))
+    found.held_s[name] = await asyncio.gather(*(_held(way.hold, port) for _ in range(way.clients)))
 
 
 async def _flood(port: int, found: Besieged) -> None:
@@ -266,7 +266,7 @@ async def _say_something(writer: asyncio.StreamWriter) -> None:
 class Way(NamedTuple):
     """How many hold on to the service in one way, and when each is to be closed."""
 
-    count: int
+    clients: int
     hold: Hold
     deadline_s: float = DEADLINE_S
 

@@ -1,5 +1,6 @@
 """A short soak, and what would be said of a bad one; `make soak` is the long one."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,7 @@ import pytest
 from .soak import QUANTITIES, WARM_LOOKS, Look, Soaked, problems, soak
 
 SECONDS = 12
-CLEARLY_LEFT = (
-    150  # files, or tasks: a dozen callers and what they need are far fewer, one left by each request far more
-)
+CLEARLY_LEFT = 150  # files, or tasks: a dozen callers need far fewer, and one left by each request would be far more
 
 
 def test_mixed_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -32,18 +31,18 @@ def looks(growing: str | None = None) -> list[Look]:
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "said"),
+    ("soaked", "said"),
     [
-        ({"lost": 1}, "1 good requests without a right answer"),
-        ({"statuses": {"500": 2}}, "2 answers 500"),
-        ({"statuses": {"traceback": 1}}, "1 answers traceback"),
-        ({"left": ["it is not ready"]}, "it is not ready"),
-        *(({"looks": looks(quantity.name)}, f"{quantity.title}: grew from") for quantity in QUANTITIES),
+        (Soaked(looks=looks(), lost=1), "1 good requests without a right answer"),
+        (Soaked(looks=looks(), statuses=Counter({"500": 2})), "2 answers 500"),
+        (Soaked(looks=looks(), statuses=Counter({"traceback": 1})), "1 answers traceback"),
+        (Soaked(looks=looks(), left=["it is not ready"]), "it is not ready"),
+        *((Soaked(looks=looks(quantity.name)), f"{quantity.title}: grew from") for quantity in QUANTITIES),
     ],
 )
-def test_what_a_service_must_not_do_is_said(spoilt: dict[str, object], said: str) -> None:
+def test_what_a_service_must_not_do_is_said(soaked: Soaked, said: str) -> None:
     """Each by itself."""
-    assert [problem[: len(said)] for problem in problems(Soaked(**{"looks": looks(), **spoilt}))] == [said]
+    assert [problem[: len(said)] for problem in problems(soaked)] == [said]
     assert problems(Soaked(looks=looks())) == []
 
 

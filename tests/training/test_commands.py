@@ -11,6 +11,7 @@ from PIL import Image
 
 from model_store import Store
 from training.__main__ import main
+from training.recipe import Recipe
 
 
 def test_run_publishes_a_version_that_says_where_it_is_from(
@@ -22,7 +23,7 @@ def test_run_publishes_a_version_that_says_where_it_is_from(
     training, metrics = stored.card.training, {metric.name: metric for metric in stored.card.metrics}
 
     assert training is not None
-    assert training.recipe["optimiser"]["learning_rate"] == 1e-2
+    assert Recipe.model_validate(training.recipe, strict=False).optimiser.learning_rate == 1e-2
     assert (training.data.name, training.data.train_images, training.seed) == ("idx", 380, 3)
     assert (training.epochs, 1 <= training.best_epoch <= 3) == (3, True)
     assert "40 test images" in metrics["elbo_nats"].protocol

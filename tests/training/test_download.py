@@ -23,7 +23,8 @@ class Mirror:
     """A server with some files; it remembers what was asked for."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
-        asked = self.asked = []
+        asked: list[str] = []
+        self.asked = asked
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

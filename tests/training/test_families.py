@@ -94,7 +94,8 @@ def test_inference_beats_draws_from_the_prior(recipe_file: Path, idx_folder: Pat
     one draw of its posterior, which is the less generous one.
     """
     generator = torch.Generator().manual_seed(0)
-    dataset = Dataset("crossings", *(crossings(count, generator) for count in (2000, 100, 200)), resize="none")
+    training, validation, test = (crossings(count, generator) for count in (2000, 100, 200))
+    dataset = Dataset("crossings", training, validation, test, resize="none")
     changes = ("epochs=15", "model.latent_shape=[8]", "model.network.hidden=[64]", "optimiser.learning_rate=5e-3")
     blind = trained(dataset, recipe_file, *changes, "model.posterior=none", "objective.draws=20").averaged
     vae = trained(dataset, recipe_file, *changes).averaged

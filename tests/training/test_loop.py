@@ -13,7 +13,7 @@ from training.data import Dataset, load_dataset
 from training.errors import Diverged, RunNotFound
 from training.evaluate.bounds import score
 from training.loop import Run, learning_rate, start, train
-from training.objective import kl_weight
+from training.objective import ObjectiveRecipe, kl_weight
 from training.recipe import Recipe, read_recipe
 from training.validation import Validation
 
@@ -151,14 +151,19 @@ def test_every_step_learns(
     """The first, in the warm-up, the last, at the end of the fall, and the only one of a small data set."""
     changes = [f"epochs={epochs}", f"optimiser.batch_images={batch_images}", "objective.kl_warmup_fraction=1"]
     run = start(read_recipe(str(recipe_file), changes), CPU)
-    weights, kl_weights, step = [flat(run.model)], [], run.optimiser.step
+    weights, step = [flat(run.model)], run.optimiser.step
+    kl_weights: list[float] = []
 
     def watched() -> None:
         step()
         weights.append(flat(run.model))
 
+    def weighed(recipe: ObjectiveRecipe, progress: float) -> float:
+        kl_weights.append(kl_weight(recipe, progress))
+        return kl_weights[-1]
+
     monkeypatch.setattr(run.optimiser, "step", watched)
-    monkeypatch.setattr(objective, "kl_weight", lambda *given: kl_weights.append(kl_weight(*given)) or kl_weights[-1])
+    monkeypatch.setattr(objective, "kl_weight", weighed)
     before = score(run.averaged, dataset.test).elbo_nats.mean()
     train(run, dataset, forget)
 

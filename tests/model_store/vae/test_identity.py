@@ -40,7 +40,8 @@ class LinearGaussian(VAE):
         """log p(x), (B,), in closed form."""
         weight = self.linear.weight
         covariance = weight @ weight.T + NOISE**2 * torch.eye(PIXELS)
-        return MultivariateNormal(self.linear.bias, covariance).log_prob(images.flatten(1))
+        evidence: Tensor = MultivariateNormal(self.linear.bias, covariance).log_prob(images.flatten(1))
+        return evidence
 
     def true_posterior(self, images: Tensor) -> MultivariateNormal:
         """p(z|x) in closed form."""

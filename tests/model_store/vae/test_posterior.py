@@ -15,7 +15,7 @@ def random_posterior(*shape: int) -> DiagonalGaussian:
     return DiagonalGaussian(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
 
 
-def reference(posterior: DiagonalGaussian) -> Independent:
+def reference(posterior: DiagonalGaussian) -> Independent[Normal]:
     """The same distribution by someone else."""
     scale = (0.5 * posterior.log_variance).exp()
     return Independent(Normal(posterior.mean, scale), posterior.mean.ndim - 1)
