@@ -13,8 +13,9 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_validator
 
 from .errors import UnknownFormat
+from .families import ModelConfig
 from .files import read_file
-from .vae import Record, VAEConfig
+from .vae import Record
 from .vae.record import Count, problems
 from .vae.sentences import counted
 
@@ -98,7 +99,7 @@ class Card(Record):
 
     format: Literal[1] = FORMAT
     created: AwareDatetime
-    model: VAEConfig
+    model: ModelConfig
     weights: WeightsSummary
     training: TrainingSummary | None = None
     metrics: tuple[Metric, ...] = ()

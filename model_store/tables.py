@@ -39,10 +39,8 @@ def facts(card: Card) -> Table:
     table.add_column(style="dim")
     table.add_row("images", f"{_times(model.image_shape)} (C×H×W)")
     table.add_row("latents", _times(model.latent_shape))
-    table.add_row("network", _words(model.network.model_dump()))
-    table.add_row("posterior", model.posterior)
-    table.add_row("likelihood", model.likelihood.kind)
-    table.add_row("prior", model.prior.kind)
+    for name, value in model.model_dump(exclude={"family", "image_shape", "latent_shape"}).items():
+        table.add_row(name, _words(value) if isinstance(value, dict) else str(value))
     table.add_row("weights", f"{card.weights.parameters:,} parameters, {card.weights.bytes / 1e6:.1f} MB")
     table.add_row("sha256", card.weights.sha256)
     table.add_row("created", f"{card.created:%Y-%m-%d %H:%M} UTC")

@@ -15,19 +15,19 @@ from torch import Tensor
 
 from .card import Card
 from .errors import CorruptWeights
+from .families import ModelConfig, Network, build
 from .files import read_file
-from .vae import VAE, VAEConfig
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def to_bytes(model: VAE) -> bytes:
+def to_bytes(model: Network) -> bytes:
     """The content of a `weights.safetensors`."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     return safetensors.torch.save(state)
 
 
-def read_model(path: Path, card: Card) -> VAE:
+def read_model(path: Path, card: Card) -> Network:
     """The network of a card with its weights, on the CPU, for inference.
 
     The file is read once: the bytes that are hashed are the bytes that are used.
@@ -52,13 +52,13 @@ def read_model(path: Path, card: Card) -> VAE:
     return model.eval().requires_grad_(False)
 
 
-def empty(config: VAEConfig) -> VAE:
+def empty(config: ModelConfig) -> Network:
     """The network without weights: names and shapes, but no memory."""
     with torch.device("meta"):
-        return VAE(config)
+        return build(config)
 
 
-def count_parameters(model: VAE) -> int:
+def count_parameters(model: Network) -> int:
     """How many numbers a network learns."""
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -74,7 +74,7 @@ def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Itera
         yield f"they are of several types, {', '.join(sorted(kinds))}; a network has one"
 
 
-def _summary_problems(card: Card, content: bytes, model: VAE) -> Iterator[str]:
+def _summary_problems(card: Card, content: bytes, model: Network) -> Iterator[str]:
     if len(content) != card.weights.bytes:
         yield f"they have {len(content)} bytes, the card says {card.weights.bytes}"
     if (parameters := count_parameters(model)) != card.weights.parameters:

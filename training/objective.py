@@ -51,25 +51,25 @@ class Objective(NamedTuple):
 
 def name(config: VAEConfig, objective: ObjectiveRecipe) -> str:
     """What the reported nats are, in the words of a progress bar."""
-    if config.posterior == "none":
+    if "encode" not in config.can:
         return f"log p(x) by {objective.draws} draws"
-    if config.posterior == "point":
+    if "score" not in config.can:
         return "log p(x|z)"
     return f"IW-{objective.draws}" if objective.importance_weighted else "ELBO"
 
 
 def noise_shape(config: VAEConfig, objective: ObjectiveRecipe, images: int) -> tuple[int, ...]:
     """How much standard normal noise a step takes: draws for each image, or draws of the prior for all of them."""
-    if config.posterior == "none":
+    if "encode" not in config.can:
         return (objective.draws, *config.latent_shape)
     return (objective.draws, images, *config.latent_shape)
 
 
 def compute(model: VAE, images: Tensor, noise: Tensor, objective: ObjectiveRecipe, progress: float) -> Objective:
     """The objective of images (B, C, H, W) at `progress` (0 to 1) of a run, with noise of `noise_shape`."""
-    if model.config.posterior == "none":
+    if "encode" not in model.config.can:
         return _plain(log_evidence(model.decode(model.prior.sample(noise)), images))
-    if model.config.posterior == "point":
+    if "score" not in model.config.can:
         return _plain(model.decode(model.encode(images).mean).log_prob(images))
     posterior = model.infer(images)
     normal, log_likelihoods = _draw(model, posterior, images, noise)

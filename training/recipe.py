@@ -74,11 +74,11 @@ class Recipe(Record):
         """Only what an objective uses may be set: a β that does nothing would be reported as one that does."""
         plain = ObjectiveRecipe()
         bends = self.objective.model_copy(update={"draws": 1, "importance_weighted": False}) != plain
-        if bends and (self.objective.importance_weighted or self.model.posterior != "diagonal_gaussian"):
+        if bends and (self.objective.importance_weighted or "score" not in self.model.can):
             raise ValueError("objective: kl_weight, kl_warmup_fraction and free_nats bend the ELBO and nothing else")
-        if self.objective.importance_weighted and self.model.posterior != "diagonal_gaussian":
+        if self.objective.importance_weighted and "score" not in self.model.can:
             raise ValueError(f"objective.importance_weighted needs a posterior; the model's is {self.model.posterior}")
-        if self.objective.draws > 1 and self.model.posterior == "point":
+        if self.objective.draws > 1 and "sample" not in self.model.can:
             raise ValueError("objective.draws: a plain autoencoder draws nothing; leave it out")
         return self
 

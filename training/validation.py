@@ -22,9 +22,9 @@ class Validation:
 
 def validate(model: VAE, pixels: Tensor, objective: ObjectiveRecipe) -> Validation:
     """Measure uint8 pixels (N, C, H, W) by the objective, without the changes that help training (see `objective`)."""
-    if model.config.posterior == "none":
+    if "encode" not in model.config.can:
         return Validation(evidence(model, pixels).mean().item(), None)
-    if model.config.posterior == "point":
+    if "score" not in model.config.can:
         return Validation(point_likelihood(model, pixels).mean().item(), None)
     bound = score(model, pixels, objective.draws if objective.importance_weighted else 1)
     nats = bound.importance_weighted_nats if objective.importance_weighted else bound.elbo_nats

@@ -11,11 +11,30 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from .family import FamilyConfig, Lack, Operation, ShapeMismatch
 from .record import Record
 
 Width = Annotated[int, Field(ge=1, le=8192)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Activation = Literal["tanh", "relu", "silu"]
+
+_SEND_THAT_SHAPE = "send them in that shape"
+_NO_ENCODER = Lack("has no encoder", "sample, decode and traverse work, and interpolate between latents")
+
+# a kind of posterior, and what a model of that kind lacks; what is not listed, it can do
+_LACKS: dict[tuple[str, Operation], Lack] = {
+    ("point", "sample"): Lack(
+        "is a plain autoencoder, which has no prior to draw from",
+        "decode latents, or interpolate between images",
+    ),
+    ("point", "score"): Lack(
+        "is a plain autoencoder and gives a point where a score needs a distribution q(z|x)",
+        "ask reconstruct for its error, or score with a variational autoencoder",
+    ),
+    ("none", "encode"): _NO_ENCODER,
+    ("none", "reconstruct"): _NO_ENCODER,
+    ("none", "score"): _NO_ENCODER,
+}
 
 MAX_IMAGE_VALUES = 3 * 4096 * 4096
 MAX_LATENT_VALUES = 2**20
@@ -50,6 +69,8 @@ class BernoulliConfig(Record):
 
     kind: Literal["bernoulli"] = "bernoulli"
     numbers_per_value: ClassVar[int] = 1
+    is_binary: ClassVar[bool] = True
+    is_8_bit: ClassVar[bool] = False
 
 
 class GaussianConfig(Record):
@@ -59,6 +80,8 @@ class GaussianConfig(Record):
     standard_deviation: Annotated[float, Field(gt=0, le=10)] | None = Field(
         default=None, description="of every pixel, where images are in [0, 1]; learned, pixel by pixel, if left out"
     )
+    is_binary: ClassVar[bool] = False
+    is_8_bit: ClassVar[bool] = False
 
     @property
     def numbers_per_value(self) -> int:
@@ -71,6 +94,8 @@ class DiscretisedLogisticConfig(Record):
 
     kind: Literal["discretised_logistic"] = "discretised_logistic"
     numbers_per_value: ClassVar[int] = 2
+    is_binary: ClassVar[bool] = False
+    is_8_bit: ClassVar[bool] = True  # a probability of 8-bit pixels, so that bits per dimension mean something
 
 
 class StandardNormalConfig(Record):
@@ -90,7 +115,7 @@ Likelihood = Annotated[BernoulliConfig | GaussianConfig | DiscretisedLogisticCon
 Prior = Annotated[StandardNormalConfig | UniformConfig, Field(discriminator="kind")]
 
 
-class VAEConfig(Record):
+class VAEConfig(FamilyConfig):
     """A variational autoencoder: image shape (C, H, W), latent shape, network, posterior, likelihood and prior.
 
     `latent_shape` is `(D,)` for a vector and `(C, H, W)` for a grid. Two relatives are described by the posterior: a
@@ -100,6 +125,8 @@ class VAEConfig(Record):
         ValueError: the parts do not fit each other; the message names both values.
     """
 
+    # not written: cards from before there were families stay as they are
+    family: Annotated[Literal["vae"], Field(exclude_if=lambda family: family == "vae")] = "vae"
     image_shape: tuple[Literal[1, 3], Side, Side]
     latent_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
     network: Annotated[MLPConfig | ConvConfig, Field(discriminator="kind")]
@@ -107,10 +134,39 @@ class VAEConfig(Record):
     likelihood: Likelihood = BernoulliConfig()
     prior: Prior = StandardNormalConfig()
 
+    def latent_shape_of(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The latent shape of the model, which takes images of one shape alone.
+
+        Raises:
+            ShapeMismatch: the images have another shape.
+        """
+        if image_shape != self.image_shape:
+            raise ShapeMismatch(image_shape, self.image_shape, _SEND_THAT_SHAPE)
+        return self.latent_shape
+
+    def image_shape_of(self, latent_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """The image shape of the model, which takes latents of one shape alone.
+
+        Raises:
+            ShapeMismatch: the latents have another shape.
+        """
+        if latent_shape != self.latent_shape:
+            raise ShapeMismatch(latent_shape, self.latent_shape, _SEND_THAT_SHAPE)
+        return self.image_shape
+
+    def lacks(self, operation: Operation) -> Lack | None:
+        """Why the model cannot do an operation; None if it can."""
+        return _LACKS.get((self.posterior, operation))
+
+    @property
+    def numbers_per_latent(self) -> int:
+        """How many numbers the encoder gives for each value of a latent: a mean and a log-variance, or a point."""
+        return 1 if self.posterior == "point" else 2
+
     @property
     def encoder_channels(self) -> int:
-        """How many numbers the encoder gives along dimension 1: means, and log-variances where it has them."""
-        return self.latent_shape[0] * (1 if self.posterior == "point" else 2)
+        """How many numbers the encoder gives along dimension 1."""
+        return self.latent_shape[0] * self.numbers_per_latent
 
     @property
     def decoder_channels(self) -> int:

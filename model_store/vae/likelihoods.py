@@ -108,3 +108,21 @@ def likelihood(config: VAEConfig, numbers: Tensor) -> Likelihood:
         case DiscretisedLogisticConfig():
             location, log_scale = numbers.chunk(2, dim=1)
             return DiscretisedLogistic(location, log_scale.clamp(*LOGISTIC_LOG_SCALE_RANGE))
+
+
+def decoder_numbers(config: VAEConfig, mean: Tensor, variance: float, images: int) -> Tensor:
+    """The decoder's numbers (decoder_channels, H, W) that say only what a set of images has as its mean and variance.
+
+    `mean` is (C, H, W) over so many `images`, and `variance` that of a pixel around it.
+    """
+    match config.likelihood:
+        case BernoulliConfig():
+            # Laplace's rule of succession: a pixel that was never on may be on in another image
+            return torch.logit((mean * images + 1) / (images + 2))
+        case GaussianConfig(standard_deviation=float()):
+            return mean
+        case GaussianConfig():
+            return torch.cat([mean, torch.full_like(mean, math.log(variance))])
+        case DiscretisedLogisticConfig():
+            scale = math.sqrt(3 * variance) / math.pi  # of a logistic distribution with that variance
+            return torch.cat([mean, torch.full_like(mean, math.log(scale))])

@@ -9,7 +9,7 @@ from math import inf, isqrt, log10
 import torch
 from torch import Tensor
 
-from .config import BernoulliConfig, VAEConfig
+from .config import VAEConfig
 
 _MIDDLE_GREY = 128
 LINE = 1  # pixels between two tiles of a grid
@@ -41,7 +41,7 @@ def threshold(pixels: Tensor) -> Tensor:
 
 def observed(config: VAEConfig, pixels: Tensor, uniform: Tensor) -> Tensor:
     """The images whose likelihood a model can state: binary under a Bernoulli likelihood, as they are under others."""
-    if isinstance(config.likelihood, BernoulliConfig):
+    if config.likelihood.is_binary:
         return binarise(pixels, uniform)
     return to_images(pixels)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from .config import UniformConfig, VAEConfig
 @dataclass(frozen=True)
 class StandardNormal:
     """p(z) = N(0, I)."""
+
+    support: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
     def from_normal(self, normal: Tensor) -> Tensor:
         """Latents (B, *latent_shape) from normal coordinates: the same."""
@@ -44,6 +47,8 @@ class Uniform:
     It is the oldest trick of random numbers (Devroye 1986, "Non-uniform random variate generation", II.2), read from
     right to left: Φ of a normal variable is uniform.
     """
+
+    support: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def from_normal(self, normal: Tensor) -> Tensor:
         """Latents in [0, 1], (B, *latent_shape), from normal coordinates."""

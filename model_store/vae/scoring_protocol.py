@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from .config import BernoulliConfig, DiscretisedLogisticConfig, VAEConfig
+from .config import VAEConfig
 from .noise import derived_seed, standard_normal, uniform
 from .pixels import binarise, threshold, to_pixels
 
@@ -21,7 +21,7 @@ def judged(config: VAEConfig, pixels: Tensor, seed: int, how: Binarise = "sample
 
     They are drawn by their grey values with the seed, or cut at the middle grey; other models take them as they are.
     """
-    if not isinstance(config.likelihood, BernoulliConfig):
+    if not config.likelihood.is_binary:
         return pixels
     if how == "threshold":
         return to_pixels(threshold(pixels))
@@ -36,8 +36,8 @@ def draw(seed: int, number: int, count: int, shape: tuple[int, ...]) -> Tensor:
 
 def words(config: VAEConfig, how: Binarise = "sample") -> str:
     """What `judged` did, for people."""
-    if isinstance(config.likelihood, BernoulliConfig):
+    if config.likelihood.is_binary:
         return "binarised at the middle grey" if how == "threshold" else "each binarised once by its grey values"
-    if isinstance(config.likelihood, DiscretisedLogisticConfig):
+    if config.likelihood.is_8_bit:
         return "8-bit pixels as they are"
     return "grey values in [0, 1], whose likelihood is a density"

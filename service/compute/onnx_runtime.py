@@ -16,7 +16,7 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from model_store.vae import VAE
-from model_store.vae.config import BernoulliConfig, VAEConfig
+from model_store.vae.config import VAEConfig
 from model_store.vae.likelihoods import likelihood
 from model_store.vae.model import LOG_VARIANCE_RANGE
 from model_store.vae.pixels import to_images
@@ -65,7 +65,7 @@ def _encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:
     grey_values = graph.node("Cast", "pixels", to=TensorProto.FLOAT)
     numbers = graph.layer(encoder, graph.node("Div", grey_values, graph.constant(_number(255))))
     inputs = {"pixels": (TensorProto.UINT8, config.image_shape)}
-    if config.posterior == "point":
+    if config.numbers_per_latent == 1:
         return graph.model(inputs, {"mean": numbers})
     mean, log_variance = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
     return graph.model(inputs, {"mean": mean, "log_variance": _clipped(graph, log_variance, *LOG_VARIANCE_RANGE)})
@@ -81,9 +81,9 @@ def _decode_graph(decoder: nn.Module, config: VAEConfig) -> bytes:
 
 def _mean(graph: Graph, numbers: str, config: VAEConfig) -> str:
     """As the likelihoods give it: a Bernoulli's probability, or a location in [0, 1]."""
-    if isinstance(config.likelihood, BernoulliConfig):
+    if config.likelihood.is_binary:
         return graph.node("Sigmoid", numbers)
-    if config.decoder_channels == config.image_shape[0]:
+    if config.likelihood.numbers_per_value == 1:
         return _clipped(graph, numbers, 0, 1)
     location, _ = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
     return _clipped(graph, location, 0, 1)

@@ -18,13 +18,13 @@ from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_pixels
 
 from ..errors import NotFinite, OutOfMemory
-from . import batch_plan, capabilities
+from . import batch_plan
 from .batch_plan import BatchPlan, BatchPlans
 from .cuda_runtime import cuda_forward_passes
 from .device import Device
 from .rows import Rows, aligned, concatenate, first, length, pad, same_bytes, split
 from .runtimes import Runtime
-from .torch_runtime import FORWARD_PASSES, ForwardPasses, torch_forward_passes
+from .torch_runtime import OPERATION_OF, ForwardPasses, torch_forward_passes
 
 EXAMPLES_S = 1.0  # a slow model, whose examples would take longer, is tried with fewer
 PART_S = 0.0005  # of a large request, so much is computed before others have their turn
@@ -51,8 +51,8 @@ class Runner:
         self.forward_passes, self.runtime = _operations(model, device)
         self._device = device
         self._out_of_memory = out_of_memory
-        can = [operation for operation in FORWARD_PASSES if capabilities.can(model.config, operation)]
-        self.plans: BatchPlans = {operation: BatchPlan([max_batch_images], 0, max_batch_images) for operation in can}
+        can = [name for name, operation in OPERATION_OF.items() if operation in model.config.can]
+        self.plans: BatchPlans = {name: BatchPlan([max_batch_images], 0, max_batch_images) for name in can}
 
     async def run(self, operation: str, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
         """For each payload the operation's outputs, on the CPU, or an error."""

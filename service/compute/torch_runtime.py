@@ -13,12 +13,19 @@ import torch
 from torch import Tensor
 
 from model_store.vae import VAE
+from model_store.vae.family import Operation
 from model_store.vae.pixels import to_images, to_pixels
 
 from .rows import Rows
 
 ForwardPass = Literal["encode", "decode", "render", "score"]
-FORWARD_PASSES: tuple[ForwardPass, ...] = ("encode", "decode", "render", "score")
+# a model has a forward pass if it can do this operation
+OPERATION_OF: Mapping[ForwardPass, Operation] = {
+    "encode": "encode",
+    "decode": "decode",
+    "render": "decode",
+    "score": "score",
+}
 Compute = Callable[..., Rows]
 ForwardPasses = Mapping[str, Compute]
 

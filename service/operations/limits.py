@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 
 from torch import Tensor
 
-from model_store.vae import UniformConfig
+from model_store.vae.family import ShapeMismatch
 
 from ..errors import BadValue, TooLarge, WrongShape, about_row
 from ..inference.loader import ServedModel
@@ -28,12 +29,14 @@ class Limits:
 
     def check_images(self, model: ServedModel, pixels: Tensor) -> None:
         """Raise WrongShape or TooLarge unless the images (B, C, H, W) fit the model and the limits."""
-        _check_shape(model, "An image is", pixels, model.card.model.image_shape)
+        with _about_shape("An image is", model):
+            model.card.model.latent_shape_of(tuple(pixels.shape[1:]))
         self.check_count(model, len(pixels))
 
     def check_latents(self, model: ServedModel, latents: Tensor) -> None:
         """Raise WrongShape, BadValue or TooLarge unless the latents (B, *latent_shape) fit the model and the limits."""
-        _check_shape(model, "A latent is", latents, model.card.model.latent_shape)
+        with _about_shape("A latent is", model):
+            model.card.model.image_shape_of(tuple(latents.shape[1:]))
         self.check_count(model, len(latents))
         _check_values(model, latents)
 
@@ -62,10 +65,15 @@ class Limits:
         return max(1, min(rows // images, self.pixels // pixels))
 
 
-def _check_shape(model: ServedModel, name: str, tensor: Tensor, expected: Sequence[int]) -> None:
-    if tuple(tensor.shape[1:]) != tuple(expected):
-        remedy = "send them in that shape"
-        raise WrongShape(name, got=tensor.shape[1:], model=model.version, expected=expected, remedy=remedy)
+@contextmanager
+def _about_shape(name: str, model: ServedModel) -> Iterator[None]:
+    """Raise WrongShape, which names the model, for a shape that its family does not take."""
+    try:
+        yield
+    except ShapeMismatch as error:
+        raise WrongShape(
+            name, got=error.got, model=model.version, expected=error.expected, remedy=error.remedy
+        ) from error
 
 
 def check_range(rows: Tensor, lowest: float, highest: float, name: str, remedy: str) -> None:
@@ -78,9 +86,10 @@ def check_range(rows: Tensor, lowest: float, highest: float, name: str, remedy: 
 
 
 def _check_values(model: ServedModel, latents: Tensor) -> None:
-    if isinstance(model.card.model.prior, UniformConfig):
-        remedy = f"latents of {model.version} are within 0 and 1, since its prior is uniform"
-        check_range(latents, 0, 1, "A latent", remedy)
+    lowest, highest = model.prior.support
+    if isfinite(lowest) and isfinite(highest):
+        remedy = f"latents of {model.version} are within {lowest:g} and {highest:g}, the support of its prior"
+        check_range(latents, lowest, highest, "A latent", remedy)
     else:
         remedy = f"latents must be finite and within ±{LARGEST_LATENT:g}; those of images lie within a few units of 0"
         check_range(latents, -LARGEST_LATENT, LARGEST_LATENT, "A latent", remedy)

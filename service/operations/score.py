@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model_store import Card
-from model_store.vae import BernoulliConfig, DiagonalGaussian, DiscretisedLogisticConfig, Estimate, bits_per_dimension
+from model_store.vae import DiagonalGaussian, Estimate, bits_per_dimension
 from model_store.vae.scoring_protocol import Binarise, draw, judged, words
 
 from ..offload import offload
@@ -83,15 +83,16 @@ def _drawn(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:
 
 def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Score:
     bound, config = estimate.bound, card.model
-    is_8_bit = isinstance(config.likelihood, DiscretisedLogisticConfig)
     # pixels that were cut at the middle score higher than those of the card's quantiles, which were drawn
-    is_comparable = binarise == "sample" or not isinstance(config.likelihood, BernoulliConfig)
+    is_comparable = binarise == "sample" or not config.likelihood.is_binary
     return Score(
         elbo_nats=bound.elbo_nats,
         log_likelihood_nats=bound.log_likelihood_nats,
         kl_nats=bound.kl_nats,
         importance_weighted_nats=estimate.importance_weighted_nats,
-        bits_per_dimension=bits_per_dimension(bound.elbo_nats, config.image_shape) if is_8_bit else None,
+        bits_per_dimension=bits_per_dimension(bound.elbo_nats, config.image_shape)
+        if config.likelihood.is_8_bit
+        else None,
         percentile=_percentiles(card, bound.elbo_nats) if is_comparable else None,
         protocol=f"{words(config, binarise)}, K = {estimate.draws} posterior draws, seed {seed}",
         seed=seed,

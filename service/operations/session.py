@@ -10,12 +10,12 @@ from typing import Literal
 from torch import Tensor
 
 from model_store.vae import DiagonalGaussian, Point
+from model_store.vae.family import Operation
 from model_store.vae.priors import Prior
 
-from ..compute import capabilities
-from ..compute.capabilities import Question
 from ..compute.rows import Rows, concatenate, length, nbytes, split
 from ..compute.torch_runtime import ForwardPass
+from ..errors import Meaningless
 from ..inference.batcher import Part
 from ..inference.loader import ServedModel
 from ..inference.registry import Registry
@@ -57,13 +57,14 @@ class Session:
         """The prior of the model, which maps normal coordinates to latents."""
         return self.model.prior
 
-    def check_can(self, capability: Question) -> None:
-        """Check that this kind of model has the capability.
+    def check_can(self, operation: Operation) -> None:
+        """Check that a model of this family can do the operation.
 
         Raises:
-            Meaningless: it does not; the message says what it lacks.
+            Meaningless: it cannot; the message says what it lacks, and what to do instead.
         """
-        capabilities.check(self.model.card.model, self.model.version, capability)
+        if lack := self.model.card.model.lacks(operation):
+            raise Meaningless(str(self.model.version), *lack)
 
     def check_room(self, images: int) -> None:
         """Check that the queue has room, before work is done that would be lost.

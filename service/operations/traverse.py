@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..compute import capabilities
 from ..errors import BadValue, Meaningless
 from ..inference.loader import ServedModel
 from ..offload import offload
@@ -67,7 +66,7 @@ async def _centre_and_spread(session: Session, seed: int | None) -> tuple[Tensor
     if seed is not None:
         session.check_can("sample")
         return (await normal_noise(seed, 1, *shape))[0], torch.ones(shape)
-    if capabilities.can(card.model, "sample"):
+    if "sample" in card.model.can:
         return torch.zeros(shape), torch.ones(shape)
     if card.latents is None:
         reason = "is a plain autoencoder whose card does not say where its latents lie"

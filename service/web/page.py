@@ -52,7 +52,7 @@ def _article(served: ServedModel) -> str:
     dims = ",".join(map(str, range(min(4, prod(config.latent_shape)))))
     return _MODEL.substitute(
         name=escape(str(served.version)),
-        question=_LOOK_AT_POINTS.substitute(dims=dims) if config.posterior == "point" else _LOOK,
+        question=_LOOK_AT_POINTS.substitute(dims=dims) if "sample" not in config.can else _LOOK,
         images="×".join(map(str, config.image_shape)),
         latents="×".join(map(str, config.latent_shape)),
         parameters=f"{served.card.weights.parameters:,}",

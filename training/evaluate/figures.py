@@ -25,9 +25,9 @@ def figures(model: VAE, test: Tensor) -> dict[str, bytes]:
     A plain autoencoder cannot sample, and a model without an encoder cannot reconstruct: they have no such figure.
     """
     found = {}
-    if model.config.posterior != "point":
+    if "sample" in model.config.can:
         found["samples.png"] = samples(model)
-    if model.config.posterior != "none":
+    if "reconstruct" in model.config.can:
         found["reconstructions.png"] = reconstructions(model, test)
     return found
 

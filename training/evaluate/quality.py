@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from model_store import VAE, VAEConfig
-from model_store.vae import BernoulliConfig, GaussianConfig
-from model_store.vae.likelihoods import likelihood
+from model_store.vae.likelihoods import decoder_numbers, likelihood
 from model_store.vae.pixels import to_images
 from model_store.vae.scoring_protocol import judged
 
@@ -55,7 +54,7 @@ def mean_image_nats(config: VAEConfig, train: Tensor, test: Tensor) -> Tensor:
     A trained model contains this one: its decoder's last layer needs no more than a bias.
     """
     mean, variance = _moments(train)
-    numbers = _as_decoder(config, mean, variance, len(train)).float().unsqueeze(0)
+    numbers = decoder_numbers(config, mean, variance, len(train)).float().unsqueeze(0)
     parts = torch.split(judged(config, test.cpu(), EVALUATION_SEED), _BATCH_IMAGES)
     return torch.cat(
         [likelihood(config, numbers.expand(len(part), -1, -1, -1)).log_prob(to_images(part)).double() for part in parts]
@@ -72,16 +71,3 @@ def _moments(pixels: Tensor) -> tuple[Tensor, float]:
         squares += images.square().sum(0)
     mean = total / len(pixels)
     return mean, max((squares / len(pixels) - mean.square()).mean().item(), _LEAST_VARIANCE)
-
-
-def _as_decoder(config: VAEConfig, mean: Tensor, variance: float, images: int) -> Tensor:
-    """The numbers (decoder_channels, H, W) that a decoder would give."""
-    if isinstance(config.likelihood, BernoulliConfig):
-        # Laplace's rule of succession: a pixel that was never on may be on in a test image
-        return torch.logit((mean * images + 1) / (images + 2))
-    if config.likelihood.numbers_per_value == 1:
-        return mean
-    if isinstance(config.likelihood, GaussianConfig):
-        return torch.cat([mean, torch.full_like(mean, math.log(variance))])
-    scale = math.sqrt(3 * variance) / math.pi  # of a logistic distribution with that variance
-    return torch.cat([mean, torch.full_like(mean, math.log(scale))])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from model_store import VAE, LatentSummary, Metric, ScoreQuantiles
-from model_store.vae import DiscretisedLogisticConfig, bits_per_dimension
+from model_store.vae import bits_per_dimension
 from model_store.vae.pixels import psnr_db
 from model_store.vae.scoring_protocol import words
 
@@ -51,14 +51,14 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
 
 def _measure(model: VAE, dataset: Dataset, importance_samples: int) -> Report:
     test = dataset.test
-    kind = model.config.posterior
-    if kind == "none":
+    can = model.config.can
+    if "encode" not in can:
         known = _evidence(model, test)
         suspicious = warnings(model, dataset, known.name, known.value)
         return Report([known, *_novelty(model, dataset)], warnings=suspicious)
     errors, use = squared_errors(model, test), latent_use(model, test)
     latents = use.summary() if len(use.mean) <= _MAX_LATENT_VALUES else None
-    if kind == "point":
+    if "score" not in can:
         nats = point_likelihood(model, test).mean().item()
         return Report(_errors(errors), latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
     once, scores = score(model, test), score(model, test, importance_samples)
@@ -72,7 +72,7 @@ def _bounds(model: VAE, scores: Scores) -> list[Metric]:
     protocol = _protocol(model, len(scores.kl_nats), "one posterior draw each")
     means = {name: getattr(scores, name).mean().item() for name in ("elbo_nats", "log_likelihood_nats", "kl_nats")}
     bounds = [Metric(name=name, value=value, unit="nats", protocol=protocol) for name, value in means.items()]
-    if not isinstance(model.config.likelihood, DiscretisedLogisticConfig):
+    if not model.config.likelihood.is_8_bit:
         return bounds
     bits = bits_per_dimension(scores.elbo_nats.mean(), model.config.image_shape).item()
     return [*bounds, Metric(name="bits_per_dimension", value=bits, unit="bits", protocol=f"of the ELBO; {protocol}")]
