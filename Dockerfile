@@ -1,8 +1,10 @@
-# One file for CPU and CUDA, and for both commands.
+# The images of the service and of the trainer, for CPU and CUDA.
 #
-#   docker build -t latentd .                                   torch as the package index gives it: with CUDA on x86-64
-#   docker build -t latentd --build-arg TORCH_INDEX=URL .       torch from another index, PyTorch's CPU wheels for example
-#   docker build -t latentd-training --target training --build-arg GIT_COMMIT=$(git rev-parse HEAD) .      the trainer
+#   docker build -t latentd .                                 the service, with torch from the package index: CUDA on x86-64
+#   docker build -t latentd --build-arg TORCH_INDEX=URL .     torch from another index, for example PyTorch's CPU wheels
+#   docker build -t latentd-training --target training --build-arg GIT_COMMIT=$(git rev-parse HEAD) .     the trainer
+#
+# Python is process 1 in both images and needs no `init`: it handles SIGTERM itself and reaps the processes it starts.
 
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
@@ -17,7 +19,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY model_store model_store
 COPY service service
 COPY training training
-# Models live in the volume /models, not in the package; torch's headers, tools and tests are for its developers.
+# Models live in the volume /models, not in the package. torch's headers, tools and tests are not used at run time.
 RUN /opt/latentd/bin/pip install --constraint constraints.txt '.[onnxruntime]' \
  && cd /opt/latentd/lib/python3*/site-packages \
  && rm -rf model_store/models torch/include torch/share torch/test \
@@ -40,7 +42,8 @@ COPY --from=build-training /opt/latentd /opt/latentd
 ARG GIT_COMMIT=""
 ENV GIT_COMMIT=${GIT_COMMIT} MPLCONFIGDIR=/tmp
 VOLUME /runs
-ENTRYPOINT ["python", "-m", "training", "--runs", "/runs", "--cache", "/tmp"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "-m", "training", "--runs", "/runs", "--cache", "/cache"]
 
 FROM base AS service
 COPY --from=build /opt/latentd /opt/latentd
