@@ -57,6 +57,16 @@ def test_settings_page_lists_every_setting_with_its_default() -> None:
     assert table == settings_table(), "run `make tables`"
 
 
+def test_places_for_new_things_exist() -> None:
+    """A new file that the table names has its folder already."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("## Where a new thing goes")[1].split("\n\n")[1]
+    places = re.findall(r"`((?:model_store|service|training)/[^`]*)`", table)
+
+    assert len(table.splitlines()) == 14, "two lines of heading and twelve rows"
+    assert [place for place in places if not (ROOT / place).exists() and not (ROOT / place).parent.is_dir()] == []
+
+
 def test_tree_has_a_remark_for_every_file() -> None:
     """Every file is in the tree, nothing else is, and each has a few words; `make tables` adds and removes rows."""
     (tree,) = TREE.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
