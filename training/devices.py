@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from model_store.vae.device import use_channels_last
+
 Precision = Literal["float32", "bfloat16"]
 
 _RESIDENT_FRACTION = 0.5
@@ -21,7 +23,7 @@ def place(model: nn.Module, device: torch.device, precision: Precision) -> None:
     """Bring a model onto its device; with the channels last where that is quicker, in bfloat16 twice as quick."""
     model.to(device)
     if precision == "bfloat16" or device.type == "cpu":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+        use_channels_last(model)
 
 
 def resident(pixels: Tensor, device: torch.device) -> Tensor:

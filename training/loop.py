@@ -50,7 +50,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
-        return next(self.model.parameters()).device
+        return self.model.device
 
     @property
     def averaged(self) -> VAE:

@@ -64,6 +64,11 @@ class VAE(nn.Module):
         return likelihood(self.config, self.decoder(latents.to(self._dtype)).float())
 
     @property
+    def device(self) -> torch.device:
+        """The device that has the weights."""
+        return next(self.decoder.parameters()).device
+
+    @property
     def _dtype(self) -> torch.dtype:
         return next(self.decoder.parameters()).dtype
 

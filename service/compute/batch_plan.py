@@ -1,12 +1,12 @@
-"""Which batch sizes are computed, so that an image's answer is the same in all of them.
+"""Measures in which batch sizes a model is computed: sizes that pay, and in which an image's answer is the same.
 
-Torch's CPU kernels sum in another order for one image than for many, for three than for four: the last bits differ,
-and rounded to a pixel, such a bit can show. Another processor has other kernels, and nothing here assumes any of them:
-a model is only run in sizes that were seen to agree byte for byte on this machine, and a batch of another size is
-filled up. Where no size agrees even with itself, and on a GPU, the promise is a tolerance.
+Torch's CPU kernels sum in another order for one image than for many, and for three than for four. The last bits differ,
+and such a bit can show in a pixel after rounding. Other processors have other kernels, so nothing here assumes any of
+them: a model only runs in sizes that agreed byte for byte on this machine, and other batches are padded to one of
+these sizes. On a GPU, and where a size does not even agree with itself, the promise is a tolerance.
 
-The size that others must agree with never depends on a clock: processes that find other sizes to pay still give the
-same bytes.
+The size that the others must agree with never depends on a clock, so two processes that find other sizes profitable
+still give the same bytes. This module decides nothing about requests: the batcher does, from the plan.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .rows import Rows, concatenate, first, length, pad, same_bytes, split
 
 Compute = Callable[[Rows], Awaitable[Rows]]
 
-BATCH_S = 0.05  # a batch that takes longer would hold up small requests
-SHORT_S = 0.01  # one that takes less does not, and is the better for being larger: batches have costs of their own
+BATCH_S = 0.05  # a longer batch would hold up small requests
+SHORT_S = 0.01  # a shorter batch does not, and a larger one is better: each batch has fixed costs
 MIN_GAIN = 1.02
 # Images in the batch that all sizes must agree with: most sizes do, and even slow models can compute it.
 REFERENCE_BATCH = 4
@@ -29,71 +29,81 @@ EXAMPLES = 32
 
 
 class BatchPlan(NamedTuple):
-    """How an operation is computed."""
+    """The batch sizes of a forward pass, and how long each takes."""
 
-    sizes: list[int]  # of batches, ascending
-    inline_images: int  # the most images that are computed in the caller's thread; more go to the device's
-    part_images: int  # the fewest images of a large request that are computed at once
+    seconds: dict[int, float]  # of a batch, by its size in images, ascending
+    inline_images: int = 0  # batches of at most so many are computed in the caller's thread, others in the device's
     is_exact: bool = True  # whether an image's answer has the same bytes in all sizes and at all places
+
+    @property
+    def sizes(self) -> list[int]:
+        """The batch sizes in images, ascending."""
+        return list(self.seconds)
 
 
 BatchPlans = dict[str, BatchPlan]
 
 
 def candidates(largest: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, 16, … up to `largest`, and it too: at most a third of a batch is filling."""
+    """1, 2, 3, 4, 6, 8, 12, 16, … up to `largest`, and it too: at most a third of a batch is padding."""
     powers = [2**exponent for exponent in range(largest.bit_length())]
     return sorted({size for power in powers for size in (power, power * 3 // 2) if size < largest} | {largest})
 
 
 async def profitable_sizes(seconds: Callable[[int], Awaitable[float]], at_most: int) -> dict[int, float]:
-    """The seconds of each candidate that pays: of one image, and of more as long as each takes less time in them.
+    """Return the seconds of each candidate size that pays: size 1, and larger ones while an image takes less time.
 
-    It is over when twice as many images gain nothing, or take longer than `BATCH_S`: others would only have to wait.
+    The search ends when twice as many images gain nothing, or when a batch takes longer than `BATCH_S`: other requests
+    would only have to wait for it.
     """
     timed: dict[int, float] = {}
-    best, best_s = 1, math.inf  # seconds of an image
+    best, best_image_s = 1, math.inf
     for size in candidates(at_most):
-        taken = await seconds(size)
-        if size > 1 and (taken > BATCH_S or size > 2 * best):
+        batch_s = await seconds(size)
+        if size > 1 and (batch_s > BATCH_S or size > 2 * best):
             break
-        timed[size] = taken
-        if taken <= SHORT_S or taken / size < best_s / MIN_GAIN:
-            best, best_s = size, taken / size
-    return {size: taken for size, taken in timed.items() if size <= best}
+        timed[size] = batch_s
+        if batch_s <= SHORT_S or batch_s / size < best_image_s / MIN_GAIN:
+            best, best_image_s = size, batch_s / size
+    return {size: batch_s for size, batch_s in timed.items() if size <= best}
 
 
 async def reproducible_sizes(
     compute: Compute, rows: Rows, profitable: Sequence[int], fitting: int = REFERENCE_BATCH
 ) -> list[int]:
-    """Return the sizes in which each row has the same bytes as in a reference batch, at every place.
+    """Return the sizes in which each row has the same bytes as in the reference batch, at every place.
 
-    `rows` has at least as many rows as the largest profitable size. If no profitable size agrees, the result is the
-    smallest size that does. If the place in the batch matters even in a batch of `REFERENCE_BATCH` images, or if fewer
-    images fit into memory, the reference is the next smaller candidate. The result is empty if the same computation
-    of one row gives other bytes each time.
+    These are the profitable sizes that agree, or else the smallest size that does. The reference is a batch of
+    `REFERENCE_BATCH` images. If the place matters even in that batch, or if only `fitting` images fit into memory, the
+    next smaller candidate is the reference. The result is empty if one row alone gives other bytes each time.
+
+    `rows` must have as many rows as the largest profitable size.
     """
-    for unit in reversed(candidates(min(REFERENCE_BATCH, fitting))):
-        reference = await _in_batches(compute, rows, unit)
-
-        async def agreeing(sizes: Sequence[int], reference: Rows = reference) -> list[int]:
-            return [size for size in sizes if await _agrees(compute, rows, size, reference)]
-
-        if await agreeing([unit]):
-            return await agreeing(profitable) or (await agreeing(candidates(unit)))[:1]
+    for reference_size in reversed(candidates(min(REFERENCE_BATCH, fitting))):
+        reference = await _in_batches(compute, rows, reference_size)
+        if not await _agreeing(compute, rows, [reference_size], reference):
+            continue  # the place in the batch matters, or repeating the computation gives other bytes
+        if sizes := await _agreeing(compute, rows, profitable, reference):
+            return sizes
+        # Only a model that is too slow, or a hostile kernel, comes here. The reference size itself agrees.
+        return (await _agreeing(compute, rows, candidates(reference_size), reference))[:1]
     return []
+
+
+async def _agreeing(compute: Compute, rows: Rows, sizes: Sequence[int], reference: Rows) -> list[int]:
+    return [size for size in sizes if await _agrees(compute, rows, size, reference)]
 
 
 async def _in_batches(compute: Compute, rows: Rows, size: int) -> Rows:
     """The answers, computed in batches of one size."""
-    whole = pad(rows, -(-length(rows) // size) * size)
+    whole = pad(rows, math.ceil(length(rows) / size) * size)
     return first(concatenate([await compute(batch) for batch in split(whole, size)]), length(rows))
 
 
 async def _agrees(compute: Compute, rows: Rows, size: int, reference: Rows) -> bool:
-    """Whether batches of that size give the reference's bytes, and again when each row has moved on by one place.
+    """Whether batches of that size give the reference's bytes, also when each row has moved on by one place.
 
-    The second time compares each place with the next one, and so all of them.
+    The second comparison covers all places, since it compares each place with the next one.
     """
     rows, reference = first(rows, max(size, EXAMPLES)), first(reference, max(size, EXAMPLES))
     for places in (0, 1):

@@ -40,7 +40,7 @@ class Streams(NamedTuple):
 
 def cuda_forward_passes(model: VAE) -> ForwardPasses:
     """Every operation of a model that is on its device, by its name; for one thread, and one stream other than 0."""
-    device = next(model.parameters()).device
+    device = model.device
     streams = (torch.cuda.Stream(device), torch.cuda.Stream(device))
     return {
         name: GraphedPass(name, compute, Streams(device, *streams, torch.cuda.graph_pool_handle()))

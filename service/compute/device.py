@@ -17,8 +17,6 @@ from typing import ParamSpec, TypeVar
 import structlog
 import torch
 
-from model_store.vae import VAE
-
 from ..errors import DeviceHung, DeviceLost
 from .device_thread import DeviceThread
 from .runtimes import Runtime
@@ -142,12 +140,6 @@ class Device:
             "runtime": self.runtime,
             **{name: version(name) for name in ("latentd", "torch", self.runtime)},
         }
-
-    def place(self, model: VAE) -> VAE:
-        """The model on the device, in its precision and in the memory order that convolutions like best."""
-        model.to(self.torch_device, self.dtype)
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs omit it
-        return model
 
     def free_memory(self) -> None:
         """Give unused memory back, before something is tried again in less."""

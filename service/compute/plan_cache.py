@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from .batch_plan import BatchPlan, BatchPlans
 
 FRESH_S = 7 * 24 * 3600
-FORMAT = 3  # raised when a warm-up looks for something else, so that older files are not read
+FORMAT = 4  # raised when a warm-up looks for something else, so that older files are not read
 
 Facts = Mapping[str, str]
 
@@ -62,5 +62,5 @@ class PlanCache:
 
 
 def _is_possible(plan: BatchPlan) -> bool:
-    """Whether a plan can be one: some sizes, ascending from one image or more."""
-    return bool(plan.sizes) and plan.sizes == sorted(set(plan.sizes)) and min(*plan.sizes, plan.part_images) > 0
+    """Whether a plan has batch sizes, ascending from one image or more."""
+    return bool(plan.sizes) and plan.sizes == sorted(plan.sizes) and plan.sizes[0] > 0

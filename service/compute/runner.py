@@ -1,16 +1,14 @@
-"""Runner: one model on one device. It knows no requests, only operations on lists of tensors.
+"""Runner: one model on one device. It knows no requests, only forward passes of lists of tensors.
 
-Payloads are stacked, computed, and split again, as many answers as payloads. What one payload does wrong is that
-payload's error alone.
+Payloads are concatenated, computed, and split again, into as many answers as payloads. An error that one payload
+causes is the answer to that payload alone.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 
-import structlog
 import torch
 
 from model_store.vae import VAE
@@ -18,55 +16,49 @@ from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_pixels
 
 from ..errors import NotFinite, OutOfMemory
-from . import batch_plan
+from . import batch_plan, runtimes
 from .batch_plan import BatchPlan, BatchPlans
-from .cuda_runtime import cuda_forward_passes
 from .device import Device
 from .rows import Rows, aligned, concatenate, first, length, pad, same_bytes, split
-from .runtimes import Runtime
-from .torch_runtime import OPERATION_OF, ForwardPasses, torch_forward_passes
+from .torch_runtime import OPERATION_OF, ForwardPass
 
-EXAMPLES_S = 1.0  # a slow model, whose examples would take longer, is tried with fewer
-PART_S = 0.0005  # of a large request, so much is computed before others have their turn
+EXAMPLES_S = 1.0  # a model that needs longer for all examples is tried with fewer
+TIMED_RUNS = 3  # of which the quickest counts: the first one prepares things, and any may be disturbed
 OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")  # by torch and ONNX Runtime
-
-log = structlog.get_logger()
 
 
 class Runner:
-    """Runs the operations of one model, at most `max_batch_images` at once; `warm_up` comes first.
+    """Runs the forward passes of one model, at most `max_batch_images` at once. Call `warm_up` first.
 
-    `out_of_memory` is told of each batch that did not fit, from the device's thread.
+    `out_of_memory` is called for each batch that did not fit, in the device's thread.
 
     Attributes:
-        operations: what computes, by name; a test may break one.
-        runtime: who computes them.
-        plans: how each operation is computed, as the warm-up found it.
+        forward_passes: the functions that compute, by name; a test may replace one.
+        runtime: the library that computes them.
+        plans: how each forward pass is computed, as the warm-up found it.
     """
 
     def __init__(
         self, model: VAE, device: Device, max_batch_images: int, out_of_memory: Callable[[], None] = lambda: None
     ) -> None:
         self._config = model.config
-        self.forward_passes, self.runtime = _operations(model, device)
+        self.forward_passes, self.runtime = runtimes.forward_passes(
+            model, device.torch_device, device.dtype, device.runtime
+        )
         self._device = device
         self._out_of_memory = out_of_memory
         can = [name for name, operation in OPERATION_OF.items() if operation in model.config.can]
-        self.plans: BatchPlans = {name: BatchPlan([max_batch_images], 0, max_batch_images) for name in can}
+        self.plans: BatchPlans = {name: BatchPlan({max_batch_images: 0.0}) for name in can}
 
-    async def run(self, operation: str, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
-        """For each payload the operation's outputs, on the CPU, or an error."""
-        if sum(map(length, payloads)) <= self.plans[operation].inline_images:
-            return self._device.run_inline(self._answers, operation, payloads)
-        return await self._device.call(self._answers, operation, payloads)
+    async def run(self, name: ForwardPass, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
+        """For each payload the outputs of a forward pass, on the CPU, or an error."""
+        if sum(map(length, payloads)) <= self.plans[name].inline_images:
+            return self._device.run_inline(self._answers, name, payloads)
+        return await self._device.call(self._answers, name, payloads)
 
-    def largest(self, operation: str) -> int:
-        """How many images of an operation are computed at once at most."""
-        return self.plans[operation].sizes[-1]
-
-    def part(self, operation: str) -> int:
-        """How many images of a large request are computed at once at least."""
-        return self.plans[operation].part_images
+    def max_images(self, name: ForwardPass) -> int:
+        """The most images that a forward pass computes at once."""
+        return self.plans[name].sizes[-1]
 
     @property
     def is_exact(self) -> bool:
@@ -74,110 +66,122 @@ class Runner:
         return all(plan.is_exact for plan in self.plans.values())
 
     async def warm_up(self, known: BatchPlans | None = None) -> BatchPlans:
-        """Find how to compute each operation, or take what is known; then no caller pays for a first time.
+        """Measure the plan of each forward pass, or take the known plans; then run each once.
 
-        Other models' batches go in between.
+        Afterwards no request pays for a first run. Batches of other models are computed in between.
         """
-        examples = await self._device.prepare(self._examples, max(self.largest("decode"), batch_plan.EXAMPLES))
+        examples = await self._device.prepare(self._examples, max(self.max_images("decode"), batch_plan.EXAMPLES))
         if known is None or known.keys() != self.plans.keys():
-            known = {operation: await self._find(operation, rows) for operation, rows in examples.items()}
+            known = {name: await self._measure(name, rows) for name, rows in examples.items()}
             known["render"] = known["decode"]
         self.plans = known
-        for operation, rows in {**examples, "render": examples["decode"]}.items():
-            tried = known[operation].sizes[-1:] if self._device.is_exact else known[operation].sizes
+        for name, rows in {**examples, "render": examples["decode"]}.items():
+            # On a GPU each size has a CUDA graph of its own; on a CPU the largest size prepares everything.
+            tried = known[name].sizes[-1:] if self._device.is_exact else known[name].sizes
             for size in tried:
-                await self._device.prepare(self._forward, operation, first(rows, size))
+                await self._device.prepare(self._forward, name, first(rows, size))
         return known
 
-    def _examples(self, number: int) -> dict[str, Rows]:
-        """Something to compute for each operation that takes its own time; to render takes that of decode."""
+    def _examples(self, number: int) -> dict[ForwardPass, Rows]:
+        """Inputs for each forward pass that is measured; `render` takes the plan of `decode`."""
         latents = standard_normal(0, number, self._config.latent_shape)
         pixels = to_pixels(standard_normal(0, number, self._config.image_shape).sigmoid())
-        examples: dict[str, Rows] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
-        return {operation: rows for operation, rows in examples.items() if operation in self.plans}
+        examples: dict[ForwardPass, Rows] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
+        return {name: rows for name, rows in examples.items() if name in self.plans}
 
-    async def _find(self, operation: str, rows: Rows) -> BatchPlan:
-        timed = await self._time(operation, first(rows, self.largest(operation)))
+    async def _measure(self, name: ForwardPass, rows: Rows) -> BatchPlan:
+        """Find the sizes that pay and agree, and the sizes that the caller's thread may compute."""
+        timed = await self._time(name, first(rows, self.max_images(name)))
         enough = batch_plan.EXAMPLES if batch_plan.EXAMPLES * timed[1] < EXAMPLES_S else batch_plan.REFERENCE_BATCH
-        agreeing = await self._reproducible_sizes(operation, first(rows, max(enough, *timed)), list(timed))
-        found = agreeing or list(timed)
-        inline_s = self._device.inline_s if self._device.is_exact else 0.0
+        agreeing = await self._reproducible_sizes(name, first(rows, max(enough, *timed)), list(timed))
+        if agreeing:
+            # A size that agrees without paying was not timed yet.
+            timed = {size: timed.get(size) or await self._time_batch(name, first(rows, size)) for size in agreeing}
+        inline_images = await self._inline_images(name, rows, timed, is_exact=bool(agreeing))
+        return BatchPlan(timed, inline_images, is_exact=bool(agreeing))
 
-        def within(seconds: float) -> list[int]:
-            return [size for size in found if timed.get(size, math.inf) <= seconds]
+    async def _inline_images(self, name: ForwardPass, rows: Rows, seconds: dict[int, float], *, is_exact: bool) -> int:
+        """The largest batch that the caller's thread computes; 0 if that thread gives other bytes, and on a GPU."""
+        if not self._device.is_exact:
+            return 0
+        quick = [size for size, batch_s in seconds.items() if batch_s <= self._device.inline_s]
+        if is_exact and not all([await self._is_alike_inline(name, first(rows, size)) for size in quick]):
+            return 0
+        return max(quick, default=0)
 
-        quick = within(inline_s)
-        if agreeing and not all([await self._is_alike_inline(operation, first(rows, size)) for size in quick]):
-            quick = []
-        return BatchPlan(found, max(quick, default=0), max(within(PART_S), default=found[0]), is_exact=bool(agreeing))
+    async def _is_alike_inline(self, name: ForwardPass, rows: Rows) -> bool:
+        """Whether the caller's thread gives the same bytes as the device's thread."""
+        in_thread = await self._device.prepare(self._compared, name, rows)
+        return same_bytes(in_thread, self._device.run_inline(self._compared, name, rows))
 
-    async def _is_alike_inline(self, operation: str, rows: Rows) -> bool:
-        """Whether the caller's thread gives the same bytes as the device's."""
-        there = await self._device.prepare(self._judged, operation, rows)
-        return same_bytes(there, self._device.run_inline(self._judged, operation, rows))
-
-    async def _time(self, operation: str, rows: Rows) -> dict[int, float]:
-        """The seconds of each batch size that fits into memory and pays."""
+    async def _time(self, name: ForwardPass, rows: Rows) -> dict[int, float]:
+        """The seconds of each batch size that pays and fits into memory."""
 
         async def seconds(size: int) -> float:
-            # the first of these prepares things, and any may be disturbed
-            part = first(rows, size)
-            return min([await self._device.prepare(self._seconds, operation, part) for _ in range(3)])
+            return await self._time_batch(name, first(rows, size))
 
         try:
             return await batch_plan.profitable_sizes(seconds, length(rows))
         except torch.OutOfMemoryError:
             if length(rows) == 1:
                 raise
-        self._device.free_memory()
-        return await self._time(operation, first(rows, length(rows) // 2))
+        self._device.free_memory()  # outside the block, which keeps the tensors of the failed batch
+        return await self._time(name, first(rows, length(rows) // 2))
 
-    async def _reproducible_sizes(self, operation: str, rows: Rows, profitable: list[int]) -> list[int]:
-        """The batch sizes that answer alike, byte for byte; none on a GPU."""
+    async def _time_batch(self, name: ForwardPass, rows: Rows) -> float:
+        return min([await self._device.prepare(self._seconds, name, rows) for _ in range(TIMED_RUNS)])
+
+    async def _reproducible_sizes(self, name: ForwardPass, rows: Rows, profitable: list[int]) -> list[int]:
+        """The batch sizes that agree byte for byte; none on a GPU."""
         if not self._device.is_exact:
             return []
 
-        async def forward(part: Rows) -> Rows:
-            return await self._device.prepare(self._judged, operation, part)
+        async def compute(part: Rows) -> Rows:
+            return await self._device.prepare(self._compared, name, part)
 
         try:
-            return await batch_plan.reproducible_sizes(forward, rows, profitable, fitting=self.largest(operation))
+            return await batch_plan.reproducible_sizes(compute, rows, profitable, fitting=self.max_images(name))
         except torch.OutOfMemoryError:
-            pass  # a unit is more than pays, and more than fits
+            pass  # the reference batch is larger than the largest profitable size, and did not fit
         self._device.free_memory()
-        return await batch_plan.reproducible_sizes(forward, rows, profitable, fitting=profitable[-1])
+        return await batch_plan.reproducible_sizes(compute, rows, profitable, fitting=profitable[-1])
 
-    def _answers(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
-        """An error halves the batch until it meets one payload; out of memory halves that too, down to one image."""
+    def _answers(self, name: ForwardPass, payloads: Sequence[Rows]) -> list[Rows | Exception]:
+        """Compute payloads; in case of an error compute their halves, until the error has one payload.
+
+        If memory runs out, one payload is computed in halves too, down to a single image.
+        """
         try:
-            return self._together(operation, payloads)
+            return self._together(name, payloads)
         except torch.AcceleratorError:
-            raise  # the device is lost, whatever it is asked
+            raise  # the device is lost: no part can be computed
         except torch.OutOfMemoryError:
-            self._out_of_memory()  # the failed batch is only freed when this block is left
+            self._out_of_memory()  # and go on below, with less at once
         except Exception as error:
             if len(payloads) == 1:
                 return [error]
+            # and go on below: the other payloads may be right
+        # Below the `except` blocks, since an error keeps the tensors of the failed batch while it is handled.
         self._device.free_memory()
         if len(payloads) > 1:
             middle = len(payloads) // 2
-            return self._answers(operation, payloads[:middle]) + self._answers(operation, payloads[middle:])
+            return self._answers(name, payloads[:middle]) + self._answers(name, payloads[middle:])
         if length(payloads[0]) > 1:
-            return [self._in_halves(operation, payloads[0])]
+            return [self._in_halves(name, payloads[0])]
         return [OutOfMemory()]
 
-    def _in_halves(self, operation: str, payload: Rows) -> Rows | Exception:
+    def _in_halves(self, name: ForwardPass, payload: Rows) -> Rows | Exception:
         answers = []
         for half in split(payload, -(-length(payload) // 2)):
-            (answer,) = self._answers(operation, [half])
+            (answer,) = self._answers(name, [half])
             if isinstance(answer, Exception):
                 return answer
             answers.append(answer)
         return concatenate(answers)
 
-    def _together(self, operation: str, payloads: Sequence[Rows]) -> list[Rows | Exception]:
-        parts = split(concatenate(payloads), self.largest(operation))
-        *outputs, finite = concatenate([self._padded(operation, part) for part in parts])
+    def _together(self, name: ForwardPass, payloads: Sequence[Rows]) -> list[Rows | Exception]:
+        parts = split(concatenate(payloads), self.max_images(name))
+        *outputs, finite = concatenate([self._padded(name, part) for part in parts])
         counts = [*map(length, payloads)]
         answers = split(tuple(outputs), counts)
         if finite.all():
@@ -185,49 +189,36 @@ class Runner:
         are_good = [rows.all() for rows in torch.split(finite, counts)]
         return [answer if is_good else NotFinite() for answer, is_good in zip(answers, are_good, strict=True)]
 
-    def _padded(self, operation: str, inputs: Rows) -> Rows:
-        """What some rows give, computed in the next larger size that is known."""
+    def _padded(self, name: ForwardPass, inputs: Rows) -> Rows:
+        """The outputs for some rows, computed in the next larger size of the plan."""
         number = length(inputs)
-        size = next(size for size in self.plans[operation].sizes if size >= number)
-        return first(self._forward(operation, pad(inputs, size)), number)
+        size = next(size for size in self.plans[name].sizes if size >= number)
+        return first(self._forward(name, pad(inputs, size)), number)
 
-    def _judged(self, operation: str, inputs: Rows) -> Rows:
-        """What sizes must agree in: the outputs, and the image behind a score, in whose sum a bit may not show."""
-        outputs = self._forward(operation, inputs)
-        return outputs if operation != "score" else (*outputs, *self._forward("decode", inputs[1:]))
+    def _compared(self, name: ForwardPass, inputs: Rows) -> Rows:
+        """The tensors in which sizes must agree: the outputs, and for `score` the image behind the sum.
 
-    def _forward(self, operation: str, inputs: Rows) -> Rows:
+        A sum over pixels may hide a bit in which the images differ.
+        """
+        outputs = self._forward(name, inputs)
+        return outputs if name != "score" else (*outputs, *self._forward("decode", inputs[1:]))
+
+    def _forward(self, name: ForwardPass, inputs: Rows) -> Rows:
         try:
-            return self.forward_passes[operation](*aligned(inputs))
+            return self.forward_passes[name](*aligned(inputs))
         except Exception as error:
             if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from error
             raise
 
-    def _seconds(self, operation: str, rows: Rows) -> float:
+    def _seconds(self, name: ForwardPass, rows: Rows) -> float:
         began = time.perf_counter()
-        self._forward(operation, rows)
+        self._forward(name, rows)
         return time.perf_counter() - began
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether it is what torch, ONNX Runtime or Python raise when memory ends."""
+    """Whether torch, ONNX Runtime or Python raised the error because memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return any(said in str(error) for said in OUT_OF_MEMORY)
-
-
-def _operations(model: VAE, device: Device) -> tuple[ForwardPasses, Runtime]:
-    """What computes a model there, and its runtime; ONNX Runtime takes no other precision than float32 from us."""
-    if device.torch_device.type == "cuda":
-        return cuda_forward_passes(device.place(model)), "torch"
-    if device.runtime == "onnxruntime" and all(weights.dtype == torch.float32 for weights in model.parameters()):
-        # an extra, which need not be installed
-        from .onnx_graph import Untranslatable  # noqa: PLC0415
-        from .onnx_runtime import onnx_forward_passes  # noqa: PLC0415
-
-        try:
-            return onnx_forward_passes(model), "onnxruntime"
-        except Untranslatable as error:
-            log.warning("computed by torch instead of ONNX Runtime", reason=str(error))
-    return torch_forward_passes(device.place(model)), "torch"
+    return any(text in str(error) for text in OUT_OF_MEMORY)

@@ -1,15 +1,24 @@
-"""Who computes the networks: torch, everywhere and in every precision, or ONNX Runtime, faster on a CPU."""
+"""Which library computes a network: torch, everywhere and in every precision, or ONNX Runtime, faster on a CPU."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import Literal
 
+import structlog
 import torch
+
+from model_store.vae import VAE
+from model_store.vae.device import use_channels_last
+
+from .cuda_runtime import cuda_forward_passes
+from .torch_runtime import ForwardPasses, torch_forward_passes
 
 Runtime = Literal["torch", "onnxruntime"]
 
 _PACKAGES = ("onnx", "onnxruntime")
+
+log = structlog.get_logger()
 
 
 class NoSuchRuntime(ValueError):
@@ -32,8 +41,31 @@ def choose_runtime(wanted: Runtime | Literal["auto"], device: torch.device, dtyp
     return "torch"
 
 
+def forward_passes(
+    model: VAE, device: torch.device, dtype: torch.dtype | None, runtime: Runtime
+) -> tuple[ForwardPasses, Runtime]:
+    """The forward passes of a model on a device, and the runtime that computes them.
+
+    A model that ONNX Runtime cannot compute falls back to torch, and a line in the log says so.
+    """
+    # ONNX Runtime gets float32 networks alone, and a model may be stored in another precision.
+    if runtime == "onnxruntime" and all(weights.dtype == torch.float32 for weights in model.parameters()):
+        # Imported here since both packages are an extra, which need not be installed.
+        from .onnx_graph import Untranslatable  # noqa: PLC0415
+        from .onnx_runtime import onnx_forward_passes  # noqa: PLC0415
+
+        try:
+            return onnx_forward_passes(model), "onnxruntime"
+        except Untranslatable as error:
+            log.warning("computed by torch instead of ONNX Runtime", reason=str(error))
+    model.to(device, dtype)
+    use_channels_last(model)
+    passes = cuda_forward_passes(model) if device.type == "cuda" else torch_forward_passes(model)
+    return passes, "torch"
+
+
 def _obstacle(device: torch.device, dtype: torch.dtype | None) -> str | None:
-    """Why ONNX Runtime cannot be used, with what can be done."""
+    """Why ONNX Runtime cannot be used, and the remedy."""
     if device.type != "cpu":
         return f"it is used on CPUs, and the device is {device}; set device to cpu"
     if dtype not in (None, torch.float32):

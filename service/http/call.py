@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from ..errors import DeadlineExceeded
-from ..inference.loader import ServedModel
+from ..inference.served_model import ServedModel
 from ..operations.session import Sessions
 from ..settings import Settings
 from ..telemetry.timings import Timings

@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ..errors import Unauthorized
-from ..inference.loader import ServedModel
+from ..inference.served_model import ServedModel
 from ..operations.session import Sessions
 from ..settings import Settings
 from ..telemetry.metrics import Metrics

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from model_store import Card, ModelVersion, Store
-from model_store.vae.priors import Prior
 
 from ..compute.device import Device
 from ..compute.plan_cache import PlanCache
@@ -18,26 +16,11 @@ from ..compute.rows import Rows
 from ..compute.runner import Runner, is_out_of_memory
 from ..errors import OutOfMemory
 from .batcher import Batcher
+from .served_model import BatchKey, ServedModel
 
 INEXACT = "on this machine no batch size gives the same bytes each time; ETags are weak"
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, eq=False)
-class ServedModel:
-    """A version that answers: its card, its prior, and the queue in front of what computes it."""
-
-    version: ModelVersion
-    card: Card
-    prior: Prior
-    batcher: Batcher[Rows, Rows]
-    runner: Runner
-
-    @cached_property
-    def name(self) -> str:
-        """`name@version`, as it is written on every answer."""
-        return str(self.version)
 
 
 class WorkEvents(Protocol):
@@ -94,11 +77,11 @@ class Loader:
         if self.device.is_exact and not runner.is_exact:
             log.warning("the same seed gives the same image but for rounding", model=str(version), reason=INEXACT)
         self._events.queue_changed(str(version), 0)
-        batcher: Batcher[Rows, Rows] = Batcher(
-            runner.run,
-            max_batch_images=runner.largest,
+        batcher: Batcher[BatchKey, Rows, Rows] = Batcher(
+            lambda key, payloads: runner.run(key.forward_pass, payloads),
+            max_batch_images=lambda key: runner.max_images(key.forward_pass),
             queue_images=self._queue_images,
-            batch_computed=self._events.batch_computed,
+            batch_computed=lambda key, images: self._events.batch_computed(key.forward_pass, images),
             queue_changed=partial(self._events.queue_changed, str(version)),
         )
         return ServedModel(version, stored.card, stored.model.prior, batcher, runner)

@@ -18,7 +18,8 @@ import structlog
 from model_store import ModelNotFound, ModelVersion, NoDefault, StoreError, UnusableDefault, newest, parse_reference
 
 from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavailable
-from .loader import Loader, ServedModel
+from .loader import Loader
+from .served_model import ServedModel
 
 REASONS = 3  # that one message gives; /v1/models has all of them
 

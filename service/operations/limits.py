@@ -12,7 +12,7 @@ from torch import Tensor
 from model_store.vae.family import ShapeMismatch
 
 from ..errors import BadValue, TooLarge, WrongShape, about_row
-from ..inference.loader import ServedModel
+from ..inference.served_model import ServedModel
 
 LARGEST_LATENT = 10_000.0
 

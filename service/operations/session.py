@@ -13,12 +13,11 @@ from model_store.vae import DiagonalGaussian, Point
 from model_store.vae.family import Operation
 from model_store.vae.priors import Prior
 
-from ..compute.rows import Rows, concatenate, length, nbytes, split
+from ..compute.rows import Rows, concatenate, nbytes
 from ..compute.torch_runtime import ForwardPass
 from ..errors import Meaningless
-from ..inference.batcher import Part
-from ..inference.loader import ServedModel
 from ..inference.registry import Registry
+from ..inference.served_model import ServedModel
 from ..offload import offload
 from ..telemetry.timings import Timings
 from .limits import Limits
@@ -106,10 +105,7 @@ class Session:
         Raises:
             Overloaded, Unavailable: the service has no capacity now.
         """
-        at_most = self.model.runner.part(name)
-        parts = [inputs] if length(inputs) <= at_most else split(inputs, at_most)
-        batched = [Part(part, length(part)) for part in parts]
-        answer = await self.model.batcher.ask(name, batched, is_begun=self._is_begun)
+        answer = await self.model.forward(name, inputs, is_begun=self._is_begun)
         self._is_begun = True
         self._timings.add("queue", answer.queue_s)
         self._timings.add("compute", answer.compute_s)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadValue, Meaningless
-from ..inference.loader import ServedModel
+from ..inference.served_model import ServedModel
 from ..offload import offload
 from . import paths
 from .noise import normal_noise

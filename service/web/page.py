@@ -12,7 +12,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
 from ..http.state import AppParts
-from ..inference.loader import ServedModel
+from ..inference.served_model import ServedModel
 
 router = APIRouter(include_in_schema=False)
 

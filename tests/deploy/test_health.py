@@ -17,7 +17,7 @@ from service.app import create_app
 from service.compute.rows import Rows
 from service.errors import DeviceLost
 from service.http.state import Parts
-from service.inference.batcher import Part
+from service.inference.served_model import BatchKey
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -58,11 +58,11 @@ async def replica(starting: Known) -> Known:
 
 
 def hold_up(replica: Known) -> list[str]:
-    """From now on no computation of the default model ends; the operations that were begun."""
+    """From now on no computation of the default model ends; return the names of the forward passes that begin."""
     begun: list[str] = []
 
-    async def never(operation: str, payloads: object) -> Never:
-        begun.append(operation)
+    async def never(key: BatchKey, payloads: object) -> Never:
+        begun.append(key.forward_pass)
         await asyncio.Future[Never]()
 
     replica.registry.find(None).batcher.run = never
@@ -75,9 +75,9 @@ async def test_healthy_replica_has_computed_an_image(replica: Known) -> None:
     run = batcher.run
     operations: list[str] = []
 
-    async def watched(operation: str, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
-        operations.append(operation)
-        return await run(operation, payloads)
+    async def watched(key: BatchKey, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
+        operations.append(key.forward_pass)
+        return await run(key, payloads)
 
     batcher.run = watched
     await replica.check_health()
@@ -118,12 +118,12 @@ async def test_lost_device_is_noticed(replica: Known) -> None:
 
 async def test_full_queue_is_no_illness(replica: Known) -> None:
     """Or Ray would take away replicas when they are needed most."""
-    begun, batcher = hold_up(replica), replica.registry.find(None).batcher
-    computing = asyncio.create_task(batcher.ask("decode", [Part((torch.zeros(1, 3),), 1)]))
+    begun, model = hold_up(replica), replica.registry.find(None)
+    computing = asyncio.create_task(model.forward("decode", (torch.zeros(1, 3),)))
     while not begun:
         await asyncio.sleep(0)
-    waiting = asyncio.create_task(batcher.ask("decode", [Part((torch.zeros(16, 3),), 16)]))
-    while batcher.waiting_images != 16:
+    waiting = asyncio.create_task(model.forward("decode", (torch.zeros(16, 3),)))
+    while model.batcher.waiting_images != 16:
         await asyncio.sleep(0)
     await asyncio.wait_for(replica.check_health(), SOON_S)
 

@@ -29,7 +29,7 @@ def timeless(app: FastAPI) -> None:
     Their images are computed one by one, so that sizes agree whichever kernels the processor has.
     """
     runner = app.state.parts.engine.registry.find(None).runner
-    runner.plans = {operation: BatchPlan([1, 2, 4, 8], inline_images=0, part_images=8) for operation in runner.plans}
+    runner.plans = {operation: BatchPlan(dict.fromkeys((1, 2, 4, 8), 0.0)) for operation in runner.plans}
     render = runner.forward_passes["render"]
 
     def one_by_one(latents: Tensor) -> Rows:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from fastapi import FastAPI
 
+from service.compute.batch_plan import BatchPlan
 from service.formats import pictures
-from service.inference.loader import ServedModel
+from service.inference.served_model import ServedModel
 from service.operations import noise
 from service.settings import Settings
 
@@ -29,23 +30,23 @@ class Gate:
         self.batches = 0
         model.batcher.run = self
 
-    async def __call__(self, operation, payloads):
+    async def __call__(self, key, payloads):
         self.batches += 1
         await self._open.wait()
-        return await self._run(operation, payloads)
+        return await self._run(key, payloads)
 
     def open(self) -> None:
         self._open.set()
 
 
-def hold_up(model: ServedModel, operation: str, turn: int) -> list[str]:
-    """Let an operation never end when it begins for the `turn`-th time; the operations that were begun."""
+def hold_up(model: ServedModel, forward_pass: str, turn: int) -> list[str]:
+    """Let a forward pass never end when it begins for the `turn`-th time; return the names of all that begin."""
     run, begun = model.batcher.run, []
 
-    async def held_up(begins, payloads):
-        begun.append(begins)
-        await asyncio.Event().wait() if begun.count(operation) == turn else None
-        return await run(begins, payloads)
+    async def held_up(key, payloads):
+        begun.append(key.forward_pass)
+        await asyncio.Event().wait() if begun.count(forward_pass) == turn else None
+        return await run(key, payloads)
 
     model.batcher.run = held_up
     return begun
@@ -150,7 +151,7 @@ async def test_remedy_for_a_passed_deadline_fits_the_operation(settings: Setting
 async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
     """Reconstruct asks the device twice, and has no more time for it."""
     async with running(settings, timeout_s=2) as (app, client):
-        begun = hold_up(app.state.parts.engine.registry.find(None), operation="render", turn=1)
+        begun = hold_up(app.state.parts.engine.registry.find(None), "render", turn=1)
         response = await client.post("/v1/reconstruct", content=picture(), headers=PNG)
 
     assert response.status_code == 504
@@ -161,7 +162,8 @@ async def test_small_request_overtakes_the_rest_of_a_large_one(
     app: FastAPI, client: httpx.AsyncClient, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large one is computed in parts, and after each it is the turn of those who wait."""
-    monkeypatch.setattr(app.state.parts.engine.registry.find(None).runner, "part", lambda _: 8)
+    plans = app.state.parts.engine.registry.find(None).runner.plans
+    monkeypatch.setitem(plans, "render", BatchPlan({8: 0.0}))
     finished: list[int] = []
 
     async def drawn(n: int) -> None:
@@ -184,7 +186,7 @@ async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> No
     """What was computed is dropped, what was not begun is not computed, and the queue is empty."""
     async with running(settings, timeout_s=2) as (app, client):
         model = app.state.parts.engine.registry.find(None)
-        begun = hold_up(model, operation="score", turn=2)
+        begun = hold_up(model, "score", turn=2)
         response = await client.post("/v1/score?importance_samples=300", content=picture(), headers=PNG)
 
     assert response.status_code == 504

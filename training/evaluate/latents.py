@@ -57,7 +57,7 @@ def latent_use(model: VAE, pixels: Tensor) -> LatentUse:
     Raises:
         NoPosterior: the model has no encoder.
     """
-    device = next(model.parameters()).device
+    device = model.device
     posteriors = [model.encode(to_images(part.to(device))) for part in torch.split(pixels, _BATCH_IMAGES)]
     means = torch.cat([posterior.mean.flatten(1).double().cpu() for posterior in posteriors])
     between = means.var(0, correction=0)

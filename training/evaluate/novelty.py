@@ -31,7 +31,7 @@ class Novelty:
 @torch.inference_mode()
 def novelty(model: VAE, train: Tensor, test: Tensor) -> Novelty:
     """The novelty of a thousand samples of the prior, against uint8 pixels (N, C, H, W)."""
-    device = next(model.parameters()).device
+    device = model.device
     noise = standard_normal(SEED, IMAGES, model.config.latent_shape)
     parts = torch.split(model.prior.sample(noise).to(device), 100)
     samples = torch.cat([model.decode(part).mean for part in parts])

@@ -17,7 +17,7 @@ from model_store.vae.pixels import to_pixels
 from ...formats import pictures, tensors
 from ...http.call import Call
 from ...http.negotiation import MEDIA_TYPES, Format
-from ...inference.loader import ServedModel
+from ...inference.served_model import ServedModel
 from ...offload import offload
 from ...operations.encode import Encoding
 from ...operations.reconstruct import Reconstruction

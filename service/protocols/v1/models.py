@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ...http.state import AppParts, RequestedModel
-from ...inference.loader import ServedModel
+from ...inference.served_model import ServedModel
 from .openapi import documented_errors
 from .schemas import CardAnswer, ModelsAnswer, ModelSummary, RefusedVersion
 

@@ -138,7 +138,7 @@ async def test_memory_that_is_not_there_splits_the_batch() -> None:
     large = VAEConfig(image_shape=(3, 256, 256), latent_shape=(2, 128, 128), network=ConvConfig(widths=(64,)))
     device = Counting(choose_device("cuda"))
     runner = Runner(make_model(large), device, 64)
-    runner.plans["decode"] = BatchPlan([1, 2, 4, 8, 16, 32, 64], inline_images=0, part_images=64)
+    runner.plans["decode"] = BatchPlan(dict.fromkeys((1, 2, 4, 8, 16, 32, 64), 0.0))
     (one,) = await runner.run("decode", [(torch.zeros(1, *large.latent_shape),)])
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device.torch_device)

@@ -13,7 +13,7 @@ from service.compute.device import Device
 from service.compute.plan_cache import FRESH_S, PlanCache
 
 FACTS = {"device": "a processor", "threads": "2"}
-PLANS = {"decode": BatchPlan([1, 2, 4], inline_images=2, part_images=1)}
+PLANS = {"decode": BatchPlan({1: 0.001, 2: 0.0015, 4: 0.006}, inline_images=2)}
 
 
 def test_what_was_kept_is_recalled_while_the_same_facts_hold(tmp_path: Path) -> None:
@@ -29,7 +29,17 @@ def test_nothing_is_known_without_a_folder(tmp_path: Path) -> None:
     assert PlanCache(tmp_path / "cache").recall(FACTS) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"no JSON", b'{"decode": [[1], 1, "x"]}', b"[1]", b'{"decode": [[], 0, 1]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no JSON",
+        b'{"decode": [{"1": 0.1}, "x"]}',
+        b"[1]",
+        b'{"decode": [{}, 0]}',
+        b'{"decode": [{"2": 0, "1": 0}, 0]}',
+    ],
+)
 def test_broken_file_is_as_none(tmp_path: Path, content: bytes) -> None:
     """Whatever is in it."""
     cache = PlanCache(tmp_path / "cache")

@@ -150,7 +150,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> N
     """Everybody is answered."""
     model = Limited(fits=2)
     runner = Runner(model, device, max_batch_images=8)
-    runner.plans["decode"] = BatchPlan([1, 2, 4, 8], inline_images=0, part_images=8)
+    runner.plans["decode"] = BatchPlan(dict.fromkeys((1, 2, 4, 8), 0.0))
 
     answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 2)] + [latents(5, 3)])
 
@@ -219,7 +219,7 @@ async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
 
     await runner.warm_up()
 
-    assert runner.largest("decode") == 2
+    assert runner.max_images("decode") == 2
 
 
 async def test_what_a_warm_up_found_spares_the_next_one(device: Device) -> None:
@@ -236,7 +236,7 @@ async def test_what_was_found_of_other_operations_is_found_anew(device: Device) 
     """Of a file that another release has written, say."""
     runner = Runner(make_model(GREY), device, max_batch_images=4)
 
-    assert (await runner.warm_up({"dream": BatchPlan([1], 1, 1)})).keys() == {"encode", "decode", "render", "score"}
+    assert (await runner.warm_up({"dream": BatchPlan({1: 0.0})})).keys() == {"encode", "decode", "render", "score"}
 
 
 @pytest.mark.parametrize("operation", ["decode", "render"])
@@ -322,7 +322,7 @@ async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device)
     """A hand-over would take longer; a slow one is handed over, and one before the warm-up."""
     model, threads = Limited(), []
     runner = Runner(model, device, max_batch_images=8)
-    runner.plans["decode"] = BatchPlan([8], inline_images=2, part_images=8)
+    runner.plans["decode"] = BatchPlan({8: 0.0}, inline_images=2)
     decode = model.decode
 
     def noted(rows: Tensor) -> Bernoulli:

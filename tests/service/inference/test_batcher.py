@@ -33,7 +33,7 @@ def nothing(*_: object) -> None:
     """Nobody counts."""
 
 
-def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 10) -> Batcher[int, int]:
+def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 10) -> Batcher[str, int, int]:
     """A batcher in front of a gate."""
     return Batcher(
         gate.run,
@@ -45,7 +45,7 @@ def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 1
 
 
 def ask(
-    batcher: Batcher[int, int], payload: int, operation: str = "encode", images: int = 1
+    batcher: Batcher[str, int, int], payload: int, operation: str = "encode", images: int = 1
 ) -> asyncio.Task[Answer[int]]:
     """A caller who waits in the background."""
     return asyncio.create_task(batcher.ask(operation, [Part(payload, images)]))
@@ -57,7 +57,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def occupied(batcher: Batcher[int, int]) -> asyncio.Task[Answer[int]]:
+async def occupied(batcher: Batcher[str, int, int]) -> asyncio.Task[Answer[int]]:
     """A caller whose batch is being computed, so that the next ones must wait."""
     first = ask(batcher, 0)
     await settle()
@@ -233,6 +233,67 @@ async def test_operations_do_not_mix_and_the_longest_waiting_goes_first() -> Non
     await asyncio.gather(*tasks)
 
     assert gate.batches[1:] == [("decode", [2, 6]), ("encode", [4])]
+
+
+async def test_two_sizes_never_meet_in_one_batch() -> None:
+    """Images of other sizes have batches of their own, even if all of them would fit into one."""
+    gate = Gate()
+    batcher = make_batcher(gate)
+    tasks = [await occupied(batcher)]
+    tasks += [ask(batcher, payload, size) for payload, size in ((2, "8x8"), (4, "16x8"), (6, "8x8"), (8, "16x8"))]
+    await settle()
+
+    gate.open(3)
+    await asyncio.gather(*tasks)
+
+    assert gate.batches[1:] == [("8x8", [2, 6]), ("16x8", [4, 8])]
+
+
+async def test_size_that_comes_all_the_time_does_not_hold_up_another() -> None:
+    """The longest wait goes first, so a single image of a rare size is computed after the images before it."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=1, queue_images=40)
+    tasks = [ask(batcher, 2, "common"), ask(batcher, 4, "rare")]
+    for payload in (6, 8, 10):
+        tasks.append(ask(batcher, payload, "common"))
+        await settle()
+        gate.open()
+    gate.open(2)
+    await asyncio.gather(*tasks)
+
+    assert gate.batches == [("common", [2]), ("rare", [4]), ("common", [6]), ("common", [8]), ("common", [10])]
+
+
+async def test_large_requests_of_several_sizes_take_turns() -> None:
+    """Each turn is one part while small work is expected, and small work goes in between, whatever its size."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
+    tasks = [await occupied(batcher)]
+    for size, payload in (("8x8", 10), ("16x8", 20), ("32x8", 30)):
+        tasks.append(asyncio.create_task(batcher.ask(size, [Part(payload, 2), Part(payload + 2, 2)])))
+    tasks.append(ask(batcher, 2, "64x8"))
+    await settle()
+
+    gate.open(8)
+    await asyncio.gather(*tasks)
+
+    assert gate.batches[1:] == [
+        ("8x8", [10]), ("64x8", [2]), ("16x8", [20]), ("32x8", [30]), ("8x8", [12]), ("16x8", [22]), ("32x8", [32]),
+    ]  # fmt: skip
+
+
+async def test_sizes_that_were_computed_leave_nothing_behind() -> None:
+    """Clients choose the sizes of images, so a queue for each size ever seen would use up memory."""
+    gate = Gate()
+    gate.open(100)
+    batcher = make_batcher(gate)
+    leaving = ask(batcher, 2, "never computed")
+    await asyncio.sleep(0)
+    leaving.cancel()
+    for size in range(50):
+        await ask(batcher, 2, f"{size}x8")
+
+    assert batcher._queues == {}
 
 
 async def test_full_queue_refuses_at_once() -> None:

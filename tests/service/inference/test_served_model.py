@@ -1,0 +1,68 @@
+"""A served model gives the batcher what it needs to know of tensors: their shapes, and parts of many rows."""
+
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from model_store import Card, ModelVersion
+from model_store.vae.priors import Prior
+from service.compute.batch_plan import BatchPlan
+from service.compute.rows import Rows
+from service.compute.runner import Runner
+from service.inference.batcher import Batcher
+from service.inference.served_model import BatchKey, ServedModel
+
+pytestmark = pytest.mark.anyio
+
+Batches = list[tuple[BatchKey, int]]
+
+
+def make_model(batches: Batches, seconds: dict[int, float]) -> ServedModel:
+    """A model that answers with its inputs, and notes the key and the payloads of each batch."""
+
+    async def echo(key: BatchKey, payloads: Sequence[Rows]) -> Sequence[Rows]:
+        batches.append((key, len(payloads)))
+        return payloads
+
+    def ignore(*_: object) -> None:
+        """Count nothing."""
+
+    batcher: Batcher[BatchKey, Rows, Rows] = Batcher(
+        echo, max_batch_images=lambda _: 8, queue_images=99, batch_computed=ignore, queue_changed=ignore
+    )
+    runner = SimpleNamespace(plans={"encode": BatchPlan(seconds)})
+    nothing: Any = None
+    return ServedModel(
+        ModelVersion("any-size", 1), cast(Card, nothing), cast(Prior, nothing), batcher, cast(Runner, runner)
+    )
+
+
+async def test_rows_of_two_shapes_never_meet_in_one_batch() -> None:
+    """Rows of one shape share a batch, and rows of another shape have their own."""
+    batches: Batches = []
+    model = make_model(batches, {8: 0.0})
+    shapes = [(3, 8, 8), (3, 16, 8), (3, 8, 8)]
+
+    answers = await asyncio.gather(*(model.forward("encode", (torch.zeros(1, *shape),)) for shape in shapes))
+
+    assert batches == [(("encode", ((3, 8, 8),)), 2), (("encode", ((3, 16, 8),)), 1)]
+    assert [answer.results[0][0].shape[1:] for answer in answers] == shapes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "parts"),
+    [({1: 0.0, 2: 0.0, 4: 1.0}, [2, 2, 1]), ({2: 1.0, 4: 2.0}, [2, 2, 1]), ({8: 0.0}, [5])],
+    ids=["the largest quick size", "the smallest of slow sizes", "all in one part"],
+)
+async def test_many_rows_are_computed_in_parts(seconds: dict[int, float], parts: list[int]) -> None:
+    """A part is about as long as other requests may have to wait for it."""
+    rows = (torch.arange(5.0),)
+
+    answer = await make_model([], seconds).forward("encode", rows)
+
+    assert [len(result[0]) for result in answer.results] == parts
+    assert torch.equal(torch.cat([result[0] for result in answer.results]), rows[0])
