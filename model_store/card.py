@@ -16,7 +16,7 @@ from .errors import UnknownFormat
 from .families import ModelConfig
 from .files import read_file
 from .vae import Record
-from .vae.record import Count, problems
+from .vae.record import Count, validation_messages
 from .vae.sentences import counted
 
 FORMAT: Final = 1
@@ -145,7 +145,7 @@ def read_card(path: Path) -> Card:
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
-        raise UnknownFormat(path, problems(error, Card)[0]) from error
+        raise UnknownFormat(path, validation_messages(error, Card)[0]) from error
 
 
 def _check_format(path: Path, text: bytes) -> None:

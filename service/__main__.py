@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from model_store import Store, StoreError
-from model_store.vae.record import problems
+from model_store.vae.record import validation_messages
 from model_store.vae.sentences import did_you_mean
 
 from .app import create_app
@@ -79,7 +79,7 @@ def read_settings(arguments: list[str]) -> Settings:
     except SettingsError as error:
         raise ValueError(_wrong_flag(str(error))) from error
     except ValidationError as error:
-        raise ValueError("; ".join(problems(error, Settings))) from error
+        raise ValueError("; ".join(validation_messages(error, Settings))) from error
 
 
 def _wrong_flag(said: str) -> str:

@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from model_store.vae import Record
-from model_store.vae.record import problems
+from model_store.vae.record import validation_messages
 
 from .errors import CannotKeepRun, RunNotFound
 from .recipe import Recipe
@@ -82,7 +82,9 @@ def describe(folder: Path) -> RunDescription:
     except OSError as error:
         raise RunNotFound(folder, error.strerror or error) from error
     except ValidationError as error:
-        raise RunNotFound(folder, f"{_RUN} is of another release ({problems(error, RunDescription)[0]})") from error
+        raise RunNotFound(
+            folder, f"{_RUN} is of another release ({validation_messages(error, RunDescription)[0]})"
+        ) from error
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:

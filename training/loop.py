@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model_store import VAE
-from model_store.vae.pixels import observed
+from model_store.vae.pixels import binarise, to_images
 
 from . import console, objective
 from .data import Dataset, shuffled_batches
@@ -158,7 +158,7 @@ def train_step(run: Run, pixels: Tensor, progress: float, generator: torch.Gener
     """One step on a batch of uint8 pixels (B, C, H, W) at `progress` (0 to 1); gives its mean nats, on the device."""
     recipe = run.recipe
     uniform = torch.rand(pixels.shape, generator=generator, device=run.device)
-    images = observed(recipe.model, pixels, uniform)
+    images = binarise(pixels, uniform) if recipe.model.likelihood.is_binary else to_images(pixels)
     shape = objective.noise_shape(recipe.model, recipe.objective, len(pixels))
     noise = torch.randn(shape, generator=generator, device=run.device)
     with autocast(run.device, recipe.optimiser.precision):

@@ -71,7 +71,7 @@ def compute(model: VAE, images: Tensor, noise: Tensor, objective: ObjectiveRecip
         return _plain(log_evidence(model.decode(model.prior.sample(noise)), images))
     if "score" not in model.config.can:
         return _plain(model.decode(model.encode(images).mean).log_prob(images))
-    posterior = model.infer(images)
+    posterior = model.posterior(images)
     normal, log_likelihoods = _draw(model, posterior, images, noise)
     if objective.importance_weighted:
         weights = log_weight(posterior.repeated(len(noise)), normal, log_likelihoods).view(len(noise), -1)

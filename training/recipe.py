@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from model_store.pictures import Resize
 from model_store.vae import Record, VAEConfig
-from model_store.vae.record import problems
+from model_store.vae.record import validation_messages
 from model_store.version import check_name
 
 from .devices import Precision
@@ -95,7 +95,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
             _apply(values, change)
         return Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise BadRecipe(name_or_path, *problems(error, Recipe)) from error
+        raise BadRecipe(name_or_path, *validation_messages(error, Recipe)) from error
     except (OSError, ValueError, TypeError) as error:
         raise BadRecipe(name_or_path, str(error)) from error
 

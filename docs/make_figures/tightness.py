@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from model_store import VAE
 from model_store.vae import Bernoulli, DiagonalGaussian, StandardNormal
 from model_store.vae.pixels import to_images
-from model_store.vae.scoring_protocol import judged
+from model_store.vae.scoring_protocol import binarised_for_scoring
 from training.console import say
 from training.evaluate.bounds import EVALUATION_SEED, score
 
@@ -43,8 +43,8 @@ def bound(material: Material) -> Figure:
 @torch.inference_mode()
 def integrated(model: VAE, pixels: Tensor, end: float = 6.0, step: float = 0.02) -> tuple[Tensor, Tensor]:
     """log p(x) and KL(q(z|x) ‖ p(z|x)), (N,) each, as sums over a grid of two latents from −`end` to `end`."""
-    images = to_images(judged(model.config, pixels, EVALUATION_SEED))
-    posterior, axis = model.infer(images), torch.arange(-end, end, step)
+    images = to_images(binarised_for_scoring(model.config, pixels, EVALUATION_SEED))
+    posterior, axis = model.posterior(images), torch.arange(-end, end, step)
     area = 2 * math.log(step)
     log_evidence = torch.full((len(images),), -torch.inf)
     divergence = torch.zeros(len(images), dtype=torch.float64)

@@ -51,7 +51,7 @@ def estimate(model: VAE, images: Tensor, noises: Iterable[Tensor]) -> Estimate:
     Raises:
         NoPosterior: the model has no posterior distribution.
     """
-    known = Estimate(model.infer(images))
+    known = Estimate(model.posterior(images))
     for noise in noises:
         normal = known.posterior.sample(noise)
         known.add(normal, model.decode(model.prior.from_normal(normal)).log_prob(images))

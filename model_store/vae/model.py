@@ -48,7 +48,7 @@ class VAE(nn.Module):
         mean, log_variance = numbers.chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
 
-    def infer(self, images: Tensor) -> DiagonalGaussian:
+    def posterior(self, images: Tensor) -> DiagonalGaussian:
         """The posterior of float images (B, C, H, W) in [0, 1], a distribution.
 
         Raises:

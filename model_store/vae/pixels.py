@@ -9,8 +9,6 @@ from math import inf, isqrt, log10
 import torch
 from torch import Tensor
 
-from .config import VAEConfig
-
 _MIDDLE_GREY = 128
 LINE = 1  # pixels between two tiles of a grid
 
@@ -39,13 +37,6 @@ def threshold(pixels: Tensor) -> Tensor:
     return (pixels >= _MIDDLE_GREY).to(torch.float32)
 
 
-def observed(config: VAEConfig, pixels: Tensor, uniform: Tensor) -> Tensor:
-    """The images whose likelihood a model can state: binary under a Bernoulli likelihood, as they are under others."""
-    if config.likelihood.is_binary:
-        return binarise(pixels, uniform)
-    return to_images(pixels)
-
-
 def psnr_db(mse: float) -> float:
     """The peak signal-to-noise ratio in decibels of images in [0, 1], from their mean squared error; inf for none."""
     return -10 * log10(mse) if mse else inf
@@ -56,7 +47,7 @@ def columns_of_grid(count: int) -> int:
     return isqrt(count - 1) + 1
 
 
-def grid(pixels: Tensor, columns: int | None = None) -> Tensor:
+def contact_sheet(pixels: Tensor, columns: int | None = None) -> Tensor:
     """One picture (C, H', W') from a batch (B, C, H, W), row by row; thin grey lines part the tiles, the rest is grey.
 
     The height H' of R rows is R·H + R - 1 lines of a pixel, and so is the width.

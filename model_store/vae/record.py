@@ -16,6 +16,6 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+def validation_messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """A short sentence for each value that the model refuses."""
     return [sentence(problem, model) for problem in error.errors(include_url=False)]

@@ -16,7 +16,7 @@ from .pixels import binarise, threshold, to_pixels
 Binarise = Literal["sample", "threshold"]
 
 
-def judged(config: VAEConfig, pixels: Tensor, seed: int, how: Binarise = "sample") -> Tensor:
+def binarised_for_scoring(config: VAEConfig, pixels: Tensor, seed: int, how: Binarise = "sample") -> Tensor:
     """The uint8 pixels (B, C, H, W) whose likelihood a model states: black and white ones for a Bernoulli model.
 
     They are drawn by their grey values with the seed, or cut at the middle grey; other models take them as they are.
@@ -29,13 +29,13 @@ def judged(config: VAEConfig, pixels: Tensor, seed: int, how: Binarise = "sample
     return to_pixels(binarise(pixels, noise))
 
 
-def draw(seed: int, number: int, count: int, shape: tuple[int, ...]) -> Tensor:
+def posterior_noise(seed: int, number: int, count: int, shape: tuple[int, ...]) -> Tensor:
     """Noise (count, *shape) of the `number`-th of several posterior draws for the same images."""
     return standard_normal(derived_seed(seed, f"draw {number}"), count, shape)
 
 
-def words(config: VAEConfig, how: Binarise = "sample") -> str:
-    """What `judged` did, for people."""
+def describe_protocol(config: VAEConfig, how: Binarise = "sample") -> str:
+    """What `binarised_for_scoring` did, for people."""
     if config.likelihood.is_binary:
         return "binarised at the middle grey" if how == "threshold" else "each binarised once by its grey values"
     if config.likelihood.is_8_bit:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model_store import ModelVersion
 from model_store.pictures import Resize, UnusablePicture, picture_to_pixels, pixels_to_picture
-from model_store.vae.pixels import grid
+from model_store.vae.pixels import contact_sheet
 
 from ..errors import BadImage, TooLarge, UnsupportedMediaType, WrongShape, about_row
 from . import png
@@ -136,7 +136,7 @@ def fit(pixels: Tensor, target: Target) -> Tensor:
 
 def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = None) -> bytes:
     """One picture of uint8 pixels (B, C, H, W): the image, or a grid of several, row by row."""
-    image = pixels[0] if len(pixels) == 1 else grid(pixels, columns)
+    image = pixels[0] if len(pixels) == 1 else contact_sheet(pixels, columns)
     if picture_format == "png":
         return png.write(image.permute(1, 2, 0).numpy())
     picture = pixels_to_picture(image)

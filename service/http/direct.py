@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from model_store.vae.record import problems
+from model_store.vae.record import validation_messages
 
 from ..errors import InvalidParameter
 from ..protocols.v1.schemas import Parameters
@@ -57,7 +57,7 @@ class DirectRoute(APIRoute):
         try:
             parameters = self._parameters.model_validate(values)
         except ValidationError as error:
-            raise InvalidParameter(problems(error, self._parameters)[0]) from error
+            raise InvalidParameter(validation_messages(error, self._parameters)[0]) from error
         if len(given.multi_items()) > len(given):
             _check_repeated(given, self._lists)
         return parameters

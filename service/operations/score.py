@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model_store import Card
 from model_store.vae import DiagonalGaussian, Estimate, bits_per_dimension
-from model_store.vae.scoring_protocol import Binarise, draw, judged, words
+from model_store.vae.scoring_protocol import Binarise, binarised_for_scoring, describe_protocol, posterior_noise
 
 from ..offload import offload
 from .noise import draw_seed
@@ -57,7 +57,7 @@ async def score(
     session.limits.check_draws(len(pixels), importance_samples)
     seed = draw_seed() if seed is None else seed
     card = session.model.card
-    binarised = await offload(pixels.nbytes, judged, card.model, pixels, seed, binarise)
+    binarised = await offload(pixels.nbytes, binarised_for_scoring, card.model, pixels, seed, binarise)
     estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)))
     repeats = session.limits.repeats_per_batch(session.model, len(pixels), ROWS_PER_BATCH)
     for first in range(0, importance_samples, repeats):
@@ -78,7 +78,7 @@ async def _add_draws(session: Session, pixels: Tensor, estimate: Estimate, draws
 def _drawn(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:
     """Draws in normal coordinates, (len(draws)·B, *latent_shape): all images of the first draw, then of the next."""
     count, *shape = posterior.mean.shape
-    return torch.cat([posterior.sample(draw(seed, number, count, tuple(shape))) for number in draws])
+    return torch.cat([posterior.sample(posterior_noise(seed, number, count, tuple(shape))) for number in draws])
 
 
 def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Score:
@@ -94,7 +94,7 @@ def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Sco
         if config.likelihood.is_8_bit
         else None,
         percentile=_percentiles(card, bound.elbo_nats) if is_comparable else None,
-        protocol=f"{words(config, binarise)}, K = {estimate.draws} posterior draws, seed {seed}",
+        protocol=f"{describe_protocol(config, binarise)}, K = {estimate.draws} posterior draws, seed {seed}",
         seed=seed,
     )
 

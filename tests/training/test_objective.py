@@ -50,7 +50,7 @@ def test_plain_objective_is_the_negative_bound() -> None:
 def test_kl_weight_weighs_the_kl_and_leaves_the_report(weight: float) -> None:
     """β − 1 times the KL is added to the loss; the bound that is reported is the bound."""
     vae = model()
-    kl = vae.infer(IMAGES).kl_nats().mean()
+    kl = vae.posterior(IMAGES).kl_nats().mean()
 
     torch.testing.assert_close(compute(vae, kl_weight=weight).loss, compute(vae).loss + (weight - 1) * kl)
     torch.testing.assert_close(compute(vae, kl_weight=weight).nats, compute(vae).nats)
@@ -66,7 +66,7 @@ def test_kl_weight_rises_through_the_warm_up() -> None:
 def test_free_nats_are_not_punished() -> None:
     """A dimension whose mean KL is below λ counts as λ and has no gradient; one above counts as it is."""
     vae = model()
-    kl = vae.infer(IMAGES).kl_nats_per_dimension().mean(0)
+    kl = vae.posterior(IMAGES).kl_nats_per_dimension().mean(0)
     free = kl.sort().values[1].item() + 1e-6  # two of three dimensions are below
 
     torch.testing.assert_close(compute(vae, free_nats=free).loss, compute(vae).loss - kl.sum() + 2 * free + kl.max())

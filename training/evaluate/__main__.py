@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from model_store import Card, Store, StoreError, store_folder, tables
 from model_store.pictures import Resize
 from model_store.vae.device import NoSuchDevice, choose_device
-from model_store.vae.record import problems
+from model_store.vae.record import validation_messages
 
 from .. import console
 from ..data import Dataset, load_dataset, load_test_images
@@ -75,7 +75,7 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resiz
     try:
         recipe = Recipe.model_validate_json(json.dumps(card.training.recipe))
     except ValidationError as error:
-        raise BadRecipe("of the card", f"it is of another release ({problems(error, Recipe)[0]})") from error
+        raise BadRecipe("of the card", f"it is of another release ({validation_messages(error, Recipe)[0]})") from error
     dataset = load_dataset(recipe, place, cache=cache)
     if dataset.summary().sha256 != card.training.data.sha256:
         raise BadData(dataset.name, f"these are not the images of {card.training.data.name} in the card")

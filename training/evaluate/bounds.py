@@ -17,7 +17,7 @@ from model_store import VAE
 from model_store.vae import Estimate
 from model_store.vae.noise import derived_seed, standard_normal
 from model_store.vae.pixels import to_images
-from model_store.vae.scoring_protocol import draw, judged
+from model_store.vae.scoring_protocol import binarised_for_scoring, posterior_noise
 
 from .. import console
 from ..objective import log_evidence
@@ -51,12 +51,12 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
     Raises:
         NoPosterior: the model has no posterior distribution.
     """
-    device = _device(model)
-    parts = torch.split(judged(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
-    known = [Estimate(model.infer(to_images(part.to(device)))) for part in parts]
+    device = model.device
+    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
+    known = [Estimate(model.posterior(to_images(part.to(device)))) for part in parts]
     numbers = console.track(range(draws), draws, "posterior draws") if draws > 1 else range(draws)
     for number in numbers:
-        noise = draw(seed, number, len(pixels), model.config.latent_shape)
+        noise = posterior_noise(seed, number, len(pixels), model.config.latent_shape)
         for part, estimate, epsilon in zip(parts, known, torch.split(noise, _BATCH_IMAGES), strict=True):
             normal = estimate.posterior.sample(epsilon.to(device))
             likelihood = model.decode(model.prior.from_normal(normal))
@@ -72,26 +72,26 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
 @torch.inference_mode()
 def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int = EVALUATION_SEED) -> Tensor:
     """log p(x) of each image, (N,), estimated by draws of the prior, the same for all images."""
-    device = _device(model)
+    device = model.device
     noise = standard_normal(derived_seed(seed, "prior"), draws, model.config.latent_shape).to(device)
     likelihood = model.decode(model.prior.sample(noise))
     together = max(1, _BATCH_VALUES // (draws * prod(model.config.image_shape)))
-    parts = torch.split(judged(model.config, pixels.cpu(), seed), together)
+    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), together)
     return _together(log_evidence(likelihood, to_images(part.to(device))) for part in parts)
 
 
 @torch.inference_mode()
 def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
     """log p(x|z) of each image at its encoder's mean, (N,): all that a plain autoencoder can say, and no bound."""
-    device = _device(model)
-    parts = torch.split(judged(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
+    device = model.device
+    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
     return _together(_at_the_mean(model, to_images(part.to(device))) for part in parts)
 
 
 @torch.inference_mode()
 def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
     """The mean squared error of each image after a way through its latents' mean, (N,), on the scale [0, 1]."""
-    device = _device(model)
+    device = model.device
 
     def errors(part: Tensor) -> Tensor:
         images = to_images(part.to(device))
@@ -103,10 +103,6 @@ def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
 
 def _at_the_mean(model: VAE, images: Tensor) -> Tensor:
     return model.decode(model.prior.from_normal(model.encode(images).mean)).log_prob(images)
-
-
-def _device(model: VAE) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _together(parts: Iterator[Tensor]) -> Tensor:

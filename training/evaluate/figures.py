@@ -11,7 +11,7 @@ from torch import Tensor
 from model_store import VAE
 from model_store.pictures import pixels_to_picture
 from model_store.vae.noise import standard_normal
-from model_store.vae.pixels import grid, to_images, to_pixels
+from model_store.vae.pixels import contact_sheet, to_images, to_pixels
 
 SAMPLES = 64
 PAIRS = 16
@@ -36,7 +36,7 @@ def figures(model: VAE, test: Tensor) -> dict[str, bytes]:
 def samples(model: VAE, seed: int = 0) -> bytes:
     """A grid of the mean images of latents that are drawn from the prior."""
     latents = model.prior.sample(standard_normal(seed, SAMPLES, model.config.latent_shape))
-    return _png(grid(to_pixels(model.decode(latents).mean)))
+    return _png(contact_sheet(to_pixels(model.decode(latents).mean)))
 
 
 @torch.inference_mode()
@@ -47,7 +47,7 @@ def reconstructions(model: VAE, test: Tensor) -> bytes:
     remade = to_pixels(model.decode(latents).mean)
     half = (len(originals) + 1) // 2
     rows = [part for start in (0, half) for part in (originals[start : start + half], remade[start : start + half])]
-    return _png(grid(torch.stack([grid(row, columns=half) for row in rows]), columns=1))
+    return _png(contact_sheet(torch.stack([contact_sheet(row, columns=half) for row in rows]), columns=1))
 
 
 def _png(pixels: Tensor) -> bytes:

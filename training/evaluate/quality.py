@@ -13,7 +13,7 @@ from torch import Tensor
 from model_store import VAE, VAEConfig
 from model_store.vae.likelihoods import decoder_numbers, likelihood
 from model_store.vae.pixels import to_images
-from model_store.vae.scoring_protocol import judged
+from model_store.vae.scoring_protocol import binarised_for_scoring
 
 from ..data import Dataset
 from .bounds import EVALUATION_SEED
@@ -55,7 +55,7 @@ def mean_image_nats(config: VAEConfig, train: Tensor, test: Tensor) -> Tensor:
     """
     mean, variance = _moments(train)
     numbers = decoder_numbers(config, mean, variance, len(train)).float().unsqueeze(0)
-    parts = torch.split(judged(config, test.cpu(), EVALUATION_SEED), _BATCH_IMAGES)
+    parts = torch.split(binarised_for_scoring(config, test.cpu(), EVALUATION_SEED), _BATCH_IMAGES)
     return torch.cat(
         [likelihood(config, numbers.expand(len(part), -1, -1, -1)).log_prob(to_images(part)).double() for part in parts]
     )

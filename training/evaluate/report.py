@@ -12,7 +12,7 @@ from torch import Tensor
 from model_store import VAE, LatentSummary, Metric, ScoreQuantiles
 from model_store.vae import bits_per_dimension
 from model_store.vae.pixels import psnr_db
-from model_store.vae.scoring_protocol import words
+from model_store.vae.scoring_protocol import describe_protocol
 
 from ..data import Dataset
 from ..errors import NotFinite
@@ -131,5 +131,5 @@ def _quantiles(model: VAE, scores: Scores) -> ScoreQuantiles:
 
 
 def _protocol(model: VAE, images: int, draws: str, *, mean: bool = True) -> str:
-    judged = words(model.config)
+    judged = describe_protocol(model.config)
     return f"{'mean of ' if mean else ''}{images} test images, {judged}, {draws}, seed {EVALUATION_SEED}"

@@ -24,7 +24,7 @@ class ResidualBlock(nn.Sequential):
         second = nn.Conv2d(width, width, kernel_size=3, padding=1)
         for parameter in second.parameters():
             nn.init.zeros_(parameter)
-        super().__init__(OrderedDict(bend=nn.SiLU(), first=first, bend_again=nn.SiLU(), second=second))
+        super().__init__(OrderedDict(activation_1=nn.SiLU(), first=first, activation_2=nn.SiLU(), second=second))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) → the same shape."""
@@ -38,7 +38,7 @@ class ConvEncoder(nn.Sequential):
     def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
         channels = (config.image_shape[0], *network.widths)
         stages = nn.Sequential(*(_down(i, o, network.blocks) for i, o in pairwise(channels)))
-        super().__init__(OrderedDict(stages=stages, bend=nn.SiLU(), head=_encoder_head(config, network)))
+        super().__init__(OrderedDict(stages=stages, activation=nn.SiLU(), head=_encoder_head(config, network)))
 
 
 class ConvDecoder(nn.Sequential):

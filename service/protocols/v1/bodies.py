@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model_store.pictures import FLOAT_TOLERANCE, Resize
 from model_store.vae.pixels import to_pixels
-from model_store.vae.record import problems
+from model_store.vae.record import validation_messages
 
 from ...errors import (
     BadImage,
@@ -262,7 +262,7 @@ def _from_json(model: type[Body], body: bytes, most_values: int) -> Body:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise Unparseable(JSON, "it is not JSON, is cut off, or is nested too deeply") from error
-        wrong = BadValue(f"The body cannot be used: {problems(error, model)[0]}.")
+        wrong = BadValue(f"The body cannot be used: {validation_messages(error, model)[0]}.")
         wrong.index = next((place for place in first["loc"] if isinstance(place, int)), None)
         raise wrong from error
 

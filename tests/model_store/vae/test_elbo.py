@@ -47,7 +47,7 @@ def test_elbo_is_log_likelihood_minus_kl() -> None:
     """The two terms are given apart, and the bound is their difference."""
     model, images = tiny_vae(), torch.ones(3, 1, 1, 4)
     terms = bound(model, images, torch.zeros(3, 2))
-    posterior = model.infer(images)
+    posterior = model.posterior(images)
 
     torch.testing.assert_close(terms.kl_nats, posterior.kl_nats())
     torch.testing.assert_close(terms.elbo_nats, model.decode(posterior.mean).log_prob(images) - posterior.kl_nats())

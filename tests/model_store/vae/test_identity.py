@@ -61,7 +61,7 @@ def sigma_points(images: int) -> Tensor:
 
 def gap(model: LinearGaussian, images: Tensor) -> Tensor:
     """KL(q(z|x) ‖ p(z|x)), (B,), by torch."""
-    posterior = model.infer(images)
+    posterior = model.posterior(images)
     approximate = MultivariateNormal(posterior.mean, torch.diag_embed(posterior.log_variance.exp()))
     return kl_divergence(approximate, model.true_posterior(images))
 

@@ -27,7 +27,7 @@ def model(request: pytest.FixtureRequest) -> VAE:
 
 def test_encode_gives_a_posterior_of_the_latent_shape(model: VAE) -> None:
     """Mean and log-variance are (B, *latent_shape)."""
-    posterior = model.infer(torch.rand(3, *model.config.image_shape))
+    posterior = model.posterior(torch.rand(3, *model.config.image_shape))
 
     assert posterior.mean.shape == posterior.log_variance.shape == (3, *model.config.latent_shape)
 
@@ -63,7 +63,7 @@ def test_no_image_can_make_a_variance_infinite() -> None:
     model = VAE(CONFIGS["mlp"])
     torch.nn.init.constant_(model.get_parameter("encoder.output.bias"), 1e30)
 
-    variance = model.infer(torch.rand(1, 1, 12, 8)).log_variance.exp()
+    variance = model.posterior(torch.rand(1, 1, 12, 8)).log_variance.exp()
 
     assert variance.isfinite().all()
 

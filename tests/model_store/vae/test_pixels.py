@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model_store.vae.noise import MAX_SEED, derived_seed, standard_normal, uniform
-from model_store.vae.pixels import binarise, columns_of_grid, grid, to_images, to_pixels
+from model_store.vae.pixels import binarise, columns_of_grid, contact_sheet, to_images, to_pixels
 
 
 def test_every_pixel_value_survives_the_way_to_images_and_back() -> None:
@@ -59,14 +59,14 @@ def test_grid_is_laid_row_by_row_with_grey_between_and_at_the_end(channels: int)
         [255, 255, 128, 128, 128],
     ]
 
-    assert grid(pictures).tolist() == [expected] * channels
+    assert contact_sheet(pictures).tolist() == [expected] * channels
 
 
 def test_grid_of_one_row_has_lines_between_its_pictures_alone() -> None:
     """None surrounds them."""
     pictures = torch.tensor([0, 255, 0], dtype=torch.uint8).view(3, 1, 1, 1)
 
-    assert grid(pictures, columns=3).tolist() == [[[0, 128, 255, 128, 0]]]
+    assert contact_sheet(pictures, columns=3).tolist() == [[[0, 128, 255, 128, 0]]]
 
 
 @pytest.mark.parametrize("noise", [standard_normal, uniform])

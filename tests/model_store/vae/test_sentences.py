@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, ValidationError, field_validator
 
 from model_store.vae import Record
-from model_store.vae.record import problems
+from model_store.vae.record import validation_messages
 from model_store.vae.sentences import counted, did_you_mean
 
 
@@ -103,7 +103,7 @@ def test_kind_of_error_without_a_sentence_shows_none_of_pydantics_words() -> Non
     with pytest.raises(ValidationError) as caught:
         Odd(number=3)
 
-    assert problems(caught.value, Odd) == ["number does not have the expected form, not 3"]
+    assert validation_messages(caught.value, Odd) == ["number does not have the expected form, not 3"]
 
 
 @pytest.mark.parametrize(("name", "guess"), [("sead", "; did you mean seed?"), ("colour", ""), ("", "")])
@@ -116,7 +116,7 @@ def told(value: Any) -> list[str]:
     """The sentences about a drawing."""
     with pytest.raises(ValidationError) as caught:
         Drawing.model_validate(value)
-    return problems(caught.value, Drawing)
+    return validation_messages(caught.value, Drawing)
 
 
 @pytest.mark.parametrize(
