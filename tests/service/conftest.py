@@ -42,7 +42,7 @@ def quiet(settings: Settings) -> None:
 @asynccontextmanager
 async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """An app with its models read, and a client that speaks to it; some settings are other than those of the others."""
-    app = create_app(Settings(**settings.model_dump(exclude=set(changed)), **changed))
+    app = create_app(Settings.model_validate(settings.model_dump() | changed))
     await app.state.parts.engine.registry.refresh()
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     hooks = {"response": [holds_no_traceback]}

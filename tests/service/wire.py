@@ -16,7 +16,9 @@ NPY = {"Content-Type": "application/x-npy"}
 SAFETENSORS = {"Content-Type": "application/vnd.safetensors"}
 
 
-def picture(size: tuple[int, int] = (8, 8), mode: str = "L", colour: object = None, kind: str = "PNG") -> bytes:
+def picture(
+    size: tuple[int, int] = (8, 8), mode: str = "L", colour: int | tuple[int, ...] | None = None, kind: str = "PNG"
+) -> bytes:
     """An encoded picture: a grey ramp, or all of one colour."""
     image = Image.linear_gradient("L").resize(size).convert(mode) if colour is None else Image.new(mode, size, colour)
     buffer = io.BytesIO()
@@ -52,7 +54,8 @@ def npy(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:
 
 def read_npy(response: httpx.Response) -> np.ndarray:
     """The array of an answer."""
-    return np.load(io.BytesIO(response.content))
+    array: np.ndarray = np.load(io.BytesIO(response.content))
+    return array
 
 
 def opened(response: httpx.Response) -> Image.Image:

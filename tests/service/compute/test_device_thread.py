@@ -44,9 +44,12 @@ async def watched(hang_s: float) -> AsyncIterator[Device]:
 async def test_work_is_done_in_one_thread_in_order(device: Device) -> None:
     """The same for all of it, and not the caller's."""
     done: list[int] = []
-    threads = await asyncio.gather(
-        *(device.call(lambda n=n: (done.append(n), threading.current_thread())[1]) for n in range(5))
-    )
+
+    def work(number: int) -> threading.Thread:
+        done.append(number)
+        return threading.current_thread()
+
+    threads = await asyncio.gather(*(device.call(work, number) for number in range(5)))
 
     assert done == list(range(5))
     assert len(set(threads)) == 1

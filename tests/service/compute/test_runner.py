@@ -25,6 +25,7 @@ from service.compute.runner import Runner
 from service.errors import DeviceLost, NotFinite, OutOfMemory
 
 from ...conftest import COLOUR, GREY, make_model
+from .conftest import results
 
 pytestmark = pytest.mark.anyio
 
@@ -75,11 +76,11 @@ async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
     runner = Runner(make_model(config), device, max_batch_images=largest)
     await runner.warm_up()
     rows = torch.randn(16, *config.latent_shape, generator=torch.Generator().manual_seed(0))
-    ((together,),) = await runner.run("decode", [(rows,)])
+    ((together,),) = await results(runner, "decode", [(rows,)])
 
     for count in (1, 2, 3, 5, 8, 11):
         parts = [(rows[start : start + count],) for start in range(0, 16, count)]
-        answers = await runner.run("decode", parts)
+        answers = await results(runner, "decode", parts)
         assert torch.equal(torch.cat([images for (images,) in answers]), together)
 
 
@@ -102,10 +103,10 @@ async def test_layers_that_fill_no_vector_agree_to_rounding(
     rows = {"encode": (pixels,), "decode": (torch.randn(96, 5, generator=generator),)}
 
     for operation, inputs in rows.items():
-        (together,) = await runner.run(operation, [inputs])
+        (together,) = await results(runner, operation, [inputs])
         for count in (1, 3, 7):
-            answers = await runner.run(operation, split(inputs, count))
-            alone = [(await runner.run(operation, [part]))[0] for part in split(inputs, count)]
+            answers = await results(runner, operation, split(inputs, count))
+            alone = [(await results(runner, operation, [part]))[0] for part in split(inputs, count)]
             torch.testing.assert_close(concatenate(answers), together, atol=1e-6, rtol=1e-6)
             torch.testing.assert_close(concatenate(alone), together, atol=1e-6, rtol=1e-6)
 
@@ -116,7 +117,7 @@ async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device
     runner = Runner(model, device, max_batch_images=8)
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
-    answers = await runner.run("encode", [(pixels[:2],), (pixels[2:],)])
+    answers = await results(runner, "encode", [(pixels[:2],), (pixels[2:],)])
 
     posterior = model.encode(pixels / 255)
     torch.testing.assert_close(torch.cat([answer[0] for answer in answers]), posterior.mean)
@@ -128,7 +129,7 @@ async def test_large_payload_is_computed_in_parts(device: Device) -> None:
     model = Limited()
     runner = Runner(model, device, max_batch_images=4)
 
-    ((images,),) = await runner.run("decode", [latents(10)])
+    ((images,),) = await results(runner, "decode", [latents(10)])
 
     assert len(images) == 10
     assert max(model.computed) == 4
@@ -140,8 +141,8 @@ async def test_rendered_pixels_are_the_decoded_images_rounded(device: Device) ->
     await runner.warm_up()
     rows = torch.randn(11, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
 
-    ((images,),) = await runner.run("decode", [(rows,)])
-    answers = await runner.run("render", [(rows[:3],), (rows[3:],)])
+    ((images,),) = await results(runner, "decode", [(rows,)])
+    answers = await results(runner, "render", [(rows[:3],), (rows[3:],)])
 
     assert torch.equal(torch.cat([pixels for (pixels,) in answers]), to_pixels(images))
 
@@ -152,7 +153,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> N
     runner = Runner(model, device, max_batch_images=8)
     runner.plans["decode"] = BatchPlan(dict.fromkeys((1, 2, 4, 8), 0.0))
 
-    answers = await runner.run("decode", [latents(1, value) for value in (0, 1, 2)] + [latents(5, 3)])
+    answers = await results(runner, "decode", [latents(1, value) for value in (0, 1, 2)] + [latents(5, 3)])
 
     assert [len(answer[0]) for answer in answers] == [1, 1, 1, 5]
     assert [answer[0][0, 0, 0, 0].item() for answer in answers] == [
@@ -266,8 +267,8 @@ async def test_half_precision_stays_close_to_full(device: Device) -> None:
     half = Runner(make_model(COLOUR), Device(choose_device("cpu"), torch.bfloat16), max_batch_images=8)
     full = Runner(make_model(COLOUR), device, max_batch_images=8)
 
-    ((approximate,),) = await half.run("decode", [(rows,)])
-    ((exact,),) = await full.run("decode", [(rows,)])
+    ((approximate,),) = await results(half, "decode", [(rows,)])
+    ((exact,),) = await results(full, "decode", [(rows,)])
 
     torch.testing.assert_close(approximate, exact, atol=0.05, rtol=0)
 
@@ -320,18 +321,19 @@ async def test_batch_is_no_larger_than_pays(full_at: int, largest: int) -> None:
 
 async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device) -> None:
     """A hand-over would take longer; a slow one is handed over, and one before the warm-up."""
-    model, threads = Limited(), []
+    model = Limited()
+    threads: list[bool] = []
     runner = Runner(model, device, max_batch_images=8)
     runner.plans["decode"] = BatchPlan({8: 0.0}, inline_images=2)
     decode = model.decode
 
-    def noted(rows: Tensor) -> Bernoulli:
+    def noted(latents: Tensor) -> Bernoulli:
         threads.append(threading.current_thread() is threading.main_thread())
-        return decode(rows)
+        return decode(latents)
 
     model.decode = noted  # type: ignore[method-assign]
     for count in (1, 2, 3):
-        await runner.run("decode", [latents(1)] * count)
+        await results(runner, "decode", [latents(1)] * count)
 
     assert threads == [True, True, False]
 
@@ -401,11 +403,11 @@ async def test_promise_is_kept_on_a_processor_with_such_kernels(device: Device, 
     runner = Runner(Limited(), device, max_batch_images=16)
     runner.forward_passes = {**runner.forward_passes, "decode": hostile(kernel)}
     await runner.warm_up()
-    (together,) = await runner.run("decode", [(SIXTEEN,)])
+    (together,) = await results(runner, "decode", [(SIXTEEN,)])
 
     for count in (1, 2, 3, 5, 8, 11):
-        answers = await runner.run("decode", [(part,) for part in SIXTEEN.split(count)])
-        alone = [(await runner.run("decode", [(part,)]))[0] for part in SIXTEEN.split(count)]
+        answers = await results(runner, "decode", [(part,) for part in SIXTEEN.split(count)])
+        alone = [(await results(runner, "decode", [(part,)]))[0] for part in SIXTEEN.split(count)]
         assert same_bytes(concatenate(answers), together)
         assert same_bytes(concatenate(alone), together)
 
@@ -435,7 +437,7 @@ async def test_image_has_the_same_bits_whichever_sizes_pay(device: Device, monke
         monkeypatch.setattr(batch_plan, "SHORT_S", limit_s)
         runner = Runner(make_model(COLOUR), device, max_batch_images=16)
         await runner.warm_up()
-        answers += await runner.run("decode", [(rows,)])
+        answers += await results(runner, "decode", [(rows,)])
 
     assert torch.equal(answers[0][0], answers[1][0])
 
@@ -512,7 +514,7 @@ async def test_image_has_the_same_bytes_wherever_it_lies_in_memory(device: Devic
 
     runner.forward_passes = {**runner.forward_passes, "decode": noted}
     whole = torch.zeros(17, 3)
-    await runner.run("decode", [(whole[1:9],)])
-    await runner.run("decode", [(whole[1:],)])
+    await results(runner, "decode", [(whole[1:9],)])
+    await results(runner, "decode", [(whole[1:],)])
 
     assert addresses == {0}

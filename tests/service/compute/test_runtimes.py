@@ -1,5 +1,6 @@
 """ONNX Runtime in place of torch: the same answers, for every kind of model that there is."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,20 +22,23 @@ from service.compute.torch_runtime import ForwardPasses, torch_forward_passes
 from training.recipe import read_recipe
 
 from ...conftest import COLOUR, GREY, make_model
+from .conftest import results
 
 CPU = torch.device("cpu")
 RECIPES = sorted(path.stem for path in (Path(__file__).parents[3] / "training" / "recipes").glob("*.toml"))
-SMALL_GRID = {"image_shape": (3, 8, 8), "latent_shape": (2, 4, 4), "network": ConvConfig(widths=(8,), blocks=1)}
+small_grid = partial(
+    VAEConfig, image_shape=(3, 8, 8), latent_shape=(2, 4, 4), network=ConvConfig(widths=(8,), blocks=1)
+)
 KINDS = {
     "residual-vector": VAEConfig(
         image_shape=(1, 8, 8), latent_shape=(3,), network=ConvConfig(widths=(4, 8), blocks=2, hidden=6)
     ),
-    "bernoulli": VAEConfig(**SMALL_GRID, likelihood=BernoulliConfig()),
-    "gaussian": VAEConfig(**SMALL_GRID, likelihood=GaussianConfig()),
-    "fixed-gaussian": VAEConfig(**SMALL_GRID, likelihood=GaussianConfig(standard_deviation=0.1)),
-    "discretised-logistic": VAEConfig(**SMALL_GRID, likelihood=DiscretisedLogisticConfig()),
-    "point": VAEConfig(**SMALL_GRID, posterior="point"),
-    "decoder-alone": VAEConfig(**SMALL_GRID, posterior="none"),
+    "bernoulli": small_grid(likelihood=BernoulliConfig()),
+    "gaussian": small_grid(likelihood=GaussianConfig()),
+    "fixed-gaussian": small_grid(likelihood=GaussianConfig(standard_deviation=0.1)),
+    "discretised-logistic": small_grid(likelihood=DiscretisedLogisticConfig()),
+    "point": small_grid(posterior="point"),
+    "decoder-alone": small_grid(posterior="none"),
 }
 
 
@@ -80,10 +84,10 @@ async def test_image_has_the_same_bits_alone_and_in_any_batch(config: VAEConfig)
     runner = Runner(make_model(config), Device(CPU, runtime="onnxruntime"), max_batch_images=16)
     await runner.warm_up()
     pixels = pixels_of(config, 16)
-    ((mean, log_variance),) = await runner.run("encode", [(pixels,)])
+    ((mean, log_variance),) = await results(runner, "encode", [(pixels,)])
 
     for count in (1, 3, 8):
-        answers = await runner.run("encode", [(part,) for part in pixels.split(count)])
+        answers = await results(runner, "encode", [(part,) for part in pixels.split(count)])
         assert torch.equal(torch.cat([answer[0] for answer in answers]), mean)
         assert torch.equal(torch.cat([answer[1] for answer in answers]), log_variance)
 
@@ -93,7 +97,7 @@ async def test_model_of_half_precision_stays_with_torch() -> None:
     """ONNX Runtime is given float32 alone."""
     runner = Runner(make_model(GREY).half(), Device(CPU, runtime="onnxruntime"), max_batch_images=2)
 
-    ((mean, _),) = await runner.run("encode", [(pixels_of(GREY, 1),)])
+    ((mean, _),) = await results(runner, "encode", [(pixels_of(GREY, 1),)])
 
     assert mean.dtype == torch.float32
 
@@ -115,7 +119,7 @@ async def test_network_without_translation_is_computed_by_torch() -> None:
         runner = Runner(model.eval(), Device(CPU, runtime="onnxruntime"), max_batch_images=2)
     latents = torch.zeros(1, 3)
 
-    ((images,),) = await runner.run("decode", [(latents,)])
+    ((images,),) = await results(runner, "decode", [(latents,)])
 
     torch.testing.assert_close(images, model.decode(latents).mean)
     assert runner.runtime == "torch"

@@ -1,0 +1,20 @@
+"""Runners, asked for results."""
+
+from collections.abc import Sequence
+
+from service.compute.rows import Rows
+from service.compute.runner import Runner
+
+
+async def results(runner: Runner, operation: str, payloads: Sequence[Rows]) -> list[Rows]:
+    """Return the result for each payload.
+
+    Raises:
+        Exception: the error of the first payload that has one.
+    """
+    found: list[Rows] = []
+    for result in await runner.run(operation, payloads):
+        if isinstance(result, Exception):
+            raise result
+        found.append(result)
+    return found
