@@ -17,53 +17,58 @@ LineFormat = Literal["auto", "text", "json"]  # auto is text on a terminal, else
 
 
 class LogStream(io.TextIOBase):
-    """A stream as far as somebody reads it: a line that would have to wait is dropped, as is all of a broken one's.
+    """A text stream that never blocks: a line that the reader has no room for is dropped.
 
-    Else a service whose log nobody reads, a pipe that is full, would stop at its next line.
+    Without it, a service whose log is a full pipe would stop at its next line. The standard library's QueueHandler was
+    measured, and is slower and does not end (docs/decisions/0008).
 
     Attributes:
-        dropped: lines since the last one that was written.
+        dropped: number of lines dropped since the last line that was written.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._file = _opened_again(stream.fileno())
-        self._room = select.poll()
-        self._room.register(self._file, select.POLLOUT)
+        self._file = _reopen(stream.fileno())
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLOUT)
         self.dropped = 0
 
     def write(self, text: str) -> int:
-        """How many characters are gone: all, one way or the other."""
+        """Write the text, or drop it if the reader has no room; the result is always its length."""
         content = text.encode(errors="backslashreplace")
-        for begin in range(0, len(content), select.PIPE_BUF):  # a pipe that is ready takes so much without waiting
-            if not self._take(content[begin : begin + select.PIPE_BUF]):
+        for begin in range(0, len(content), select.PIPE_BUF):  # a pipe that polls as ready has room for PIPE_BUF bytes
+            if not self._write(content[begin : begin + select.PIPE_BUF]):
                 self.dropped += 1
                 return len(text)
         self.dropped = 0
         return len(text)
 
-    def _take(self, content: bytes) -> bool:
-        """Whether it is gone, without waiting."""
-        if not self._room.poll(0):
+    def _write(self, content: bytes) -> bool:
+        """Write without waiting; False if there is no room."""
+        if not self._poll.poll(0):
             return False
         try:
             os.write(self._file, content)
         except BlockingIOError:
-            return False  # another process was quicker
+            return False  # another process has filled the pipe since
         except OSError:
-            pass
+            pass  # the reader has gone, or the disk is full: every line is lost, and none can say so
         return True
 
-    def mention(self, _: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        """A line that says what is missing before it; for structlog."""
+    def mention_dropped(self, _: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """Add the number of lines dropped before this one to it; a processor for structlog."""
         if self.dropped:
             line["lines_dropped_before"] = self.dropped
         return line
 
 
-def _opened_again(file: int) -> int:
-    """The same pipe, for writing that never waits, which others who have it do not notice; else the file as it is."""
+def _reopen(file: int) -> int:
+    """A pipe, opened once more for writing that never waits; any other file as it is.
+
+    Two workers can both poll the same pipe as ready, and the slower one would wait. O_NONBLOCK on the descriptor that
+    we have would also change it for other programs that share it, such as the shell.
+    """
     if stat.S_ISFIFO(os.fstat(file).st_mode):
-        with suppress(OSError):  # it may be another user's
+        with suppress(OSError):  # the pipe may belong to another user
             return os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_NONBLOCK)
     return file
 
@@ -74,7 +79,7 @@ def configure(level_name: str, line_format: LineFormat) -> None:
     level = logging.getLevelNamesMapping()[level_name.upper()]
     stream = LogStream(sys.stderr)
     shared: list[structlog.typing.Processor] = [
-        stream.mention,
+        stream.mention_dropped,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -83,11 +88,12 @@ def configure(level_name: str, line_format: LineFormat) -> None:
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    a_line_in_one_write = structlog.WriteLoggerFactory(cast(TextIO, stream))  # since several processes write
+    # A WriteLogger writes a line at once, a PrintLogger in two parts, between which another worker could write.
+    one_write_per_line = structlog.WriteLoggerFactory(cast(TextIO, stream))
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=a_line_in_one_write,
+        logger_factory=one_write_per_line,
     )
     handler = logging.StreamHandler(stream)
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta

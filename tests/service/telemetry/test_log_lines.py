@@ -1,4 +1,4 @@
-"""Nobody writes into the log but the service: whatever names, ids and files are called, a line is a line."""
+"""Only the service writes lines into its log: no name, id or file name of a client begins a line."""
 
 import json
 import os
@@ -20,12 +20,12 @@ from ..listening.raw import HOST, say
 from ..wire import picture
 
 HOSTILE = 'x\r\n{"event": "forged"}\x1b[2J\u2028'
-PROBED = {"/metrics", "/readyz"}  # afterwards, whether it is unharmed
+PROBED = {"/metrics", "/readyz"}  # the addresses that `unharmed` asks
 FORGED = b'a\r\n{"event": "forged"}'
 
 
 def test_each_request_is_one_line_of_json(started: list[Process], store: Store) -> None:
-    """With line feeds and worse in its id, its model's name, and the name of its file."""
+    """Even with line feeds and control characters in its id, its model's name, and the name of its file."""
     process = Process(store.root, "--log-level=debug", "--drain-s=0")
     started.append(process)
     process.wait_for("ready")
@@ -36,13 +36,13 @@ def test_each_request_is_one_line_of_json(started: list[Process], store: Store) 
         httpx.post(f"{process.url}/v1/encode", files={"file": (HOSTILE, picture())}).status_code,
     ]
     answer = say(process.url, b"GET /livez HTTP/1.0\r\n" + HOST + b"X-Request-Id: " + FORGED + b"\r\n\r\n")
-    left = unharmed(process)
+    harm = unharmed(process)
     process.signal(signal.SIGINT)
     process.end()
     lines = [json.loads(line) for line in process.said.splitlines()]
     requests = [line for line in lines if line["event"] == "request" and line["route"] not in PROBED]
 
-    assert left == []
+    assert harm == []
     assert statuses == [404, 422, 200]
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert [line["status"] for line in requests] == [404, 422, 200, 400]
@@ -52,8 +52,8 @@ def test_each_request_is_one_line_of_json(started: list[Process], store: Store) 
     assert "forged" not in {line["event"] for line in lines}
 
 
-def test_line_for_people_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a terminal would obey is written out."""
+def test_text_line_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control characters are escaped, so that the terminal does not obey them."""
     with (tmp_path / "log").open("w", encoding="utf-8") as file:
         monkeypatch.setattr(sys, "stderr", file)
         logs.configure("info", "text")
@@ -65,7 +65,7 @@ def test_line_for_people_is_one_line_too(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_line_on_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There alone: a file would keep them as noise."""
+    """Only there: in a file they would be noise."""
     reader, writer = os.openpty()
     with os.fdopen(reader, "rb", buffering=0) as shown, os.fdopen(writer, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
@@ -79,11 +79,11 @@ def test_line_on_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.timeout(20)
 def test_line_that_finds_a_pipe_full_is_dropped_though_there_was_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process may have filled it in between; others who write into it wait as before."""
+    """Another process may fill the pipe after it was polled; other programs still wait as before."""
     reader, writer = os.pipe()
     with os.fdopen(reader), os.fdopen(writer, "w") as pipe:
         stream = logs.LogStream(pipe)
-        monkeypatch.setattr(stream, "_room", AlwaysRoom())
+        monkeypatch.setattr(stream, "_poll", AlwaysReady())
         for _ in range(100):
             stream.write("x" * select.PIPE_BUF)
 
@@ -91,9 +91,9 @@ def test_line_that_finds_a_pipe_full_is_dropped_though_there_was_room(monkeypatc
         assert os.get_blocking(writer)
 
 
-class AlwaysRoom:
-    """What a pipe says just before another process fills it."""
+class AlwaysReady:
+    """A poll that says that the pipe has room, as it does just before another process fills it."""
 
     def poll(self, _: float) -> bool:
-        """There is room."""
+        """Say that there is room."""
         return True
