@@ -7,9 +7,10 @@ from PIL import Image
 from torch import Tensor
 
 from model_store import Store, StoredModel
-from model_store.vae import bound
 from model_store.vae.noise import standard_normal, uniform
 from model_store.vae.pixels import binarise, to_images
+
+from .bounds import bound_of
 
 PAIRS = 16
 
@@ -34,7 +35,7 @@ def digits() -> Tensor:
 def elbo(shipped: StoredModel, pixels: Tensor) -> Tensor:
     """The bound of each image in nats."""
     images = binarise(pixels, uniform(0, len(pixels), tuple(pixels.shape[1:])))
-    return bound(shipped.model, images, standard_normal(0, len(images), shipped.card.model.latent_shape)).elbo_nats
+    return bound_of(shipped.model, images, standard_normal(0, len(images), shipped.card.model.latent_shape)).elbo_nats
 
 
 def test_shipped_store_has_a_default_model() -> None:

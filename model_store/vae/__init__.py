@@ -13,7 +13,7 @@ from .config import (
     UniformConfig,
     VAEConfig,
 )
-from .elbo import Bound, Estimate, bits_per_dimension, bound, estimate
+from .elbo import Bound, Estimate, bits_per_dimension
 from .likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
 from .model import VAE, NoPosterior
 from .posterior import DiagonalGaussian, Point
@@ -42,6 +42,4 @@ __all__ = [
     "UniformConfig",
     "VAEConfig",
     "bits_per_dimension",
-    "bound",
-    "estimate",
 ]

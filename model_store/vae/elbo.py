@@ -1,29 +1,32 @@
 """The evidence lower bound and its tighter relatives, in nats per image.
 
-Training, evaluation and the service all take them from here, so that they are the same numbers in all three.
-What is optimised is training's own matter.
+Training, evaluation and the service take them from here, so that all three give the same numbers. The loss that a
+training step minimises is not here but in `training.objective`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .model import VAE
 from .posterior import DiagonalGaussian
 from .priors import StandardNormal
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The two terms of the bound for each image, both (B,) in nats."""
+    """The evidence lower bound of each image, its two terms, and the tighter bound; all (B,) in nats.
+
+    `draws` is the number of posterior draws of each image by which the bounds were estimated.
+    """
 
     log_likelihood_nats: Tensor
     kl_nats: Tensor
+    importance_weighted_nats: Tensor
+    draws: int
 
     @property
     def elbo_nats(self) -> Tensor:
@@ -31,65 +34,44 @@ class Bound:
         return self.log_likelihood_nats - self.kl_nats
 
 
-def bound(model: VAE, images: Tensor, noise: Tensor) -> Bound:
-    """The bound of `images` with one posterior draw each, from `noise` (B, *latent_shape).
-
-    The KL is exact; the log-likelihood is its one-draw estimate (equation (7) there, L = 1). For a Bernoulli model
-    the images must be binary.
-
-    Raises:
-        NoPosterior: the model has no posterior distribution, and so no bound.
-    """
-    return estimate(model, images, [noise]).bound
-
-
-def estimate(model: VAE, images: Tensor, noises: Iterable[Tensor]) -> Estimate:
-    """What posterior draws tell of `images`, one draw from each of the `noises`, each (B, *latent_shape).
-
-    Draws are taken one by one, so that any number of them fits into memory.
-
-    Raises:
-        NoPosterior: the model has no posterior distribution.
-    """
-    known = Estimate(model.posterior(images))
-    for noise in noises:
-        normal = known.posterior.sample(noise)
-        known.add(normal, model.decode(model.prior.from_normal(normal)).log_prob(images))
-    return known
-
-
 class Estimate:
-    """What is known of B images after some draws from their posterior; `add` takes them in, some at a time.
+    """An estimate of the bound of B images, which `add` refines with further draws from their posterior.
 
-    Sums are kept in float64: of five thousand float32 numbers they would lose a tenth of a nat.
+    Any number of draws fits into memory. Sums are kept in float64: the sum of five thousand float32 numbers would be
+    wrong by a tenth of a nat.
     """
 
     def __init__(self, posterior: DiagonalGaussian) -> None:
         self.posterior = posterior
-        self.draws = 0
+        self._draws = 0
         self._log_likelihoods = torch.zeros(len(posterior.mean), dtype=torch.float64, device=posterior.mean.device)
         self._log_weights = torch.full_like(self._log_likelihoods, -torch.inf)
 
     def add(self, normal: Tensor, log_likelihood_nats: Tensor) -> None:
-        """L draws of every image, one after the other: normal coordinates (L·B, *latent_shape), log p(x|z) (L·B,)."""
+        """Add L draws of every image: normal coordinates (L·B, *latent_shape) and log p(x|z) (L·B,).
+
+        All images of the first draw come first, then all images of the second.
+        """
         draws = len(normal) // len(self._log_weights)
         weights = log_weight(self.posterior.repeated(draws), normal, log_likelihood_nats).double().view(draws, -1)
         self._log_likelihoods = self._log_likelihoods + log_likelihood_nats.double().view(draws, -1).sum(0)
         self._log_weights = self._log_weights.logaddexp(weights.logsumexp(0))
-        self.draws += draws
+        self._draws += draws
 
     @property
     def bound(self) -> Bound:
-        """The evidence lower bound, its log-likelihood the mean of the draws: Kingma and Welling 2014, equation (7)."""
-        return Bound((self._log_likelihoods / self.draws).float(), self.posterior.kl_nats())
+        """The bounds by the draws so far.
 
-    @property
-    def importance_weighted_nats(self) -> Tensor:
-        """log 1/K Σ p(x, z_k)/q(z_k|x), (B,), for K draws: Burda et al. 2016, equation (8).
-
-        Its mean rises with K towards log p(x) (theorem 1 there); one draw gives a noisier estimate of the bound.
+        The log-likelihood is the mean of the draws, the KL is exact: Kingma and Welling 2014, equation (7). The
+        importance-weighted bound is log 1/K Σ p(x, z_k)/q(z_k|x): Burda et al. 2016, equation (8). The mean of it
+        rises with K towards log p(x) (theorem 1 there); one draw gives a noisier estimate of the ELBO.
         """
-        return (self._log_weights - math.log(self.draws)).float()
+        return Bound(
+            log_likelihood_nats=(self._log_likelihoods / self._draws).float(),
+            kl_nats=self.posterior.kl_nats(),
+            importance_weighted_nats=(self._log_weights - math.log(self._draws)).float(),
+            draws=self._draws,
+        )
 
 
 def log_weight(posterior: DiagonalGaussian, normal: Tensor, log_likelihood_nats: Tensor) -> Tensor:

@@ -89,12 +89,12 @@ def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Sco
         elbo_nats=bound.elbo_nats,
         log_likelihood_nats=bound.log_likelihood_nats,
         kl_nats=bound.kl_nats,
-        importance_weighted_nats=estimate.importance_weighted_nats,
+        importance_weighted_nats=bound.importance_weighted_nats,
         bits_per_dimension=bits_per_dimension(bound.elbo_nats, config.image_shape)
         if config.likelihood.is_8_bit
         else None,
         percentile=_percentiles(card, bound.elbo_nats) if is_comparable else None,
-        protocol=f"{describe_protocol(config, binarise)}, K = {estimate.draws} posterior draws, seed {seed}",
+        protocol=f"{describe_protocol(config, binarise)}, K = {bound.draws} posterior draws, seed {seed}",
         seed=seed,
     )
 

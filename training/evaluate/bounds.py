@@ -7,14 +7,13 @@ that the service, asked with the same seed, gives the same numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
 from model_store import VAE
-from model_store.vae import Estimate
+from model_store.vae import Bound, Estimate
 from model_store.vae.noise import derived_seed, standard_normal
 from model_store.vae.pixels import to_images
 from model_store.vae.scoring_protocol import binarised_for_scoring, posterior_noise
@@ -29,23 +28,8 @@ _BATCH_IMAGES = 500
 _BATCH_VALUES = 2**24
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Nats of each image, (N,) float64, after so many posterior draws each."""
-
-    draws: int
-    log_likelihood_nats: Tensor
-    kl_nats: Tensor
-    importance_weighted_nats: Tensor
-
-    @property
-    def elbo_nats(self) -> Tensor:
-        """The evidence lower bound, (N,)."""
-        return self.log_likelihood_nats - self.kl_nats
-
-
 @torch.inference_mode()
-def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEED) -> Scores:
+def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEED) -> Bound:
     """The bounds of uint8 pixels (N, C, H, W), in float32; the memory does not grow with the draws.
 
     Raises:
@@ -61,11 +45,12 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
             normal = estimate.posterior.sample(epsilon.to(device))
             likelihood = model.decode(model.prior.from_normal(normal))
             estimate.add(normal, likelihood.log_prob(to_images(part.to(device))))
-    return Scores(
+    bounds = [estimate.bound for estimate in known]
+    return Bound(
+        _together(bound.log_likelihood_nats for bound in bounds),
+        _together(bound.kl_nats for bound in bounds),
+        _together(bound.importance_weighted_nats for bound in bounds),
         draws,
-        _together(estimate.bound.log_likelihood_nats for estimate in known),
-        _together(estimate.bound.kl_nats for estimate in known),
-        _together(estimate.importance_weighted_nats for estimate in known),
     )
 
 

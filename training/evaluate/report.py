@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from model_store import VAE, LatentSummary, Metric, ScoreQuantiles
-from model_store.vae import bits_per_dimension
+from model_store.vae import Bound, bits_per_dimension
 from model_store.vae.pixels import psnr_db
 from model_store.vae.scoring_protocol import describe_protocol
 
 from ..data import Dataset
 from ..errors import NotFinite
-from .bounds import EVALUATION_SEED, EVIDENCE_DRAWS, Scores, evidence, point_likelihood, score, squared_errors
+from .bounds import EVALUATION_SEED, EVIDENCE_DRAWS, evidence, point_likelihood, score, squared_errors
 from .latents import ACTIVE_VARIANCE, LatentUse, latent_use
 from .novelty import IMAGES as NOVELTY_IMAGES
 from .novelty import novelty
@@ -68,19 +68,19 @@ def _measure(model: VAE, dataset: Dataset, importance_samples: int) -> Report:
     return Report([*metrics, *_novelty(model, dataset)], latents, _quantiles(model, once), suspicious)
 
 
-def _bounds(model: VAE, scores: Scores) -> list[Metric]:
-    protocol = _protocol(model, len(scores.kl_nats), "one posterior draw each")
-    means = {name: getattr(scores, name).mean().item() for name in ("elbo_nats", "log_likelihood_nats", "kl_nats")}
+def _bounds(model: VAE, bound: Bound) -> list[Metric]:
+    protocol = _protocol(model, len(bound.kl_nats), "one posterior draw each")
+    means = {name: getattr(bound, name).mean().item() for name in ("elbo_nats", "log_likelihood_nats", "kl_nats")}
     bounds = [Metric(name=name, value=value, unit="nats", protocol=protocol) for name, value in means.items()]
     if not model.config.likelihood.is_8_bit:
         return bounds
-    bits = bits_per_dimension(scores.elbo_nats.mean(), model.config.image_shape).item()
+    bits = bits_per_dimension(bound.elbo_nats.mean(), model.config.image_shape).item()
     return [*bounds, Metric(name="bits_per_dimension", value=bits, unit="bits", protocol=f"of the ELBO; {protocol}")]
 
 
-def _tighter(model: VAE, scores: Scores) -> list[Metric]:
-    protocol = _protocol(model, len(scores.kl_nats), f"K = {scores.draws} posterior draws each")
-    value = scores.importance_weighted_nats.mean().item()
+def _tighter(model: VAE, bound: Bound) -> list[Metric]:
+    protocol = _protocol(model, len(bound.kl_nats), f"K = {bound.draws} posterior draws each")
+    value = bound.importance_weighted_nats.mean().item()
     return [Metric(name="importance_weighted_nats", value=value, unit="nats", protocol=protocol)]
 
 
@@ -122,11 +122,11 @@ def _novelty(model: VAE, dataset: Dataset) -> list[Metric]:
     ]
 
 
-def _quantiles(model: VAE, scores: Scores) -> ScoreQuantiles:
-    quantiles = torch.quantile(scores.elbo_nats, torch.linspace(0, 1, 101, dtype=torch.float64))
+def _quantiles(model: VAE, bound: Bound) -> ScoreQuantiles:
+    quantiles = torch.quantile(bound.elbo_nats, torch.linspace(0, 1, 101, dtype=torch.float64))
     return ScoreQuantiles(
         elbo_nats=tuple(round(value, 3) for value in quantiles.tolist()),
-        protocol=_protocol(model, len(scores.kl_nats), "one posterior draw each", mean=False),
+        protocol=_protocol(model, len(bound.kl_nats), "one posterior draw each", mean=False),
     )
 
 

@@ -6,7 +6,9 @@ import torch
 from torch.distributions import Bernoulli as ReferenceBernoulli
 from torch.distributions import Independent, Normal
 
-from model_store.vae import VAE, Bernoulli, MLPConfig, StandardNormal, VAEConfig, bound
+from model_store.vae import VAE, Bernoulli, MLPConfig, StandardNormal, VAEConfig
+
+from ...bounds import bound_of
 
 
 def tiny_vae(pixels: int = 4) -> VAE:
@@ -46,7 +48,7 @@ def test_prior_density_agrees_with_torch_distributions() -> None:
 def test_elbo_is_log_likelihood_minus_kl() -> None:
     """The two terms are given apart, and the bound is their difference."""
     model, images = tiny_vae(), torch.ones(3, 1, 1, 4)
-    terms = bound(model, images, torch.zeros(3, 2))
+    terms = bound_of(model, images, torch.zeros(3, 2))
     posterior = model.posterior(images)
 
     torch.testing.assert_close(terms.kl_nats, posterior.kl_nats())
@@ -65,7 +67,7 @@ def test_mean_bound_lies_below_the_evidence() -> None:
     joint = StandardNormal().log_prob(latents) + model.decode(latents).log_prob(image.expand(len(latents), -1, -1, -1))
     evidence = joint.logsumexp(0) + 2 * torch.log(axis[1] - axis[0])
 
-    draws = bound(
+    draws = bound_of(
         model, image.expand(20_000, -1, -1, -1), torch.randn(20_000, 2, generator=torch.Generator().manual_seed(7))
     )
 

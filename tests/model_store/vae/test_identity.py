@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from model_store.vae import VAE, DiagonalGaussian, GaussianConfig, MLPConfig, VAEConfig, bound, estimate
+from model_store.vae import VAE, DiagonalGaussian, GaussianConfig, MLPConfig, VAEConfig
 from model_store.vae.elbo import log_weight
+
+from ...bounds import bound_of
 
 LATENTS, PIXELS, NOISE = 2, 12, 0.5
 
@@ -75,7 +77,7 @@ def test_evidence_is_the_bound_and_the_gap_to_the_posterior() -> None:
     """log p(x) = ELBO + KL(q(z|x) ‖ p(z|x)) to the last digits: Bayes' rule, with an exact ELBO by sigma points."""
     model, images = LinearGaussian(), pictures(6)
 
-    elbo = torch.stack([bound(model, images, noise).elbo_nats for noise in sigma_points(6)]).mean(0)
+    elbo = torch.stack([bound_of(model, images, noise).elbo_nats for noise in sigma_points(6)]).mean(0)
 
     torch.testing.assert_close(elbo + gap(model, images), model.evidence(images))
     assert (gap(model, images) > 0.1).all()
@@ -106,7 +108,7 @@ def test_bound_rises_with_the_draws_and_stays_below_the_evidence() -> None:
     noise = torch.randn(32, 20_000, LATENTS, generator=torch.Generator().manual_seed(3))
     counts = (1, 2, 4, 8, 16, 32)
     with torch.inference_mode():
-        bounds = [estimate(model, repeated, noise[:count]).importance_weighted_nats for count in counts]
+        bounds = [bound_of(model, repeated, *noise[:count]).importance_weighted_nats for count in counts]
 
     for fewer, more in pairwise(bounds):
         difference = more - fewer
@@ -121,7 +123,7 @@ def test_one_weight_has_the_bound_as_its_mean() -> None:
     draws = 20_000
     noise = torch.randn(draws, LATENTS, generator=torch.Generator().manual_seed(4))
 
-    known = estimate(model, image.expand(draws, -1, -1, -1), [noise])
-    difference = known.importance_weighted_nats - known.bound.elbo_nats
+    bound = bound_of(model, image.expand(draws, -1, -1, -1), noise)
+    difference = bound.importance_weighted_nats - bound.elbo_nats
 
     assert difference.mean().abs() < 6 * difference.std() / math.sqrt(draws)

@@ -5,8 +5,10 @@ import math
 import torch
 from torch.distributions import AffineTransform, Beta, Normal, TransformedDistribution
 
-from model_store.vae import VAE, DiagonalGaussian, MLPConfig, Uniform, UniformConfig, VAEConfig, estimate
+from model_store.vae import VAE, DiagonalGaussian, MLPConfig, Uniform, UniformConfig, VAEConfig
 from model_store.vae.elbo import log_weight
+
+from ...bounds import bound_of
 
 
 def gaussian() -> DiagonalGaussian:
@@ -84,6 +86,6 @@ def test_decoder_of_a_uniform_model_reads_the_unit_cube() -> None:
     seen = []
     model.decoder.register_forward_pre_hook(lambda _, latents: seen.append(latents[0]))
 
-    estimate(model, torch.ones(5, 1, 4, 4), [torch.randn(5, 2)])
+    bound_of(model, torch.ones(5, 1, 4, 4), torch.randn(5, 2))
 
     assert 0 <= seen[0].min() <= seen[0].max() <= 1
