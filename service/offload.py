@@ -1,6 +1,6 @@
-"""Work that would hold up other requests goes to a thread, of which there are as many as cores.
+"""Runs work that would hold up the event loop, such as parsing of large bodies, in a pool of one thread per core.
 
-They are nobody else's: however long pictures take, the threads that read models from the store are free.
+Models are read from the store in other threads, so that slow pictures do not delay a new model.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LIGHT_BYTES = 65_536  # up to here the work takes about as long as handing it to a thread would
+LIGHT_BYTES = 65_536  # work on so few bytes takes about as long as handing it to a thread
 
 
 async def offload(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What the function gives; in a thread if it works on many bytes."""
+    """Call the function, in a thread of the pool if it works on more than `LIGHT_BYTES`; return its result."""
     if size <= LIGHT_BYTES:
         return function(*args, **kwargs)
     work = partial(function, *args, **kwargs)
@@ -28,5 +28,5 @@ async def offload(size: int, function: Callable[P, T], *args: P.args, **kwargs: 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Made for the first that needs them, since threads do not live on in a process that is forked."""
+    """The pool, made at its first use: a forked worker process would not have threads made before the fork."""
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="offload")

@@ -1,1 +1,1 @@
-"""One model on one device: runtimes, threads, batch sizes. It knows no requests."""
+"""One model on one device: runtimes, threads, batch sizes. This room knows no requests."""

@@ -1,8 +1,8 @@
-"""The operations of a model on a CUDA device, from the machine's memory and back into it.
+"""The forward passes of a model on a CUDA device. Rows come from the machine's memory, and outputs return to it.
 
-Kernels are recorded once for each batch size, as a CUDA graph, and then replayed: a small network's take longer to
-launch than to run. Rows travel through pinned memory on streams of their own; a batch of many bytes goes in two halves,
-so that the copies of one hide behind the computation of the other.
+The kernels are captured once for each batch size, as a CUDA graph, and then replayed: the kernels of a small network
+take longer to launch than to run. Rows travel through pinned memory on streams of their own. A batch of many bytes is
+computed in two halves, so that the copies of one half overlap with the computation of the other.
 """
 
 from __future__ import annotations
@@ -19,63 +19,65 @@ from model_store.vae import VAE
 from .rows import Rows, concatenate, split
 from .torch_runtime import Compute, ForwardPasses, torch_forward_passes
 
-LIGHT_BYTES = 2**20  # of rows and outputs; to copy so few takes less time than two launches
-WARM_UP_RUNS = 3  # in which libraries choose their kernels, which they may not do while these are recorded
+LIGHT_BYTES = 2**20  # of rows and outputs; to copy so few in one piece is faster than to launch two halves
+WARM_UP_RUNS = 3  # in which libraries choose their kernels, which they may not do while a graph is captured
 
 log = structlog.get_logger()
 
 
 class Streams(NamedTuple):
-    """A device, the streams on which copies go beside the one that computes, and memory that recordings share.
+    """A device, the streams of copies beside the stream that computes, and the memory that graphs share.
 
-    They may share it because they never run at the same time: two halves run in the order in which they were recorded,
-    and all else begins when the last answer has been taken.
+    Graphs may share memory because they never run at the same time: two halves run in the order of their capture, and
+    another batch begins when the last answer has been taken.
     """
 
     device: torch.device
-    there: torch.cuda.Stream
-    back: torch.cuda.Stream
+    upload: torch.cuda.Stream
+    download: torch.cuda.Stream
     memory: Any
 
 
 def cuda_forward_passes(model: VAE) -> ForwardPasses:
-    """Every operation of a model that is on its device, by its name; for one thread, and one stream other than 0."""
-    device = model.device
-    streams = (torch.cuda.Stream(device), torch.cuda.Stream(device))
+    """The forward passes of a model that is on its device, by name. Call them in one thread, on a stream that is not 0.
+
+    Each pass has a memory pool of its own.
+    """
+    upload, download = torch.cuda.Stream(model.device), torch.cuda.Stream(model.device)
     return {
-        name: GraphedPass(name, compute, Streams(device, *streams, torch.cuda.graph_pool_handle()))
+        name: GraphedPass(name, compute, Streams(model.device, upload, download, torch.cuda.graph_pool_handle()))
         for name, compute in torch_forward_passes(model).items()
     }
 
 
 class GraphedPass:
-    """One operation, with the recordings of each batch size that it has met."""
+    """One forward pass, with the captured graphs of each batch size that it has met."""
 
     def __init__(self, name: str, compute: Compute, streams: Streams) -> None:
         self._name = name
         self._compute = compute
         self._streams = streams
-        self._graphs: dict[int, Sequence[CapturedGraph]] = {}  # by rows; none where it failed
-        self._has_failed = False  # then its memory may be left as if it were being recorded, and it is not tried again
+        self._graphs: dict[int, Sequence[CapturedGraph]] = {}  # by number of rows; empty where the capture failed
+        self._has_failed = False  # a failed capture may leave its memory in a state of capture: do not try again
 
     def __call__(self, *rows: Tensor) -> Rows:
-        """The operation's outputs, in the machine's memory."""
+        """The outputs, in the machine's memory."""
         count = len(rows[0])
         if count not in self._graphs:
             self._graphs[count] = self._capture(rows)
-        recordings = self._graphs[count]
-        if not recordings:
+        graphs = self._graphs[count]
+        if not graphs:
             return tuple(output.cpu() for output in self._launch(rows))
-        for recording, part in zip(recordings, split(rows, count // len(recordings)), strict=True):
-            recording.start(part)
-        return concatenate([recording.answer() for recording in recordings])
+        for graph, part in zip(graphs, split(rows, count // len(graphs)), strict=True):
+            graph.start(part)
+        return concatenate([graph.answer() for graph in graphs])
 
     def _launch(self, rows: Rows) -> Rows:
-        """Kernel by kernel; what it gives is on the device."""
+        """Launch the kernels one by one; the outputs stay on the device."""
         return self._compute(*(row.to(self._streams.device) for row in rows))
 
     def _capture(self, rows: Rows) -> Sequence[CapturedGraph]:
-        """For a batch that is light or odd one recording, else one for each half; none if one has failed."""
+        """Capture one graph, or one for each half of a batch with many bytes; none if a capture has failed."""
         if self._has_failed:
             return []
         moved = sum(tensor.nbytes for tensor in (*rows, *self._launch(rows)))
@@ -85,13 +87,15 @@ class GraphedPass:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            log.warning("kernels are launched one by one", operation=self._name, rows=len(rows[0]), reason=str(error))
+            log.warning(
+                "kernels are launched one by one", forward_pass=self._name, rows=len(rows[0]), reason=str(error)
+            )
             self._has_failed = True
             return []
 
 
 class CapturedGraph:
-    """The kernels of an operation for one number of rows, with memory of their own for inputs and outputs."""
+    """The kernels of a forward pass for one number of rows, with memory of their own for inputs and outputs."""
 
     def __init__(self, compute: Compute, rows: Rows, streams: Streams) -> None:
         self._streams = streams
@@ -106,22 +110,22 @@ class CapturedGraph:
         self._arrived, self._computed, self._returned = map(torch.cuda.Event, (False,) * 3)
 
     def start(self, rows: Rows) -> None:
-        """Send rows on their way; the last answer must have been taken."""
+        """Begin to copy and compute the rows. The last answer must have been taken."""
         for given, row in zip(self._given, rows, strict=True):
             given.copy_(row)
-        with torch.cuda.stream(self._streams.there):
+        with torch.cuda.stream(self._streams.upload):
             _copy(self._given, self._inputs)
             self._arrived.record()
         self._arrived.wait()
         self._kernels.replay()
         self._computed.record()
-        with torch.cuda.stream(self._streams.back):
+        with torch.cuda.stream(self._streams.download):
             self._computed.wait()
             _copy(self._outputs, self._answers)
             self._returned.record()
 
     def answer(self) -> Rows:
-        """The outputs, when they are back."""
+        """Wait until the outputs are in the machine's memory, and return a copy of them."""
         self._returned.synchronize()
         return tuple(answer.clone() for answer in self._answers)
 

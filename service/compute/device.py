@@ -1,4 +1,4 @@
-"""A torch device, the one thread that talks to it, and what becomes of both when they fail."""
+"""A torch device, the one thread that talks to it, and the recovery when one of them fails."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ INLINE_S = 0.005
 # The same with several worker processes: no core is left for another thread, so only long work goes to one.
 INLINE_S_WITH_WORKERS = 0.02
 
-HANG_S = 20.0  # for so long no batch takes, unless it never ends
-HANG_CHECKS = 10  # at the thread, in that time
-PATIENCE = 10  # times as long it may take to prepare something: kernels are looked for, or compiled
-PREPARE_S = 120.0  # or so long, whichever is more
+HANG_S = 20.0  # a batch that takes longer is taken to hang
+HANG_CHECKS = 10  # of the thread in that time
+# Preparing a model may take PATIENCE times as long as a batch, or PREPARE_S if that is more: libraries search or
+# compile kernels then.
+PATIENCE = 10
+PREPARE_S = 120.0
 
-# Begin the names of the variables that tell libraries which kernels to take.
+# Prefixes of the environment variables by which libraries choose their kernels.
 LIBRARIES = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
 PROCESSOR = (
     *("vendor_id", "model name", "cpu family", "model", "stepping", "flags"),  # x86-64
@@ -45,7 +47,7 @@ log = structlog.get_logger()
 
 
 class Device:
-    """A device with a thread of its own, in which inference mode and the CUDA stream hold.
+    """A device with a thread of its own. Functions run there in inference mode and on the device's CUDA stream.
 
     `dtype` is the precision of networks on the device, or None for the precision of their stored weights. `runtime` is
     the library that computes float32 networks. Batches that take at most `inline_s` seconds are computed in the
@@ -77,35 +79,35 @@ class Device:
 
     @property
     def is_exact(self) -> bool:
-        """Whether some batch sizes can be expected to agree byte for byte; the warm-up of each model tells."""
+        """Whether batch sizes may agree byte for byte. The warm-up of each model finds out which sizes do."""
         return self.torch_device.type == "cpu"
 
     @property
     def lost(self) -> bool:
-        """Whether it has failed for good."""
+        """Whether the device has failed for good."""
         return self.lost_at is not None
 
     @property
     def seems_to_hang(self) -> bool:
-        """Whether its thread has not moved for half the time after which it is given up."""
+        """Whether the thread has made no progress for half the time after which it is abandoned."""
         return self._thread.has_hung_for(self._hang_s / 2)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function gives in the device's thread.
+        """Call the function in the device's thread; return its result.
 
         Raises:
             DeviceLost: the device has failed, now or before.
-            DeviceHung: the thread was given up.
+            DeviceHung: the thread was abandoned.
         """
         if self.lost:
             raise DeviceLost
         return await self._thread.do(lambda: self._enter(function, *args, **kwargs))
 
     async def prepare(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for what may take longer, as reading a model does.
+        """Call a function that may take longer than a batch, such as preparing a model.
 
         Raises:
-            what `call` raises.
+            DeviceLost, DeviceHung: as `call` does.
         """
         if self.lost:
             raise DeviceLost
@@ -113,7 +115,7 @@ class Device:
         return await self._thread.do(lambda: self._enter(function, *args, **kwargs), patience=patience)
 
     def run_inline(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function gives, in the caller's own thread: for work that takes no longer than handing it over.
+        """Call the function in the caller's thread: for work that takes no longer than a hand-over.
 
         Raises:
             DeviceLost: the device has failed, now or before.
@@ -124,11 +126,11 @@ class Device:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the facts: devices that compute the same bytes for the same seed have the same one."""
+        """A digest of the facts. Devices that compute the same bytes for the same seed have the same digest."""
         return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
 
     def facts(self) -> dict[str, str]:
-        """Whatever decides how quickly it computes, and in which order it sums."""
+        """Everything that decides how fast the device computes, and in which order it sums."""
         is_gpu = self.torch_device.type == "cuda"
         return {
             "device": torch.cuda.get_device_name(self.torch_device) if is_gpu else _processor(),
@@ -142,20 +144,20 @@ class Device:
         }
 
     def free_memory(self) -> None:
-        """Give unused memory back, before something is tried again in less."""
+        """Release unused memory of the GPU, before a smaller batch is tried."""
         if self._stream is not None:
             torch.cuda.empty_cache()
 
     def rest(self) -> None:
-        """End the thread, when it has done what it was given; the next call begins another."""
+        """End the thread after its queued work; the next call starts another thread."""
         self._thread.end()
 
     def close(self) -> None:
-        """End the thread, when it has done what it was given; one that hangs is left behind."""
+        """End the thread after its queued work; abandon a thread that hangs."""
         self._thread.end(within_s=self._hang_s)
 
     async def watch(self) -> None:
-        """Look at the thread now and then, for ever."""
+        """Check the thread from time to time, and replace it when it hangs. Ends when it is cancelled."""
         while True:
             await asyncio.sleep(self._hang_s / HANG_CHECKS)
             if self._thread.has_hung_for(self._hang_s):
@@ -175,8 +177,8 @@ class Device:
         return DeviceThread(f"device-{self.torch_device}")
 
     def _enter(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        # Gives this thread of MKL's the number of threads that torch has; else its first batches are computed with
-        # another number than later ones, and with other bits (with one thread on two cores, November 2026).
+        # This call tells MKL torch's number of threads, also for the current thread. Without it, the first batches of a
+        # thread are computed with another number, and with other bits (with one thread on two cores, November 2026).
         torch.get_num_threads()
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
@@ -187,7 +189,10 @@ class Device:
 
 
 def _processor() -> str:
-    """Its name and what it can do, where the system tells: a virtual machine's name stands for many processors."""
+    """The name and the instruction sets of the processor, if the system tells.
+
+    The name alone is not enough: virtual machines with the same name may run on different processors.
+    """
     told = Path("/proc/cpuinfo")
     first_core = told.read_text(encoding="utf-8").partition("\n\n")[0] if told.is_file() else ""
     known = [line for line in first_core.splitlines() if line.partition(":")[0].strip() in PROCESSOR]

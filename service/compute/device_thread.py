@@ -1,4 +1,4 @@
-"""The one thread that a device is talked to from. It can be seen to hang, or to be dead, and can then be given up."""
+"""The one thread that talks to a device. A thread that hangs or has died is detected, and can then be abandoned."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Task = Callable[[], None]
 
 
 class DeviceThread:
-    """Does one thing after another, from its first task on until it is told to end.
+    """Runs one task after another, from its first task until `end`.
 
-    It is a daemon, so that one that hangs does not keep the process from ending. Any other must have ended before:
-    torch ends the process with an abort where Python stops a thread that is in it.
+    The thread is a daemon, so that a thread that hangs does not keep the process from ending. Every other thread must
+    be ended before: if Python stops a thread inside of torch at its exit, torch aborts the process.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,7 +31,7 @@ class DeviceThread:
         self._patience = 1.0
 
     async def do(self, function: Callable[[], T], *, patience: float = 1.0) -> T:
-        """What the function gives there, or raises; it may take `patience` times as long as other work."""
+        """Call the function in the thread; it may take `patience` times as long as other work."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         if not self._waiting:
@@ -45,9 +45,9 @@ class DeviceThread:
             self._waiting.discard(future)
 
     def has_hung_for(self, seconds: float) -> bool:
-        """Whether somebody waits, and for so long nothing was begun or ended; or the thread is dead.
+        """Whether a caller waits, and the thread is dead or has neither begun nor ended a task for that time.
 
-        Work that was given more patience may take so many times as long.
+        The time is multiplied by the patience of the current task.
         """
         if not self._waiting or self._thread is None:
             return False
@@ -56,16 +56,16 @@ class DeviceThread:
         return time.monotonic() - self._sign_of_life >= seconds * self._patience
 
     def give_up(self, error: Exception) -> None:
-        """Answer all waiting calls with the error; what the thread may still compute is dropped."""
+        """Raise the error in all waiting calls. A result that the thread may still compute is dropped."""
         self._tasks.put(None)
         for future in self._waiting:
             if not future.done():
                 future.set_exception(error)
 
     def end(self, within_s: float | None = None) -> None:
-        """Wait until it has done what it was given, and has ended; a later task begins another.
+        """Wait until the thread has done its queued tasks and has ended. A later task starts another thread.
 
-        One that hangs is left behind after `within_s` seconds, if there is such a limit.
+        If `within_s` is given, a thread that takes longer is abandoned.
         """
         thread, self._thread = self._thread, None
         if thread is None:
@@ -87,7 +87,7 @@ class DeviceThread:
         patience: float,
     ) -> None:
         if future.done():
-            return  # nobody waits for it any more
+            return  # the caller has left
         self._patience, self._sign_of_life = patience, time.monotonic()
         try:
             outcome: Task = partial(_give, future, function())

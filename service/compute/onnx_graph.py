@@ -1,7 +1,7 @@
-"""A graph of ONNX operators, and what each layer of our networks is in it.
+"""A graph of ONNX operators, and the translation of each layer of our networks into it.
 
-The networks are sequences of few kinds of layers, so each is said in a line. Such a graph is made in milliseconds, for
-which torch's own exporter takes seconds, in every start of the service.
+The networks are sequences of a few kinds of layers, so that each translation is a line. The graph is made at every
+start of the service, in milliseconds; torch's own exporter takes seconds.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ _OPSET, _IR = 21, 10  # both of March 2024
 
 
 class Untranslatable(TypeError):
-    """A network that ONNX Runtime cannot compute: a layer has no translation here, or the graph is refused."""
+    """A network that ONNX Runtime cannot compute: a layer has no translation, or the graph is refused."""
 
 
 class Graph:
-    """Operators so far. A value is known by its name: what an operator gives, a constant, or an input."""
+    """A list of operators. Values have names: outputs of operators, constants, and inputs."""
 
     def __init__(self) -> None:
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operator that gives one value."""
+        """Add an operator with one output; return the name of the output."""
         (value,) = self.nodes(operator, 1, *inputs, **attributes)
         return value
 
     def nodes(self, operator: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
-        """Add an operator that gives several values."""
+        """Add an operator with several outputs; return their names."""
         values = [f"{operator}-{len(self._nodes)}-{number}" for number in range(count)]
         self._nodes.append(helper.make_node(operator, list(inputs), values, **attributes))
         return values
 
     def constant(self, array: np.ndarray[Any, Any]) -> str:
-        """Add a value that is always the same."""
+        """Add a constant; return its name."""
         name = f"constant-{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
     def model(self, inputs: Mapping[str, tuple[int, Sequence[int]]], outputs: Mapping[str, str]) -> bytes:
-        """The ONNX model with inputs of these types, any number of rows each, and these values as outputs, named.
+        """The ONNX model with these inputs, of any number of rows, and these values as named outputs.
 
         Raises:
-            Untranslatable: it is too large for a file of ONNX.
+            Untranslatable: the model is too large for a file of ONNX.
         """
         for name, value in outputs.items():
             self._nodes.append(helper.make_node("Identity", [value], [name]))
@@ -67,10 +67,10 @@ class Graph:
 
     @singledispatchmethod
     def layer(self, layer: nn.Module, _: str) -> str:
-        """Add a layer that takes a value of rows; gives what comes out of it.
+        """Add a layer of a network behind a value; return the name of its output.
 
         Raises:
-            Untranslatable: it has no translation.
+            Untranslatable: the layer has no translation.
         """
         raise Untranslatable(f"A layer {layer} has no translation into ONNX.")
 
@@ -102,7 +102,7 @@ class Graph:
 
     @layer.register
     def _(self, layer: nn.Unflatten, rows: str) -> str:
-        as_many_as_there_are = 0
+        as_many_as_there_are = 0  # rows: in ONNX, 0 keeps the size of the input
         return self.node("Reshape", rows, self.constant(np.array([as_many_as_there_are, *layer.unflattened_size])))
 
     @layer.register
@@ -127,6 +127,6 @@ def _float32(name: str) -> ValueInfoProto:
 
 
 def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
-    """Where a convolution looks; of everything else ours are as they come."""
+    """The strides and pads of a convolution. Our networks leave everything else at its default."""
     strides, pads = list(layer.stride), [int(side) for side in layer.padding]
     return {"strides": strides, "pads": pads + pads}  # at the beginnings, at the ends

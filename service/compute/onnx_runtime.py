@@ -1,7 +1,7 @@
-"""The operations of a float32 model on a CPU, as ONNX Runtime computes them.
+"""The forward passes of a float32 model, computed by ONNX Runtime on a CPU.
 
-It is quicker than torch, most of all for few images, where torch takes longer to find its kernels than they take to
-run; and an image's answer has had the same bits in every batch size that was tried.
+ONNX Runtime is faster than torch, most of all for few images, where torch takes longer to find its kernels than they
+take to run. An image's answer has had the same bits in every batch size that was tried.
 """
 
 from __future__ import annotations
@@ -19,48 +19,53 @@ from model_store.vae import VAE
 from model_store.vae.config import VAEConfig
 from model_store.vae.likelihoods import likelihood
 from model_store.vae.model import LOG_VARIANCE_RANGE
-from model_store.vae.pixels import to_images
+from model_store.vae.pixels import to_images, to_pixels
 
 from .onnx_graph import Graph, Untranslatable
 from .rows import Rows
-from .torch_runtime import ForwardPasses, as_pixels, with_finite_flags
+from .torch_runtime import ForwardPasses, with_finite_flags
 
-# Since 1.32 it gathers what it is used for, to send it to its makers, unless it is told before it is loaded.
+# Since 1.32 ONNX Runtime sends usage data to its makers, unless this variable is set before it is imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as reasons
 
-_ERRORS = 3
+_ERRORS = 3  # the log level at which warnings are dropped
 
 
 def onnx_forward_passes(model: VAE) -> ForwardPasses:
-    """Every operation that the model has, by its name; computed with as many threads as torch has now.
+    """The forward passes that the model has, by name, computed with as many threads as torch has now.
 
     Raises:
         Untranslatable: ONNX Runtime cannot compute one of its networks.
     """
-    config, encoder = model.config, model.encoder  # the model itself is not kept: the sessions have its weights
+    # No function below refers to the model, so its weights are freed: the sessions have copies.
+    config, encoder = model.config, model.encoder
     decoded = _session(_decode_graph(model.decoder, config))
 
     def decode(latents: Tensor) -> Rows:
         return with_finite_flags(decoded(latents)[0])
 
     def render(latents: Tensor) -> Rows:
-        return as_pixels(decode(latents))
+        images, finite = decode(latents)
+        return to_pixels(images), finite
 
     def score(pixels: Tensor, latents: Tensor) -> Rows:
         numbers = decoded(latents)[1]
         return with_finite_flags(likelihood(config, numbers).log_prob(to_images(pixels)))
 
-    operations: ForwardPasses = {"decode": decode, "render": render, "score": score}
+    passes: ForwardPasses = {"decode": decode, "render": render, "score": score}
     if encoder is None:
-        return operations
+        return passes
     encoded = _session(_encode_graph(encoder, config))
-    return {"encode": lambda pixels: with_finite_flags(*encoded(pixels)), **operations}
+    return {"encode": lambda pixels: with_finite_flags(*encoded(pixels)), **passes}
 
 
 def _encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:
-    """uint8 pixels (B, C, H, W) → mean and log-variance of the posterior, (B, *latent_shape); or a point alone."""
+    """uint8 pixels (B, C, H, W) → mean and log-variance of the posterior, (B, *latent_shape).
+
+    A plain autoencoder has no log-variance.
+    """
     graph = Graph()
     grey_values = graph.node("Cast", "pixels", to=TensorProto.FLOAT)
     numbers = graph.layer(encoder, graph.node("Div", grey_values, graph.constant(_number(255))))
@@ -80,7 +85,7 @@ def _decode_graph(decoder: nn.Module, config: VAEConfig) -> bytes:
 
 
 def _mean(graph: Graph, numbers: str, config: VAEConfig) -> str:
-    """As the likelihoods give it: a Bernoulli's probability, or a location in [0, 1]."""
+    """The mean as the likelihoods define it: the probability of a Bernoulli, or a location in [0, 1]."""
     if config.likelihood.is_binary:
         return graph.node("Sigmoid", numbers)
     if config.likelihood.numbers_per_value == 1:
@@ -98,7 +103,7 @@ def _number(value: float) -> np.ndarray[Any, Any]:
 
 
 def _session(content: bytes) -> Callable[[Tensor], Rows]:
-    """A function of rows that computes an ONNX model with one input."""
+    """A function that computes an ONNX model with one input."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others

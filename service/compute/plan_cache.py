@@ -1,7 +1,7 @@
-"""What warm-ups found out, kept in files, so that a restart need not find it out anew.
+"""A cache of batch plans in files, so that a restart need not measure them again.
 
-A file holds for one model and all that decides how it is computed. Whatever is wrong with it, it is as if it were not
-there; and it is too old after a week, lest a warm-up that was disturbed is remembered for ever.
+A file has the plans of one model for one set of facts: all that decides how the model is computed. A file that is
+broken is ignored. A file is also ignored after a week, so that a warm-up that was disturbed is not used for long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from .batch_plan import BatchPlan, BatchPlans
 
 FRESH_S = 7 * 24 * 3600
-FORMAT = 4  # raised when a warm-up looks for something else, so that older files are not read
+FORMAT = 4  # raised when a warm-up measures something else, so that older files are not read
 
 Facts = Mapping[str, str]
 
@@ -29,13 +29,13 @@ log = structlog.get_logger()
 
 
 class PlanCache:
-    """The files of a folder, which need not be there, nor be writable."""
+    """The files of a folder. The folder need neither exist nor be writable."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def recall(self, facts: Facts) -> BatchPlans | None:
-        """The findings for the same facts, or None."""
+        """The plans that were stored for the same facts, or None."""
         file = self._file(facts)
         try:
             if time.time() - file.stat().st_mtime < FRESH_S:
@@ -46,7 +46,7 @@ class PlanCache:
         return None
 
     def store(self, facts: Facts, plans: BatchPlans) -> None:
-        """Remember what was found while the facts held."""
+        """Store the plans that were measured under these facts."""
         file = self._file(facts)
         incoming = file.with_suffix(f".{os.getpid()}")
         try:

@@ -23,17 +23,17 @@ def first(rows: Rows, number: int) -> Rows:
 
 
 def split(rows: Rows, sizes: int | list[int]) -> list[Rows]:
-    """Parts of `sizes` rows, or one part for each of the sizes."""
+    """Parts of `sizes` rows each; or, given a list, one part for each of the sizes."""
     return list(zip(*(torch.split(tensor, sizes) for tensor in rows), strict=True))
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:
-    """The rows of one part after the other's."""
+    """The rows of all parts, one part after the other."""
     return parts[0] if len(parts) == 1 else tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
 
 
 def pad(rows: Rows, number: int) -> Rows:
-    """The rows, and zeros behind them, up to that number."""
+    """The rows and, behind them, rows of zeros up to that number."""
     if not (missing := number - length(rows)):
         return rows
     return tuple(torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) for tensor in rows)
@@ -47,8 +47,8 @@ def nbytes(rows: Rows) -> int:
 def aligned(rows: Rows) -> Rows:
     """The rows at addresses that are multiples of `ALIGNMENT`; a tensor that begins elsewhere is copied.
 
-    MKL sums in another order where a matrix begins elsewhere, as one that is a part of another or that came over the
-    network may: on an AMD EPYC, batches of 2, 3 and 6 rows gave other bits at 12 of 16 offsets (November 2026).
+    MKL sums in another order if a matrix begins at another address, as a part of a larger matrix or the body of a
+    request may: on an AMD EPYC, batches of 2, 3 and 6 rows gave other bits at 12 of 16 offsets (November 2026).
     """
     return tuple(tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor for tensor in rows)
 

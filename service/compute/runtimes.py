@@ -22,14 +22,14 @@ log = structlog.get_logger()
 
 
 class NoSuchRuntime(ValueError):
-    """A runtime was asked for that cannot compute here."""
+    """The setting names a runtime that cannot compute on this machine or device."""
 
 
 def choose_runtime(wanted: Runtime | Literal["auto"], device: torch.device, dtype: torch.dtype | None) -> Runtime:
-    """The runtime of a setting; `auto` is ONNX Runtime where it is installed, on a CPU, without another precision.
+    """The runtime of a setting. `auto` is ONNX Runtime if it is installed, on a CPU, in the precision of the weights.
 
     Raises:
-        NoSuchRuntime: ONNX Runtime is named and cannot be used.
+        NoSuchRuntime: the setting names ONNX Runtime, which cannot be used.
     """
     if wanted == "torch":
         return wanted

@@ -1,6 +1,6 @@
-"""The operations of a model, on tensors of one device, as torch computes them.
+"""The forward passes of a model, computed by torch on tensors of one device.
 
-Each gives its outputs and, behind them, which rows are finite: bool (B,).
+Each returns its outputs and, as the last tensor, a flag for each row that is finite: bool (B,).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from model_store.vae.pixels import to_images, to_pixels
 from .rows import Rows
 
 ForwardPass = Literal["encode", "decode", "render", "score"]
-# a model has a forward pass if it can do this operation
+# A model has a forward pass if it can do this operation.
 OPERATION_OF: Mapping[ForwardPass, Operation] = {
     "encode": "encode",
     "decode": "decode",
@@ -31,7 +31,10 @@ ForwardPasses = Mapping[str, Compute]
 
 
 def encode(model: VAE, pixels: Tensor) -> Rows:
-    """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W); or a point alone."""
+    """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W).
+
+    A plain autoencoder has no log-variance.
+    """
     posterior = model.encode(to_images(pixels))
     parts = (posterior.mean, posterior.log_variance)
     return with_finite_flags(*(part for part in parts if part is not None))
@@ -43,8 +46,10 @@ def decode(model: VAE, latents: Tensor) -> Rows:
 
 
 def render(model: VAE, latents: Tensor) -> Rows:
-    """The same as uint8 pixels: a quarter of the bytes, where nobody needs more."""
-    return as_pixels(decode(model, latents))
+    """The images of `decode` as uint8 pixels: a quarter of the bytes, for answers that are pictures."""
+    images, finite = decode(model, latents)
+    # The flags are those of the images, since NaN would become a black pixel.
+    return to_pixels(images), finite
 
 
 def score(model: VAE, pixels: Tensor, latents: Tensor) -> Rows:
@@ -53,18 +58,12 @@ def score(model: VAE, pixels: Tensor, latents: Tensor) -> Rows:
 
 
 def with_finite_flags(*outputs: Tensor) -> Rows:
-    """The outputs in the order of their indices, and which rows are finite in all of them."""
+    """The outputs, contiguous, and a flag for each row that is finite in all of them."""
     rows = (output.isfinite().flatten(1).all(1) if output.dim() > 1 else output.isfinite() for output in outputs)
     return (*(output.contiguous() for output in outputs), reduce(torch.logical_and, rows))
 
 
-def as_pixels(decoded: Rows) -> Rows:
-    """What `decode` gives, in uint8."""
-    images, finite = decoded
-    return to_pixels(images), finite
-
-
 def torch_forward_passes(model: VAE) -> ForwardPasses:
-    """Every operation, by its name; a model may lack what one of them needs."""
+    """All forward passes by name, also those that the model lacks: they raise an error when they are called."""
     known: ForwardPasses = {"encode": encode, "decode": decode, "render": render, "score": score}
     return {name: partial(compute, model) for name, compute in known.items()}

@@ -1,1 +1,1 @@
-"""The models that are served: loader, registry, and the queue in front of each model. They know no HTTP."""
+"""The models that are served now, each with the queue in front of its device. This room knows no HTTP."""

@@ -1,4 +1,4 @@
-"""Loader: a version of the store becomes a model that answers, on its device, warmed up, with a queue in front."""
+"""Loader: reads a version from the store, brings it onto the device, warms it up, and puts a queue in front."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ log = structlog.get_logger()
 
 
 class WorkEvents(Protocol):
-    """Counts what models compute."""
+    """Counters of the work of models."""
 
     def batch_computed(self, operation: str, images: int) -> None:
-        """A batch of that many images was computed."""
+        """Count a batch of that many images; `operation` is a forward pass."""
 
     def queue_changed(self, model: str, images: int) -> None:
-        """That many images wait for a model."""
+        """Note how many images wait for a model."""
 
     def out_of_memory(self) -> None:
-        """A batch did not fit into the device's memory."""
+        """Count a batch that did not fit into the device's memory."""
 
 
 class Loader:
-    """Reads versions of a store, for one device."""
+    """Loads versions of one store onto one device."""
 
     def __init__(
         self,
@@ -57,11 +57,14 @@ class Loader:
         self._queue_images = queue_images
 
     async def load(self, version: ModelVersion, *, is_undisturbed: bool) -> ServedModel:
-        """The version, ready to answer. What a warm-up finds beside requests is not remembered.
+        """Load a version and warm it up.
+
+        If requests are computed meanwhile, the warm-up is not `is_undisturbed`, and its plans are not cached: the
+        measured times may be too long.
 
         Raises:
-            StoreError: it cannot be read.
-            OutOfMemory: the device has no room for it now.
+            StoreError: the version cannot be read.
+            OutOfMemory: the device has no room for the model now.
             DeviceLost, DeviceHung: the device has failed.
         """
         stored = await asyncio.to_thread(self.store.load, version)
@@ -87,7 +90,7 @@ class Loader:
         return ServedModel(version, stored.card, stored.model.prior, batcher, runner)
 
     async def _warm_up(self, runner: Runner, card: Card, *, is_undisturbed: bool) -> None:
-        """As found when the same weights were served before, or found now."""
+        """Take the plans from the cache, if the same weights were served before, or measure them."""
         more = {"weights": card.weights.sha256, "max_batch_images": str(self._max_batch_images)}
         facts = await self.device.prepare(self.device.facts) | more
         known = await asyncio.to_thread(self._cache.recall, facts)

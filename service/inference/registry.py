@@ -1,7 +1,7 @@
-"""Registry: the models that are served now, kept in step with the store.
+"""Registry: the models that are served now, updated from the store.
 
-A version is read and warmed up before anyone is sent to it, and one that cannot be read is refused while the others
-stay. Requests are answered from memory: a name in a request never becomes a path.
+A version is loaded and warmed up before it gets requests. A version that cannot be read is refused, and the others are
+still served. Names in requests are looked up in memory: they never become paths.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavail
 from .loader import Loader
 from .served_model import ServedModel
 
-REASONS = 3  # that one message gives; /v1/models has all of them
+REASONS = 3  # in one message; /v1/models lists all
 
 log = structlog.get_logger()
 
 
 class Refusal(NamedTuple):
-    """Why a version is not served. It is tried again when its files change, or at once if the reason may pass."""
+    """Why a version is not served. It is tried again when its files change; at every refresh if the reason may pass."""
 
     files: object
     reason: str
@@ -35,17 +35,17 @@ class Refusal(NamedTuple):
 
 
 class VersionEvents(Protocol):
-    """Counts what becomes of versions."""
+    """Counters of versions."""
 
     def version_refused(self, name: str) -> None:
-        """A version of that model could not be served."""
+        """Count a version of that model that could not be served."""
 
     def version_left(self, model: str) -> None:
-        """A version is served no longer, and its last requests have been answered."""
+        """Note that a version is no longer served, and that its last requests have been answered."""
 
 
 class Registry:
-    """The served models by version; `refresh` compares them with the store."""
+    """The served models, by version. `refresh` updates them from the store."""
 
     def __init__(
         self, loader: Loader, events: VersionEvents, *, default_model: str | None, versions_per_model: int
@@ -57,41 +57,41 @@ class Registry:
         self._default_setting = default_model
         self._versions_per_model = versions_per_model
         self._published: list[ModelVersion] = []
-        self._misplaced: dict[str, str] = {}  # why, by the path in the store
+        self._misplaced: dict[str, str] = {}  # the reason, by the path in the store
         self._default: str | StoreError = default_model or NoDefault([])
-        self._unreadable: str | None = None  # why the last look at the store failed
-        self._not_ready: str | None = str(Starting())  # as it was logged last
+        self._unreadable: str | None = None  # why the store could not be read last time
+        self._not_ready: str | None = str(Starting())  # the reason that was logged last
         self._served: dict[ModelVersion, ServedModel] = {}
-        self._found: dict[str | None, ServedModel] = {}  # by reference, until something changes
+        self._found: dict[str | None, ServedModel] = {}  # by reference; cleared when the served models change
         self._refused: dict[ModelVersion, Refusal] = {}
-        self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # while requests may have them
-        self._refreshing = asyncio.Lock()  # it belongs to no event loop until two tasks want it
+        self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # perhaps still used by requests
+        self._refreshing = asyncio.Lock()  # made outside an event loop: it only needs one when two tasks wait for it
         self._refreshed = False
 
     @property
     def served(self) -> list[ServedModel]:
-        """All models that answer, by name and version."""
+        """All served models, sorted by name and version."""
         return [self._served[version] for version in sorted(self._served)]
 
     @property
     def refused(self) -> dict[ModelVersion, str]:
-        """Published versions that are not served, and why."""
+        """Published versions that are not served, each with the reason."""
         return {version: self._without_path(refusal.reason) for version, refusal in sorted(self._refused.items())}
 
     @property
     def misplaced(self) -> dict[str, str]:
-        """Folders of the store that look like versions and are not, and why."""
+        """Folders of the store that look like versions and are not, each with the reason."""
         return self._misplaced
 
     @property
     def default(self) -> ServedModel | None:
-        """The default model, if there is one and it is served."""
+        """The default model, or None if the store has no default or the default is not served."""
         with suppress(StoreError, ServiceError):
             return self.find(None)
         return None
 
     def why_not_ready(self) -> Unavailable | None:
-        """Why requests would not be answered, or None. Several models of which none is the default are no reason."""
+        """Why the service cannot answer requests, or None. Several models without a default are ready too."""
         if not self._refreshed:
             return NotServing(self._unreadable) if self._unreadable else Starting()
         if not self._served:
@@ -105,10 +105,10 @@ class Registry:
         return None
 
     def find(self, reference: str | None) -> ServedModel:
-        """The model that `name` (its newest version) or `name@version` stands for; None is the default model.
+        """The model of a reference: `name` (its newest version), `name@version`, or None for the default model.
 
         Raises:
-            InvalidName, ModelNotFound, NoDefaultModel: there is none.
+            InvalidName, ModelNotFound, NoDefaultModel: no such model is served.
             Starting, NotServing: the store has not been read yet.
         """
         if reference in self._found:
@@ -116,7 +116,11 @@ class Registry:
         if not self._refreshed:
             raise NotServing(self._unreadable) if self._unreadable else Starting()
         found = self._find_default() if reference is None else self._find(reference)
-        if reference in (None, found.version.name, str(found.version)):  # of a few spellings, not of all there are
+        if reference in (
+            None,
+            found.version.name,
+            str(found.version),
+        ):  # other spellings could fill the memory
             self._found[reference] = found
         return found
 
@@ -127,7 +131,7 @@ class Registry:
             raise ModelNotFound(reference, sorted(self._served), *self._refusals(reference)) from None
 
     def _refusals(self, reference: str) -> list[str]:
-        """Why the versions that a reference could mean are refused, without the full stop."""
+        """The reasons why versions of a reference are refused, without full stops at the end."""
         name, number = parse_reference(reference)
         reasons = [
             f"{version}: {reason}"
@@ -165,35 +169,35 @@ class Registry:
         return f"The store has no model that can be served. {shown}{more}."
 
     def _without_path(self, reason: str) -> str:
-        """The reason as clients may read it: they must not learn the path of the store."""
+        """The reason without the path of the store, which clients must not learn."""
         root = str(self._store.root)
         return reason.replace(f"{root}/", "").replace(root, "LATENTD_STORE")
 
     async def refresh(self) -> None:
-        """Serve what is new in the store, stop serving what is gone from it; one look after the other.
+        """Serve new versions of the store, and stop serving versions that are gone. One refresh runs at a time.
 
         Raises:
-            StoreNotFound: the store's folder is not there; what is served stays.
+            StoreNotFound: the store's folder is missing; the served models stay.
         """
         async with self._refreshing:
             await self._reconcile()
 
     async def _reconcile(self) -> None:
         default, published, misplaced = await asyncio.to_thread(self._read_store)
-        self._tell_misplaced(misplaced)
+        self._log_misplaced(misplaced)
         wanted: set[ModelVersion] = set()
         for _, versions in groupby(published, key=lambda version: version.name):
             wanted.update(await self._serve_newest(list(versions)))
         self._refreshed, self._unreadable, self._published = True, None, published
         for version in self._refused.keys() - set(published):
             del self._refused[version]
-        self._part_with(self._served.keys() - wanted)
+        self._stop_serving(self._served.keys() - wanted)
         self._default = default
         self._found.clear()
-        self._tell_readiness()
+        self._log_readiness()
 
-    def _part_with(self, versions: set[ModelVersion]) -> None:
-        """Serve these no longer; those that left before are gone when no request has them any more."""
+    def _stop_serving(self, versions: set[ModelVersion]) -> None:
+        """Stop serving these versions. Report versions that left before and that no request uses any more."""
         for version in [version for version, model in self._leaving.items() if model() is None]:
             del self._leaving[version]
             self._events.version_left(str(version))
@@ -202,22 +206,23 @@ class Registry:
             log.info("no longer serving", model=str(version))
 
     async def refresh_forever(self, every_s: float) -> None:
-        """Refresh now and then every so often, or only now if that is 0; whatever goes wrong is logged."""
+        """Refresh now and then every `every_s` seconds; only now if that is 0. Errors are logged."""
         while True:
             try:
                 await self.refresh()
             except (StoreError, OSError) as error:
-                self._tell_unreadable(error, log.error)
-            except Exception as error:  # the next look may succeed, and nobody would hear of a task that has ended
-                self._tell_unreadable(error, log.exception)
+                self._log_unreadable(error, log.error)
+            except Exception as error:  # the next refresh may succeed; an error would end this task unnoticed
+                self._log_unreadable(error, log.exception)
             if not every_s:
                 return
             await asyncio.sleep(every_s)
 
     def _read_store(self) -> tuple[str | StoreError, list[ModelVersion], dict[str, str]]:
-        """The default model, or why there is none; what is published; and what looks like it and is not.
+        """Read the default model (or the reason why there is none), the published versions, and misplaced folders.
 
-        The default comes first: a model that is published and then chosen must not seem to be missing.
+        The default is read first. If a model is published and made the default between two reads, the versions that are
+        read later have it.
         """
         default: str | StoreError
         try:
@@ -226,24 +231,24 @@ class Registry:
             default = error
         return default, self._store.versions(), self._store.misplaced()
 
-    def _tell_misplaced(self, misplaced: dict[str, str]) -> None:
-        """Log and count each one once, not at each look."""
+    def _log_misplaced(self, misplaced: dict[str, str]) -> None:
+        """Log and count each misplaced folder once, not at each refresh."""
         for path in misplaced.keys() - self._misplaced.keys():
             self._events.version_refused(path.partition("/")[0])
             log.error("version refused", folder=path, reason=misplaced[path])
         self._misplaced = misplaced
 
-    def _tell_unreadable(self, error: Exception, tell: Callable[..., object]) -> None:
-        """Log once why the store cannot be read, not at each look."""
+    def _log_unreadable(self, error: Exception, write: Callable[..., object]) -> None:
+        """Log once why the store cannot be read, not at each refresh."""
         reason = f"The store cannot be read. {self._without_path(str(error) or repr(error))}"
         if reason != self._unreadable:
-            tell("store cannot be read", reason=str(error) or repr(error))
+            write("store cannot be read", reason=str(error) or repr(error))
         self._unreadable = reason
 
-    def _tell_readiness(self) -> None:
-        """Log when the service becomes ready, and once why it is not ready."""
-        obstacle = self.why_not_ready()
-        reason = str(obstacle) if obstacle else None
+    def _log_readiness(self) -> None:
+        """Log when the service becomes ready; if it is not ready, log the reason once."""
+        unavailable = self.why_not_ready()
+        reason = str(unavailable) if unavailable else None
         if reason == self._not_ready:
             return
         self._not_ready = reason
@@ -253,7 +258,7 @@ class Registry:
             log.error("not ready", reason=reason, store=str(self._store.root))
 
     async def _serve_newest(self, versions: list[ModelVersion]) -> list[ModelVersion]:
-        """Of one model, the newest versions that can be served, as many as are wanted."""
+        """Serve the newest versions of one model; return them. Older versions replace those that cannot be served."""
         kept: list[ModelVersion] = []
         for version in reversed(versions):
             if len(kept) < self._versions_per_model and await self._serve(version):
@@ -261,7 +266,7 @@ class Registry:
         return kept
 
     async def _serve(self, version: ModelVersion) -> bool:
-        """Whether the version answers, now or already."""
+        """Load a version unless it is already served; return whether it is served."""
         if version in self._served:
             return True
         files: object = None
@@ -271,7 +276,7 @@ class Registry:
                 return False
             self._served[version] = await self._loader.load(version, is_undisturbed=not self._refreshed)
             self._found.clear()
-        except Exception as error:  # whatever is wrong with one version, the others are still to be served
+        except Exception as error:  # one bad version must not stop the others
             self._refuse(version, Refusal(files, str(error), may_pass=_may_pass(error)))
             return False
         self._refused.pop(version, None)
@@ -280,12 +285,12 @@ class Registry:
         return True
 
     def _is_refused_for_good(self, version: ModelVersion, files: object) -> bool:
-        """Whether it was refused with the same files, for a reason that does not pass."""
+        """Whether the version was refused with the same files, for a reason that does not pass."""
         refusal = self._refused.get(version)
         return refusal is not None and refusal.files == files and not refusal.may_pass
 
     def _refuse(self, version: ModelVersion, refusal: Refusal) -> None:
-        """Remember it; say and count it once, not at each look."""
+        """Remember a refusal; log and count it once, not at each refresh."""
         if refusal == self._refused.get(version):
             return
         self._refused[version] = refusal
@@ -294,5 +299,5 @@ class Registry:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether an error may pass by itself: a full table of files, a device out of memory; not a file that is broken."""
+    """Whether an error may pass by itself: too many open files or a full device may, a broken file does not."""
     return isinstance(error, OSError | MemoryError | Unavailable) or isinstance(error.__cause__, OSError)
