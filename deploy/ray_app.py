@@ -18,7 +18,7 @@ from ray import serve
 from service.__main__ import read_settings
 from service.app import create_app
 from service.errors import Overloaded, Starting
-from service.http.state import Parts
+from service.http.state import AppState
 from service.operations.decode import decode
 from service.operations.session import Session
 from service.settings import Settings
@@ -54,15 +54,15 @@ class Replica:
         Raises:
             Unavailable: the device has failed, or hangs.
         """
-        parts: Parts = self.app.state.parts
+        parts: AppState = self.app.state.parts
         while isinstance(obstacle := parts.lifecycle.obstacle(), Starting):
             await asyncio.sleep(LOOK_S)
         if obstacle:
             raise obstacle
-        registry = parts.engine.registry
+        registry = parts.registry
         model = registry.default or registry.served[0]
         with suppress(Overloaded):
-            session = Session(model, parts.engine.limits, Timings())
+            session = Session(model, self.app.state.sessions.limits, Timings())
             await decode(session, torch.zeros(1, *model.card.model.latent_shape))
 
 

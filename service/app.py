@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 import torch
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -24,13 +24,14 @@ from .compute.plan_cache import PlanCache
 from .compute.runtimes import choose_runtime
 from .http import health, problems
 from .http.access import Access
-from .http.body_memory import BodyMemory
+from .http.body import BodyMemory
+from .http.call import RequestLimits
 from .http.deadlines import Deadlines
 from .http.keys import Keys
 from .http.lifecycle import Lifecycle
 from .http.proxies import Forwarded, RootPath
-from .http.shortcut import Shortcut
-from .http.state import Parts, model_in_path, require_key
+from .http.router import KEY, Mount, Router
+from .http.state import AppState
 from .inference.loader import Loader
 from .inference.registry import Registry
 from .operations.limits import Limits
@@ -63,26 +64,35 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         description="Variational autoencoders over HTTP: encode, decode, sample, reconstruct.",
         docs_url=None,  # the page's router has one, with relative addresses
         redoc_url=None,
-        telemetry={"auto_configure": False},  # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and exports what it sees
+        # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and looks for OpenTelemetry's providers at each request (8 µs)
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         openapi_tags=openapi.TAGS,
         # beside the OpenAPI itself, whatever prefix a proxy has put in front
         servers=[{"url": ".", "description": "this service"}],
         root_path_in_servers=False,
         redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has used
-        lifespan=_lifespan,
+        lifespan=partial(_lifespan, settings.reload_s),
     )
     limits = Limits(settings.max_images_per_request, settings.max_request_pixels, settings.max_score_draws)
-    engine = Sessions(registry, limits)
-    lifecycle = Lifecycle(registry)
-    app.state.parts = Parts(
-        settings, keys, metrics, engine, lifecycle, Deadlines(), BodyMemory(settings.max_bodies_bytes)
+    app.state.sessions = sessions = Sessions(registry, limits)
+    app.state.parts = state = AppState(
+        keys=keys,
+        metrics=metrics,
+        registry=registry,
+        lifecycle=Lifecycle(registry),
+        deadlines=Deadlines(),
+        body_memory=BodyMemory(settings.max_bodies_bytes),
+        limits=RequestLimits(settings.max_body_bytes, settings.body_timeout_s, settings.timeout_s),
     )
-    app.include_router(_v1())
+    mounts = endpoints.mounts(sessions, settings.max_pixels)
+    app.include_router(models.router, prefix="/v1", dependencies=[KEY])
+    for mount in mounts:
+        app.include_router(mount.documentation())
     app.include_router(health.router)
     app.include_router(page.router)
     problems.install(app)
     app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
-    app.middleware_stack = Access(_way_in(app, settings), metrics, lifecycle)
+    app.middleware_stack = _asgi_stack(app, mounts, state, settings)
     return app
 
 
@@ -93,13 +103,16 @@ def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str
     return describe()
 
 
-def _way_in(app: FastAPI, settings: Settings) -> ASGIApp:
-    """The app behind its shortcut; where other sites' pages may call it, behind CORS; and all behind proxies."""
-    way: ASGIApp = Shortcut(app.build_middleware_stack(), endpoints.router.routes)
+def _asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, settings: Settings) -> ASGIApp:
+    """The layers that a request passes, the innermost first: FastAPI, endpoints and keys, CORS, proxies, the log."""
+    stack: ASGIApp = app.build_middleware_stack()
+    stack = Router(stack, mounts, state, locked=("/v1", "/metrics") if settings.metrics_need_key else ("/v1",))
     if settings.cors_origins:
-        way = _cors(way, settings.cors_origins)
-    way = RootPath(way, settings.root_path or "")
-    return Forwarded(way, settings.forwarded_by) if settings.forwarded_by else way
+        stack = _cors(stack, settings.cors_origins)
+    stack = RootPath(stack, settings.root_path or "")
+    if settings.forwarded_by:
+        stack = Forwarded(stack, settings.forwarded_by)
+    return Access(stack, state.metrics, state.lifecycle)
 
 
 def _cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
@@ -129,24 +142,14 @@ def _registry(settings: Settings, metrics: Metrics) -> Registry:
     )
 
 
-def _v1() -> APIRouter:
-    router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
-    router.include_router(models.router)
-    router.include_router(endpoints.router, prefix="/models/{model}", dependencies=[Depends(model_in_path)])
-    router.include_router(endpoints.router, include_in_schema=False)  # the description of the tag names this form
-    return router
-
-
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(reload_s: float, app: FastAPI) -> AsyncIterator[None]:
     """Read the models beside the first requests, look for new ones from time to time, end with the device."""
-    parts: Parts = app.state.parts
-    registry = parts.engine.registry
-    keepers = [
-        asyncio.create_task(work)
-        for work in (registry.refresh_forever(parts.settings.reload_s), registry.device.watch())
+    registry: Registry = app.state.parts.registry
+    background_tasks = [
+        asyncio.create_task(work) for work in (registry.refresh_forever(reload_s), registry.device.watch())
     ]
     yield
-    for keeper in keepers:
-        keeper.cancel()
+    for task in background_tasks:
+        task.cancel()
     registry.device.close()

@@ -1,56 +1,88 @@
-"""Call: one call of an operation, as it travels from the route through body and engine to the answer."""
+"""Call: what a protocol needs of one request, and no object of a framework.
+
+A call knows no model and no operation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from starlette.requests import Request
+from starlette.types import Receive
 
-from ..errors import DeadlineExceeded
-from ..inference.served_model import ServedModel
-from ..operations.session import Sessions
-from ..settings import Settings
+from ..errors import BodyTimeout, DeadlineExceeded
 from ..telemetry.timings import Timings
-from .body_memory import BodyMemory
+from .body import BodyMemory, Reservation, check_head, read_all
 from .deadlines import Deadlines
 
 T = TypeVar("T")
 
 
+class RequestLimits(NamedTuple):
+    """The bytes of one request's body, and the seconds for it to arrive and for the answer to be computed."""
+
+    max_body_bytes: int
+    body_timeout_s: float
+    answer_timeout_s: float
+
+
 @dataclass
 class Call:
-    """The request, the model it means, whom to ask, within which limits of size, time and memory, and where it goes."""
+    """One request: its head, its body, and the limits of size, time and memory within which it is answered."""
 
-    request: Request
-    model: ServedModel
-    engine: Sessions
-    settings: Settings
+    raw_headers: Sequence[tuple[bytes, bytes]]
+    path: Mapping[str, str]
+    """The values of the names in an address: `{"model": "mnist"}` for /v1/models/{model}/encode."""
+    receive: Receive
+    state: dict[str, Any]
+    """ASGI's state of the request, from which its log line and its metrics are written at the end."""
+    limits: RequestLimits
     deadlines: Deadlines
     body_memory: BodyMemory
-    timings: Timings
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
-        """The request's headers by their names in small letters; of several with one name, the first."""
-        raw = self.request.scope["headers"]
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(raw)}
+        """The headers by their names in small letters; of several with one name, the first."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.raw_headers)}
 
     @property
-    def is_pinned(self) -> bool:
-        """Whether the path names a version, so that the same model answers for ever."""
-        return "@" in self.request.path_params.get("model", "")
+    def timings(self) -> Timings:
+        """How long each stage of the request has taken."""
+        timings: Timings = self.state["timings"]
+        return timings
 
-    async def wait_for(self, work: Coroutine[Any, Any, T], remedy: str = "send fewer images") -> T:
-        """What the work gives, while somebody waits for it. The request's body must have been read.
+    def log_model(self, name: str) -> None:
+        """Name the model in the log line and the metrics of this request."""
+        self.state["model"] = name
 
-        The remedy is what the caller can change where the time is too short, such as "send fewer images".
+    async def read_body(self, media_types: Sequence[str], reservation: Reservation) -> tuple[str, bytes]:
+        """The Content-Type, with its parameters, and the content of a body of one of the media types.
 
         Raises:
-            ClientGone: the caller hung up.
+            UnsupportedMediaType, UnsupportedEncoding: the body is in another format.
+            TooLarge, Crowded: the body is larger than a limit, or than the memory that is left.
+            BodyTimeout, ClientGone: the body has not arrived in time, or never will.
+        """
+        max_bytes, limit_s = self.limits.max_body_bytes, self.limits.body_timeout_s
+        content_type = check_head(self.headers, media_types, max_bytes)
+        content = read_all(self.receive, max_bytes, reservation)
+        return content_type, await self.deadlines.run_until(limit_s, content, BodyTimeout(limit_s))
+
+    async def wait_for(self, work: Coroutine[Any, Any, T], remedy: str = "send fewer images") -> T:
+        """The result of the work, which is cancelled if the client hangs up. The request's body must have been read.
+
+        The remedy tells the client what to change where the time is too short, such as "send fewer images".
+
+        Raises:
+            ClientGone: the client has hung up.
             DeadlineExceeded: the time for an answer is over.
         """
-        limit_s = self.settings.timeout_s
-        return await self.deadlines.keep(work, limit_s, DeadlineExceeded(limit_s, remedy), self.request)
+        limit_s = self.limits.answer_timeout_s
+        return await self.deadlines.run_until(limit_s, work, DeadlineExceeded(limit_s, remedy), self._hung_up)
+
+    async def _hung_up(self) -> None:
+        """Returns when the client has hung up."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass

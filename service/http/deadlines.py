@@ -1,97 +1,100 @@
-"""Work goes on only while somebody waits for it: until the caller hangs up, or the time is over."""
+"""Deadlines: work is cancelled when its time is over, or when the client has hung up."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
-from typing import TypeVar
-
-from starlette.requests import Request
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ..errors import ClientGone
 
 T = TypeVar("T")
 
+HungUp = Callable[[], Coroutine[Any, Any, None]]
+"""Returns when the client has hung up, and not before."""
+
 ROUND_S = 0.02
 
 
 class Deadlines:
-    """Watches over all work of an event loop, in rounds of 20 ms; a timer for each would cost small requests more.
+    """Watches all work of an event loop, in rounds of 20 ms.
 
-    Most work is done before a round comes by, and nobody need be watched.
+    Most work is done before the first round, and has cost neither a timer nor a task that listens to the client.
     """
 
     def __init__(self) -> None:
         self._watched: set[_Watched] = set()
         self._round: asyncio.TimerHandle | None = None
 
-    async def keep(self, work: Awaitable[T], limit_s: float, error: Exception, request: Request | None = None) -> T:
-        """What the work gives; it is cancelled when it takes too long, to a round.
+    async def run_until(self, limit_s: float, work: Awaitable[T], error: Exception, hung_up: HungUp | None = None) -> T:
+        """The result of the work, which is cancelled in the first round after its time is over.
 
-        With a request, also when its caller hangs up; its body must have been read.
+        With `hung_up` the work is also cancelled when the client hangs up. The request's body must have been read.
 
         Raises:
             error: the time is over.
-            ClientGone: the caller hung up.
+            ClientGone: the client has hung up.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task  # noqa: S101  # a coroutine is always awaited in a task
-        watched = _Watched(task, loop.time() + limit_s, error, request, task.cancelling())
+        watched = _Watched(task, loop.time() + limit_s, error, hung_up, task.cancelling())
         self._watched.add(watched)
         if self._round is None:
-            self._round = loop.call_later(ROUND_S, self._look)
+            self._round = loop.call_later(ROUND_S, self._check_all)
         try:
             return await work
         except asyncio.CancelledError:
-            if watched.was_ended():
+            if watched.was_cancelled_here():
                 raise watched.error from None
             raise
         finally:
             self._watched.discard(watched)
-            watched.forget()
+            if watched.listener:
+                watched.listener.cancel()
 
-    def _look(self) -> None:
-        """Go round, and again if there is somebody."""
+    def _check_all(self) -> None:
+        """Check all watched work; schedule the next round while any is left."""
         loop = asyncio.get_running_loop()
         for watched in self._watched:
-            watched.look(loop.time())
-        self._round = loop.call_later(ROUND_S, self._look) if self._watched else None
+            watched.check(loop.time())
+        self._round = loop.call_later(ROUND_S, self._check_all) if self._watched else None
 
 
 @dataclass(eq=False)
 class _Watched:
+    """The task that does some work, and when and why to cancel it."""
+
     task: asyncio.Task[object]
     ends_at: float
     error: Exception
-    request: Request | None
+    hung_up: HungUp | None
     cancelled_before: int
-    is_ended: bool = False
-    listener: asyncio.Task[None] | None = field(default=None)
+    is_cancelled: bool = False
+    listener: asyncio.Task[None] | None = None
 
-    def look(self, now: float) -> None:
-        """End the work if its time is over; else begin to listen whether its caller is there."""
+    def check(self, now: float) -> None:
+        """Cancel the work if its time is over; else begin to listen to its client."""
         if now >= self.ends_at:
-            self._end()
-        elif self.request is not None and self.listener is None:
-            self.listener = asyncio.create_task(self._listen(self.request))
+            self._cancel()
+        elif self.hung_up is not None and self.listener is None:
+            self.listener = asyncio.create_task(self._listen(self.hung_up))
 
-    def was_ended(self) -> bool:
-        """Whether this, and nobody else, is why the task is being cancelled."""
-        return self.is_ended and self.task.uncancel() <= self.cancelled_before
+    def was_cancelled_here(self) -> bool:
+        """Whether the task was cancelled from here alone.
 
-    def forget(self) -> None:
-        """Listen no longer."""
-        if self.listener:
-            self.listener.cancel()
+        `asyncio.timeout` counts in the same way, but it starts a timer for each request and cannot end when a client
+        hangs up. A server that stops, or an outer deadline, may cancel the same task: then the counts differ, and the
+        CancelledError must travel on.
+        """
+        return self.is_cancelled and self.task.uncancel() <= self.cancelled_before
 
-    def _end(self) -> None:
-        if not self.is_ended:
-            self.is_ended = True
+    def _cancel(self) -> None:
+        if not self.is_cancelled:
+            self.is_cancelled = True
             self.task.cancel()
 
-    async def _listen(self, request: Request) -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+    async def _listen(self, hung_up: HungUp) -> None:
+        await hung_up()
         self.error = ClientGone()
-        self._end()
+        self._cancel()

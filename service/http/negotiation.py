@@ -8,7 +8,6 @@ from typing import Literal
 from ..errors import NotAcceptable
 from ..formats.pictures import MEDIA_TYPES as PICTURES
 from ..formats.tensors import NPY, SAFETENSORS
-from ..operations.session import PixelType
 
 Format = Literal["json", "npy", "safetensors", "png", "jpeg", "webp"]
 
@@ -23,11 +22,6 @@ MEDIA_TYPES: dict[Format, str] = {
 SCORE_FORMATS: tuple[Format, ...] = ("json",)
 LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
 IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
-
-
-def pixel_type(wanted: Format) -> PixelType:
-    """That of the images which a format holds."""
-    return "float32" if wanted == "safetensors" else "uint8"
 
 
 def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[Format]) -> Format:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from http import HTTPStatus
-from typing import cast
+from typing import Annotated, Any, cast
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Mount
 
 from model_store import InvalidName, ModelNotFound
+from model_store.vae.record import Count
 from model_store.vae.sentences import sentence
 
 from .. import errors
-from ..protocols.v1.schemas import Problem
 
 CLIENT_GONE = 499  # nobody receives it; it is what logs and metrics call a caller who hung up
 
@@ -61,6 +62,31 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
 
+Responses = dict[int | str, dict[str, Any]]
+"""What the OpenAPI says of the answers of an address, by their status."""
+
+
+class Problem(BaseModel):
+    """Why a request has failed (RFC 9457); `error` repeats `detail` for clients of the Open Inference Protocol."""
+
+    type: str
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    instance: str
+    error: str
+    request_id: str
+    index: Annotated[
+        Count | None,
+        Field(description="the image or latent of the request that is at fault, from 0; absent if no single one is"),
+    ] = None
+
+
+def documented_errors(*statuses: int) -> Responses:
+    """The OpenAPI's description of the errors that an address may answer."""
+    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": "problem details", "content": content} for status in statuses}
+
 
 def install(app: FastAPI) -> None:
     """Let the app answer every error as a problem."""
@@ -71,15 +97,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
-async def respond(request: Request, error: Exception) -> JSONResponse:
-    """The problem that an error is.
+def respond(state: MutableMapping[str, Any], error: Exception) -> JSONResponse:
+    """The problem that an error is. The request's state keeps the reason for the log.
 
     Raises:
-        the error itself, where it has no status: a bug.
+        the error itself if it has no status, which is a bug of ours.
     """
     if not any(kind in STATUS for kind in type(error).__mro__):
         raise error
-    return await _known(request, error)
+    state["reason"] = str(error)
+    return as_problem(state["request_id"], error)
 
 
 def problem(
@@ -116,8 +143,7 @@ async def _bug(request: Request, _: Exception) -> JSONResponse:
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:
-    request.state.reason = str(error)
-    return as_problem(request.state.request_id, error)
+    return respond(request.scope["state"], error)
 
 
 def as_problem(request_id: str, error: Exception) -> JSONResponse:

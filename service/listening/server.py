@@ -14,9 +14,8 @@ from typing import NamedTuple
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..http.state import Parts
+from ..http.state import AppState
 from .bounds import Bounds, Shutdown
 from .connection import Connection
 from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
@@ -48,7 +47,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, slot: PortSlot, bounds: Bounds, shutdown: Shutdown) -> None:
         super().__init__(
             uvicorn.Config(
-                _without_telemetry(app),
+                app,
                 ws="none",
                 timeout_keep_alive=bounds.idle_s,
                 log_config=None,
@@ -61,7 +60,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(bounds.body_s + shutdown.answer_s) + 1,
             )
         )
-        parts: Parts = app.state.parts
+        parts: AppState = app.state.parts
         self._metrics = parts.metrics
         self._lifecycle = parts.lifecycle
         self._slot = slot
@@ -128,14 +127,3 @@ class Server(uvicorn.Server):
         self._lifecycle.drain()
         asyncio.get_running_loop().call_later(after_s, setattr, self, "should_exit", True)
         log.info("draining", seconds=after_s)  # last, so that the service ends even if its log cannot be written
-
-
-def _without_telemetry(app: FastAPI) -> ASGIApp:
-    """The app without FastAPI's telemetry around it, which looks up its settings in vain at each request."""
-
-    async def enter(scope: Scope, receive: Receive, send: Send) -> None:
-        stack = app.middleware_stack if scope["type"] == "http" else None
-        scope["app"] = app
-        await (stack or app)(scope, receive, send)
-
-    return enter

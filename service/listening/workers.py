@@ -21,7 +21,7 @@ import structlog
 import torch
 from fastapi import FastAPI
 
-from ..http.state import Parts
+from ..http.state import AppState
 from ..telemetry.metrics import Metrics
 from .server import PortSlot, Server
 from .shared_port import ENDED, SharedPort
@@ -55,11 +55,11 @@ def serve(port: socket.socket, workers: int, hang_s: float, create_app: CreateAp
 
 def _read_models(app: FastAPI) -> None:
     """Read and warm up the models, and end the threads that did it: a fork copies no threads, but their locks."""
-    parts: Parts = app.state.parts
+    parts: AppState = app.state.parts
     try:
-        asyncio.run(parts.engine.registry.refresh())
+        asyncio.run(parts.registry.refresh())
     finally:
-        parts.engine.registry.device.rest()
+        parts.registry.device.rest()
     gc.freeze()  # a collection would write to memory pages that the workers share, and so copy them
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
-from ..http.state import AppParts
+from ..http.state import CurrentState
 from ..inference.served_model import ServedModel
 
 router = APIRouter(include_in_schema=False)
@@ -28,9 +28,9 @@ _MODEL = Template(
 
 @router.head("/")
 @router.get("/")
-async def page(request: Request, parts: AppParts) -> HTMLResponse:
+async def page(request: Request, state: CurrentState) -> HTMLResponse:
     """Links to everything else, and a look at each model."""
-    models = "\n".join(_article(served) for served in parts.engine.registry.served) or "<p>No models yet.</p>"
+    models = "\n".join(_article(served) for served in state.registry.served) or "<p>No models yet.</p>"
     return HTMLResponse(_PAGE.substitute(models=models, address=escape(str(request.base_url).rstrip("/"))))
 
 

@@ -16,7 +16,7 @@ from model_store import Store
 from service.app import create_app
 from service.compute.rows import Rows
 from service.errors import DeviceLost
-from service.http.state import Parts
+from service.http.state import AppState
 from service.inference.served_model import BatchKey
 from service.settings import Settings
 
@@ -30,8 +30,8 @@ class Known(Replica):
 
     def __init__(self, settings: Settings) -> None:
         self.app = create_app(settings)
-        self.parts = cast(Parts, self.app.state.parts)
-        self.registry = self.parts.engine.registry
+        self.parts = cast(AppState, self.app.state.parts)
+        self.registry = self.parts.registry
 
 
 @pytest.fixture

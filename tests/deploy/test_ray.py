@@ -62,12 +62,12 @@ async def test_replicas_on_two_nodes_share_the_load(service: Service) -> None:
 async def test_bodies_and_answers_pass_as_they_are(service: Service, store: Store) -> None:
     """A PNG in and an npy out, byte for byte what the app itself answers."""
     app = create_app(Settings(store=store.root, cache=os.devnull, device="cpu", default_model="grey@1"))
-    await app.state.parts.engine.registry.refresh()
+    await app.state.parts.registry.refresh()
     answers = []
     for transport in (httpx.ASGITransport(app), None):
         async with httpx.AsyncClient(transport=transport, base_url=service.url) as client:
             answers.append(await client.post("/v1/encode?format=npy", content=picture(), headers=PNG))
-    app.state.parts.engine.registry.device.close()
+    app.state.parts.registry.device.close()
 
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].content[:6] == b"\x93NUMPY"

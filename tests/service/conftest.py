@@ -43,13 +43,13 @@ def quiet(settings: Settings) -> None:
 async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """An app with its models read, and a client that speaks to it; some settings are other than those of the others."""
     app = create_app(Settings.model_validate(settings.model_dump() | changed))
-    await app.state.parts.engine.registry.refresh()
+    await app.state.parts.registry.refresh()
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     hooks = {"response": [holds_no_traceback]}
     async with httpx.AsyncClient(transport=transport, base_url="http://latentd", event_hooks=hooks) as client:
         yield app, client
         check_gauges(app.state.parts.metrics.text().decode(), under_way=0)
-    app.state.parts.engine.registry.device.close()
+    app.state.parts.registry.device.close()
 
 
 async def holds_no_traceback(response: httpx.Response) -> None:

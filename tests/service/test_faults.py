@@ -28,7 +28,7 @@ def timeless(app: FastAPI) -> None:
 
     Their images are computed one by one, so that sizes agree whichever kernels the processor has.
     """
-    runner = app.state.parts.engine.registry.find(None).runner
+    runner = app.state.parts.registry.find(None).runner
     runner.plans = {operation: BatchPlan(dict.fromkeys((1, 2, 4, 8), 0.0)) for operation in runner.plans}
     render = runner.forward_passes["render"]
 
@@ -40,7 +40,7 @@ def timeless(app: FastAPI) -> None:
 
 def decode_with(app: FastAPI, broken: Break, *, poison: bool = False) -> list[int]:
     """Let the default model's decoder do something first with its rows; how many it was given each time."""
-    runner = app.state.parts.engine.registry.find(None).runner
+    runner = app.state.parts.registry.find(None).runner
     compute, batches = runner.forward_passes["render"], []
 
     def wrapped(latents: Tensor) -> tuple[Tensor, ...]:
@@ -116,7 +116,7 @@ async def test_not_even_one_image_fits(app: FastAPI, client: httpx.AsyncClient) 
     def fits_none(_: Tensor) -> None:
         raise torch.OutOfMemoryError
 
-    runner = app.state.parts.engine.registry.find(None).runner
+    runner = app.state.parts.registry.find(None).runner
     whole = runner.forward_passes
     decode_with(app, fits_none)
     refused = await decode(client, *range(4))

@@ -55,12 +55,12 @@ def hold_up(model: ServedModel, forward_pass: str, turn: int) -> list[str]:
 @pytest.fixture
 def gate(app: FastAPI) -> Gate:
     """Before the default model."""
-    return Gate(app.state.parts.engine.registry.find(None))
+    return Gate(app.state.parts.registry.find(None))
 
 
 async def waiting(app: FastAPI, images: int) -> None:
     """Until that many images are in the default model's queue."""
-    batcher = app.state.parts.engine.registry.find(None).batcher
+    batcher = app.state.parts.registry.find(None).batcher
     while batcher.waiting_images != images:
         await asyncio.sleep(0)
 
@@ -114,9 +114,9 @@ async def test_pictures_that_find_no_room_are_not_decoded(
 async def test_deadline_is_504_and_what_was_not_begun_is_not_computed(settings: Settings) -> None:
     """The queue is empty afterwards."""
     async with running(settings, timeout_s=0.2) as (app, client):
-        gate = Gate(app.state.parts.engine.registry.find(None))
+        gate = Gate(app.state.parts.registry.find(None))
         responses = await asyncio.gather(*(client.get("/v1/sample") for _ in range(3)))
-        batcher = app.state.parts.engine.registry.find(None).batcher
+        batcher = app.state.parts.registry.find(None).batcher
 
         assert [response.status_code for response in responses] == [504] * 3
         assert "within 0.2 s" in responses[0].json()["detail"]
@@ -141,7 +141,7 @@ async def test_remedy_for_a_passed_deadline_fits_the_operation(settings: Setting
     """A caller can send less only of what the operation takes."""
     request, remedy = SLOW[operation]
     async with running(settings, timeout_s=0.05) as (app, client):
-        Gate(app.state.parts.engine.registry.find(None))
+        Gate(app.state.parts.registry.find(None))
         response = await client.request(url=f"/v1/{operation}", **request)
 
     assert response.status_code == 504, response.text
@@ -151,7 +151,7 @@ async def test_remedy_for_a_passed_deadline_fits_the_operation(settings: Setting
 async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
     """Reconstruct asks the device twice, and has no more time for it."""
     async with running(settings, timeout_s=2) as (app, client):
-        begun = hold_up(app.state.parts.engine.registry.find(None), "render", turn=1)
+        begun = hold_up(app.state.parts.registry.find(None), "render", turn=1)
         response = await client.post("/v1/reconstruct", content=picture(), headers=PNG)
 
     assert response.status_code == 504
@@ -162,7 +162,7 @@ async def test_small_request_overtakes_the_rest_of_a_large_one(
     app: FastAPI, client: httpx.AsyncClient, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large one is computed in parts, and after each it is the turn of those who wait."""
-    plans = app.state.parts.engine.registry.find(None).runner.plans
+    plans = app.state.parts.registry.find(None).runner.plans
     monkeypatch.setitem(plans, "render", BatchPlan({8: 0.0}))
     finished: list[int] = []
 
@@ -185,7 +185,7 @@ async def test_small_request_overtakes_the_rest_of_a_large_one(
 async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> None:
     """What was computed is dropped, what was not begun is not computed, and the queue is empty."""
     async with running(settings, timeout_s=2) as (app, client):
-        model = app.state.parts.engine.registry.find(None)
+        model = app.state.parts.registry.find(None)
         begun = hold_up(model, "score", turn=2)
         response = await client.post("/v1/score?importance_samples=300", content=picture(), headers=PNG)
 
@@ -194,9 +194,7 @@ async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> No
     assert model.batcher.waiting_images == 0
 
 
-async def test_large_picture_does_not_hold_up_others(
-    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_large_picture_does_not_hold_up_others(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file may unpack to many pixels; they are decoded in another thread than the one that answers."""
     threads = []
     decode = pictures.decode
@@ -206,10 +204,10 @@ async def test_large_picture_does_not_hold_up_others(
         return decode(*arguments)
 
     monkeypatch.setattr(pictures, "decode", watched)
-    app.state.parts.settings.__dict__["max_pixels"] = app.state.parts.settings.__dict__["max_request_pixels"] = 10**6
     small, large = picture(), picture((300, 300))
-    await client.post("/v1/encode", content=small, headers=PNG)
-    await client.post("/v1/encode?resize=cover", content=large, headers=PNG)
+    async with running(settings, max_pixels=10**6, max_request_pixels=10**6) as (_, client):
+        await client.post("/v1/encode", content=small, headers=PNG)
+        await client.post("/v1/encode?resize=cover", content=large, headers=PNG)
 
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
@@ -276,9 +274,9 @@ async def test_lost_device_is_503_and_not_ready(app: FastAPI, client: httpx.Asyn
         def lose():
             raise torch.AcceleratorError("an illegal memory access was encountered")
 
-        return await app.state.parts.engine.registry.device.call(lose)
+        return await app.state.parts.registry.device.call(lose)
 
-    app.state.parts.engine.registry.find(None).batcher.run = fail
+    app.state.parts.registry.find(None).batcher.run = fail
     answer = await client.get("/v1/sample")
     ready, alive = await client.get("/readyz"), await client.get("/livez")
 

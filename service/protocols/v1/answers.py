@@ -15,7 +15,6 @@ from torch import Tensor
 from model_store.vae.pixels import to_pixels
 
 from ...formats import pictures, tensors
-from ...http.call import Call
 from ...http.negotiation import MEDIA_TYPES, Format
 from ...inference.served_model import ServedModel
 from ...offload import offload
@@ -23,6 +22,13 @@ from ...operations.encode import Encoding
 from ...operations.reconstruct import Reconstruction
 from ...operations.sample import Samples
 from ...operations.score import Score
+from ...operations.session import PixelType
+from .call import Call
+
+
+def pixel_type(wanted: Format) -> PixelType:
+    """The type of the pixels that a format holds."""
+    return "float32" if wanted == "safetensors" else "uint8"
 
 
 async def latents(wanted: Format, call: Call, encoding: Encoding) -> Response:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import base64
 import binascii
 from codecs import BOM_UTF8
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import accumulate, chain
 from operator import mul
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from pydantic import ValidationError
-from starlette.requests import Request
 from torch import Tensor
 
 from model_store.pictures import FLOAT_TOLERANCE, Resize
@@ -25,22 +24,18 @@ from model_store.vae.record import validation_messages
 from ...errors import (
     BadImage,
     BadValue,
-    BodyTimeout,
-    ClientGone,
     TooLarge,
     Unparseable,
-    UnsupportedEncoding,
-    UnsupportedMediaType,
     about_row,
 )
 from ...formats import pictures, tensors
 from ...formats.multipart import MULTIPART, read_files
 from ...formats.pictures import Target
 from ...formats.tensors import NPY, SAFETENSORS
-from ...http.body_memory import Share
-from ...http.call import Call
+from ...http.body import media_type_of
 from ...offload import LIGHT_BYTES, offload
 from ...operations.limits import check_range
+from .call import Call
 from .schemas import ImagesBody, LatentsBody, PairBody
 
 JSON = "application/json"
@@ -70,9 +65,9 @@ async def read_images(call: Call, resize: Resize) -> Tensor:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, Crowded, BodyTimeout, Unparseable, BadImage, BadValue,
         WrongShape, DeadlineExceeded: as they say.
     """
-    with call.timings.measure("read"), call.body_memory.share() as share:
-        content_type, body = await _read(call, IMAGE_BODIES, share)
-        if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
+    with call.timings.measure("read"), call.body_memory.reserve() as reservation:
+        content_type, body = await call.read_body(IMAGE_BODIES, reservation)
+        if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
             return await _fitted(call, await _aside(call, len(body), _images, media_type, body), resize)
         return await _decoded(call, await _pictures_of(call, content_type, body), resize)
 
@@ -84,9 +79,9 @@ async def read_latents(call: Call) -> Tensor:
         UnsupportedMediaType, UnsupportedEncoding, TooLarge, Crowded, BodyTimeout, Unparseable, BadValue,
         DeadlineExceeded: as they say.
     """
-    with call.timings.measure("read"), call.body_memory.share() as share:
-        content_type, body = await _read(call, LATENT_BODIES, share)
-        return await _aside(call, len(body), _latents, _media_type(content_type), body, _most_values(call))
+    with call.timings.measure("read"), call.body_memory.reserve() as reservation:
+        content_type, body = await call.read_body(LATENT_BODIES, reservation)
+        return await _aside(call, len(body), _latents, media_type_of(content_type), body, _most_values(call))
 
 
 async def read_pair(call: Call, resize: Resize) -> Tensor:
@@ -95,9 +90,9 @@ async def read_pair(call: Call, resize: Resize) -> Tensor:
     Raises:
         what `read_images` and `read_latents` raise.
     """
-    with call.timings.measure("read"), call.body_memory.share() as share:
-        content_type, body = await _read(call, IMAGE_BODIES, share)
-        if (media_type := _media_type(content_type)) in (NPY, SAFETENSORS):
+    with call.timings.measure("read"), call.body_memory.reserve() as reservation:
+        content_type, body = await call.read_body(IMAGE_BODIES, reservation)
+        if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
             latent_shape = call.model.card.model.latent_shape
             read = await _aside(call, len(body), _images_or_latents, media_type, body, latent_shape)
             return await _fitted(call, read, resize) if read.dtype == torch.uint8 else read
@@ -109,19 +104,19 @@ async def read_pair(call: Call, resize: Resize) -> Tensor:
 
 
 async def _pictures_of(call: Call, content_type: str, body: bytes) -> list[bytes]:
-    max_images = call.settings.max_images_per_request
+    max_images = call.session.limits.images
     return await _aside(call, len(body), _pictures, content_type, body, max_images, _most_values(call))
 
 
 def _target(call: Call, resize: Resize) -> Target:
-    settings, shape = call.settings, call.model.card.model.image_shape
-    return Target(call.model.version, shape, resize, settings.max_pixels, settings.max_request_pixels)
+    shape = call.model.card.model.image_shape
+    return Target(call.model.version, shape, resize, call.max_pixels, call.session.limits.pixels)
 
 
 async def _fitted(call: Call, pixels: Tensor, resize: Resize) -> Tensor:
     """The pixels of an array in the model's shape."""
     target = _target(call, resize)
-    call.engine.limits.check_count(call.model, len(pixels))
+    call.session.limits.check_count(call.model, len(pixels))
     pictures.check_array(pixels, target)
     call.model.batcher.check_room(len(pixels))
     return await _aside(call, pixels.nbytes, pictures.fit, pixels, target)
@@ -144,7 +139,7 @@ async def _aside(call: Call, size: int, function: Callable[P, T], *args: P.args,
 
 def _pictures(content_type: str, body: bytes, max_images: int, most_values: int) -> list[bytes]:
     """The encoded pictures of a body."""
-    media_type = _media_type(content_type)
+    media_type = media_type_of(content_type)
     if media_type == MULTIPART:
         return read_files(content_type, body, max_images)
     if media_type == JSON:
@@ -158,7 +153,7 @@ def _most_values(call: Call) -> int:
     Encode answers three arrays of latents; the other operations answer a few values for each image.
     """
     numbers_and_lists = sum(accumulate(call.model.card.model.latent_shape, mul, initial=1))
-    return call.settings.max_images_per_request * (3 * numbers_and_lists + 3)
+    return call.session.limits.images * (3 * numbers_and_lists + 3)
 
 
 def _latents(media_type: str, body: bytes, most_values: int = 0) -> Tensor:
@@ -213,45 +208,6 @@ def _latents_of_pair(body: bytes, most_values: int) -> Tensor | None:
     """The latents of a JSON body, or None where it holds images."""
     pair = _from_json(PairBody, body, most_values)
     return None if pair.latents is None else _numbers(pair.latents).float()
-
-
-def _media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
-
-
-def _content_type(headers: Mapping[str, str], allowed: tuple[str, ...]) -> str:
-    content_type = headers.get("content-type", "")
-    if _media_type(content_type) not in allowed:
-        raise UnsupportedMediaType(_media_type(content_type), allowed)
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedEncoding
-    return content_type
-
-
-async def _read(call: Call, allowed: tuple[str, ...], share: Share) -> tuple[str, bytes]:
-    """Content-Type and content of a body of one of the `allowed` types."""
-    content_type = _content_type(call.headers, allowed)
-    declared, limit = call.headers.get("content-length", ""), call.settings.max_body_bytes
-    if declared.isdecimal() and int(declared) > limit:
-        raise TooLarge("The body", size=int(declared), limit=limit, unit="bytes")
-    limit_s = call.settings.body_timeout_s
-    return content_type, await call.deadlines.keep(_content(call.request, limit, share), limit_s, BodyTimeout(limit_s))
-
-
-async def _content(request: Request, limit: int, share: Share) -> bytes:
-    """The body, refused as soon as it is known to be too large."""
-    parts: list[bytes] = []
-    size, is_more = 0, True
-    while is_more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        parts.append(message.get("body", b""))
-        size, is_more = size + len(parts[-1]), message.get("more_body", False)
-        if size > limit:
-            raise TooLarge("The body", size=None, limit=limit, unit="bytes")
-        share.take(len(parts[-1]))
-    return b"".join(parts)
 
 
 def _from_json(model: type[Body], body: bytes, most_values: int) -> Body:

@@ -6,8 +6,8 @@ import hashlib
 
 from starlette.responses import Response
 
-from ...http.call import Call
 from ...http.negotiation import Format
+from .call import Call
 from .schemas import SampleParameters
 
 _A_YEAR_S = 31_536_000
@@ -23,7 +23,7 @@ def etag(call: Call, parameters: SampleParameters, wanted: Format) -> str | None
     computed_by = (
         str(call.model.version),
         call.model.card.weights.sha256,
-        call.engine.registry.device.fingerprint,
+        call.sessions.registry.device.fingerprint,
     )
     key = (*computed_by, parameters.n, parameters.seed, parameters.temperature, wanted)
     name = f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
@@ -47,7 +47,7 @@ def mark(response: Response, call: Call, tag: str | None) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
     response.headers["ETag"] = tag
-    keepers = "private" if call.settings.needs_key else "public"
-    lifetime = f"max-age={_A_YEAR_S}, immutable" if call.is_pinned else "no-cache"
+    keepers = "private" if "authorization" in call.headers else "public"  # keys are sent in this header
+    lifetime = f"max-age={_A_YEAR_S}, immutable" if "@" in call.path.get("model", "") else "no-cache"
     response.headers["Cache-Control"] = f"{keepers}, {lifetime}"
     return response

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Path
+from starlette.responses import Response
 
-from ...http.call import Call
-from ...http.direct import DirectRoute
-from ...http.negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format, pixel_type
-from ...http.state import CurrentCall
+from ...http import call as http
+from ...http.negotiation import IMAGE_FORMATS, LATENT_FORMATS, SCORE_FORMATS, choose_format
+from ...http.problems import documented_errors
+from ...http.router import Endpoint, Mount
 from ...operations.decode import decode as decode_latents
 from ...operations.encode import encode as encode_images
 from ...operations.interpolate import interpolate as interpolate_pair
 from ...operations.reconstruct import reconstruct as reconstruct_images
 from ...operations.sample import sample as draw_samples
 from ...operations.score import score as score_images
-from ...operations.session import Session
+from ...operations.session import Sessions
 from ...operations.traverse import traverse as traverse_latents
 from . import answers, caching
+from .answers import pixel_type
 from .bodies import read_images, read_latents, read_pair
-from .openapi import IMAGES_BODY, LATENTS_BODY, PAIR_BODY, answered_in, documented_errors
+from .call import Call
+from .openapi import IMAGES_BODY, LATENTS_BODY, PAIR_BODY, answered_in
 from .schemas import (
     EncodeAnswer,
     EncodeParameters,
@@ -36,62 +41,34 @@ from .schemas import (
     TraverseParameters,
 )
 
-
-def _session(call: Call) -> Session:
-    return Session(call.model, call.engine.limits, call.timings)
-
-
-router = APIRouter(tags=["operations"], route_class=DirectRoute)
-
 _ALWAYS = documented_errors(401, 404, 406, 413, 414, 422, 429, 431, 500, 503, 504)
 _WITH_BODY = documented_errors(400, 408, 415)
 
 
-@router.post(
-    "/encode",
-    summary="images → latents",
-    response_model=EncodeAnswer,
-    responses=answered_in(LATENT_FORMATS) | _ALWAYS | _WITH_BODY,
-    openapi_extra=IMAGES_BODY,
-)
-async def encode(call: CurrentCall, parameters: Annotated[EncodeParameters, Query()]) -> Response:
+async def encode(call: Call, parameters: EncodeParameters) -> Response:
     """The latents of each image: the posterior's mean, or a draw from it."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), LATENT_FORMATS)
     pixels = await read_images(call, parameters.resize)
-    question = encode_images(_session(call), pixels, draw=parameters.latents, seed=parameters.seed)
+    question = encode_images(call.session, pixels, draw=parameters.latents, seed=parameters.seed)
     return await answers.latents(wanted, call, await call.wait_for(question))
 
 
-@router.post(
-    "/decode",
-    summary="latents → images",
-    response_model=ImagesAnswer,
-    responses=answered_in(IMAGE_FORMATS) | _ALWAYS | _WITH_BODY,
-    openapi_extra=LATENTS_BODY,
-)
-async def decode(call: CurrentCall, parameters: Annotated[Parameters, Query()]) -> Response:
+async def decode(call: Call, parameters: Parameters) -> Response:
     """The image of each latent; several as one picture become a grid, row by row."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     latents = await read_latents(call)
-    question = decode_latents(_session(call), latents, pixel_type=pixel_type(wanted))
+    question = decode_latents(call.session, latents, pixel_type=pixel_type(wanted))
     return await answers.write_images(wanted, call, await call.wait_for(question, "send fewer latents"))
 
 
-@router.head("/sample", include_in_schema=False)
-@router.get(
-    "/sample",
-    summary="random images",
-    response_model=SampleAnswer,
-    responses=answered_in(IMAGE_FORMATS) | {304: {"description": "the caller holds this sample already"}} | _ALWAYS,
-)
-async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Query()]) -> Response:
+async def sample(call: Call, parameters: SampleParameters) -> Response:
     """Images that are in no data set: latents drawn from the prior, decoded. The same seed gives the same images."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     tag = caching.etag(call, parameters, wanted)
     if caching.is_fresh(call, tag):
         return caching.mark(Response(status_code=304, headers=answers.about(call)), call, tag)
     question = draw_samples(
-        _session(call),
+        call.session,
         parameters.n,
         seed=parameters.seed,
         temperature=parameters.temperature,
@@ -101,19 +78,12 @@ async def sample(call: CurrentCall, parameters: Annotated[SampleParameters, Quer
     return caching.mark(answer, call, tag)
 
 
-@router.post(
-    "/reconstruct",
-    summary="images → images, through the latents",
-    response_model=ReconstructAnswer,
-    responses=answered_in(IMAGE_FORMATS) | _ALWAYS | _WITH_BODY,
-    openapi_extra=IMAGES_BODY,
-)
-async def reconstruct(call: CurrentCall, parameters: Annotated[ReconstructParameters, Query()]) -> Response:
+async def reconstruct(call: Call, parameters: ReconstructParameters) -> Response:
     """Each image encoded and decoded again; as JSON with its distance from the original."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pixels = await read_images(call, parameters.resize)
     question = reconstruct_images(
-        _session(call),
+        call.session,
         pixels,
         draw=parameters.latents,
         seed=parameters.seed,
@@ -123,19 +93,12 @@ async def reconstruct(call: CurrentCall, parameters: Annotated[ReconstructParame
     return await answers.reconstruction(wanted, call, await call.wait_for(question))
 
 
-@router.post(
-    "/score",
-    summary="images → what the model thinks of them, in nats",
-    response_model=ScoreAnswer,
-    responses=answered_in(SCORE_FORMATS) | _ALWAYS | _WITH_BODY,
-    openapi_extra=IMAGES_BODY,
-)
-async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query()]) -> Response:
+async def score(call: Call, parameters: ScoreParameters) -> Response:
     """The evidence lower bound of each image, its terms, the tighter importance-weighted bound, and its rank."""
     choose_format(parameters.format, call.headers.get("accept"), SCORE_FORMATS)
     pixels = await read_images(call, parameters.resize)
     question = score_images(
-        _session(call),
+        call.session,
         pixels,
         importance_samples=parameters.importance_samples,
         binarise=parameters.binarise,
@@ -146,19 +109,12 @@ async def score(call: CurrentCall, parameters: Annotated[ScoreParameters, Query(
     )
 
 
-@router.post(
-    "/interpolate",
-    summary="two images or latents → the images between them",
-    response_model=ImagesAnswer,
-    responses=answered_in(IMAGE_FORMATS) | _ALWAYS | _WITH_BODY,
-    openapi_extra=PAIR_BODY,
-)
-async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParameters, Query()]) -> Response:
+async def interpolate(call: Call, parameters: InterpolateParameters) -> Response:
     """The images on a path from one latent to another, side by side, both ends included."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     pair = await read_pair(call, parameters.resize)
     question = interpolate_pair(
-        _session(call),
+        call.session,
         pair,
         steps=parameters.steps,
         path=parameters.path,
@@ -168,17 +124,11 @@ async def interpolate(call: CurrentCall, parameters: Annotated[InterpolateParame
     return await answers.write_images(wanted, call, images, columns=parameters.steps)
 
 
-@router.get(
-    "/traverse",
-    summary="one latent, moved along single dimensions → a grid of images",
-    response_model=ImagesAnswer,
-    responses=answered_in(IMAGE_FORMATS) | _ALWAYS,
-)
-async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, Query()]) -> Response:
+async def traverse(call: Call, parameters: TraverseParameters) -> Response:
     """What single dimensions do: a row for each; of an odd number of columns the middle one is the latent itself."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     question = traverse_latents(
-        _session(call),
+        call.session,
         dims=parameters.dims,
         steps=parameters.steps,
         span=parameters.span,
@@ -187,3 +137,102 @@ async def traverse(call: CurrentCall, parameters: Annotated[TraverseParameters, 
     )
     images = await call.wait_for(question, "ask for fewer steps or dims")
     return await answers.write_images(wanted, call, images, columns=parameters.steps, seed=parameters.seed)
+
+
+def _of_model(
+    answer: Callable[[Call, Any], Awaitable[Response]],
+) -> Callable[[http.Call, Call, Any], Awaitable[Response]]:
+    @wraps(answer)
+    async def answer_of_model(_: http.Call, call: Call, parameters: Any) -> Response:
+        return await answer(call, parameters)
+
+    return answer_of_model
+
+
+ENDPOINTS: list[Endpoint[Call]] = [
+    Endpoint(
+        name="encode",
+        methods=("POST",),
+        summary="images → latents",
+        parameters=EncodeParameters,
+        answer=_of_model(encode),
+        answer_schema=EncodeAnswer,
+        responses=answered_in(LATENT_FORMATS) | _ALWAYS | _WITH_BODY,
+        request_body=IMAGES_BODY,
+    ),
+    Endpoint(
+        name="decode",
+        methods=("POST",),
+        summary="latents → images",
+        parameters=Parameters,
+        answer=_of_model(decode),
+        answer_schema=ImagesAnswer,
+        responses=answered_in(IMAGE_FORMATS) | _ALWAYS | _WITH_BODY,
+        request_body=LATENTS_BODY,
+    ),
+    Endpoint(
+        name="sample",
+        methods=("GET", "HEAD"),
+        summary="random images",
+        parameters=SampleParameters,
+        answer=_of_model(sample),
+        answer_schema=SampleAnswer,
+        responses=answered_in(IMAGE_FORMATS) | {304: {"description": "the caller holds this sample already"}} | _ALWAYS,
+    ),
+    Endpoint(
+        name="reconstruct",
+        methods=("POST",),
+        summary="images → images, through the latents",
+        parameters=ReconstructParameters,
+        answer=_of_model(reconstruct),
+        answer_schema=ReconstructAnswer,
+        responses=answered_in(IMAGE_FORMATS) | _ALWAYS | _WITH_BODY,
+        request_body=IMAGES_BODY,
+    ),
+    Endpoint(
+        name="score",
+        methods=("POST",),
+        summary="images → what the model thinks of them, in nats",
+        parameters=ScoreParameters,
+        answer=_of_model(score),
+        answer_schema=ScoreAnswer,
+        responses=answered_in(SCORE_FORMATS) | _ALWAYS | _WITH_BODY,
+        request_body=IMAGES_BODY,
+    ),
+    Endpoint(
+        name="interpolate",
+        methods=("POST",),
+        summary="two images or latents → the images between them",
+        parameters=InterpolateParameters,
+        answer=_of_model(interpolate),
+        answer_schema=ImagesAnswer,
+        responses=answered_in(IMAGE_FORMATS) | _ALWAYS | _WITH_BODY,
+        request_body=PAIR_BODY,
+    ),
+    Endpoint(
+        name="traverse",
+        methods=("GET",),
+        summary="one latent, moved along single dimensions → a grid of images",
+        parameters=TraverseParameters,
+        answer=_of_model(traverse),
+        answer_schema=ImagesAnswer,
+        responses=answered_in(IMAGE_FORMATS) | _ALWAYS,
+    ),
+]
+
+_MODEL = Annotated[str, Path(description="name, for the newest version, or name@version", examples=["mnist"])]
+
+
+def mounts(sessions: Sessions, max_pixels: int) -> list[Mount[Call]]:
+    """The operations of the model that the address names, and of the default model where it names none."""
+
+    def find(call: http.Call) -> Call:
+        session = sessions.open(call.path.get("model"), call.timings)
+        call.log_model(session.model.name)
+        return Call(**vars(call), sessions=sessions, session=session, max_pixels=max_pixels)
+
+    named = Mount(
+        prefix="/v1/models/{model}", endpoints=ENDPOINTS, find=find, tag="operations", path_parameters={"model": _MODEL}
+    )
+    # the description of the tag tells of the short addresses
+    return [named, Mount(prefix="/v1", endpoints=ENDPOINTS, find=find, tag="operations", in_schema=False)]

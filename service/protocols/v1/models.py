@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from ...http.state import AppParts, RequestedModel
+from ...http.problems import documented_errors
+from ...http.state import CurrentState
 from ...inference.served_model import ServedModel
-from .openapi import documented_errors
 from .schemas import CardAnswer, ModelsAnswer, ModelSummary, RefusedVersion
 
 router = APIRouter(tags=["models"], prefix="/models")
@@ -14,9 +14,9 @@ router = APIRouter(tags=["models"], prefix="/models")
 
 @router.head("", include_in_schema=False)
 @router.get("", summary="all models that are served", responses=documented_errors(401))
-async def models(parts: AppParts) -> ModelsAnswer:
+async def models(state: CurrentState) -> ModelsAnswer:
     """Every model and version that answers now, and those that are refused, with the reason."""
-    registry = parts.engine.registry
+    registry = state.registry
     default = registry.default
     refused = [
         RefusedVersion(model=version.name, version=version.number, reason=reason)
@@ -32,8 +32,10 @@ async def models(parts: AppParts) -> ModelsAnswer:
 
 
 @router.get("/{model}", summary="one model's card", responses=documented_errors(401, 404, 503))
-async def card(model: RequestedModel) -> CardAnswer:
+async def card(request: Request, state: CurrentState) -> CardAnswer:
     """What the model is, where it comes from, and how well it does, by which protocol."""
+    model = state.registry.find(request.path_params["model"])
+    request.state.model = model.name  # for the log and the metrics
     return CardAnswer(model=model.version.name, version=model.version.number, card=model.card)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from model_store.vae.noise import MAX_SEED
 
 from ...formats.multipart import MULTIPART
-from ...http import problems
 from ...http.negotiation import MEDIA_TYPES, Format
+from ...http.problems import Responses
 from .bodies import IMAGE_BODIES, JSON, LATENT_BODIES
-from .schemas import INT32_MAX, ImagesBody, LatentsBody, PairBody, Problem
+from .schemas import INT32_MAX, ImagesBody, LatentsBody, PairBody
 
 _BINARY = {"type": "string", "format": "binary"}
 _PARTS = {
@@ -30,8 +30,6 @@ TAGS = [
     {"name": "models", "description": "The models that are served."},
     {"name": "health", "description": "For orchestrators and monitors."},
 ]
-
-Responses = dict[int | str, dict[str, Any]]
 
 
 def _body(media_types: Sequence[str], json_schema: dict[str, Any]) -> dict[str, Any]:
@@ -57,12 +55,6 @@ def answered_in(formats: Sequence[Format]) -> Responses:
         "Server-Timing": {"description": "milliseconds per stage", "schema": {"type": "string"}},
     }
     return {200: {"content": binary, "headers": headers}}
-
-
-def documented_errors(*statuses: int) -> Responses:
-    """The errors of an operation."""
-    content = {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {status: {"description": "problem details", "content": content} for status in statuses}
 
 
 def describe_integers(schema: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, get_args, get_origin
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -15,6 +15,7 @@ from model_store.vae.scoring_protocol import Binarise
 from model_store.vae.sentences import unknown
 
 from ...http.negotiation import LATENT_FORMATS, SCORE_FORMATS, Format
+from ...http.query import QueryParameters
 from ...operations.encode import Draw
 from ...operations.paths import PathKind
 
@@ -39,18 +40,10 @@ def _described(formats: tuple[Format, ...]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "string", "enum": list(formats)}, {"type": "null"}]})
 
 
-class Parameters(BaseModel):
-    """A query. A parameter that does not exist is an error, so that a misspelt one is noticed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Parameters(QueryParameters):
+    """Of decode, and of every other operation too."""
 
     format: FormatParameter = None
-
-    @classmethod
-    def lists(cls) -> frozenset[str]:
-        """The names of the parameters that are lists; their keys may repeat."""
-        kinds = {name: (field.annotation, *get_args(field.annotation)) for name, field in cls.model_fields.items()}
-        return frozenset(name for name in kinds if any(get_origin(kind) is list for kind in kinds[name]))
 
 
 class ReconstructParameters(Parameters):
@@ -257,29 +250,3 @@ class CardAnswer(_Answer):
     """One model's card: what it is, where it comes from, how well it does."""
 
     card: Card
-
-
-class Problem(BaseModel):
-    """Why there is no answer (RFC 9457); `error` repeats `detail` for clients of the Open Inference Protocol."""
-
-    type: str
-    title: str
-    status: Annotated[int, Field(ge=400, le=599)]
-    detail: str
-    instance: str
-    error: str
-    request_id: str
-    index: Annotated[
-        Count | None,
-        Field(description="the image or latent of the request that is at fault, from 0; absent if no single one is"),
-    ] = None
-
-
-class HealthAnswer(BaseModel):
-    """The service at a glance."""
-
-    status: str
-    reason: str | None = Field(description="why the service is not ready")
-    device: str
-    models: list[str]
-    waiting_images: Count

@@ -131,25 +131,25 @@ async def impatient(settings: Settings) -> AsyncIterator[FastAPI]:
     """A service that gives its thread up in a few seconds, and has read its models."""
     app = create_app(settings.model_copy(update={"hang_s": HANG_S}))
     async with app.router.lifespan_context(app):
-        while app.state.parts.engine.registry.why_not_ready():
+        while app.state.parts.registry.why_not_ready():
             await asyncio.sleep(0.01)
         yield app
 
 
 async def compute(app: FastAPI, function: Callable[[], object]) -> None:
     """Let the default model's batches be that in the device's thread."""
-    device = app.state.parts.engine.registry.device
+    device = app.state.parts.registry.device
 
     async def run(operation: str, payloads: object) -> object:
         return await device.call(function)
 
-    app.state.parts.engine.registry.find(None).batcher.run = run
+    app.state.parts.registry.find(None).batcher.run = run
 
 
 async def test_service_answers_503_and_goes_on(impatient: FastAPI) -> None:
     """Readiness turns red before, and green after; others' requests are then answered as ever."""
     end = threading.Event()
-    batcher = impatient.state.parts.engine.registry.find(None).batcher
+    batcher = impatient.state.parts.registry.find(None).batcher
     computing = batcher.run
     await compute(impatient, end.wait)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(impatient), base_url="http://latentd") as client:
@@ -170,7 +170,7 @@ async def test_lost_device_wants_a_restart_after_a_while(
     app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not at once: others are told first, by readiness."""
-    app.state.parts.engine.registry.device._lose()
+    app.state.parts.registry.device._lose()
     early = await client.get("/livez")
     monkeypatch.setattr(lifecycle, "GIVE_UP_S", 0.0)
     late = await client.get("/livez")

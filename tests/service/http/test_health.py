@@ -48,7 +48,7 @@ async def test_service_without_its_default_model_tells_the_reason(
 ) -> None:
     """To probes, and to requests that name no model; without the path of the store."""
     (store.root / "grey").rename(store.root / ".grey")
-    await app.state.parts.engine.registry.refresh()
+    await app.state.parts.registry.refresh()
     ready, health, sample = [await client.get(path) for path in ("/readyz", "/healthz", "/v1/sample")]
 
     reason = "The default model grey is not in the store, which has colour@1."
@@ -63,7 +63,7 @@ async def test_folders_that_are_not_versions_are_listed_as_refused(
 ) -> None:
     """With the reason; nobody has to look into the log."""
     (store.root / "colour" / "1").rename(store.root / "colour" / "01")
-    await app.state.parts.engine.registry.refresh()
+    await app.state.parts.registry.refresh()
 
     assert (await client.get("/v1/models")).json()["refused"] == [
         {
@@ -107,7 +107,7 @@ async def test_new_version_is_answered_after_a_look_at_the_store(
     """Without a restart, and the old one can still be pinned."""
     old = await client.get("/v1/models/grey/sample?seed=7")
     store.publish("grey", make_model(seed=1))
-    await app.state.parts.engine.registry.refresh()
+    await app.state.parts.registry.refresh()
     new = await client.get("/v1/models/grey/sample?seed=7")
     pinned = await client.get("/v1/models/grey@1/sample?seed=7")
 
@@ -149,8 +149,8 @@ async def test_metrics_forget_versions_that_are_served_no_longer(
         await client.get("/v1/models/grey/sample")
         await client.get("/v1/models/colour/sample")
         store.publish("grey", make_model())
-        await app.state.parts.engine.registry.refresh()
-    await app.state.parts.engine.registry.refresh()
+        await app.state.parts.registry.refresh()
+    await app.state.parts.registry.refresh()
     metrics = (await client.get("/metrics")).text
 
     assert set(re.findall(r'model="(grey@\d+)"', metrics)) == {"grey@4", "grey@5", "grey@6"}

@@ -365,7 +365,7 @@ async def test_sample_has_another_name_where_another_processor_computes_it(
 ) -> None:
     """A strong ETag promises the same bytes, and other kernels round otherwise."""
     here = await client.get("/v1/models/grey@1/sample?seed=7")
-    monkeypatch.setattr(app.state.parts.engine.registry.device, "fingerprint", "another processor's")
+    monkeypatch.setattr(app.state.parts.registry.device, "fingerprint", "another processor's")
     there = await client.get("/v1/models/grey@1/sample?seed=7", headers={"If-None-Match": here.headers["etag"]})
 
     assert there.status_code == 200
@@ -429,7 +429,7 @@ async def test_equal_weights_under_another_name_have_another_tag(
 ) -> None:
     """The answer names its model, so a copy's answer is another."""
     store.publish("copy", store.load(store.resolve("grey")).model)
-    await app.state.parts.engine.registry.refresh()
+    await app.state.parts.registry.refresh()
     tags = [(await client.get(f"/v1/models/{name}/sample?seed=7")).headers["etag"] for name in ("grey", "copy")]
 
     assert tags[0] != tags[1]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.errors import Crowded
-from service.http.body_memory import BodyMemory
+from service.http.body import BodyMemory
 from service.settings import Settings
 
 from ..conftest import check_unharmed, running
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 def test_share_is_given_back_whatever_happens() -> None:
     """And the one that was turned away had none."""
     memory = BodyMemory(10)
-    with memory.share() as first, memory.share() as second:
+    with memory.reserve() as first, memory.reserve() as second:
         first.take(6)
         second.take(4)
         with pytest.raises(Crowded, match="more than 10 bytes"):

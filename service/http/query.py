@@ -1,0 +1,50 @@
+"""The parameters in a query, read by a pydantic model and by the same rules as FastAPI's."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.datastructures import QueryParams
+
+from model_store.vae.record import validation_messages
+
+from ..errors import InvalidParameter
+
+
+class QueryParameters(BaseModel):
+    """The parameters that an endpoint takes. An unknown parameter is an error, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+P = TypeVar("P", bound=QueryParameters)
+
+
+class QueryReader(Generic[P]):
+    """Reads the queries of one endpoint."""
+
+    def __init__(self, kind: type[P]) -> None:
+        self._kind = kind
+        self._defaults = kind()
+        types = {name: (field.annotation, *get_args(field.annotation)) for name, field in kind.model_fields.items()}
+        self._lists = {name for name in types if any(get_origin(each) is list for each in types[name])}
+
+    def read(self, query: bytes) -> P:
+        """The parameters of a query. The key of a list may be repeated, any other key may not.
+
+        Raises:
+            InvalidParameter: a parameter is unknown, repeated, or has a wrong value.
+        """
+        if not query:
+            return self._defaults
+        given = QueryParams(query)
+        values = {name: given.getlist(name) if name in self._lists else given[name] for name in given}
+        try:
+            parameters = self._kind.model_validate(values)
+        except ValidationError as error:
+            raise InvalidParameter(validation_messages(error, self._kind)[0]) from error
+        for name in given.keys() - self._lists:
+            if (times := len(given.getlist(name))) > 1:
+                raise InvalidParameter(f"{name} is given {times} times; give it once")
+        return parameters

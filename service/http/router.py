@@ -1,0 +1,184 @@
+"""Endpoints: a request's address leads straight to the function that answers it.
+
+FastAPI describes these endpoints in the OpenAPI and does not answer them: its machinery costs more than a small model.
+Every other address goes to FastAPI. The router knows no protocol and no model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+from fastapi import APIRouter, Query, Security
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import Unauthorized
+from .call import Call
+from .problems import Responses, respond
+from .query import QueryParameters, QueryReader
+from .state import AppState
+
+Subject = TypeVar("Subject")
+
+# Says in the OpenAPI that an address takes a key. The router checks the key.
+KEY = Security(HTTPBearer(auto_error=False, description="needed only where the service has keys"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint(Generic[Subject]):
+    """What can be asked at one address, and how it is answered.
+
+    `answer(call, subject, parameters)` gives the response, and raises errors that have a status. Its docstring is the
+    endpoint's description in the OpenAPI, which shows the first of the methods.
+    """
+
+    name: str
+    methods: tuple[str, ...]
+    summary: str
+    parameters: type[QueryParameters]
+    answer: Callable[[Call, Subject, Any], Awaitable[Response]]
+    answer_schema: type[BaseModel]
+    responses: Responses
+    request_body: dict[str, Any] | None = None
+
+    @property
+    def path(self) -> str:
+        """The endpoint's name in logs and metrics: the same for every address at which it is mounted."""
+        return f"/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount(Generic[Subject]):
+    """Endpoints below one prefix such as `/v1/models/{model}`.
+
+    `find(call)` gives the subject that the address names, such as a model. It is called before the query is read, so
+    that the log line of a wrong query names the subject too.
+    """
+
+    prefix: str
+    endpoints: Sequence[Endpoint[Subject]]
+    find: Callable[[Call], Subject]
+    tag: str
+    path_parameters: Mapping[str, Any] = field(default_factory=dict)  # annotated types, for the OpenAPI
+    in_schema: bool = True
+
+    def documentation(self) -> APIRouter:
+        """Routes by which FastAPI describes the endpoints, and knows the methods of their addresses."""
+        router = APIRouter(prefix=self.prefix, tags=[self.tag], dependencies=[KEY])
+        for endpoint in self.endpoints:
+            for method in endpoint.methods:
+                router.add_api_route(
+                    endpoint.path,
+                    _function_to_describe(endpoint, self.path_parameters),
+                    methods=[method],
+                    name=endpoint.name,
+                    summary=endpoint.summary,
+                    description=inspect.getdoc(endpoint.answer),
+                    response_model=endpoint.answer_schema,
+                    responses=endpoint.responses,
+                    openapi_extra=endpoint.request_body,
+                    include_in_schema=self.in_schema and method == endpoint.methods[0],
+                )
+        return router
+
+
+class Router:
+    """Pure ASGI in front of an app: checks keys, answers endpoints, and passes every other request on.
+
+    A request below one of the `locked` addresses needs a key, if the service has keys.
+    """
+
+    def __init__(self, app: ASGIApp, mounts: Sequence[Mount[Any]], state: AppState, locked: Sequence[str]) -> None:
+        self._app = app
+        self._state = state
+        self._locked = tuple(f"{address}/" for address in locked)
+        self._targets: dict[tuple[str, ...], _Target] = {}
+        self._names: dict[int, list[dict[int, str]]] = {}  # by the number of an address's parts: where it has names
+        for mount in mounts:
+            for endpoint in mount.endpoints:
+                self._add(mount, endpoint)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope["root_path"])
+        response: ASGIApp = self._app
+        try:
+            target = self._find(scope, path)
+            self._check_key(scope, path)
+            if target is not None:
+                response = await self._answer(target, scope, receive)
+        except Exception as error:
+            response = respond(scope["state"], error)
+        await response(scope, receive, send)
+
+    def _add(self, mount: Mount[Any], endpoint: Endpoint[Any]) -> None:
+        parts = f"{mount.prefix}{endpoint.path}".split("/")
+        names = {place: part[1:-1] for place, part in enumerate(parts) if part.startswith("{")}
+        target = _Target(endpoint, mount.find, QueryReader(endpoint.parameters))
+        self._targets |= {_key(method, parts, names): target for method in endpoint.methods}
+        if names not in self._names.setdefault(len(parts), []):
+            self._names[len(parts)].append(names)
+
+    def _find(self, scope: Scope, path: str) -> _Target | None:
+        """The endpoint at an address; the scope then says which it is, and what its address names."""
+        parts = path.split("/")
+        for names in self._names.get(len(parts), ()):
+            found = {name: parts[place] for place, name in names.items()}
+            if all(found.values()) and (target := self._targets.get(_key(scope["method"], parts, names))):
+                scope.update(route=target.endpoint, path_params=found)
+                return target
+        return None
+
+    def _check_key(self, scope: Scope, path: str) -> None:
+        """Let no request pass without a key where one is needed.
+
+        Raises:
+            Unauthorized: the request has no valid key.
+        """
+        if f"{path}/".startswith(self._locked) and not self._state.keys.admit(scope["headers"]):
+            raise Unauthorized
+
+    async def _answer(self, target: _Target, scope: Scope, receive: Receive) -> Response:
+        call = Call(
+            scope["headers"],
+            scope["path_params"],
+            receive,
+            scope["state"],
+            self._state.limits,
+            self._state.deadlines,
+            self._state.body_memory,
+        )
+        subject = target.find(call)
+        return await target.endpoint.answer(call, subject, target.query.read(scope["query_string"]))
+
+
+class _Target(NamedTuple):
+    endpoint: Endpoint[Any]
+    find: Callable[[Call], Any]
+    query: QueryReader[Any]
+
+
+def _key(method: str, parts: Sequence[str], names: Mapping[int, str]) -> tuple[str, ...]:
+    """An address as the router knows it: without the values of its names."""
+    return (method, *("{}" if place in names else part for place, part in enumerate(parts)))
+
+
+def _function_to_describe(endpoint: Endpoint[Any], path_parameters: Mapping[str, Any]) -> Callable[..., Any]:
+    """A function whose signature tells FastAPI what an endpoint takes."""
+
+    async def answered_by_the_router() -> None:
+        raise AssertionError(f"{endpoint.name} has reached FastAPI, though the router answers it. This is a bug.")
+
+    annotations = {"parameters": Annotated[endpoint.parameters, Query()], **path_parameters}
+    answered_by_the_router.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # FastAPI reads it
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in annotations.items()]
+    )
+    return answered_by_the_router
