@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made when it is first needed, with pinned versions."""
+"""A virtual environment for each peer with pinned versions, made when it is first needed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ ROOT = Path(__file__).parents[1]
 OURS = "latentd"
 SERVERS = ROOT / "benchmarks/serving/peers"
 TRAINERS = ROOT / "benchmarks/training/peers"
-TORCH = "torch==2.13.0"  # installed first, so that no peer's own range draws a build with CUDA
-OTHER_PYTHON = {"triton": "/usr/bin/python3"}  # Triton loads a shared libpython, which Debian's has and pyenv's has not
-_PLACES = re.compile(r"\S*(?:://|/)\S*")  # addresses and paths of the machine say nothing to a reader
+TORCH = "torch==2.13.0"  # installed first, so that the range of a peer does not pull in a build with CUDA
+OTHER_PYTHON = {
+    "triton": "/usr/bin/python3"
+}  # Triton loads a shared libpython; Debian's Python has one, pyenv's does not
+_PLACES = re.compile(r"\S*(?:://|/)\S*")  # a reader cannot use addresses and paths of this machine
 TOLD_CHARACTERS = 200
 
 
@@ -25,9 +27,10 @@ class CannotInstall(Exception):
 
 
 def python(peer: str) -> Path:
-    """The interpreter of a peer's environment, which is made if it is not there, or made for other versions.
+    """The interpreter of a peer's environment. The environment is made if it is missing or has other versions.
 
-    Ours has one too: were it to share this process's, it would share its pages of torch, and seem to need less memory.
+    Our service has an environment of its own too. In the environment of this process it would share the memory pages
+    of torch, and seem to need less memory.
 
     Raises:
         CannotInstall: it cannot be made.
@@ -45,7 +48,7 @@ def python(peer: str) -> Path:
 
 
 def _wanted(peer: str) -> list[str]:
-    """What pip is asked for: this project as it is here, or a peer's pinned versions."""
+    """The arguments of pip: this checkout, or a peer's pinned versions."""
     if peer == OURS:
         return ["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[onnxruntime]"]
     return ["--requirement", str(_requirements(peer))]
@@ -62,7 +65,7 @@ def _requirements(peer: str) -> Path:
 
 
 def version(peer: str) -> str:
-    """The pinned version of the peer's own package, `mosec 0.9.8`; of a peer that has none, FastAPI's."""
+    """The pinned version of the peer's own package, such as `mosec 0.9.8`; FastAPI's for a peer without one."""
     lines = _requirements(peer).read_text().splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
     package = {"naive": "fastapi", "triton": "nvidia-pytriton"}.get(peer, peer)
@@ -77,7 +80,7 @@ def reason(text: str) -> str:
 
 
 def _install(interpreter: Path, *what: str) -> None:
-    """Our pip installs into the other environment, so that it need not have one."""
+    """Install with the pip of this environment, so that the other one needs none."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(interpreter)]
     _call([*pip, "install", "--quiet", *what])
 

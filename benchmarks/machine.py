@@ -1,4 +1,4 @@
-"""Where and when it was measured: a number without this is a rumour."""
+"""The machine and the date of a measurement: without these a number means nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def machine(command: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit, and whether something was changed since."""
+    """The commit, and whether tracked files have changed since."""
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return f"{_git('rev-parse', '--short=12', 'HEAD') or 'unknown'}{', with changes' if changed else ''}"
 

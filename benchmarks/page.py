@@ -1,4 +1,4 @@
-"""Tables for people, in a terminal and in sections of `docs/benchmarks.md`; what stands around a section is kept."""
+"""Tables for the terminal and for sections of `docs/benchmarks.md`. Text around a section is kept."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ class Table:
         return table
 
     def _right(self) -> list[bool]:
-        """Which columns stand on the right: those of numbers."""
+        """Whether each column is aligned to the right, as columns of numbers are."""
         told = [[row[column] for row in self.rows if row[column] != NOTHING] for column in range(len(self.head))]
         return [bool(cells) and all(_NUMBER.match(cell) for cell in cells) for cells in told]
 
 
 def show(tables: Sequence[Table], console: Console) -> None:
-    """The tables, in a terminal."""
+    """Print the tables to a terminal."""
     for table in tables:
         console.print(table.rich())
 
 
 def write(title: str, tables: Sequence[Table], page: Path, figures: Sequence[Path] = ()) -> None:
-    """The tables and figures into the section of a title, in place of what it held; it is added where it is not."""
+    """Write the tables and figures into the section with this title. A missing section is added at the end."""
     begin, end = f"<!-- {title}: written by a benchmark -->", f"<!-- {title}: end -->"
     pictures = [f"![{path.stem.replace('-', ' ')}](figures/{path.name})" for path in figures]
     section = "\n\n".join([begin, f"## {title}", *(table.markdown() for table in tables), *pictures, end])

@@ -1,1 +1,1 @@
-"""What a GPU gives through our service, beside the bare loop on it."""
+"""Our service on a GPU, beside the bare loop on the same GPU."""

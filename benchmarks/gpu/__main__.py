@@ -31,13 +31,13 @@ from .client import Question, answer, load
 
 START_S = 300.0
 CONNECTIONS = 4
-FLAT_AFTER = 1_000  # requests, by when everything has been allocated that ever will be
+FLAT_AFTER = 1_000  # requests, after which the service allocates no more memory
 TOLERANCE = 0.02  # of a latent; a GPU may multiply in TF32, which keeps ten bits
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A network, an operation, and how many images a request has."""
+    """A network, an operation, and the number of images in a request."""
 
     network: str
     operation: Operation
@@ -54,7 +54,7 @@ BATCHES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """Images/s of each round: ours, and the name and rate of the best bare loop."""
+    """Images/s of each round: our service's, and those of the best bare loop, with its name."""
 
     batch: Batch
     ours: list[float]
@@ -62,20 +62,20 @@ class Measured:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours over the bare loop's, of each round."""
+        """Our rate over the bare loop's, for each round."""
         return [mine / limit for mine, (_, limit) in zip(self.ours, self.limits, strict=True)]
 
 
 @dataclass(frozen=True)
 class Service:
-    """Our service as it runs: its port and its processes."""
+    """Our running service: its port and its processes."""
 
     port: int
     process: Process
 
 
 def main() -> None:
-    """Measure, print tables, and write them where `--out` says."""
+    """Measure, print the tables, and write them to `--out`."""
     options, console = _parser().parse_args(), Console(soft_wrap=True)
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory(prefix="latentd-bench-") as folder:
@@ -104,7 +104,7 @@ NOTE = (
 
 
 def _batch(batch: Batch, folder: Path, device: torch.device, options: argparse.Namespace, console: Console) -> Measured:
-    """A batch through our service and, in turn, through the bare loop; its first answer is checked."""
+    """Measure batches through our service and through the bare loop, in turns; the first answer is checked."""
     console.print(f"{batch.network} {batch.operation}, {batch.images} images")
     store = folder / f"{batch.network}-{batch.operation}"
     model = models.publish(store, batch.network)
@@ -138,7 +138,7 @@ def _at_limit(measured: Measured) -> Target:
 
 
 def _single(folder: Path, device: torch.device, options: argparse.Namespace) -> list[Target]:
-    """One sample at a time; then many, after which no memory may be gone."""
+    """Measure one sample at a time; then many, after which the memory must be the same."""
     store = folder / "single"
     models.publish(store, models.MNIST)
     with _running(store, options.device) as service:
@@ -164,14 +164,14 @@ def _used_mib(service: Service, device: torch.device) -> float:
 
 
 def _question(service: Service, batch: Batch, known: Material) -> Question:
-    """What the benchmark of servers asks as well."""
+    """The network and the inputs of the benchmark of servers."""
     route, (body,) = LATENTD.routes[batch.operation], bodies(batch.operation, known)
     return Question(service.port, route.method, route.path, body, route.headers)
 
 
 @contextmanager
 def _running(store: Path, device: str) -> Iterator[Service]:
-    """Our service with the models of a store, when it is ready."""
+    """Our service with the models of a store, once it is ready."""
     (port,) = free_ports(1)
     settings = our_settings({"port": port, "device": device, "store": store, "log_level": "warning"})
     process = Process([sys.executable, "-m", "service"], settings, environments.ROOT, store / "log")
@@ -195,10 +195,12 @@ def _name(device: torch.device) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--device", default="cuda", help="cpu tries the benchmark itself (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--requests", type=int, default=100_000, help="after which memory is compared (%(default)s)")
+    parser.add_argument("--device", default="cuda", help="cpu only tries the benchmark itself (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of each measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (%(default)s)")
+    parser.add_argument(
+        "--requests", type=int, default=100_000, help="number of requests after which memory is compared (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="a page whose section is written, docs/benchmarks.md")
     return parser
 

@@ -1,4 +1,4 @@
-"""The bare loop on a device: one batch that lies there already, again and again, nothing copied and nothing served."""
+"""The bare loop on a device: it computes one batch again and again, and copies and serves nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def best(model: VAE, operation: Operation, images: int, device: torch.device, se
 
 
 def variants(device: torch.device) -> dict[str, Callable[[nn.Module, Tensor], Step]]:
-    """Ways to compute a network on a batch, by name."""
+    """The ways to compute a network on a batch, by name."""
     known: dict[str, Callable[[nn.Module, Tensor], Step]] = {
         "eager": partial,
         "compiled": lambda module, batch: partial(torch.compile(module), batch),
@@ -51,13 +51,13 @@ def rate(step: Step, images: int, seconds: float) -> float:
         step()
         done += images
         if done % (images * 10) == 0:
-            _finish()  # else the clock would see how fast steps are begun
+            _finish()  # without it the clock would measure how fast steps are started
     _finish()
     return done / (time.perf_counter() - began)
 
 
 def _placed(model: VAE, operation: Operation, images: int, device: torch.device) -> tuple[nn.Module, Tensor]:
-    """What computes an operation, with the channels last, and a batch for it."""
+    """The part of a network that an operation computes, with the channels last, and a batch for it."""
     module = network(model, operation).eval().to(device)
     module = cast(nn.Module, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
     if operation is Operation.BATCH_DECODE:

@@ -12,12 +12,12 @@ OK = 200
 
 
 class Refused(Exception):
-    """An answer was no success."""
+    """The status of an answer is not a success."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a port of this machine."""
+    """A request to a port of this machine."""
 
     port: int
     method: str
@@ -28,31 +28,31 @@ class Question:
 
 @dataclass(frozen=True)
 class Load:
-    """Seconds of each answer, and of all together."""
+    """The seconds of each answer, and of all answers together."""
 
     latencies_s: list[float]
     seconds: float
 
     @property
     def requests_per_s(self) -> float:
-        """Of all connections."""
+        """Answers per second, over all connections."""
         return len(self.latencies_s) / self.seconds
 
 
 def answer(question: Question) -> bytes:
-    """What is answered once.
+    """Send the request once and return the answer.
 
     Raises:
-        Refused: the service said no.
+        Refused: the status of an answer is not 200.
     """
     return _once(_connect(question), question)
 
 
 def load(question: Question, connections: int, wants_more: Callable[[int, float], bool]) -> Load:
-    """Ask over so many connections, while one that has so many answers, after so many seconds, wants more.
+    """Send requests over `connections` connections. Each goes on while `wants_more(answers, seconds)` is true.
 
     Raises:
-        Refused: the service said no.
+        Refused: the status of an answer is not 200.
     """
     began = time.perf_counter()
 

@@ -1,5 +1,5 @@
-"""Our service beside what a user would pick instead: the same weights, the same pictures, the same client.
+"""Our service beside the servers that a user might choose instead, with the same weights, pictures and client.
 
-Read it in this order: `cases` (what is asked), `servers` (who is asked, in which setting), `rounds` (in which order),
-`load` (the client), `checks` (what a right answer is), `targets` (what we promised), `report` (what is written down).
+Read the modules in this order: `cases` (the requests), `servers` (ours and the peers, with settings), `rounds` (the
+order), `load` (the client), `checks` (whether an answer is right), `targets` (what we promised), `report` (the tables).
 """

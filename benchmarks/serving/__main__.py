@@ -25,7 +25,7 @@ QUICK_PEERS = ("naive", "mosec")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print tables, and write them where `--out` says; status 2 when nothing can be measured."""
+    """Measure, print the tables, and write them to `--out`. The exit status is 2 if nothing can be measured."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     console = Console(soft_wrap=True)
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NoClient, ValueError) as error:
         print(f"Cannot measure: {error}", file=sys.stderr)
         return EXIT_CANNOT
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are ended by that too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM ends the servers too
     results = _described(plan, asked(given))
     is_whole = _measure(plan, options, results, console)
     page.show(report.tables(results), console)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def asked(arguments: Sequence[str]) -> str:
-    """The command, for a table; of paths only the last part, since others have other folders."""
+    """The command, for a table. Paths are cut to their last part: readers have other folders."""
     told = (Path(argument).name if "/" in argument else argument for argument in arguments)
     return " ".join(["python -m benchmarks.serving", *told])
 
@@ -60,15 +60,15 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _servers(options: argparse.Namespace) -> tuple[Server, ...]:
-    """Ours and the chosen peers.
+    """Our service and the chosen peers.
 
     Raises:
-        ValueError: there is no peer of that name.
+        ValueError: no peer has that name.
     """
     every = [server.name for server in SERVERS if server is not LATENTD]
     chosen = options.peers if options.peers is not None else QUICK_PEERS if options.quick else every
     if unknown := sorted(set(chosen) - set(every)):
-        raise ValueError(f"there is no peer {', '.join(unknown)}; there are {', '.join(every)}")
+        raise ValueError(f"no peer is called {', '.join(unknown)}; the peers are {', '.join(every)}")
     return tuple(server for server in SERVERS if server is LATENTD or server.name in chosen)
 
 
@@ -79,8 +79,8 @@ def _described(plan: Plan, command: str) -> Results:
 
 
 def _measure(plan: Plan, options: argparse.Namespace, results: Results, console: Console) -> bool:
-    """Whether it could measure to the end; what was measured before an interruption is in `results` all the same."""
-    torch.set_num_threads(1)  # this process only prepares questions
+    """Measure into `results`, and return whether the run was completed. An interrupted run keeps its measurements."""
+    torch.set_num_threads(1)  # this process only prepares requests
     with tempfile.TemporaryDirectory(prefix="latentd-bench-") as folder:
         scratch = Path(folder)
         try:
@@ -99,7 +99,7 @@ def _wants_growth(options: argparse.Namespace) -> bool:
 
 
 def _write(options: argparse.Namespace, results: Results, console: Console) -> None:
-    """The page, its figures, and all measurements as JSON, where they are wanted."""
+    """Write the page, its figures and all measurements as JSON, as far as the options ask for them."""
     out = options.out or (None if options.quick or options.cases else page.DOCS)
     if out is None:
         return
@@ -111,14 +111,16 @@ def _write(options: argparse.Namespace, results: Results, console: Console) -> N
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three cases, two peers, about two minutes; no page")
-    parser.add_argument("--cases", nargs="+", metavar="NAME", help="cells, or first words of them: mnist-encode")
+    parser.add_argument("--cases", nargs="+", metavar="NAME", help="names of cases, or how they begin: mnist-encode")
     parser.add_argument(
         "--peers", nargs="*", metavar="NAME", help=", ".join(s.name for s in SERVERS if s is not LATENTD)
     )
-    parser.add_argument("--seconds", type=float, help="of each visit (5; quick 2)")
-    parser.add_argument("--rounds", type=int, help="in which every server is started and visited (3; quick 2)")
-    parser.add_argument("--growth", action=argparse.BooleanOptionalAction, help="how cost grows (in a full run)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's files; without them, strokes are drawn")
+    parser.add_argument("--seconds", type=float, help="seconds of each visit (5; quick: 2)")
+    parser.add_argument("--rounds", type=int, help="how often every server is started and visited (3; quick: 2)")
+    parser.add_argument(
+        "--growth", action=argparse.BooleanOptionalAction, help="also measure how the cost grows (on in a full run)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's files; without them, pictures are drawn")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (docs/benchmarks.md in a full run)")
     return parser
 

@@ -1,4 +1,4 @@
-"""The bare torch loop: what the hardware allows when nothing is served. `python -m benchmarks.serving.bare`.
+"""The bare torch loop: how fast the hardware is without a server. `python -m benchmarks.serving.bare`.
 
 Each process of it waits for a line `operation variant seconds` and answers with its images/s: the same batch again and
 again, from uint8 pixels to latents and from latents to uint8 pixels, as a server must.
@@ -30,7 +30,7 @@ VARIANTS = ("eager", "channels_last", "frozen")
 
 @dataclass(frozen=True)
 class Crew:
-    """So many processes with so many threads of torch each."""
+    """A number of processes, and the number of torch threads in each."""
 
     processes: int
     threads: int
@@ -72,7 +72,7 @@ class Decode(nn.Module):
 
 
 def network(model: VAE, operation: Operation) -> nn.Module:
-    """What computes an operation, and nothing more."""
+    """The part of a network that an operation computes."""
     if operation is Operation.BATCH_ENCODE:
         return Encode(model)
     if operation is Operation.BATCH_DECODE:
@@ -96,7 +96,7 @@ def prepared(model: VAE, operation: Operation, variant: str) -> tuple[nn.Module,
 
 @torch.inference_mode()
 def images_per_s(module: nn.Module, batch: Tensor, seconds: float) -> float:
-    """How many images go through, after a few batches that are not counted."""
+    """Images per second, after a few batches that are not counted."""
     for _ in range(5):
         module(batch)
     began, done = time.perf_counter(), 0
@@ -108,7 +108,7 @@ def images_per_s(module: nn.Module, batch: Tensor, seconds: float) -> float:
 
 @contextmanager
 def crew(size: Crew, store: Path, name: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that wait for a line; they are killed in the end."""
+    """Processes that wait for a line of input. They are killed when the block is left."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.serving.bare", str(store), name, str(size.threads)]
     with ExitStack() as stack:
         processes = []
@@ -122,7 +122,7 @@ def crew(size: Crew, store: Path, name: str) -> Iterator[list[subprocess.Popen[s
 
 
 def ask(processes: list[subprocess.Popen[str]], operation: Operation, variant: str, seconds: float) -> float:
-    """Images/s of all processes together, at the same time.
+    """Images/s of all processes together, which compute at the same time.
 
     Raises:
         RuntimeError: one has ended.
@@ -136,7 +136,7 @@ def ask(processes: list[subprocess.Popen[str]], operation: Operation, variant: s
 
 
 def main(store: Path, name: str, threads: int) -> None:
-    """Answer each line of input, until there are no more."""
+    """Answer each line of input, until the input ends."""
     torch.set_num_threads(threads)
     shelf = Store(store)
     for line in sys.stdin:
@@ -144,7 +144,7 @@ def main(store: Path, name: str, threads: int) -> None:
         model = shelf.load(shelf.resolve(name)).model.eval()
         with torch.no_grad():
             module, batch = prepared(model, Operation(operation), variant)
-        print(images_per_s(module, batch, float(seconds)), flush=True)  # this is the protocol
+        print(images_per_s(module, batch, float(seconds)), flush=True)  # the parent process reads this line
 
 
 if __name__ == "__main__":

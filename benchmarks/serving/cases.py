@@ -1,4 +1,4 @@
-"""What is asked: which network, which operation, over how many connections."""
+"""The cases: a network, an operation and a number of connections."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 IMAGES_PER_BATCH = 64
-BATCH_CONNECTIONS = 4  # enough that both processes always have a request
+BATCH_CONNECTIONS = 4  # enough to keep two processes busy
 LOADS = (1, 16, 64)
 
 
 class Operation(StrEnum):
-    """What a request asks for. A batch is npy in and npy out, `IMAGES_PER_BATCH` images."""
+    """The operation of a request. A batch is npy in and npy out, with `IMAGES_PER_BATCH` images."""
 
     ENCODE = "encode"  # one PNG → JSON latents
     SAMPLE = "sample"  # → one PNG
@@ -22,7 +22,7 @@ class Operation(StrEnum):
 
     @property
     def images(self) -> int:
-        """How many images one request has."""
+        """The number of images in one request."""
         return IMAGES_PER_BATCH if self in BATCHES else 1
 
 
@@ -39,7 +39,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As on the command line and in the tables: `mnist-encode-c16`."""
+        """The name on the command line and in the tables: `mnist-encode-c16`."""
         return f"{self.network}-{self.operation}-c{self.connections}"
 
 
@@ -59,12 +59,14 @@ QUICK = (
 
 
 def named(names: Sequence[str]) -> tuple[Case, ...]:
-    """The cases of these names; a name may be the first words of several, as `mnist` or `photo-sample`.
+    """The cases with these names. A name may be the beginning of several, such as `mnist` or `photo-sample`.
 
     Raises:
         ValueError: no case has a name that begins so.
     """
     found = {name: [case for case in EVERY if case.name == name or case.name.startswith(f"{name}-")] for name in names}
     if unknown := [name for name, there in found.items() if not there]:
-        raise ValueError(f"There is no case {', '.join(unknown)}; there are {', '.join(case.name for case in EVERY)}.")
+        raise ValueError(
+            f"No case is called {', '.join(unknown)}; the cases are {', '.join(case.name for case in EVERY)}."
+        )
     return tuple(case for case in EVERY if any(case in there for there in found.values()))

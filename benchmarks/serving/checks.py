@@ -1,6 +1,6 @@
-"""What a right answer is. A server that answers wrongly is not measured, but named with what was wrong.
+"""Checks of answers. A server that answers wrongly is not measured; the report names it with the difference.
 
-It reads what each server says in its own words: latents in JSON, a picture perhaps behind a header.
+Each server has its own form of answer: latents in JSON, a picture, or a picture behind a header.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Wrong(Exception):
-    """An answer is not what our own torch forward says; the message tells how it differs."""
+    """An answer differs from our own forward pass in torch; the message tells how."""
 
 
 class NotYet(Wrong):
-    """An answer with another status than 200, as many servers give while they load."""
+    """An answer has another status than 200. Many servers give one while they load."""
 
 
 def check(url: str, operation: Operation, request: Request, material: Material, tolerance: float = TOLERANCE) -> None:
-    """Ask once with the first body, and compare.
+    """Send the first body once, and compare the answer.
 
     Raises:
         NotYet: the answer is an error.
@@ -47,7 +47,7 @@ def check(url: str, operation: Operation, request: Request, material: Material, 
 
 
 def compare(operation: Operation, content: bytes, material: Material, tolerance: float = TOLERANCE) -> None:
-    """Compare an answer with what is right.
+    """Compare an answer with the right one.
 
     Raises:
         Wrong: it differs.
@@ -74,7 +74,7 @@ def _check_latents(content: bytes, material: Material, tolerance: float) -> None
 
 
 def _check_sample(content: bytes, material: Material, _: float) -> None:
-    """Any picture of the right size and kind: nobody can say which."""
+    """Accept any picture of the right size and kind, because a sample without a seed is random."""
     picture = pictures.read_picture(content[content.index(_PNG) :])
     channels, height, width = material.pixels.shape[1:]
     got = (len(picture.getbands()), picture.height, picture.width)

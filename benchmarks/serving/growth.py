@@ -1,4 +1,4 @@
-"""How cost grows: with connections, with images a request, with pixels.
+"""How the cost grows with connections, with images in a request, and with pixels.
 
 One curve is measured after another within a point, so that servers that are compared are close in time. Figures show
 throughput and p99 on logarithmic axes.
@@ -32,14 +32,14 @@ IMAGES = (1, 4, 16, 64, 128, 256, 512)
 PIXELS = {28: models.MNIST, 32: "square-32", 64: "square-64", 128: models.PHOTO, 256: "square-256", 512: "square-512"}
 LIMITS = {"max_images_per_request": 512, "queue_images": 4096}  # above the defaults, for the largest requests
 PIXELS_CONNECTIONS = 16
-SHARE = 0.4  # of the seconds of a visit for each number of connections, since all servers are asked
+SHARE = 0.4  # of a visit's seconds for each number of connections, since every server is measured
 SINGLES = (Operation.ENCODE, Operation.SAMPLE)
 AXES = ("connections", "images a request", "pixels a side")
 Say = Callable[[str], None]
 
 
 def measure(servers: Sequence[Server], seconds: float, scratch: Path, results: Results, say: Say) -> None:
-    """All three curves, into `results`."""
+    """Measure all three curves into `results`."""
     with ExitStack() as stack:
         shelf = _shelf(scratch / "connections", models.MNIST)
         asked = [server for server in servers if models.MNIST in server.networks]
@@ -65,7 +65,7 @@ def _with_connections(alive: Sequence[Running], seconds: float) -> Iterator[Poin
 
 
 def _with_images(seconds: float, scratch: Path, results: Results, say: Say) -> Iterator[Point]:
-    """Our service alone, batches as npy."""
+    """The curve over images in a request: our service alone, batches as npy."""
     larger = replace(LATENTD, options={**(LATENTD.options or {}), **LIMITS})
     whole = _shelf(scratch / "store", models.MNIST, max(IMAGES))
     for images in IMAGES:
@@ -79,7 +79,7 @@ def _with_images(seconds: float, scratch: Path, results: Results, say: Say) -> I
 
 
 def _with_pixels(side: int, network: str, seconds: float, scratch: Path, results: Results, say: Say) -> Iterator[Point]:
-    """Our service alone, one picture a request."""
+    """The curve over pixels: our service alone, one picture in a request."""
     shelf = _shelf(scratch / "store", network, 16)
     with ExitStack() as stack:
         one = start(stack, replace(LATENTD, networks=(network,)), shelf, scratch / "server", results, say)
@@ -94,7 +94,7 @@ def _seen(one: Running, operation: Operation, connections: int, seconds: float) 
         one.load(operation, connections, WARM_UP_S)
         return one.load(operation, connections, seconds)
     except NoLoad:
-        return Load(0.0, math.inf, math.inf, errors=connections)  # it has ended, which the figure shows as a gap
+        return Load(0.0, math.inf, math.inf, errors=connections)  # the server has ended; the figure shows a gap
 
 
 def _point(axis: str, x: int, curve: str, images: int, seen: Load) -> Point:
@@ -106,7 +106,7 @@ def _shelf(root: Path, network: str, count: int = 64) -> Shelf:
 
 
 def _first(shelf: Shelf, images: int) -> Shelf:
-    """The same store, asked about fewer images at once."""
+    """The same store, with fewer images in a request."""
     whole = shelf.material
     few = replace(whole, pixels=whole.pixels[:images], latents=whole.latents[:images], decoded=whole.decoded[:images])
     return replace(shelf, material=few)

@@ -1,6 +1,6 @@
-"""The client: wrk with one thread, keep-alive, a closed loop. The same for every server.
+"""The client, the same for every server: wrk with one thread, keep-alive and a closed loop.
 
-wrk is told by a script what to send, and counts what comes back. Latencies are those that its connections saw.
+A script tells wrk what to send and counts the answers. Latencies are measured at its connections.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ end
 
 
 class NoClient(Exception):
-    """There is no wrk."""
+    """The command wrk is not installed."""
 
 
 class NoLoad(Exception):
-    """wrk failed, as it does when nobody listens any more."""
+    """wrk failed, for example because the server has ended."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent, with each of the bodies in turn; without bodies, an empty one."""
+    """The requests that are sent, with each of the bodies in turn, or with an empty one."""
 
     method: str
     path: str
@@ -66,7 +66,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Load:
-    """What a client saw: right answers/s, milliseconds, and requests that failed (no connection, status, timeout).
+    """The client's measurements: right answers/s, milliseconds, and failed requests (no connection, status, timeout).
 
     Where nothing was answered in time, the milliseconds are infinite.
     """
@@ -78,25 +78,27 @@ class Load:
 
 
 def find() -> str:
-    """Where wrk is.
+    """The path of wrk.
 
     Raises:
         NoClient: it is not installed.
     """
     path = shutil.which("wrk")
     if path is None:
-        raise NoClient("There is no wrk; install it (Debian: apt-get install wrk; macOS: brew install wrk).")
+        raise NoClient(
+            "The command wrk is not installed; install it (Debian: apt-get install wrk; macOS: brew install wrk)."
+        )
     return path
 
 
 def described() -> str:
-    """The client, for a reader."""
+    """The client's version and setting, for the table."""
     done = subprocess.run([find(), "-v"], capture_output=True, text=True, check=False)
     return f"wrk {done.stdout.split()[1]}, one thread, keep-alive, closed loop, on the same machine"
 
 
 def write_script(request: Request, folder: Path) -> Path:
-    """The script, and the bodies that it reads, in an empty folder."""
+    """Write the script and the bodies that it reads into an empty folder."""
     folder.mkdir(parents=True)
     files = [folder / f"{number}.body" for number in range(len(request.bodies))]
     for file, body in zip(files, request.bodies, strict=True):
@@ -114,13 +116,13 @@ def write_script(request: Request, folder: Path) -> Path:
 
 
 def command(script: Path, url: str, connections: int, seconds: float) -> list[str]:
-    """The call of wrk, for whole seconds."""
+    """The command line of wrk, which takes whole seconds."""
     loop = ["-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", f"{TIMEOUT_S}s"]
     return [find(), *loop, "-s", str(script), url]
 
 
 def run(script: Path, url: str, connections: int, seconds: float) -> Load:
-    """Ask over so many connections for so long.
+    """Send requests over `connections` connections for `seconds` seconds.
 
     Raises:
         NoLoad: wrk failed.
@@ -133,10 +135,10 @@ def run(script: Path, url: str, connections: int, seconds: float) -> Load:
 
 
 def parse(text: str) -> Load:
-    """What the script's last line says. wrk counts an error status as an answer; here it is none.
+    """The numbers in the script's last line. wrk counts an error status as an answer; here it counts as a failure.
 
     Raises:
-        NoLoad: there is no such line.
+        NoLoad: the script has not written such a line.
     """
     found = _SUMMARY.search(text)
     if found is None:

@@ -1,4 +1,4 @@
-"""The networks: A is the `mnist` that ships, B is `photo` with random weights (speed does not depend on them)."""
+"""The networks: A is the model `mnist` that ships, B is `photo` with random weights (speed does not depend on them)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SEED = 0
 DETAIL = 0.1  # standard deviation of the logits of a pixel: a sample's PNG is as large as a photo's
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 MNIST, PHOTO = "mnist", "photo"
-SHIPPED_VERSION = "2"  # named, so that a model which is trained later does not change what is measured
+SHIPPED_VERSION = "2"  # a fixed version, so that later ones do not change the measurement
 WIDTHS, HIDDEN, LATENT = (32, 64, 128, 256, 256), 256, 128
 SIDES = {PHOTO: 128} | {f"square-{side}": side for side in (32, 64, 256, 512)}  # pixels; the squares are for `growth`
 
 
 def publish(root: Path, name: str) -> VAE:
-    """A store in that folder with one network alone, so that a server has nothing else to load; gives the network."""
+    """Write a store with one network alone, so that a server has nothing else to load. Return the network."""
     store = Store(root)
     if name == MNIST:
         shutil.copytree(DEFAULT_ROOT / MNIST / SHIPPED_VERSION, root / MNIST / "1")

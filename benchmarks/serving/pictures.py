@@ -1,7 +1,7 @@
-"""What is sent: the same bytes to every server, and what a right answer to them is.
+"""The bodies of requests, the same bytes for every server, and the right answers to them.
 
-They are MNIST's test digits if there is a folder with them, else strokes made by a seed; for the colour network,
-smooth colours with grain, which as a PNG are about as large as a photo of that size.
+The pictures are MNIST's test digits if a folder has them, else strokes made from a seed. For the colour network they
+are smooth colours with grain; as a PNG they are about as large as a photo of that size.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from training.sources import idx
 from .cases import IMAGES_PER_BATCH
 
 SEED = 0
-SINGLE_PICTURES = 16  # are asked about in turn, so that no server can live on its last answer
-AT_ONCE = 16  # images of a forward, for the memory of large ones
+SINGLE_PICTURES = 16  # sent in turn, so that a server cannot cache its last answer
+AT_ONCE = 16  # images in a forward pass; more large ones would need too much memory
 GRAIN = 5.0  # standard deviation in grey values; it decides how large the PNG is
 
 
 @dataclass(frozen=True)
 class Material:
-    """Questions to one network and the right answers: `count` images, latents, reconstructions.
+    """Inputs of one network and the right answers: `count` images, latents, reconstructions.
 
     `pixels` uint8 (B, C, H, W), `latents` float32 (B, D), `decoded` uint8 (B, C, H, W); `pngs` are the first pictures.
     """
@@ -44,7 +44,7 @@ class Material:
 
 
 def material(model: VAE, data: Path | None, count: int = IMAGES_PER_BATCH) -> Material:
-    """Pictures of the model's shape, and what our own torch forward says of them."""
+    """Pictures of the model's shape, with the outputs of our own forward pass in torch."""
     pixels = pictures(model.config.image_shape, data, count)
     with torch.inference_mode():
         latents = torch.cat([model.encode(to_images(part)).mean for part in torch.split(pixels, AT_ONCE)])
@@ -53,7 +53,7 @@ def material(model: VAE, data: Path | None, count: int = IMAGES_PER_BATCH) -> Ma
 
 
 def pictures(shape: tuple[int, int, int], data: Path | None, count: int) -> Tensor:
-    """uint8 (count, C, H, W) of that shape: digits where they fit and are there, else made by the seed."""
+    """Pixels uint8 (count, C, H, W): digits where they fit and are at hand, else pictures made from the seed."""
     if shape == (1, 28, 28) and data is not None:
         splits = idx.read_family(data)
         return (splits.train if splits.test is None else splits.test)[:count]
@@ -111,7 +111,7 @@ def read_npy(content: bytes) -> NDArray[np.generic]:
 
 
 def read_picture(content: bytes) -> Image.Image:
-    """A picture, all of it.
+    """Read a whole picture.
 
     Raises:
         OSError: it cannot be read.

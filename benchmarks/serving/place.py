@@ -1,6 +1,6 @@
-"""Where a server is put: what every peer is told, in the environment, which is all that their workers inherit.
+"""Place: what every peer is told. It travels in the environment, which is all that their workers inherit.
 
-It imports nothing but the standard library, so that every peer's environment can.
+The module imports only the standard library, so that every peer's environment can import it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Place:
     threads: int
 
     def environment(self) -> dict[str, str]:
-        """The variable that says all this."""
+        """The environment variable that holds the place, as JSON."""
         return {_VARIABLE: json.dumps(vars(self), default=str)}
 
 
 def here(environment: Mapping[str, str] = os.environ) -> Place:
-    """Where this process is."""
+    """The place of this process, from its environment."""
     told = json.loads(environment[_VARIABLE])
     paths = {"store": Path(told["store"]), "scratch": Path(told["scratch"])}
     return Place(**told | paths | {"other_ports": tuple(told["other_ports"])})

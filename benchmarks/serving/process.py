@@ -1,6 +1,6 @@
-"""A server's processes: started in a session of their own, looked at through /proc, ended for certain.
+"""A server's processes: started in a session of their own, measured through /proc, and ended for certain.
 
-It knows no HTTP. Linux only.
+The module knows no HTTP, and works on Linux only.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ KEPT = (
 
 
 class DidNotStart(Exception):
-    """A server ended, or gave no right answer in time; the message says what it said last."""
+    """A server ended, or gave no right answer in time; the message has its last line of output."""
 
 
 class Process:
-    """A command with its children; what it says goes to `log`."""
+    """A command with its children; their output goes to the file `log`."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> None:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -65,7 +65,7 @@ class Process:
         return time.perf_counter() - self.began
 
     def cpu_s(self) -> float:
-        """CPU seconds that its living processes, and the children that they have waited for, have used."""
+        """CPU seconds of its living processes, and of the children that they have waited for."""
         return sum(_cpu_ticks(pid) for pid in self.members()) / TICKS_PER_S
 
     def pss_mib(self) -> float:
@@ -73,11 +73,11 @@ class Process:
         return sum(_pss_kib(pid) for pid in self.members()) / 1024
 
     def members(self) -> list[int]:
-        """The process ids of the session, and of what left it but descends from it."""
+        """The ids of the processes in the session, and of their descendants outside of it."""
         return descendants(self._leader.pid, _stats())
 
     def end(self) -> None:
-        """Ask its group to stop; kill what is left after `END_S`."""
+        """Ask the process group to stop, and kill the processes that are left after `END_S` seconds."""
         members = self.members()
         _signal_group(self._leader.pid, signal.SIGTERM)
         deadline = time.perf_counter() + END_S
@@ -94,7 +94,7 @@ class Process:
 
 
 def descendants(leader: int, stats: Mapping[int, tuple[int, int]]) -> list[int]:
-    """Those of the processes (id → parent, session) that are in the leader's session or descend from one that is."""
+    """The processes (id → parent, session) that are in the leader's session or descend from one of these."""
     members = {pid for pid, (_, session) in stats.items() if session == leader} | ({leader} & stats.keys())
     while more := {pid for pid, (parent, _) in stats.items() if parent in members} - members:
         members |= more
@@ -133,7 +133,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _lives(stat: list[str]) -> bool:
-    """Not gone, and no zombie that waits for its parent to look."""
+    """Whether the process exists and is not a zombie, which waits only for its parent to read its status."""
     return bool(stat) and stat[0] not in "ZX"
 
 

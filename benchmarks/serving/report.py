@@ -1,4 +1,4 @@
-"""The tables of a run: what is written down of it."""
+"""The tables in which a run is reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TITLES = {MNIST: "A, the shipped `mnist` (1×28×28)", PHOTO: "B, `photo` (3×12
 
 
 def tables(results: Results) -> list[Table]:
-    """Every table that there are measurements for."""
+    """Every table for which the run has measurements."""
     found = [_machine(results), _servers(results), _targets(results)]
     for network, operation in dict.fromkeys((case.network, case.operation) for case in results.cases()):
         if operation.images == 1:
@@ -32,7 +32,7 @@ def _machine(results: Results) -> Table:
 
 
 def _servers(results: Results) -> Table:
-    """Who was measured, in which setting, and how each starts; who was not, and why."""
+    """The servers that were measured, each with its setting and its start; the others with the reason."""
     networks = list(dict.fromkeys(case.network for case in results.cases()))
     head = ["server", "version", "setting"] + [
         f"{name}, {network}" for network in networks for name in ("cold start, s", "memory (PSS), MiB", "processes")
@@ -71,7 +71,7 @@ def _targets(results: Results) -> Table:
 
 
 def _singles(results: Results, network: str, operation: Operation) -> Table:
-    """One picture a request: each server over each number of connections, and how far ahead of it we are."""
+    """One picture a request: each server at each number of connections, and our rate over its rate."""
     cases = [case for case in results.cases() if (case.network, case.operation) == (network, operation)]
     servers = results.settings
     rows = [[str(case.connections), one, *_cells(results, case, one)] for case in cases for one in servers]
@@ -115,7 +115,7 @@ def _batches(results: Results) -> Table:
 
 
 def _batch_rows(results: Results, operation: Operation) -> list[list[str]]:
-    """Ours, the naive server, and the bare loop, which has no requests."""
+    """Batches: our service, the naive server, and the bare loop, which has no requests."""
     case = Case(MNIST, operation, BATCH_CONNECTIONS)
     ours, naive = (images_per_s(results.of(case, server)) for server in (OURS, "naive"))
     limit, variant = results.best_bare(operation), _variant(results, operation)
@@ -154,7 +154,7 @@ def _growth(results: Results, axis: str) -> Table:
 
 
 def _ms(latency: float) -> str:
-    """Milliseconds; where nothing was answered in time, there is no number."""
+    """Milliseconds, or a word where no request was answered in time."""
     return f"{latency:.2f}" if math.isfinite(latency) else NOTHING
 
 

@@ -1,7 +1,6 @@
-"""What was measured, as it was measured: nothing here is an average.
+"""The measurements as they were made: no number here is an average.
 
-Values of one round stand side by side, since the machine drifts: ratios are taken within a round, and only then the
-median over rounds.
+The machine drifts, so that a ratio is taken within a round, and the median of the ratios over the rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from .cases import BATCHES, Case, Operation
 
-WITH_INFINITY = ConfigDict(ser_json_inf_nan="strings")  # where nothing was answered in time, a latency is infinite
+WITH_INFINITY = ConfigDict(ser_json_inf_nan="strings")  # a latency is infinite where no request was answered in time
 
 
 @dataclass(frozen=True, config=WITH_INFINITY)
@@ -29,7 +28,7 @@ class Visit:
     p99_ms: float
     errors: int
     cpu_us_per_request: float
-    idle_cores: float  # what all other servers used meanwhile, 1.0 is a whole core
+    idle_cores: float  # used by all other servers meanwhile; 1.0 is a whole core
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Point:
 
 
 class Results(BaseModel):
-    """Everything that a run has found out, and where (`machine`: words for a table)."""
+    """All measurements of a run, and the machine (words for a table)."""
 
     machine: dict[str, str] = {}
     settings: dict[str, tuple[str, str]] = {}  # server → version, setting
@@ -102,11 +101,11 @@ class Results(BaseModel):
         return list(dict.fromkeys(visit.case for visit in self.visits))
 
     def of(self, case: Case, server: str) -> list[Visit]:
-        """The visits of a server in a cell, a round each."""
+        """The visits of a server in a cell, one for each round."""
         return [visit for visit in self.visits if (visit.case, visit.server) == (case, server)]
 
     def reason(self, server: str, network: str) -> str | None:
-        """Why a server was not measured."""
+        """The reason for which a server was not measured."""
         return next((one.reason for one in self.absences if (one.server, one.network) == (server, network)), None)
 
     def rates(self, case: Case, server: str) -> dict[int, float]:
@@ -114,7 +113,7 @@ class Results(BaseModel):
         return {visit.round: visit.requests_per_s for visit in self.of(case, server)}
 
     def best_bare(self, operation: Operation) -> dict[int, float]:
-        """Images/s of each round's best variant: chance can only help it, never us."""
+        """Images/s of the best variant in each round: chance can only help the bare loop, never us."""
         return best(
             {run.round: run.images_per_s for run in self.bare if (run.operation, run.variant) == (operation, variant)}
             for variant in {run.variant for run in self.bare}
@@ -122,7 +121,7 @@ class Results(BaseModel):
 
 
 def middle(values: Iterable[float]) -> float | None:
-    """The median; None of nothing."""
+    """The median, or None if there are no values."""
     listed = list(values)
     return median(listed) if listed else None
 
@@ -136,7 +135,7 @@ def best(rounds: Iterable[dict[int, float]]) -> dict[int, float]:
 
 
 def ratios(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:
-    """Ours over theirs in each round that both were measured in."""
+    """Our rate over theirs, in each round in which both were measured."""
     return [ours[number] / theirs[number] for number in sorted(ours.keys() & theirs.keys()) if theirs[number]]
 
 

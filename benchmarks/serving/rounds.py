@@ -1,8 +1,8 @@
-"""In which order: rounds, so that every server meets the same drift of the machine.
+"""Rounds: the order of measurements, so that every server meets the same drift of the machine.
 
-A round starts each server of a network anew, one after the other. Then for each cell it visits each server in turn: a
-second that is not counted, then the measured seconds. Servers that are not under load wait beside it; what CPU they use
-meanwhile is measured too. The order turns by one with each round, so that nobody is always first.
+A round starts each server of a network again, one after the other. Then for each cell it visits each server in turn:
+one second that is not counted, then the measured seconds. The other servers are idle meanwhile, and their use of the
+CPU is measured too. The order turns by one with each round, so that no server is always first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: cells, servers, seconds of each visit, rounds."""
+    """The plan of a run: cells, servers, seconds of each visit, rounds."""
 
     cases: tuple[Case, ...]
     servers: tuple[Server, ...]
@@ -44,7 +44,7 @@ class Plan:
 
 
 def run(plan: Plan, shelves: Sequence[Shelf], scratch: Path, results: Results, say: Say) -> None:
-    """All rounds of all networks, into `results`."""
+    """Measure all rounds of all networks into `results`."""
     for number in range(plan.rounds):
         for shelf in shelves:
             say(f"round {number + 1} of {plan.rounds}, {shelf.network}")
@@ -67,7 +67,7 @@ def _round(plan: Plan, shelf: Shelf, scratch: Path, number: int, results: Result
 
 
 def start(stack: ExitStack, server: Server, shelf: Shelf, scratch: Path, results: Results, say: Say) -> Running | None:
-    """A server that runs until the stack is left; None, and an absence with its reason, where it cannot."""
+    """Start a server that runs until the stack is left. If it cannot start, note the reason and return None."""
     try:
         one = stack.enter_context(running(server, shelf, scratch / server.name))
     except (CannotInstall, DidNotStart, Wrong) as error:
@@ -98,7 +98,7 @@ def _visit_all(plan: Plan, case: Case, alive: list[Running], number: int, result
 
 
 def note_absence(server: Server, network: str, error: Exception, results: Results, say: Say) -> None:
-    """Say why a server is not measured (any more), and remember it; no later round starts it."""
+    """Print and note the reason for which a server is not measured; later rounds do not start it."""
     say(f"  {server.name} is not measured: {error}")
     results.absences.append(Absence(server.name, network, reason(str(error))))
 
@@ -127,7 +127,7 @@ def _visit(case: Case, one: Running, alive: list[Running], number: int, seconds:
 def _neighbours(
     alive: list[Running], network: str, number: int, seconds: float, results: Results, say: Say
 ) -> list[Neighbour]:
-    """That of our service, if it runs."""
+    """Our service, if it runs."""
     for one in alive:
         if one.server is LATENTD:
             try:
@@ -138,7 +138,7 @@ def _neighbours(
 
 
 def _neighbour(one: Running, number: int, seconds: float) -> Neighbour:
-    """Single encodes alone, then beside batches on so many connections that both processes are never idle."""
+    """Measure single encodes alone, then beside batches on enough connections to keep both processes busy."""
     idle = one.load(Operation.ENCODE, 1, seconds)
     one.load(Operation.BATCH_ENCODE, BATCH_CONNECTIONS, WARM_UP_S)
     with ThreadPoolExecutor(1) as pool:
@@ -161,7 +161,7 @@ def _look_at(one: Running, network: str, number: int) -> Start:
 
 
 def bare_runs(shelf: Shelf, operation: Operation, number: int, seconds: float) -> list[BareRun]:
-    """The bare loop in every variant, in one process and in several; servers wait beside it, as beside each other."""
+    """Measure the bare loop in every variant, in one process and in several. The servers are idle meanwhile."""
     found = []
     for size in bare.CREWS:
         with bare.crew(size, shelf.store, shelf.network) as processes:
@@ -172,5 +172,5 @@ def bare_runs(shelf: Shelf, operation: Operation, number: int, seconds: float) -
 
 
 def shelve(root: Path, network: str, data: Path | None) -> Shelf:
-    """A store with a network, and what is asked of it, with the right answers."""
+    """A store with one network, its inputs and the right answers."""
     return Shelf(network, root, material(models.publish(root, network), data))

@@ -1,4 +1,4 @@
-"""A server that runs: started, asked until it answers rightly, put under load, looked at, ended."""
+"""A running server: started, checked until it answers rightly, put under load, measured, ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START_S = 90.0
 
 @dataclass(frozen=True)
 class Shelf:
-    """A store with one network, and what is asked of it."""
+    """A store with one network, and its inputs."""
 
     network: str
     store: Path
@@ -31,7 +31,7 @@ class Shelf:
 
 
 class Running:
-    """A server with a network, where it is, and its processes; `cold_start_s` is until its first right answer."""
+    """A server, its network, its place and its processes; `cold_start_s` lasts until the first right answer."""
 
     def __init__(self, server: Server, shelf: Shelf, place: Place, process: Process) -> None:
         self.server = server
@@ -43,7 +43,7 @@ class Running:
         self._said = ""
 
     def begin(self) -> None:
-        """Wait for the first right answer, which is the cold start, and then for that of every operation.
+        """Wait for the first right answer, which ends the cold start, and then for one of every operation.
 
         Raises:
             DidNotStart: there was none in `START_S`.
@@ -54,14 +54,14 @@ class Running:
             self._wait_for(operation)
 
     def load(self, operation: Operation, connections: int, seconds: float) -> Load:
-        """Ask over so many connections for so long."""
+        """Send requests over `connections` connections for `seconds` seconds."""
         if operation not in self._scripts:
             request = self.server.request(operation, self._shelf.material)
             self._scripts[operation] = load.write_script(request, self._place.scratch / f"wrk-{operation}")
         return load.run(self._scripts[operation], self._url(operation), connections, seconds)
 
     def _wait_for(self, operation: Operation) -> float:
-        """Seconds from the start to a right answer."""
+        """Seconds from the start to the first right answer."""
         self._said = ""
         try:
             return self.process.wait_until(lambda: self._answers(operation), START_S)
@@ -69,7 +69,7 @@ class Running:
             raise DidNotStart(f"{error}; {self._said}" if self._said else str(error)) from error
 
     def _answers(self, operation: Operation) -> bool:
-        """Whether it does, and rightly; not if it does not listen yet, or says so."""
+        """Whether the server answers rightly. False while it does not listen yet or says that it is loading."""
         request, material = self.server.request(operation, self._shelf.material), self._shelf.material
         try:
             checks.check(self._url(operation), operation, request, material, self.server.tolerance)
@@ -84,7 +84,7 @@ class Running:
 
 @contextmanager
 def running(server: Server, shelf: Shelf, scratch: Path) -> Iterator[Running]:
-    """A server that has answered each of its operations rightly; ended in the end.
+    """A server that has answered each of its operations rightly. It is ended when the block is left.
 
     Raises:
         CannotInstall: its environment cannot be made.

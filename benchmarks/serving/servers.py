@@ -1,4 +1,4 @@
-"""Who is asked: our service and its peers, how each is started, in which setting, and how it is addressed."""
+"""Our service and its peers: how each is started, with which setting, and at which addresses it is asked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .load import Request
 from .pictures import Material
 from .place import Place
 
-WORKERS = 2  # processes that compute, of every server
+WORKERS = 2  # processes that compute, for every server
 OTHER_PORTS = 4  # for management, metrics and gRPC, where a peer insists on them
 THREADS = max(1, (os.cpu_count() or 1) // WORKERS)  # of torch in each of them
 PNG, NPY, JSON = "image/png", "application/x-npy", "application/json"
@@ -30,7 +30,7 @@ _TRITON_HEAD_BYTES = 160
 
 @dataclass(frozen=True)
 class Route:
-    """How a server is asked for an operation; `wrap` makes its body of ours."""
+    """The address of an operation at a server; `wrap` turns our body into the server's."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Server:
-    """A server: its name, the words that tables have for its setting, and the routes that it has.
+    """A server: its name, its setting in words for the tables, and its routes.
 
     `batches` says whether requests share a forward pass. One with `options` is our service with these settings.
     """
@@ -55,7 +55,7 @@ class Server:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is what this project makes."""
+        """Whether the server is the service of this project."""
         return self.options is not None
 
     def version(self) -> str:
@@ -63,18 +63,18 @@ class Server:
         return "this commit" if self.is_ours else environments.version(self.name)
 
     def described(self) -> str:
-        """Its setting, in words; of ours, exactly those that this version has and that are not defaults."""
+        """The setting in words; for our service, the settings that this version has and that are not defaults."""
         told = [f"{name}={value}" for name, value in our_settings(self.options or {}).items()]
         return "; ".join(filter(None, (", ".join(told), self.setting)))
 
     def request(self, operation: Operation, material: Material) -> Request:
-        """What is sent for an operation: the same bytes to all, in the server's own wrapping."""
+        """The requests of an operation: the same bytes for all servers, in the server's own wrapping."""
         route = self.routes[operation]
         contents = tuple(map(route.wrap, bodies(operation, material)))
         return Request(route.method, route.path, route.headers, contents if route.method == "POST" else ())
 
     def command(self, place: Place) -> list[str]:
-        """What starts it: ours as a user would, a peer by its `serve`.
+        """The command that starts it: our service as a user starts it, a peer by its file `serve`.
 
         Raises:
             CannotInstall: its environment cannot be made.
@@ -84,19 +84,19 @@ class Server:
         return [str(environments.python(self.name)), "-m", f"benchmarks.serving.peers.{self.name}.serve"]
 
     def environment(self, place: Place) -> dict[str, str]:
-        """What it is told there: ours its settings, a peer its place and where our packages are."""
+        """Its environment: for our service the settings, for a peer its place and the path of our packages."""
         if self.options is not None:
             return our_settings({"port": place.port, **self.options})
         return {"PYTHONPATH": str(environments.ROOT), **place.environment()}
 
 
 def our_settings(wanted: Mapping[str, object], known: Collection[str] = Settings.model_fields) -> dict[str, str]:
-    """As a user would set them; a setting that this version of the service does not have is left out."""
+    """Settings as a user would make them. A setting that this version of the service does not have is left out."""
     return {f"LATENTD_{name.upper()}": str(value) for name, value in wanted.items() if name in known}
 
 
 def bodies(operation: Operation, material: Material) -> Bytes:
-    """What is asked about; a sample is asked for with an empty JSON object, where a server wants a body."""
+    """The bodies of an operation; for a sample an empty JSON object, where a server wants a body."""
     if operation is Operation.ENCODE:
         return material.pngs
     if operation is Operation.SAMPLE:
@@ -107,14 +107,14 @@ def bodies(operation: Operation, material: Material) -> Bytes:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
+    """Free ports of 127.0.0.1."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [listening.getsockname()[1] for listening in sockets]
 
 
 def somewhere(store: Path, model: str, scratch: Path) -> Place:
-    """Somewhere for a server to be."""
+    """A new place for a server."""
     port, *others = free_ports(1 + OTHER_PORTS)
     return Place(store, model, port, tuple(others), scratch, WORKERS, THREADS)
 
@@ -124,14 +124,14 @@ def _in_base64(png: bytes) -> bytes:
 
 
 def _for_triton(png: bytes) -> bytes:
-    """The JSON header of its protocol, then the picture, its length before it."""
+    """The JSON header of Triton's protocol, then the picture with its length before it."""
     size = len(png) + 4
     head = {"inputs": [{"name": "png", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}]}
     return _triton_head(head) + len(png).to_bytes(4, "little") + png
 
 
 def _triton_head(head: Mapping[str, object]) -> bytes:
-    """Of a constant length, since HTTP headers state it and are the same for all pictures."""
+    """A header of constant length: the HTTP headers state the length and are the same for all pictures."""
     return json.dumps(head).encode().ljust(_TRITON_HEAD_BYTES)
 
 

@@ -1,4 +1,4 @@
-"""What we promised, and whether this run has kept it. A target without its measurements is marked so, never passed."""
+"""The targets, and whether a run has reached them. A target that was not measured is marked so, and never passed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LETTERS = {MNIST: "A", PHOTO: "B"}
 
 
 def targets(results: Results) -> list[Target]:
-    """Every row of the promise."""
+    """A row for every target."""
     singles = [(network, operation) for network in (MNIST, PHOTO) for operation in (Operation.ENCODE, Operation.SAMPLE)]
     return [
         *(_alone(results, operation) for operation in (Operation.ENCODE, Operation.SAMPLE)),
@@ -36,7 +36,7 @@ def targets(results: Results) -> list[Target]:
 
 
 def peers(results: Results) -> list[str]:
-    """The servers that are not ours."""
+    """The servers of others."""
     return [name for name in results.settings if not name.startswith(OURS)]
 
 
@@ -89,7 +89,7 @@ def _cold_start(results: Results, network: str) -> Target:
 
 
 def _medians(results: Results, network: str, number: Callable[..., float]) -> dict[str, float]:
-    """The median over rounds, by server."""
+    """The median over rounds, for each server."""
     starts = [start for start in results.starts if start.network == network]
     names = dict.fromkeys(start.server for start in starts)
     return {name: median(number(start) for start in starts if start.server == name) for name in names}

@@ -1,4 +1,4 @@
-"""Measurements that nobody has made: round numbers, so that a ratio can be seen."""
+"""Invented measurements with round numbers, so that a ratio is easy to see."""
 
 import pytest
 
@@ -10,13 +10,13 @@ BATCH = Case("mnist", Operation.BATCH_ENCODE, 4)
 
 
 def visit(case: Case, server: str, number: int, rate: float) -> Visit:
-    """A visit with a rate, and no trouble."""
+    """A visit with this rate and without failures."""
     return Visit(case, server, number, rate, 2.0, 4.0, 0, 100.0, 0.01)
 
 
 @pytest.fixture
 def results() -> Results:
-    """Two rounds: ours at 2 and 3 times mosec, which is ahead of naive; triton is not there."""
+    """Two rounds: ours has 2 and 3 times the rate of mosec, which is ahead of naive. triton is missing."""
     rates = {"latentd": (2000, 3600), "naive": (500, 600), "mosec": (1000, 1200)}
     return Results(
         machine={"processor": "none"},

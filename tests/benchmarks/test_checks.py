@@ -16,17 +16,17 @@ from ..conftest import GREY, make_model
 
 @pytest.fixture
 def material() -> Material:
-    """Questions to a small network, and its answers."""
+    """Inputs of a small network, and its answers."""
     return pictures.material(make_model(GREY).eval(), None, 4)
 
 
 def encoded(latents: torch.Tensor) -> bytes:
-    """As most servers answer."""
+    """Most servers answer in this form."""
     return json.dumps({"latents": latents[:1].tolist()}).encode()
 
 
 def test_right_latents_pass_in_each_dialect(material: Material) -> None:
-    """Ours, and that of the Open Inference Protocol."""
+    """Our form of JSON is read, and that of the Open Inference Protocol."""
     dialect = {"outputs": [{"name": "latents", "shape": [1, 3], "data": material.latents[0].tolist()}]}
 
     checks.compare(Operation.ENCODE, encoded(material.latents), material)
@@ -35,7 +35,7 @@ def test_right_latents_pass_in_each_dialect(material: Material) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b'{"latents": [[1]]}', b'{"latents": [[null, 0, 0]]}'])
 def test_unreadable_latents_are_wrong(material: Material, answer: bytes) -> None:
-    """And not a crash of the benchmark."""
+    """The benchmark goes on after it."""
     with pytest.raises(checks.Wrong):
         checks.compare(Operation.ENCODE, answer, material)
 

@@ -1,4 +1,4 @@
-"""Tables for people, and for the page."""
+"""The tables for the terminal and for the page."""
 
 import io
 import re
@@ -20,17 +20,17 @@ def section(results: Results, tmp_path: Path) -> str:
 
 
 def test_ratios_are_those_of_each_round(results: Results, tmp_path: Path) -> None:
-    """Median first, then every round."""
+    """The median comes first, then every round."""
     assert "| mosec | 1,100 | 2.00 | 4.00 | 100 | 0 | 2.50 (2.00 3.00) |" in section(results, tmp_path)
 
 
 def test_absent_peer_is_named_with_its_reason(results: Results, tmp_path: Path) -> None:
-    """Never dropped."""
+    """A missing measurement is written as missing, not left out."""
     assert "| triton | triton 1 | defaults | not measured: no such package | – | – |" in section(results, tmp_path)
 
 
 def test_batches_stand_beside_the_bare_loop(results: Results, tmp_path: Path) -> None:
-    """100 requests of 64 images against 8000 images, and naive not asked."""
+    """Ours had 100 requests of 64 images, the bare loop 8000 images; naive was not measured."""
     written = section(results, tmp_path)
 
     assert "| batch-encode | latentd | 6,400 | 2.00 | 4.00 | 100 | 0 | – |" in written
@@ -39,7 +39,7 @@ def test_batches_stand_beside_the_bare_loop(results: Results, tmp_path: Path) ->
 
 
 def test_text_around_the_section_is_kept(results: Results, tmp_path: Path) -> None:
-    """Reasons for targets that were missed are written by hand, and a second run leaves them."""
+    """Text outside of the section, written by hand, is kept by a second run."""
     page = tmp_path / "benchmarks.md"
     pages.write("Serving", report.tables(results), page)
     page.write_text(page.read_text(encoding="utf-8") + "\n## Why not\n\nBecause.\n", encoding="utf-8")
@@ -50,7 +50,7 @@ def test_text_around_the_section_is_kept(results: Results, tmp_path: Path) -> No
 
 
 def test_each_benchmark_has_a_section_of_its_own(results: Results, tmp_path: Path) -> None:
-    """One does not write over another's."""
+    """A benchmark does not overwrite the section of another."""
     page = tmp_path / "benchmarks.md"
     pages.write("Serving", report.tables(results), page)
     pages.write("Training", [pages.Table("Images/s", ("recipe",), [("mnist",)])], page)
@@ -59,7 +59,7 @@ def test_each_benchmark_has_a_section_of_its_own(results: Results, tmp_path: Pat
 
 
 def test_tables_fit_a_terminal(results: Results) -> None:
-    """The same numbers."""
+    """The terminal shows the same numbers as the page."""
     console = Console(width=120, file=io.StringIO(), record=True)
     pages.show(report.tables(results), console)
 
@@ -67,7 +67,7 @@ def test_tables_fit_a_terminal(results: Results) -> None:
 
 
 def test_curves_become_pictures_that_the_page_shows(results: Results, tmp_path: Path) -> None:
-    """One for each axis that was measured."""
+    """The page has a figure for each axis that was measured."""
     figures = growth.draw(results, tmp_path / "figures")
     pages.write("Serving", report.tables(results), tmp_path / "benchmarks.md", figures)
 
@@ -76,7 +76,7 @@ def test_curves_become_pictures_that_the_page_shows(results: Results, tmp_path: 
 
 
 def test_command_on_the_page_names_no_folders() -> None:
-    """Other people have others."""
+    """Paths of this machine mean nothing to a reader."""
     assert asked(["--data", "/home/somebody/mnist", "--rounds", "5"]) == (
         "python -m benchmarks.serving --data mnist --rounds 5"
     )

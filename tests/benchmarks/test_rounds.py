@@ -1,4 +1,4 @@
-"""The order of a run, and servers that do not last."""
+"""The order of a run, and servers that end early."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from .conftest import ENCODE
 
 
 class FakeRunning:
-    """A server that answers at a rate, or is gone."""
+    """A fake server that answers at a fixed rate, or has ended."""
 
     process = SimpleNamespace(cpu_s=lambda: 0.0)
 
@@ -23,21 +23,21 @@ class FakeRunning:
         self._rate = rate
 
     def load(self, operation: Operation, connections: int, seconds: float) -> Load:
-        """The same each time."""
+        """Return the same load each time."""
         if self._rate is None:
             raise NoLoad("wrk ended with status 1: unable to connect")
         return Load(self._rate, 1.0, 2.0, 0)
 
 
 def test_nobody_is_first_in_every_round() -> None:
-    """The order turns by one."""
+    """The order turns by one place in each round."""
     first = [rounds.turned(SERVERS, number)[0] for number in range(len(SERVERS))]
 
     assert sorted(server.name for server in first) == sorted(server.name for server in SERVERS)
 
 
 def test_server_that_dies_is_named_and_the_others_go_on() -> None:
-    """With the case's other servers measured."""
+    """The other servers of the cell are measured all the same."""
     results, (lost, well) = Results(), SERVERS[2:4]
     alive: list[Any] = [FakeRunning(lost, None), FakeRunning(well, 500.0)]
 

@@ -1,4 +1,4 @@
-"""How servers are told where they are and what they are asked."""
+"""The places of servers, and the requests that they get."""
 
 import base64
 from pathlib import Path
@@ -15,13 +15,13 @@ from ..conftest import GREY, make_model
 
 
 def test_our_service_is_given_only_settings_that_it_has() -> None:
-    """An unknown LATENTD_ name would be an error at its start."""
+    """A setting that this version does not have is left out, because it would be an error at start."""
     assert our_settings({"port": 8001, "workers": 2}, known=["port"]) == {"LATENTD_PORT": "8001"}
     assert our_settings({"workers": 2}, known=["workers"]) == {"LATENTD_WORKERS": "2"}
 
 
 def test_a_place_survives_the_environment(tmp_path: Path) -> None:
-    """Workers of peers learn of it there."""
+    """The workers of a peer read the place from the environment."""
     place = somewhere(tmp_path / "store", "mnist", tmp_path)
 
     assert here(place.environment()) == place
@@ -42,7 +42,7 @@ def test_every_server_is_sent_every_picture(server: servers.Server) -> None:
 
 @pytest.mark.parametrize("server", [server for server in SERVERS if not server.is_ours], ids=lambda server: server.name)
 def test_every_peer_has_pinned_versions_and_a_server(server: servers.Server) -> None:
-    """Each line pins one; torch is that which all have."""
+    """Each line of a requirements file pins one package; torch comes from the common pin."""
     folder = environments.SERVERS / server.name
     lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
 
@@ -53,12 +53,12 @@ def test_every_peer_has_pinned_versions_and_a_server(server: servers.Server) -> 
 
 
 def test_reasons_name_no_addresses_and_folders() -> None:
-    """The last line that is an error, fit for a page."""
+    """The reason is the last line that names an error, without paths."""
     text = "Looking in https://example.org/simple\nERROR: No matching distribution for x at /tmp/y\nhint: try z\n"
 
     assert environments.reason(text) == "ERROR: No matching distribution for x at …"
 
 
 def test_ours_is_measured_in_both_networks() -> None:
-    """With all operations."""
+    """Every peer is asked for all operations."""
     assert set(LATENTD.routes) == set(Operation)

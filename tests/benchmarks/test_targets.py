@@ -1,4 +1,4 @@
-"""What was promised beside what was found."""
+"""The targets beside the measurements."""
 
 import math
 
@@ -20,19 +20,19 @@ from benchmarks.serving.targets import targets
     ],
 )
 def test_targets_of_a_run(results: Results, name: str, value: float | None, verdict: str) -> None:
-    """Each has its value and a verdict."""
+    """Each target has its value and a verdict."""
     (target,) = (target for target in targets(results) if target.name == name)
 
     assert (target.value, target.verdict) == (value, verdict)
 
 
 def test_no_target_is_reached_by_measuring_nothing() -> None:
-    """Of an empty run each is not measured."""
+    """In an empty run no target is measured."""
     assert {target.verdict for target in targets(Results())} == {"not measured"}
 
 
 def test_neighbour_who_gets_no_answer_is_no_success(results: Results) -> None:
-    """Infinitely slowed is not within bounds."""
+    """An infinite slowdown misses its target."""
     results.neighbours = [Neighbour(0, 1.0, math.inf)]
     (target,) = (target for target in targets(results) if "beside a client" in target.name)
 

@@ -1,4 +1,4 @@
-"""The peers: each folder holds a server as its documentation would write it, and the versions it runs with.
+"""The peers: each folder has a server as its documentation would write it, and the versions that it runs with.
 
-They share `network` and `pictures`, so that what differs is the serving alone.
+They share `network` and `pictures`, so that only the serving differs.
 """

@@ -46,6 +46,6 @@ class Network:
 
 
 def load() -> Network:
-    """The network of the place where this process is."""
+    """The network that the place of this process names."""
     place = here()
     return Network(place.store, place.model, place.threads)
