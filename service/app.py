@@ -36,7 +36,7 @@ from .inference.loader import Loader
 from .inference.registry import Registry
 from .operations.limits import Limits
 from .operations.session import Sessions
-from .protocols.v1 import endpoints, models, openapi
+from .protocols.v1 import models, openapi, routes
 from .settings import Settings
 from .telemetry.metrics import Metrics
 from .web import page
@@ -73,7 +73,9 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has used
         lifespan=partial(_lifespan, settings.reload_s),
     )
-    limits = Limits(settings.max_images_per_request, settings.max_request_pixels, settings.max_score_draws)
+    limits = Limits(
+        settings.max_images_per_request, settings.max_request_pixels, settings.max_pixels, settings.max_score_draws
+    )
     app.state.sessions = sessions = Sessions(registry, limits)
     app.state.parts = state = AppState(
         keys=keys,
@@ -84,7 +86,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         body_memory=BodyMemory(settings.max_bodies_bytes),
         limits=RequestLimits(settings.max_body_bytes, settings.body_timeout_s, settings.timeout_s),
     )
-    mounts = endpoints.mounts(sessions, settings.max_pixels)
+    mounts = routes.mounts(sessions)
     app.include_router(models.router, prefix="/v1", dependencies=[KEY])
     for mount in mounts:
         app.include_router(mount.documentation())

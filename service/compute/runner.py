@@ -61,6 +61,11 @@ class Runner:
         return self.plans[name].sizes[-1]
 
     @property
+    def fingerprint(self) -> str:
+        """A digest of the device and its libraries: where it is the same, the same seed gives the same bytes."""
+        return self._device.fingerprint
+
+    @property
     def is_exact(self) -> bool:
         """Whether an image's answers have the same bytes alone and in any batch; else they agree but for rounding."""
         return all(plan.is_exact for plan in self.plans.values())

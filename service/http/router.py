@@ -44,7 +44,7 @@ class Endpoint(Generic[Subject]):
     answer: Callable[[Call, Subject, Any], Awaitable[Response]]
     answer_schema: type[BaseModel]
     responses: Responses
-    request_body: dict[str, Any] | None = None
+    request_body: Callable[[], dict[str, Any]] | None = None
 
     @property
     def path(self) -> str:
@@ -81,7 +81,7 @@ class Mount(Generic[Subject]):
                     description=inspect.getdoc(endpoint.answer),
                     response_model=endpoint.answer_schema,
                     responses=endpoint.responses,
-                    openapi_extra=endpoint.request_body,
+                    openapi_extra=endpoint.request_body() if endpoint.request_body else None,
                     include_in_schema=self.in_schema and method == endpoint.methods[0],
                 )
         return router

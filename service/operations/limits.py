@@ -21,10 +21,18 @@ _FEWER = "send, or ask for, fewer images in one request"
 
 @dataclass(frozen=True)
 class Limits:
-    """Images in or out, their pixels, and posterior draws of all images together, each of one request."""
+    """The limits of one request.
+
+    Attributes:
+        images: images that come in or go out.
+        pixels: pixels of all images together.
+        picture_pixels: pixels of one picture, as it was sent.
+        draws: posterior draws of all images together.
+    """
 
     images: int
     pixels: int
+    picture_pixels: int
     draws: int
 
     def check_images(self, model: ServedModel, pixels: Tensor) -> None:

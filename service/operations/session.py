@@ -48,7 +48,7 @@ class Session:
     def __init__(self, model: ServedModel, limits: Limits, timings: Timings) -> None:
         self.model = model
         self.limits = limits
-        self._timings = timings
+        self.timings = timings
         self._is_begun = False
 
     @property
@@ -107,6 +107,6 @@ class Session:
         """
         answer = await self.model.forward(name, inputs, is_begun=self._is_begun)
         self._is_begun = True
-        self._timings.add("queue", answer.queue_s)
-        self._timings.add("compute", answer.compute_s)
+        self.timings.add("queue", answer.queue_s)
+        self.timings.add("compute", answer.compute_s)
         return await offload(sum(map(nbytes, answer.results[1:])), concatenate, answer.results)

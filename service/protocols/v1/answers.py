@@ -1,14 +1,17 @@
-"""What the engine found out, as the body that was asked for, with the headers that belong to it."""
+"""The answers that operations share: their JSON, and their bytes in each format, with the headers that belong to them.
+
+Field names are promises: see the HTTP contract.
+"""
 
 from __future__ import annotations
 
 import base64
-import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import torch
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 from torch import Tensor
 
@@ -16,104 +19,94 @@ from model_store.vae.pixels import to_pixels
 
 from ...formats import pictures, tensors
 from ...http.negotiation import MEDIA_TYPES, Format
-from ...inference.served_model import ServedModel
 from ...offload import offload
-from ...operations.encode import Encoding
-from ...operations.reconstruct import Reconstruction
-from ...operations.sample import Samples
-from ...operations.score import Score
-from ...operations.session import PixelType
-from .call import Call
+from ...operations.session import PixelType, Session
+
+VersionNumber = Annotated[int, Field(ge=1, le=999_999_999)]
+Nested = Annotated[list[Any], Field(description="nested to the model's latent shape, one per image")]
+
+ANSWER_MEMBERS: set[str] = set()
+"""The members that the JSON of any operation has. Bodies ignore them, so that an answer can be sent back."""
+
+
+class Answer(BaseModel):
+    """JSON about one version of a model."""
+
+    model: str
+    version: VersionNumber
+
+
+class OperationAnswer(Answer):
+    """The JSON of an operation."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Add the members of a new operation's answer to those that bodies ignore."""
+        ANSWER_MEMBERS.update(cls.model_fields)
+
+
+class ImagesAnswer(OperationAnswer):
+    """Images as base64 PNG."""
+
+    images: list[str]
 
 
 def pixel_type(wanted: Format) -> PixelType:
-    """The type of the pixels that a format holds."""
+    """The type of the images in a format."""
     return "float32" if wanted == "safetensors" else "uint8"
 
 
-async def latents(wanted: Format, call: Call, encoding: Encoding) -> Response:
-    """An answer to encode."""
-    with call.timings.measure("write"):
-        content = await offload(encoding.latents.nbytes, _latents_body, wanted, call.model, encoding)
-    return _response(wanted, call, content, encoding.seed)
+def model_headers(session: Session) -> dict[str, str]:
+    """The headers of every answer, even of one without a body."""
+    return {"X-Model": session.model.name, "Vary": "Accept"}
 
 
 async def write_images(
     wanted: Format,
-    call: Call,
-    decoded: Tensor,
+    session: Session,
+    images: Tensor,
     *,
     columns: int | None = None,
     seed: int | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """An answer to decode; other operations have `more` to say in JSON, or `columns` that belong together."""
-    with call.timings.measure("write"):
-        content = await offload(decoded.nbytes, _images_body, wanted, call.model, decoded, columns, more or {})
-    return _response(wanted, call, content, seed)
+    """Images in the wanted format: one picture shows several of them in a grid of `columns`.
+
+    JSON has the members `more` too.
+    """
+    with session.timings.measure("write"):
+        content = await offload(images.nbytes, _images_content, wanted, session, images, columns, more or {})
+    return respond(wanted, session, content, seed)
 
 
-async def samples(wanted: Format, call: Call, drawn: Samples) -> Response:
-    """An answer to sample."""
-    more = {"seed": drawn.seed, "latents": drawn.latents.numpy()}
-    return await write_images(wanted, call, drawn.images, seed=drawn.seed, more=more)
+def write_json(session: Session, members: Mapping[str, Any]) -> bytes:
+    """JSON about the session's model, with tensors as nested lists.
+
+    Each float32 has the fewest digits that give it back exactly, and an infinite number is null.
+    """
+    version = session.model.version
+    answer = {"model": version.name, "version": version.number}
+    answer |= {name: value.numpy() if isinstance(value, Tensor) else value for name, value in members.items()}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-async def score(call: Call, found: Score) -> Response:
-    """An answer to score."""
-    with call.timings.measure("write"):
-        fields = {field.name: _numbers(getattr(found, field.name)) for field in dataclasses.fields(found)}
-        seed = fields.pop("seed")
-        content = _json(call.model, fields)
-    return _response("json", call, content, seed)
+def respond(wanted: Format, session: Session, content: bytes, seed: int | None) -> Response:
+    """The response with its headers; the seed is told where something was drawn."""
+    headers = model_headers(session) | {"Server-Timing": session.timings.header()}
+    if seed is not None:
+        headers["X-Seed"] = str(seed)
+    return Response(content, media_type=MEDIA_TYPES[wanted], headers=headers)
 
 
-async def reconstruction(wanted: Format, call: Call, remade: Reconstruction) -> Response:
-    """An answer to reconstruct."""
-    more = None if remade.distortion is None else vars(remade.distortion)
-    return await write_images(wanted, call, remade.images, seed=remade.seed, more=more)
-
-
-def about(call: Call) -> dict[str, str]:
-    """The headers of every answer, one without a body too."""
-    return {"X-Model": call.model.name, "Vary": "Accept"}
-
-
-def _latents_body(wanted: Format, model: ServedModel, encoding: Encoding) -> bytes:
-    if wanted == "npy":
-        return tensors.write_npy(encoding.latents)
-    named = {"latents": encoding.latents, "mean": encoding.mean, "log_variance": encoding.log_variance}
-    if wanted == "safetensors":
-        return tensors.write_safetensors({name: tensor for name, tensor in named.items() if tensor is not None})
-    return _json(model, {name: None if tensor is None else tensor.numpy() for name, tensor in named.items()})
-
-
-def _numbers(value: Any) -> Any:
-    return value.numpy() if isinstance(value, Tensor) else value
-
-
-def _images_body(
-    wanted: Format, model: ServedModel, decoded: Tensor, columns: int | None, more: Mapping[str, Any]
+def _images_content(
+    wanted: Format, session: Session, images: Tensor, columns: int | None, more: Mapping[str, Any]
 ) -> bytes:
     if wanted == "safetensors":
-        return tensors.write_safetensors({"images": decoded})
-    pixels = decoded if decoded.dtype == torch.uint8 else to_pixels(decoded)
+        return tensors.write_safetensors({"images": images})
+    pixels = images if images.dtype == torch.uint8 else to_pixels(images)
     if wanted == "npy":
         return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())
     if wanted == "json":
         encoded = [base64.b64encode(pictures.encode(image.unsqueeze(0), "png")).decode() for image in pixels]
-        return _json(model, {"images": encoded, **more})
+        return write_json(session, {"images": encoded, **more})
     return pictures.encode(pixels, wanted, columns)
-
-
-def _json(model: ServedModel, fields: Mapping[str, Any]) -> bytes:
-    """JSON in which each float32 has the fewest digits that give it back exactly."""
-    answer = {"model": model.version.name, "version": model.version.number, **fields}
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _response(wanted: Format, call: Call, content: bytes, seed: int | None) -> Response:
-    headers = about(call) | {"Server-Timing": call.timings.header()}
-    if seed is not None:
-        headers["X-Seed"] = str(seed)
-    return Response(content, media_type=MEDIA_TYPES[wanted], headers=headers)

@@ -11,15 +11,16 @@ from codecs import BOM_UTF8
 from collections.abc import Callable
 from itertools import accumulate, chain
 from operator import mul
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, Self, TypeVar
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from model_store.pictures import FLOAT_TOLERANCE, Resize
 from model_store.vae.pixels import to_pixels
 from model_store.vae.record import validation_messages
+from model_store.vae.sentences import unknown
 
 from ...errors import (
     BadImage,
@@ -33,10 +34,11 @@ from ...formats.multipart import MULTIPART, read_files
 from ...formats.pictures import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...http.body import media_type_of
+from ...http.call import Call
 from ...offload import LIGHT_BYTES, offload
 from ...operations.limits import check_range
-from .call import Call
-from .schemas import ImagesBody, LatentsBody, PairBody
+from ...operations.session import Session
+from .answers import ANSWER_MEMBERS, Nested
 
 JSON = "application/json"
 IMAGE_BODIES = (*pictures.MEDIA_TYPES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
@@ -53,12 +55,63 @@ _SHAPES = {
 _WHITESPACE = b" \t\r\n"
 _STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
 
-Body = TypeVar("Body", ImagesBody, LatentsBody, PairBody)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def read_images(call: Call, resize: Resize) -> Tensor:
+def _describe_ignored(schema: dict[str, Any]) -> None:
+    schema["patternProperties"] = {f"^({'|'.join(sorted(ANSWER_MEMBERS))})$": {}}
+    schema["additionalProperties"] = False
+
+
+class _Body(BaseModel):
+    """A body in JSON. Members of answers that it does not need are ignored, so that an answer can be sent back.
+
+    A member that no answer has is an error, so that a misspelt one is noticed.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", strict=True, allow_inf_nan=False, json_schema_extra=_describe_ignored
+    )
+
+    @model_validator(mode="after")
+    def _only_known_members(self) -> Self:
+        if name := next((name for name in self.model_extra or () if name not in ANSWER_MEMBERS), None):
+            raise ValueError(f"{name[:80]} {unknown(name, type(self).model_fields)}")
+        return self
+
+
+class ImagesBody(_Body):
+    """Pictures in JSON."""
+
+    images: Annotated[
+        list[str], Field(min_length=1, fail_fast=True, description="base64 or data: URI of a PNG, JPEG or WebP")
+    ]
+
+
+class LatentsBody(_Body):
+    """Latents in JSON."""
+
+    latents: Annotated[Nested, Field(min_length=1)]
+
+
+class PairBody(_Body):
+    """Two pictures, or two latents, in JSON; of a sample's answer, which has both, the latents are taken."""
+
+    images: Annotated[list[str], Field(fail_fast=True, description="base64 or data: URIs")] | None = None
+    latents: Annotated[Nested, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _has_images_or_latents(self) -> Self:
+        if self.images is None and self.latents is None:
+            raise ValueError("it has neither images nor latents; send two of one of them")
+        return self
+
+
+Body = TypeVar("Body", bound=_Body)
+
+
+async def read_images(call: Call, session: Session, resize: Resize) -> Tensor:
     """Pixels uint8 (B, C, H, W).
 
     Raises:
@@ -68,11 +121,11 @@ async def read_images(call: Call, resize: Resize) -> Tensor:
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
-            return await _fitted(call, await _aside(call, len(body), _images, media_type, body), resize)
-        return await _decoded(call, await _pictures_of(call, content_type, body), resize)
+            return await _fitted(call, session, await _aside(call, len(body), _images, media_type, body), resize)
+        return await _decoded(call, session, await _pictures_of(call, session, content_type, body), resize)
 
 
-async def read_latents(call: Call) -> Tensor:
+async def read_latents(call: Call, session: Session) -> Tensor:
     """Latents float32 (B, …), not yet compared with any model.
 
     Raises:
@@ -81,10 +134,10 @@ async def read_latents(call: Call) -> Tensor:
     """
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(LATENT_BODIES, reservation)
-        return await _aside(call, len(body), _latents, media_type_of(content_type), body, _most_values(call))
+        return await _aside(call, len(body), _latents, media_type_of(content_type), body, _most_values(session))
 
 
-async def read_pair(call: Call, resize: Resize) -> Tensor:
+async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
     """Images or latents, whichever the body holds: pixels uint8 (B, C, H, W), or latents float32 (B, …).
 
     Raises:
@@ -93,40 +146,40 @@ async def read_pair(call: Call, resize: Resize) -> Tensor:
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
-            latent_shape = call.model.card.model.latent_shape
+            latent_shape = session.model.card.model.latent_shape
             read = await _aside(call, len(body), _images_or_latents, media_type, body, latent_shape)
-            return await _fitted(call, read, resize) if read.dtype == torch.uint8 else read
+            return await _fitted(call, session, read, resize) if read.dtype == torch.uint8 else read
         if media_type == JSON:
-            latents = await _aside(call, len(body), _latents_of_pair, body, _most_values(call))
+            latents = await _aside(call, len(body), _latents_of_pair, body, _most_values(session))
             if latents is not None:
                 return latents
-        return await _decoded(call, await _pictures_of(call, content_type, body), resize)
+        return await _decoded(call, session, await _pictures_of(call, session, content_type, body), resize)
 
 
-async def _pictures_of(call: Call, content_type: str, body: bytes) -> list[bytes]:
-    max_images = call.session.limits.images
-    return await _aside(call, len(body), _pictures, content_type, body, max_images, _most_values(call))
+async def _pictures_of(call: Call, session: Session, content_type: str, body: bytes) -> list[bytes]:
+    max_images = session.limits.images
+    return await _aside(call, len(body), _pictures, content_type, body, max_images, _most_values(session))
 
 
-def _target(call: Call, resize: Resize) -> Target:
-    shape = call.model.card.model.image_shape
-    return Target(call.model.version, shape, resize, call.max_pixels, call.session.limits.pixels)
+def _target(session: Session, resize: Resize) -> Target:
+    shape = session.model.card.model.image_shape
+    return Target(session.model.version, shape, resize, session.limits.picture_pixels, session.limits.pixels)
 
 
-async def _fitted(call: Call, pixels: Tensor, resize: Resize) -> Tensor:
+async def _fitted(call: Call, session: Session, pixels: Tensor, resize: Resize) -> Tensor:
     """The pixels of an array in the model's shape."""
-    target = _target(call, resize)
-    call.session.limits.check_count(call.model, len(pixels))
+    target = _target(session, resize)
+    session.limits.check_count(session.model, len(pixels))
     pictures.check_array(pixels, target)
-    call.model.batcher.check_room(len(pixels))
+    session.check_room(len(pixels))
     return await _aside(call, pixels.nbytes, pictures.fit, pixels, target)
 
 
-async def _decoded(call: Call, contents: list[bytes], resize: Resize) -> Tensor:
-    target = _target(call, resize)
+async def _decoded(call: Call, session: Session, contents: list[bytes], resize: Resize) -> Tensor:
+    target = _target(session, resize)
     size = sum(map(len, contents))
     opened = await _aside(call, size * _OPENING, pictures.open_all, contents, target)
-    call.model.batcher.check_room(len(opened))
+    session.check_room(len(opened))
     return await _aside(call, max(size, sum(picture.pixels for picture in opened)), pictures.decode, opened, target)
 
 
@@ -147,13 +200,13 @@ def _pictures(content_type: str, body: bytes, max_images: int, most_values: int)
     return [body]
 
 
-def _most_values(call: Call) -> int:
+def _most_values(session: Session) -> int:
     """Numbers, strings and lists in the longest JSON that the service itself answers for the most images of a request.
 
     Encode answers three arrays of latents; the other operations answer a few values for each image.
     """
-    numbers_and_lists = sum(accumulate(call.model.card.model.latent_shape, mul, initial=1))
-    return call.session.limits.images * (3 * numbers_and_lists + 3)
+    numbers_and_lists = sum(accumulate(session.model.card.model.latent_shape, mul, initial=1))
+    return session.limits.images * (3 * numbers_and_lists + 3)
 
 
 def _latents(media_type: str, body: bytes, most_values: int = 0) -> Tensor:

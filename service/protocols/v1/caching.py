@@ -1,4 +1,4 @@
-"""Caching of samples: one may be kept where the same request always gives the same bytes."""
+"""Caching of seeded samples: the same request always gives the same bytes, so that caches may keep them."""
 
 from __future__ import annotations
 
@@ -6,48 +6,45 @@ import hashlib
 
 from starlette.responses import Response
 
-from ...http.negotiation import Format
-from .call import Call
-from .schemas import SampleParameters
+from ...http.call import Call
+from ...operations.session import Session
 
 _A_YEAR_S = 31_536_000
 
 
-def etag(call: Call, parameters: SampleParameters, wanted: Format) -> str | None:
-    """A name for the bytes of a seeded sample, known before they are; None without a seed.
+def etag(session: Session, *request: object) -> str:
+    """A name for the bytes that the model answers to a seeded request, known before they are computed.
 
-    Where the last bits may differ from one time to the next, as on a GPU, the name is a weak one.
+    Where the last bits may differ from one time to the next, as on a GPU, the name is weak (RFC 9110, section 8.8.1).
     """
-    if parameters.seed is None:
-        return None
-    computed_by = (
-        str(call.model.version),
-        call.model.card.weights.sha256,
-        call.sessions.registry.device.fingerprint,
-    )
-    key = (*computed_by, parameters.n, parameters.seed, parameters.temperature, wanted)
-    name = f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
-    return name if call.model.runner.is_exact else f"W/{name}"
+    model = session.model
+    computed_by = (str(model.version), model.card.weights.sha256, model.runner.fingerprint)
+    name = f'"{hashlib.sha256(repr((*computed_by, *request)).encode()).hexdigest()[:32]}"'
+    return name if model.runner.is_exact else f"W/{name}"
 
 
-def is_fresh(call: Call, tag: str | None) -> bool:
-    """Whether the caller holds these bytes already."""
+def is_held(call: Call, tag: str) -> bool:
+    """Whether the client holds these bytes already."""
     held = call.headers.get("if-none-match", "")
-    return tag is not None and (held == "*" or _name(tag) in map(_name, held.split(",")))
-
-
-def _name(tag: str) -> str:
-    """The part of a tag that is compared, weak or not."""
-    return tag.strip().removeprefix("W/")
+    return held == "*" or _opaque(tag) in map(_opaque, held.split(","))
 
 
 def mark(response: Response, call: Call, tag: str | None) -> Response:
-    """The response, with what a cache must know: a seed makes it repeatable, a pinned version for ever."""
+    """The response with headers for caches. Without a tag it is never the same again, and no cache may keep it.
+
+    With a pinned version it never changes; else a newer version may take the model's place.
+    """
     if tag is None:
         response.headers["Cache-Control"] = "no-store"
         return response
     response.headers["ETag"] = tag
-    keepers = "private" if "authorization" in call.headers else "public"  # keys are sent in this header
+    # keys are sent in this header
+    scope = "private" if "authorization" in call.headers else "public"
     lifetime = f"max-age={_A_YEAR_S}, immutable" if "@" in call.path.get("model", "") else "no-cache"
-    response.headers["Cache-Control"] = f"{keepers}, {lifetime}"
+    response.headers["Cache-Control"] = f"{scope}, {lifetime}"
     return response
+
+
+def _opaque(tag: str) -> str:
+    """The part of a tag that is compared, weak or not."""
+    return tag.strip().removeprefix("W/")

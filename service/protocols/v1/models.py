@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from model_store import Card
+from model_store.vae.config import Side, Width
+from model_store.vae.record import Count
 
 from ...http.problems import documented_errors
 from ...http.state import CurrentState
 from ...inference.served_model import ServedModel
-from .schemas import CardAnswer, ModelsAnswer, ModelSummary, RefusedVersion
+from .answers import Answer, VersionNumber
 
 router = APIRouter(tags=["models"], prefix="/models")
+
+
+class ModelSummary(Answer):
+    """One served model."""
+
+    is_default: bool = Field(description="whether /v1/encode and the like mean this one")
+    image_shape: tuple[Side, Side, Side] = Field(description="(C, H, W)")
+    latent_shape: tuple[Width, ...]
+    parameters: Count
+
+
+class RefusedVersion(BaseModel):
+    """A version that is published and cannot be served."""
+
+    model: str
+    version: VersionNumber | None = Field(
+        description="null where the folder's name is not a version; the reason names the folder"
+    )
+    reason: str
+
+
+class ModelsAnswer(BaseModel):
+    """All models that are served, and the published versions that cannot be served."""
+
+    models: list[ModelSummary]
+    refused: list[RefusedVersion]
+
+
+class CardAnswer(Answer):
+    """One model's card: what it is, where it comes from, how well it does."""
+
+    card: Card
 
 
 @router.head("", include_in_schema=False)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from model_store.vae.noise import MAX_SEED
 
 from ...formats.multipart import MULTIPART
 from ...http.negotiation import MEDIA_TYPES, Format
-from ...http.problems import Responses
-from .bodies import IMAGE_BODIES, JSON, LATENT_BODIES
-from .schemas import INT32_MAX, ImagesBody, LatentsBody, PairBody
+from ...http.problems import Responses, documented_errors
+from .bodies import IMAGE_BODIES, JSON, LATENT_BODIES, ImagesBody, LatentsBody, PairBody
+from .parameters import INT32_MAX
 
+_ERRORS = documented_errors(401, 404, 406, 413, 414, 422, 429, 431, 500, 503, 504)
+_BODY_ERRORS = documented_errors(400, 408, 415)
 _BINARY = {"type": "string", "format": "binary"}
 _PARTS = {
     "type": "object",
@@ -32,19 +36,32 @@ TAGS = [
 ]
 
 
-def _body(media_types: Sequence[str], json_schema: dict[str, Any]) -> dict[str, Any]:
-    special = {JSON: json_schema, MULTIPART: _PARTS}
+def _body(media_types: Sequence[str], json_body: type[BaseModel]) -> dict[str, Any]:
+    special = {JSON: json_body.model_json_schema(), MULTIPART: _PARTS}
     content = {media_type: {"schema": special.get(media_type, _BINARY)} for media_type in media_types}
     return {"requestBody": {"required": True, "content": content}}
 
 
-IMAGES_BODY = _body(IMAGE_BODIES, ImagesBody.model_json_schema())
-PAIR_BODY = _body(IMAGE_BODIES, PairBody.model_json_schema())
-LATENTS_BODY = _body(LATENT_BODIES, LatentsBody.model_json_schema())
+def images_body() -> dict[str, Any]:
+    """A body of images. It is described only after every operation is known, since it ignores what they answer."""
+    return _body(IMAGE_BODIES, ImagesBody)
 
 
-def answered_in(formats: Sequence[Format]) -> Responses:
-    """The 200 of an operation that answers in these formats; FastAPI adds the JSON's schema from the response model."""
+def pair_body() -> dict[str, Any]:
+    """A body of two images or two latents."""
+    return _body(IMAGE_BODIES, PairBody)
+
+
+def latents_body() -> dict[str, Any]:
+    """A body of latents."""
+    return _body(LATENT_BODIES, LatentsBody)
+
+
+def responses(formats: Sequence[Format], *, reads_body: bool = False) -> Responses:
+    """The errors of an operation, and its 200 in these formats.
+
+    FastAPI adds the schema of the JSON, from the endpoint's `answer_schema`.
+    """
     binary = {MEDIA_TYPES[answer]: {"schema": _BINARY} for answer in formats if answer != "json"}
     headers = {
         "X-Model": {"description": "the version that answered", "schema": {"type": "string"}},
@@ -54,7 +71,8 @@ def answered_in(formats: Sequence[Format]) -> Responses:
         },
         "Server-Timing": {"description": "milliseconds per stage", "schema": {"type": "string"}},
     }
-    return {200: {"content": binary, "headers": headers}}
+    errors = _ERRORS | (_BODY_ERRORS if reads_body else {})
+    return {200: {"content": binary, "headers": headers}} | errors
 
 
 def describe_integers(schema: Any) -> None:

@@ -248,7 +248,9 @@ async def test_removed_version_is_no_longer_found_but_still_answers_who_found_it
 
     with pytest.raises(ModelNotFound):
         registry.find("colour")
-    samples = await sample(Session(model, Limits(images=8, pixels=10_000, draws=1), Timings()), 2, seed=1)
+    samples = await sample(
+        Session(model, Limits(images=8, pixels=10_000, picture_pixels=10_000, draws=1), Timings()), 2, seed=1
+    )
     assert samples.images.shape == (2, 3, 8, 8)
 
 

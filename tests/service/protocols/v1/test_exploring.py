@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,7 +16,6 @@ from fastapi import FastAPI
 from model_store import LatentSummary, ScoreQuantiles, Store
 from model_store.vae import DiscretisedLogisticConfig, GaussianConfig, MLPConfig, UniformConfig, VAEConfig
 from service.operations import paths
-from service.operations.limits import Limits
 from service.settings import Settings
 from training.evaluate.bounds import score as evaluated
 
@@ -119,7 +119,7 @@ async def test_row_that_is_too_long_for_a_picture_format_is_413(
     app: FastAPI, client: httpx.AsyncClient, form: str, limit: str
 ) -> None:
     """PNG and arrays hold it; the message names the side that is too long."""
-    object.__setattr__(app.state.sessions, "limits", Limits(images=10_000, pixels=10**9, draws=1))
+    app.state.sessions.limits = replace(app.state.sessions.limits, images=10_000, pixels=10**9)
     response = await client.post(f"/v1/models/grey/interpolate?format={form}&steps=8200", json={"latents": ENDS})
 
     assert response.status_code == 413
@@ -136,7 +136,7 @@ async def test_score_of_an_image_is_the_same_alone_and_in_company(client: httpx.
 
 async def test_more_images_than_a_batch_are_scored_as_each_alone(app: FastAPI, client: httpx.AsyncClient) -> None:
     """Hundred images take each draw in batches of their own, which agree with the first image alone."""
-    object.__setattr__(app.state.sessions, "limits", Limits(images=100, pixels=10**9, draws=1000))
+    app.state.sessions.limits = replace(app.state.sessions.limits, images=100, pixels=10**9, draws=1000)
     together = await scored(client, "grey", "seed=7&importance_samples=3", grey(100))
     alone = await scored(client, "grey", "seed=7&importance_samples=3", grey(100)[:1])
 

@@ -1,0 +1,45 @@
+"""The parameters that operations share in a query. Names and defaults are promises: see the HTTP contract."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, WithJsonSchema
+
+from model_store.pictures import Resize
+from model_store.vae.noise import MAX_SEED
+
+from ...http.negotiation import Format
+from ...http.query import QueryParameters
+from ...operations.encode import Draw
+
+INT32_MAX = 2**31 - 1
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+OptionalSeed = Annotated[
+    Seed | None, Field(description="makes the answer repeatable; if left out, drawn and told in X-Seed")
+]
+PictureResize = Annotated[
+    Resize,
+    Field(description="for pictures of another size than the model's: contain pads, cover crops, stretch distorts"),
+]
+AnswerFormat = Annotated[Format | None, Field(description="the answer's format; wins over Accept")]
+
+
+def offered(formats: tuple[Format, ...]) -> WithJsonSchema:
+    """The formats that the OpenAPI lists. Another format is not a wrong parameter but an error of its own, 406."""
+    return WithJsonSchema({"anyOf": [{"type": "string", "enum": list(formats)}, {"type": "null"}]})
+
+
+class Parameters(QueryParameters):
+    """The parameters of every operation."""
+
+    format: AnswerFormat = None
+
+
+class DrawParameters(Parameters):
+    """The parameters of operations that read images and may draw their latents from the posterior."""
+
+    latents: Annotated[Draw, Field(description="the posterior's mean, or a draw from the posterior")] = "mean"
+    seed: OptionalSeed = None
+    resize: PictureResize = "none"

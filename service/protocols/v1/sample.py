@@ -1,0 +1,58 @@
+"""Sample: random images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from starlette.responses import Response
+
+from ...http.call import Call
+from ...http.negotiation import IMAGE_FORMATS, choose_format
+from ...http.router import Endpoint
+from ...operations.sample import sample
+from ...operations.session import Session
+from . import caching
+from .answers import ImagesAnswer, Nested, model_headers, pixel_type, write_images
+from .openapi import responses
+from .parameters import INT32_MAX, OptionalSeed, Parameters, Seed
+
+
+class SampleParameters(Parameters):
+    """The query of sample."""
+
+    n: Annotated[int, Field(ge=1, le=INT32_MAX, description="how many images")] = 1
+    seed: OptionalSeed = None
+    temperature: Annotated[float, Field(ge=0, le=2, description="scales the prior's standard deviation")] = 1.0
+
+
+class SampleAnswer(ImagesAnswer):
+    """Random images, the latents they were decoded from, and the seed that gives them again."""
+
+    seed: Seed
+    latents: Nested
+
+
+async def answer(call: Call, session: Session, parameters: SampleParameters) -> Response:
+    """Images that are in no data set: latents drawn from the prior, decoded. The same seed gives the same images."""
+    wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
+    n, seed, temperature = parameters.n, parameters.seed, parameters.temperature
+    tag = None if seed is None else caching.etag(session, n, seed, temperature, wanted)
+    if tag and caching.is_held(call, tag):
+        return caching.mark(Response(status_code=304, headers=model_headers(session)), call, tag)
+    work = sample(session, n, seed=seed, temperature=temperature, pixel_type=pixel_type(wanted))
+    samples = await call.wait_for(work, "ask for a smaller n")
+    more = {"seed": samples.seed, "latents": samples.latents}
+    response = await write_images(wanted, session, samples.images, seed=samples.seed, more=more)
+    return caching.mark(response, call, tag)
+
+
+ENDPOINT = Endpoint(
+    name="sample",
+    methods=("GET", "HEAD"),
+    summary="random images",
+    parameters=SampleParameters,
+    answer=answer,
+    answer_schema=SampleAnswer,
+    responses=responses(IMAGE_FORMATS) | {304: {"description": "the client holds this sample already"}},
+)
