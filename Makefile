@@ -1,4 +1,4 @@
-# What people do with this project, one word each. `make serve` and `make test` need git, make and Python ≥ 3.11.
+# One word for each thing that people do with this project. `make serve` needs git, make and Python 3.11 or later.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ RECIPE ?= mnist
 .DEFAULT_GOAL := help
 .PHONY: help serve train test coverage test-ray test-container lint format tables figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 serve: $(VENV)/.use ## serve the models of the store on port 8000 (settings: python -m service --help)
@@ -38,11 +38,11 @@ lint: $(VENV)/.dev ## style, types and spelling
 	$(IN)/mypy
 	$(IN)/codespell
 
-format: $(VENV)/.dev ## put the style right
+format: $(VENV)/.dev ## correct the style
 	$(IN)/ruff format .
 	$(IN)/ruff check --fix .
 
-tables: $(VENV)/.use ## the table of docs/settings.md and the tree of docs/architecture.md
+tables: $(VENV)/.use ## bring the table of docs/settings.md and the tree of docs/architecture.md up to date
 	$(IN)/python -m docs.make_tables
 
 figures: $(VENV)/.use ## the figures of docs/theory.md: make figures [DATA=DIR]
@@ -51,7 +51,7 @@ figures: $(VENV)/.use ## the figures of docs/theory.md: make figures [DATA=DIR]
 bench: $(VENV)/.use ## our service beside its peers, into docs/benchmarks.md: make bench [DATA=DIR] (an hour; wants wrk)
 	$(IN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA)) $(ARGS)
 
-bench-quick: $(VENV)/.use ## the same in three cases and about two minutes, printed only
+bench-quick: $(VENV)/.use ## three cases of the same in about two minutes, printed only
 	$(IN)/python -m benchmarks.serving --quick $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench-gpu: $(VENV)/.use ## on a GPU: our service beside the bare loop, into docs/benchmarks.md
@@ -63,19 +63,19 @@ bench-train: $(VENV)/.use ## our training loop beside a plain one, the bare step
 fuzz: $(VENV)/.dev ## look for inputs that break the service, into docs/reliability.md (ten minutes)
 	$(IN)/python -m tests.reliability.fuzz --out docs/reliability.md $(ARGS)
 
-siege: $(VENV)/.dev ## a good client beside hundreds that hold on, or flood, into docs/reliability.md
+siege: $(VENV)/.dev ## a good client beside hundreds of hostile ones, into docs/reliability.md
 	$(IN)/python -m tests.reliability.siege --out docs/reliability.md $(ARGS)
 
-soak: $(VENV)/.dev ## mixed traffic for ten minutes, and what it leaves, into docs/reliability.md
+soak: $(VENV)/.dev ## mixed traffic for ten minutes, and whether memory grows, into docs/reliability.md
 	$(IN)/python -m tests.reliability.soak --minutes 10 --out docs/reliability.md $(ARGS)
 
-audit: $(VENV)-audit/bin/pip-audit ## known holes in the pinned dependencies (asks a public database)
+audit: $(VENV)-audit/bin/pip-audit ## look for known vulnerabilities of the pinned dependencies in a public database
 	$< --requirement constraints.txt --no-deps --disable-pip --strict
 
-clean: ## remove what make made
+clean: ## remove the environments and caches that make has made
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
 
-# One call of pip, so that torch is taken at its pinned version together with whatever depends on it.
+# One call of pip, so that torch and the packages that depend on it are installed at their pinned versions together.
 INSTALL = $(IN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 $(VENV)/.use: pyproject.toml constraints.txt | $(VENV)
