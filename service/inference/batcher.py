@@ -92,7 +92,7 @@ class Batcher(Generic[Key, Payload, Result]):
     One batch is computed at a time. It has at most `max_batch_images(key)` images, unless a single part has more.
     Large work (several parts) takes turns with small work (one part). While small work is expected, a turn of large
     work is a single part, so that small work need not wait for long. Among work of the same kind, the longest wait goes
-    first, whatever its key.
+    first, so that queues with different keys take turns.
 
     `batch_computed` is called with the key and the images of each batch, `queue_changed` with the images that wait.
 

@@ -6,14 +6,14 @@ from service.compute.rows import Rows
 from service.compute.runner import Runner
 
 
-async def results(runner: Runner, operation: str, payloads: Sequence[Rows]) -> list[Rows]:
+async def results(runner: Runner, name: str, payloads: Sequence[Rows]) -> list[Rows]:
     """Return the result for each payload.
 
     Raises:
         Exception: the error of the first payload that has one.
     """
     found: list[Rows] = []
-    for result in await runner.run(operation, payloads):
+    for result in await runner.run(name, payloads):
         if isinstance(result, Exception):
             raise result
         found.append(result)

@@ -1,4 +1,4 @@
-"""A thread that hangs or dies is noticed, its callers are answered, and another one takes its place."""
+"""A device thread that hangs or dies is detected, its callers get an error, and another thread replaces it."""
 
 import asyncio
 import ctypes
@@ -26,14 +26,14 @@ SOON_S = 0.3
 
 @pytest.fixture
 async def device() -> AsyncIterator[Device]:
-    """A CPU whose thread is given up in a few seconds, and watched."""
+    """A CPU whose thread is abandoned after a few seconds, and watched."""
     async with watched(HANG_S) as device:
         yield device
 
 
 @asynccontextmanager
 async def watched(hang_s: float) -> AsyncIterator[Device]:
-    """A CPU whose thread is given up after so long."""
+    """A CPU whose thread is abandoned after `hang_s` seconds."""
     device = Device(choose_device("cpu"), hang_s=hang_s)
     watching = asyncio.create_task(device.watch())
     yield device
@@ -42,7 +42,7 @@ async def watched(hang_s: float) -> AsyncIterator[Device]:
 
 
 async def test_work_is_done_in_one_thread_in_order(device: Device) -> None:
-    """The same for all of it, and not the caller's."""
+    """All work is done in the same thread, which is not the caller's."""
     done: list[int] = []
 
     def work(number: int) -> threading.Thread:
@@ -56,15 +56,15 @@ async def test_work_is_done_in_one_thread_in_order(device: Device) -> None:
     assert threads[0] is not threading.current_thread()
 
 
-async def test_error_is_the_callers(device: Device) -> None:
-    """And the thread goes on."""
+async def test_error_of_work_is_raised_in_its_caller(device: Device) -> None:
+    """The caller gets the error, and the thread continues."""
     with pytest.raises(ZeroDivisionError):
         await device.call(lambda: 1 / 0)
     assert await device.call(lambda: 1) == 1
 
 
 async def test_callers_of_a_thread_that_hangs_are_answered(device: Device) -> None:
-    """Those whose work it had begun, and those behind; the next one is served by another thread."""
+    """The caller whose work had begun and the callers behind it get an error; the next one gets another thread."""
     end = threading.Event()
     stuck = [asyncio.create_task(device.call(end.wait)) for _ in range(3)]
     while not device.seems_to_hang:
@@ -80,7 +80,7 @@ async def test_callers_of_a_thread_that_hangs_are_answered(device: Device) -> No
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_callers_of_a_thread_that_dies_are_answered(device: Device) -> None:
-    """Whatever killed it."""
+    """The cause may be any exception, also one that Python raises in the thread."""
     thread = await device.call(threading.current_thread)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
 
@@ -90,7 +90,7 @@ async def test_callers_of_a_thread_that_dies_are_answered(device: Device) -> Non
 
 
 async def test_reading_a_model_may_take_longer() -> None:
-    """It is no batch, which nobody waits for so long."""
+    """No caller waits for a model as for a batch."""
     end = threading.Event()
     asyncio.get_running_loop().call_later(3 * SOON_S, end.set)
 
@@ -98,8 +98,8 @@ async def test_reading_a_model_may_take_longer() -> None:
         assert await device.prepare(end.wait)
 
 
-async def test_reading_a_model_may_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that hangs in it would leave all that come later without an answer."""
+async def test_reading_a_model_may_not_take_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later callers would wait behind a device that hangs while it prepares a model."""
     monkeypatch.setattr(device_module, "PREPARE_S", 4 * SOON_S)
     monkeypatch.setattr(device_module, "PATIENCE", 2)
     end = threading.Event()
@@ -112,7 +112,7 @@ async def test_reading_a_model_may_not_take_for_ever(monkeypatch: pytest.MonkeyP
 
 
 async def test_caller_who_leaves_is_not_waited_for(device: Device) -> None:
-    """What had not begun is not done."""
+    """Work that had not begun is not done."""
     end, done = threading.Event(), threading.Event()
     first = asyncio.create_task(device.call(end.wait))
     second = asyncio.create_task(device.call(done.set))
@@ -128,7 +128,7 @@ async def test_caller_who_leaves_is_not_waited_for(device: Device) -> None:
 
 @pytest.fixture
 async def impatient(settings: Settings) -> AsyncIterator[FastAPI]:
-    """A service that gives its thread up in a few seconds, and has read its models."""
+    """A service that abandons its thread after a few seconds, and has read its models."""
     app = create_app(settings.model_copy(update={"hang_s": HANG_S}))
     async with app.router.lifespan_context(app):
         while app.state.parts.registry.why_not_ready():
@@ -137,17 +137,17 @@ async def impatient(settings: Settings) -> AsyncIterator[FastAPI]:
 
 
 async def compute(app: FastAPI, function: Callable[[], object]) -> None:
-    """Let the default model's batches be that in the device's thread."""
+    """Replace the batches of the default model by a function that runs in the device's thread."""
     device = app.state.parts.registry.device
 
-    async def run(operation: str, payloads: object) -> object:
+    async def run(key: object, payloads: object) -> object:
         return await device.call(function)
 
     app.state.parts.registry.find(None).batcher.run = run
 
 
 async def test_service_answers_503_and_goes_on(impatient: FastAPI) -> None:
-    """Readiness turns red before, and green after; others' requests are then answered as ever."""
+    """The service is not ready while the thread hangs, and ready afterwards; other requests are answered again."""
     end = threading.Event()
     batcher = impatient.state.parts.registry.find(None).batcher
     computing = batcher.run
@@ -169,7 +169,7 @@ async def test_service_answers_503_and_goes_on(impatient: FastAPI) -> None:
 async def test_lost_device_wants_a_restart_after_a_while(
     app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not at once: others are told first, by readiness."""
+    """Readiness fails at once, so that other replicas get the requests; liveness fails later."""
     app.state.parts.registry.device._lose()
     early = await client.get("/livez")
     monkeypatch.setattr(lifecycle, "GIVE_UP_S", 0.0)

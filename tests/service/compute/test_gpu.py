@@ -1,4 +1,4 @@
-"""What only a CUDA device can show. Skipped, visibly, where there is none."""
+"""Tests that need a CUDA device. They are skipped, visibly, on a machine without one."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ async def test_half_precision_stays_within_a_stated_tolerance(cuda: Device, dtyp
 
 
 async def test_pictures_reach_the_gpu_and_latents_come_back(cuda: Device) -> None:
-    """uint8 there, float32 back, through pinned memory."""
+    """uint8 pixels go to the device and float32 latents return, through pinned memory."""
     pixels = torch.randint(0, 256, (4, *COLOUR.image_shape), dtype=torch.uint8)
 
     ((mean, log_variance),) = await results(Runner(make_model(COLOUR), cuda, 8), "encode", [(pixels,)])
@@ -76,11 +76,11 @@ async def test_pictures_reach_the_gpu_and_latents_come_back(cuda: Device) -> Non
     assert mean.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("light_bytes", "recordings"), [(0, 2), (2**30, 1)], ids=["in halves", "whole"])
-async def test_recorded_kernels_answer_anew_each_time(
-    cuda: Device, monkeypatch: pytest.MonkeyPatch, light_bytes: int, recordings: int
+@pytest.mark.parametrize(("light_bytes", "graphs"), [(0, 2), (2**30, 1)], ids=["in halves", "whole"])
+async def test_graph_computes_new_inputs_each_time(
+    cuda: Device, monkeypatch: pytest.MonkeyPatch, light_bytes: int, graphs: int
 ) -> None:
-    """Whatever was asked before, and whether copies overlap or not; an earlier answer stays as it was."""
+    """A replayed graph computes new inputs, with overlapping copies or without; an earlier answer stays as it was."""
     monkeypatch.setattr(cuda_runtime, "LIGHT_BYTES", light_bytes)
     runner = Runner(make_model(COLOUR), cuda, 8)
     await runner.warm_up()
@@ -91,14 +91,14 @@ async def test_recorded_kernels_answer_anew_each_time(
 
     decode = runner.forward_passes["decode"]
     assert isinstance(decode, cuda_runtime.GraphedPass)
-    assert len(decode._graphs[8]) == recordings
+    assert len(decode._graphs[8]) == graphs
     for ((images,),), batch in zip(answers, (*batches, *batches), strict=True):
         ((expected,),) = await results(on_cpu, "decode", [(batch,)])
         torch.testing.assert_close(images, expected, atol=1e-3, rtol=1e-3)
 
 
 async def test_rendered_pixels_are_the_decoded_images_rounded(cuda: Device) -> None:
-    """On the device, before they come back."""
+    """Pixels are rounded on the device, before the copy to the machine."""
     runner = Runner(make_model(COLOUR), cuda, 8)
     await runner.warm_up()
     rows = torch.randn(8, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -109,8 +109,8 @@ async def test_rendered_pixels_are_the_decoded_images_rounded(cuda: Device) -> N
     assert torch.equal(pixels, to_pixels(images))
 
 
-async def test_operation_that_cannot_be_recorded_is_answered_all_the_same(cuda: Device) -> None:
-    """One that waits for the device in its midst, which a recording must not."""
+async def test_forward_pass_that_cannot_be_captured_is_still_computed(cuda: Device) -> None:
+    """A forward pass that waits for the device cannot be captured as a graph."""
     model = make_model(COLOUR)
     decode = model.decode
 
@@ -135,7 +135,7 @@ class Counting(Device):
 
 
 async def test_memory_that_is_not_there_splits_the_batch() -> None:
-    """With room for a part of a batch only, all are answered all the same."""
+    """If only a part of the batch fits into memory, all payloads are still answered."""
     large = VAEConfig(image_shape=(3, 256, 256), latent_shape=(2, 128, 128), network=ConvConfig(widths=(64,)))
     device = Counting(choose_device("cuda"))
     runner = Runner(make_model(large), device, 64)

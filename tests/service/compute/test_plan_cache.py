@@ -1,4 +1,4 @@
-"""What warm-ups found out is remembered, and never trusted further than it should be."""
+"""Batch plans are cached, and used only under the facts under which they were measured."""
 
 import os
 import time
@@ -16,16 +16,16 @@ FACTS = {"device": "a processor", "threads": "2"}
 PLANS = {"decode": BatchPlan({1: 0.001, 2: 0.0015, 4: 0.006}, inline_images=2)}
 
 
-def test_what_was_kept_is_recalled_while_the_same_facts_hold(tmp_path: Path) -> None:
-    """With another number of threads, say, nothing is known."""
+def test_stored_plans_are_recalled_under_the_same_facts(tmp_path: Path) -> None:
+    """With another number of threads, for example, the cache has no plans."""
     PlanCache(tmp_path / "cache").store(FACTS, PLANS)
 
     assert PlanCache(tmp_path / "cache").recall(FACTS) == PLANS
     assert PlanCache(tmp_path / "cache").recall({**FACTS, "threads": "4"}) is None
 
 
-def test_nothing_is_known_without_a_folder(tmp_path: Path) -> None:
-    """At a first start."""
+def test_cache_without_a_folder_has_no_plans(tmp_path: Path) -> None:
+    """At the first start the folder does not exist yet."""
     assert PlanCache(tmp_path / "cache").recall(FACTS) is None
 
 
@@ -40,8 +40,8 @@ def test_nothing_is_known_without_a_folder(tmp_path: Path) -> None:
         b'{"decode": [{"2": 0, "1": 0}, 0]}',
     ],
 )
-def test_broken_file_is_as_none(tmp_path: Path, content: bytes) -> None:
-    """Whatever is in it."""
+def test_broken_file_is_ignored(tmp_path: Path, content: bytes) -> None:
+    """A file with any other content is ignored."""
     cache = PlanCache(tmp_path / "cache")
     cache.store(FACTS, PLANS)
     (file,) = (tmp_path / "cache").iterdir()
@@ -50,8 +50,8 @@ def test_broken_file_is_as_none(tmp_path: Path, content: bytes) -> None:
     assert cache.recall(FACTS) is None
 
 
-def test_old_file_is_as_none(tmp_path: Path) -> None:
-    """A warm-up that was disturbed is not remembered for ever."""
+def test_old_file_is_ignored(tmp_path: Path) -> None:
+    """A warm-up that was disturbed is not used for longer than a week."""
     cache = PlanCache(tmp_path / "cache")
     cache.store(FACTS, PLANS)
     (file,) = (tmp_path / "cache").iterdir()
@@ -62,7 +62,7 @@ def test_old_file_is_as_none(tmp_path: Path) -> None:
 
 
 def test_folder_that_cannot_be_written_is_no_error() -> None:
-    """A container's is often read-only."""
+    """In a container the folder is often read-only."""
     cache = PlanCache(Path(os.devnull))
 
     cache.store(FACTS, PLANS)
@@ -74,7 +74,7 @@ def test_folder_that_cannot_be_written_is_no_error() -> None:
     "variable", ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"]
 )
 def test_facts_tell_the_variables_that_choose_kernels(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found with other kernels says nothing."""
+    """Plans that were measured with other kernels do not hold."""
     device = Device(torch.device("cpu"))
     before = device.facts()
     monkeypatch.setenv(variable, "avx2, say")
@@ -83,7 +83,7 @@ def test_facts_tell_the_variables_that_choose_kernels(variable: str, monkeypatch
 
 
 def test_facts_tell_what_the_processor_can_do() -> None:
-    """Under a virtual machine many processors have one name."""
+    """On virtual machines, many processors have the same name."""
     facts = Device(torch.device("cpu")).facts()
 
     assert facts["instructions"] == torch.backends.cpu.get_cpu_capability()
@@ -92,7 +92,7 @@ def test_facts_tell_what_the_processor_can_do() -> None:
 
 @pytest.mark.parametrize("other", [{"dtype": torch.bfloat16}, {"runtime": "onnxruntime"}, {"inline_s": 1.0}])
 def test_facts_tell_what_decides_how_a_model_is_computed(other: dict[str, Any]) -> None:
-    """Another precision, runtime or limit is another fact."""
+    """Another precision, runtime or limit changes the facts."""
     cpu = torch.device("cpu")
 
     assert Device(cpu, **other).facts() != Device(cpu).facts() == Device(cpu).facts()

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Limited(VAE):
-    """A model on a device with memory for some images only, or with a poisoned latent, or that is lost."""
+    """A model whose device has memory for a few images, or fails."""
 
     def __init__(self, fits: int = 10**9, failure: Callable[[], Exception] | None = None) -> None:
         super().__init__(GREY)
@@ -61,7 +61,7 @@ def device() -> Device:
 
 @pytest.fixture
 def with_threads() -> Iterator[Callable[[int], None]]:
-    """Gives torch and its libraries a number of threads."""
+    """A function that sets the number of threads of torch and its libraries."""
     threads = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(threads)
@@ -72,7 +72,7 @@ def with_threads() -> Iterator[Callable[[int], None]]:
 async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
     device: Device, config: VAEConfig, largest: int
 ) -> None:
-    """So that a seed gives the same bytes whatever else is computed."""
+    """A seed gives the same bytes, whichever other images are computed."""
     runner = Runner(make_model(config), device, max_batch_images=largest)
     await runner.warm_up()
     rows = torch.randn(16, *config.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -102,17 +102,17 @@ async def test_layers_that_fill_no_vector_agree_to_rounding(
     pixels = torch.randint(0, 256, (96, 1, 28, 28), dtype=torch.uint8, generator=generator)
     rows = {"encode": (pixels,), "decode": (torch.randn(96, 5, generator=generator),)}
 
-    for operation, inputs in rows.items():
-        (together,) = await results(runner, operation, [inputs])
+    for name, inputs in rows.items():
+        (together,) = await results(runner, name, [inputs])
         for count in (1, 3, 7):
-            answers = await results(runner, operation, split(inputs, count))
-            alone = [(await results(runner, operation, [part]))[0] for part in split(inputs, count)]
+            answers = await results(runner, name, split(inputs, count))
+            alone = [(await results(runner, name, [part]))[0] for part in split(inputs, count)]
             torch.testing.assert_close(concatenate(answers), together, atol=1e-6, rtol=1e-6)
             torch.testing.assert_close(concatenate(alone), together, atol=1e-6, rtol=1e-6)
 
 
 async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device) -> None:
-    """As many answers as payloads, each with its own number of images."""
+    """There are as many answers as payloads, each with its own number of images."""
     model = make_model(GREY)
     runner = Runner(model, device, max_batch_images=8)
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -125,7 +125,7 @@ async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device
 
 
 async def test_large_payload_is_computed_in_parts(device: Device) -> None:
-    """No more at once than was asked for."""
+    """No batch is larger than `max_batch_images`."""
     model = Limited()
     runner = Runner(model, device, max_batch_images=4)
 
@@ -136,7 +136,7 @@ async def test_large_payload_is_computed_in_parts(device: Device) -> None:
 
 
 async def test_rendered_pixels_are_the_decoded_images_rounded(device: Device) -> None:
-    """In any batch."""
+    """This holds in any batch."""
     runner = Runner(make_model(COLOUR), device, max_batch_images=8)
     await runner.warm_up()
     rows = torch.randn(11, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -148,7 +148,7 @@ async def test_rendered_pixels_are_the_decoded_images_rounded(device: Device) ->
 
 
 async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> None:
-    """Everybody is answered."""
+    """Every payload is answered."""
     model = Limited(fits=2)
     runner = Runner(model, device, max_batch_images=8)
     runner.plans["decode"] = BatchPlan(dict.fromkeys((1, 2, 4, 8), 0.0))
@@ -162,7 +162,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(device: Device) -> N
 
 
 async def test_image_that_does_not_fit_alone_is_an_error_for_its_caller(device: Device) -> None:
-    """And says so, instead of trying for ever."""
+    """The search for a size that fits ends at one image."""
     runner = Runner(Limited(fits=0), device, max_batch_images=1)
 
     answers = await runner.run("decode", [latents(1), latents(2)])
@@ -171,7 +171,7 @@ async def test_image_that_does_not_fit_alone_is_an_error_for_its_caller(device: 
 
 
 def fill_memory_with_onnx_runtime() -> None:
-    """Ask it for 2⁴⁸ numbers."""
+    """Ask ONNX Runtime for memory for 2⁴⁸ numbers."""
     graph = Graph()
     huge = graph.node("Expand", "rows", graph.constant(np.array([2**24, 2**24])))
     compute = _session(graph.model({"rows": (TensorProto.FLOAT, (1,))}, {"huge": huge}))
@@ -184,14 +184,14 @@ def fill_memory_with_onnx_runtime() -> None:
     ids=["torch", "onnxruntime", "python"],
 )
 async def test_memory_of_the_machine_may_run_out_too(device: Device, fill_memory: Callable[[], Exception]) -> None:
-    """Each library says so in its own words; no caller is told that it is a bug."""
+    """Each library has its own error for it; the caller always gets OutOfMemory."""
     runner = Runner(Limited(failure=fill_memory), device, max_batch_images=4)
 
     assert [type(answer) for answer in await runner.run("decode", [latents(1), latents(2)])] == [OutOfMemory] * 2
 
 
 async def test_payload_that_cannot_be_computed_fails_alone(device: Device) -> None:
-    """The others of its batch are computed without it."""
+    """The other payloads of its batch are computed without it."""
     runner = Runner(Limited(), device, max_batch_images=8)
     decode = runner.forward_passes["decode"]
 
@@ -214,7 +214,7 @@ def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("timeless")
 async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
-    """A batch that does not fit is not tried on callers."""
+    """A batch that does not fit is tried in the warm-up, not with requests."""
     model = Limited(fits=3)
     runner = Runner(model, device, max_batch_images=8)
 
@@ -223,8 +223,8 @@ async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
     assert runner.max_images("decode") == 2
 
 
-async def test_what_a_warm_up_found_spares_the_next_one(device: Device) -> None:
-    """Each operation is only tried in its largest size."""
+async def test_known_plans_are_not_measured_again(device: Device) -> None:
+    """With known plans, each forward pass runs once, in its largest size."""
     found = await Runner(Limited(), device, max_batch_images=8).warm_up()
     model = Limited()
     again = Runner(model, device, max_batch_images=8)
@@ -233,26 +233,26 @@ async def test_what_a_warm_up_found_spares_the_next_one(device: Device) -> None:
     assert model.computed == [found[name].sizes[-1] for name in ("decode", "score", "render")]
 
 
-async def test_what_was_found_of_other_operations_is_found_anew(device: Device) -> None:
-    """Of a file that another release has written, say."""
+async def test_plans_of_other_forward_passes_are_measured_again(device: Device) -> None:
+    """Plans for other forward passes, of another release for example, are measured again."""
     runner = Runner(make_model(GREY), device, max_batch_images=4)
 
     assert (await runner.warm_up({"dream": BatchPlan({1: 0.0})})).keys() == {"encode", "decode", "render", "score"}
 
 
-@pytest.mark.parametrize("operation", ["decode", "render"])
-async def test_payload_with_a_result_that_is_not_finite_fails_alone(device: Device, operation: str) -> None:
-    """NaN never reaches a caller, nor the black pixel that it would be rounded to."""
+@pytest.mark.parametrize("name", ["decode", "render"])
+async def test_payload_with_a_result_that_is_not_finite_fails_alone(device: Device, name: str) -> None:
+    """No caller gets NaN, or the black pixel that NaN is rounded to."""
     runner = Runner(Limited(), device, max_batch_images=4)
 
-    good, bad = await runner.run(operation, [latents(1), latents(1, torch.nan)])
+    good, bad = await runner.run(name, [latents(1), latents(1, torch.nan)])
 
     assert isinstance(bad, NotFinite)
     assert not isinstance(good, Exception)
 
 
 async def test_device_that_failed_is_lost_for_good(device: Device) -> None:
-    """The first caller and all later ones are told."""
+    """The first caller and all later callers get DeviceLost."""
     runner = Runner(Limited(failure=lambda: torch.AcceleratorError("device-side assert")), device, max_batch_images=4)
 
     for _ in range(2):
@@ -273,13 +273,13 @@ async def test_half_precision_stays_close_to_full(device: Device) -> None:
     torch.testing.assert_close(approximate, exact, atol=0.05, rtol=0)
 
 
-def test_device_auto_is_one_that_is_there() -> None:
-    """CUDA if there is one, else the CPU."""
+def test_device_auto_is_one_that_the_machine_has() -> None:
+    """`auto` is CUDA if the machine has it, else the CPU."""
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_device_that_is_not_there_is_named() -> None:
-    """With what to take instead."""
+    """The message says what to take instead."""
     with pytest.raises(ValueError, match=r"no device 'cuda:99' here; take auto"):
         choose_device("cuda:99")
 
@@ -295,13 +295,13 @@ def test_device_that_is_not_there_is_named() -> None:
     ],
 )
 def test_candidate_sizes_waste_at_most_a_third(largest: int, expected: list[int]) -> None:
-    """Powers of two, what lies half-way between them, and the largest."""
+    """Candidates are powers of two, the numbers half-way between them, and the largest size."""
     assert batch_plan.candidates(largest) == expected
 
 
 @pytest.mark.parametrize(("one_batch_s", "largest"), [(0.0005, 64), (0.0415, 16), (0.0488, 2), (3.0, 1)])
 async def test_batch_takes_no_longer_than_small_requests_may_wait(one_batch_s: float, largest: int) -> None:
-    """A twentieth of a second; one image is always computed. Each adds half a millisecond here."""
+    """The limit is 0.05 s, and one image is always computed. Each image adds 0.5 ms here."""
 
     async def seconds(size: int) -> float:
         return one_batch_s + size * 0.0005 if one_batch_s > 0.001 else one_batch_s
@@ -311,7 +311,7 @@ async def test_batch_takes_no_longer_than_small_requests_may_wait(one_batch_s: f
 
 @pytest.mark.parametrize(("full_at", "largest"), [(4, 4), (24, 24), (99, 64)])
 async def test_batch_is_no_larger_than_pays(full_at: int, largest: int) -> None:
-    """As many at once as are computed in parallel; a larger batch would only take longer."""
+    """A batch that is larger than what is computed in parallel would only take longer."""
 
     async def seconds(size: int) -> float:
         return 0.9 * batch_plan.SHORT_S * -(-size // full_at)
@@ -320,7 +320,7 @@ async def test_batch_is_no_larger_than_pays(full_at: int, largest: int) -> None:
 
 
 async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device) -> None:
-    """A hand-over would take longer; a slow one is handed over, and one before the warm-up."""
+    """A hand-over to the device's thread would take longer. Slow batches are handed over."""
     model = Limited()
     threads: list[bool] = []
     runner = Runner(model, device, max_batch_images=8)
@@ -344,7 +344,7 @@ SIXTEEN = torch.rand(16, 3, generator=torch.Generator().manual_seed(0))
 
 
 def hostile(kernel: Kernel) -> Callable[[Tensor], Rows]:
-    """An operation that adds to each row a small number, which the kernel makes of all rows."""
+    """A forward pass that adds a small number to each row; the kernel computes the number from all rows."""
 
     def compute(rows: Tensor) -> Rows:
         added = torch.as_tensor(kernel(rows)).expand(len(rows))
@@ -385,7 +385,7 @@ async def agreeing(kernel: Kernel) -> list[int]:
 
 @pytest.mark.parametrize(("kernel", "reproducible"), KERNELS.values(), ids=KERNELS)
 async def test_only_sizes_that_agree_byte_for_byte_are_used(kernel: Kernel, reproducible: list[int]) -> None:
-    """No kernel is assumed: what a processor does in this size or at that place is found out."""
+    """The sizes are measured, and no kernel of any processor is assumed."""
     assert await agreeing(kernel) == reproducible
 
 
@@ -399,7 +399,7 @@ REPEATABLE = {name: kernel for name, (kernel, reproducible) in KERNELS.items() i
 
 @pytest.mark.parametrize("kernel", REPEATABLE.values(), ids=REPEATABLE)
 async def test_promise_is_kept_on_a_processor_with_such_kernels(device: Device, kernel: Kernel) -> None:
-    """Alone and in any batch an image has the same bytes, if a computation that is repeated gives the same ones."""
+    """Alone and in any batch an image has the same bytes, if repeating a computation gives the same bytes."""
     runner = Runner(Limited(), device, max_batch_images=16)
     runner.forward_passes = {**runner.forward_passes, "decode": hostile(kernel)}
     await runner.warm_up()
@@ -416,7 +416,7 @@ async def test_promise_is_kept_on_a_processor_with_such_kernels(device: Device, 
     ("largest", "reproducible"), [(1, [3]), (2, [3]), (3, [3]), (6, [3, 4, 6]), (16, [3, 4, 6, 8])]
 )
 async def test_sizes_agree_with_the_same_one_whichever_pay(largest: int, reproducible: list[int]) -> None:
-    """A clock never tells the same twice. Here a kernel rounds otherwise for fewer than three rows, and from twelve."""
+    """Measured times vary, the reference must not. This kernel rounds differently below 3 and from 12 rows."""
 
     async def compute(inputs: Rows) -> Rows:
         (rows,) = inputs
@@ -429,7 +429,7 @@ async def test_sizes_agree_with_the_same_one_whichever_pay(largest: int, reprodu
 
 
 async def test_image_has_the_same_bits_whichever_sizes_pay(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process only single images may be quick enough, and in another, at another moment, all batches."""
+    """In one process only single images may be quick enough, in another process all batches."""
     rows = torch.randn(16, *COLOUR.latent_shape, generator=torch.Generator().manual_seed(0))
     answers = []
     for limit_s in (0.0, math.inf):
@@ -444,7 +444,7 @@ async def test_image_has_the_same_bits_whichever_sizes_pay(device: Device, monke
 
 @pytest.mark.usefixtures("timeless")
 async def test_model_whose_answers_are_never_the_same_is_served_in_every_size(device: Device) -> None:
-    """The promise is a tolerance then; what a warm-up finds says so."""
+    """The promise is then a tolerance, and the plan says so."""
     model = Limited()
     runner = Runner(model, device, max_batch_images=8)
     decode = runner.forward_passes["decode"]
@@ -461,7 +461,7 @@ async def test_model_whose_answers_are_never_the_same_is_served_in_every_size(de
 
 
 async def test_score_is_computed_in_sizes_in_which_its_images_agree(device: Device) -> None:
-    """A sum over an image's pixels hides a difference that another image may show."""
+    """The sum over an image's pixels may hide a difference that another image shows."""
     runner = Runner(make_model(GREY), device, max_batch_images=8)
     decode = runner.forward_passes["decode"]
 
@@ -476,7 +476,7 @@ async def test_score_is_computed_in_sizes_in_which_its_images_agree(device: Devi
 
 @pytest.mark.usefixtures("timeless")
 async def test_batch_whose_bytes_depend_on_the_thread_is_left_to_the_device() -> None:
-    """However quick it is, the caller's thread does not compute it."""
+    """The caller's thread does not compute it, even if it is quick."""
     runner = Runner(Limited(), Device(choose_device("cpu"), inline_s=math.inf), max_batch_images=8)
     decode = runner.forward_passes["decode"]
 
@@ -488,14 +488,14 @@ async def test_batch_whose_bytes_depend_on_the_thread_is_left_to_the_device() ->
     found = await runner.warm_up()
 
     assert found["encode"].inline_images == found["encode"].sizes[-1]
-    assert [found[operation].inline_images for operation in ("decode", "render", "score")] == [0, 0, 0]
+    assert [found[name].inline_images for name in ("decode", "render", "score")] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("rows", [5, 6, 7, 9, 11])
 async def test_first_batch_of_a_thread_has_the_bytes_of_the_caller(
     device: Device, rows: int, with_threads: Callable[[int], None]
 ) -> None:
-    """A new thread of MKL's has its own number of threads until torch tells it another."""
+    """In a new thread, MKL uses another number of threads until torch tells it the number."""
     with_threads(1)
     generator = torch.Generator().manual_seed(9)
     one, other = torch.randn(rows, 256, generator=generator), torch.randn(256, 100, generator=generator)
@@ -504,7 +504,7 @@ async def test_first_batch_of_a_thread_has_the_bytes_of_the_caller(
 
 
 async def test_image_has_the_same_bytes_wherever_it_lies_in_memory(device: Device) -> None:
-    """A body from the network begins at any address, as does a part of a larger one, and MKL's sums depend on it."""
+    """A body from the network may begin at any address, and MKL's sums depend on the address."""
     runner = Runner(Limited(), device, max_batch_images=8)
     decode, addresses = runner.forward_passes["decode"], set()
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime in place of torch: the same answers, for every kind of model that there is."""
+"""ONNX Runtime gives the same answers as torch, for every kind of model."""
 
 from functools import partial
 from pathlib import Path
@@ -48,29 +48,29 @@ def pixels_of(config: VAEConfig, count: int = 5) -> Tensor:
 
 @torch.inference_mode()
 def assert_alike(model: VAE, ours: ForwardPasses) -> None:
-    """Every operation that ONNX Runtime has answers what torch's does, to six digits or so."""
+    """Every forward pass of ONNX Runtime agrees with torch to about six digits."""
     theirs, pixels = torch_forward_passes(model), pixels_of(model.config)
     latents = torch.randn(5, *model.config.latent_shape)
     asked = {"encode": (pixels,), "decode": (latents,), "render": (latents,), "score": (pixels, latents)}
-    for name, operation in ours.items():
-        for got, expected in zip(operation(*asked[name]), theirs[name](*asked[name]), strict=True):
+    for name, compute in ours.items():
+        for got, expected in zip(compute(*asked[name]), theirs[name](*asked[name]), strict=True):
             torch.testing.assert_close(got.float(), expected.float(), atol=1 if name == "render" else 1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_every_kind_of_model_answers_as_with_torch(config: VAEConfig) -> None:
-    """Likelihoods, posteriors, networks."""
+    """Every likelihood, posterior and network has a translation."""
     model = make_model(config)
 
-    operations = onnx_forward_passes(model)
+    passes = onnx_forward_passes(model)
 
-    assert operations.keys() == {"decode", "render", "score"} | ({"encode"} if config.posterior != "none" else set())
-    assert_alike(model, operations)
+    assert passes.keys() == {"decode", "render", "score"} | ({"encode"} if config.posterior != "none" else set())
+    assert_alike(model, passes)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_network_of_every_recipe_has_a_translation(name: str) -> None:
-    """So that what people train is served by the faster runtime."""
+    """Models of all recipes are served by the faster runtime."""
     torch.manual_seed(0)
     model = VAE(read_recipe(name, []).model)
 
@@ -80,7 +80,7 @@ def test_network_of_every_recipe_has_a_translation(name: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("config", [GREY, COLOUR, KINDS["residual-vector"]], ids=["mlp", "conv-grid", "residual"])
 async def test_image_has_the_same_bits_alone_and_in_any_batch(config: VAEConfig) -> None:
-    """The promise of every runtime on a CPU."""
+    """On a CPU, every runtime promises this."""
     runner = Runner(make_model(config), Device(CPU, runtime="onnxruntime"), max_batch_images=16)
     await runner.warm_up()
     pixels = pixels_of(config, 16)
@@ -94,7 +94,7 @@ async def test_image_has_the_same_bits_alone_and_in_any_batch(config: VAEConfig)
 
 @pytest.mark.anyio
 async def test_model_of_half_precision_stays_with_torch() -> None:
-    """ONNX Runtime is given float32 alone."""
+    """ONNX Runtime gets float32 networks only."""
     runner = Runner(make_model(GREY).half(), Device(CPU, runtime="onnxruntime"), max_batch_images=2)
 
     ((mean, _),) = await results(runner, "encode", [(pixels_of(GREY, 1),)])
@@ -103,14 +103,14 @@ async def test_model_of_half_precision_stays_with_torch() -> None:
 
 
 def test_layer_without_translation_is_named() -> None:
-    """In the error."""
+    """The error names the layer."""
     with pytest.raises(Untranslatable, match=r"Dropout.* has no translation into ONNX"):
         Graph().layer(nn.Sequential(nn.Flatten(), nn.Dropout()), "rows")
 
 
 @pytest.mark.anyio
 async def test_network_without_translation_is_computed_by_torch() -> None:
-    """It is served all the same, and the log says once why it takes longer."""
+    """The model is served by torch, and one line of the log says why."""
     structlog.reset_defaults()  # the log of tests has errors only
     model = make_model(GREY)
     assert isinstance(model.decoder, nn.Sequential)
@@ -129,7 +129,7 @@ async def test_network_without_translation_is_computed_by_torch() -> None:
 
 
 def test_graph_that_onnx_runtime_refuses_is_untranslatable() -> None:
-    """An operator that it does not have, or has not for these types."""
+    """ONNX Runtime may lack an operator, or lack it for these types."""
     graph = Graph()
     content = graph.model({"latents": (TensorProto.FLOAT, [3])}, {"images": graph.node("NoSuchOperator", "latents")})
 
@@ -138,7 +138,7 @@ def test_graph_that_onnx_runtime_refuses_is_untranslatable() -> None:
 
 
 def test_auto_is_onnx_runtime_on_a_cpu_in_float32() -> None:
-    """Elsewhere it is torch."""
+    """On other devices and in other precisions, `auto` is torch."""
     assert choose_runtime("auto", CPU, None) == "onnxruntime"
     assert choose_runtime("auto", CPU, torch.bfloat16) == "torch"
     assert choose_runtime("auto", torch.device("cuda"), None) == "torch"
@@ -146,7 +146,7 @@ def test_auto_is_onnx_runtime_on_a_cpu_in_float32() -> None:
 
 
 def test_auto_is_torch_where_onnx_runtime_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an extra."""
+    """ONNX Runtime is an extra."""
     monkeypatch.setattr(runtimes, "find_spec", lambda _: None)
 
     assert choose_runtime("auto", CPU, None) == "torch"
@@ -159,6 +159,6 @@ def test_auto_is_torch_where_onnx_runtime_is_not_installed(monkeypatch: pytest.M
     [("cuda", None, "set device to cpu"), ("cpu", torch.float16, "set dtype to auto")],
 )
 def test_onnx_runtime_that_cannot_be_had_is_refused(device: str, dtype: torch.dtype | None, remedy: str) -> None:
-    """Who names it is told why, and what to do."""
+    """If the setting names ONNX Runtime, the error says why it cannot be used, and the remedy."""
     with pytest.raises(NoSuchRuntime, match=remedy):
         choose_runtime("onnxruntime", torch.device(device), dtype)

@@ -1,4 +1,4 @@
-"""The queue, tested with a gate and not with time: a batch is computed when the test lets it through."""
+"""The queue, tested with a gate instead of a clock: a batch is computed when the test opens the gate."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ pytestmark = pytest.mark.anyio
 
 
 class Gate:
-    """Computes `payload * 2`, one batch each time it is opened; it remembers every batch."""
+    """Computes `payload * 2`, one batch each time it is opened, and records every batch."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[int]]] = []
         self._open = asyncio.Semaphore(0)
 
-    async def run(self, operation: str, payloads: Sequence[int]) -> Sequence[int | Exception]:
-        self.batches.append((operation, list(payloads)))
+    async def run(self, key: str, payloads: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append((key, list(payloads)))
         await self._open.acquire()
         return [ValueError(f"{payload} is odd") if payload % 2 else payload * 2 for payload in payloads]
 
@@ -30,7 +30,7 @@ class Gate:
 
 
 def nothing(*_: object) -> None:
-    """Nobody counts."""
+    """Count nothing."""
 
 
 def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 10) -> Batcher[str, int, int]:
@@ -45,27 +45,27 @@ def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 1
 
 
 def ask(
-    batcher: Batcher[str, int, int], payload: int, operation: str = "encode", images: int = 1
+    batcher: Batcher[str, int, int], payload: int, key: str = "encode", images: int = 1
 ) -> asyncio.Task[Answer[int]]:
-    """A caller who waits in the background."""
-    return asyncio.create_task(batcher.ask(operation, [Part(payload, images)]))
+    """A caller that waits in the background."""
+    return asyncio.create_task(batcher.ask(key, [Part(payload, images)]))
 
 
 async def settle() -> None:
-    """Let everything happen that can happen."""
+    """Run the event loop until nothing more happens."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 async def occupied(batcher: Batcher[str, int, int]) -> asyncio.Task[Answer[int]]:
-    """A caller whose batch is being computed, so that the next ones must wait."""
+    """A caller whose batch is being computed, so that the next callers must wait."""
     first = ask(batcher, 0)
     await settle()
     return first
 
 
 async def test_idle_batcher_computes_at_once() -> None:
-    """A single caller waits for nobody."""
+    """A single caller does not wait for others."""
     gate = Gate()
     gate.open()
 
@@ -76,7 +76,7 @@ async def test_idle_batcher_computes_at_once() -> None:
 
 
 async def test_what_queued_while_busy_is_the_next_batch() -> None:
-    """Batches fill by themselves under load."""
+    """Under load, batches fill by themselves."""
     gate = Gate()
     batcher = make_batcher(gate)
     first = await occupied(batcher)
@@ -90,7 +90,7 @@ async def test_what_queued_while_busy_is_the_next_batch() -> None:
 
 
 async def test_callers_who_come_one_turn_apart_share_a_batch() -> None:
-    """A flock is not cut in two because its first were heard a moment before its last."""
+    """A burst of requests is one batch, even if the event loop reads them in several turns."""
     gate = Gate()
     gate.open(2)
     batcher = make_batcher(gate)
@@ -104,7 +104,7 @@ async def test_callers_who_come_one_turn_apart_share_a_batch() -> None:
 
 
 async def test_batch_is_bounded_in_images() -> None:
-    """Counted in images, not in callers; order is kept."""
+    """The bound counts images, not callers, and the order is kept."""
     gate = Gate()
     batcher = make_batcher(gate, max_batch_images=4)
     tasks = [await occupied(batcher)]
@@ -118,12 +118,12 @@ async def test_batch_is_bounded_in_images() -> None:
 
 
 async def test_small_request_waits_for_one_part_of_one_large_request() -> None:
-    """However many of those there are, and even if they were first."""
+    """The small request does not wait for all large requests that came before it."""
     gate = Gate()
     batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
     large = [asyncio.create_task(batcher.ask("encode", [Part(number, 4), Part(number, 4)])) for number in (2, 4, 6)]
     await settle()
-    small = ask(batcher, 8, operation="decode")
+    small = ask(batcher, 8, key="decode")
     await settle()
 
     gate.open(2)
@@ -135,7 +135,7 @@ async def test_small_request_waits_for_one_part_of_one_large_request() -> None:
 
 
 async def test_parts_are_computed_together_while_there_is_no_small_work() -> None:
-    """Those of one request, then those of the next, as many as fit."""
+    """The parts of one request come first, then the parts of the next request, as many as fit."""
     gate = Gate()
     batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
     large = [asyncio.create_task(batcher.ask("encode", [Part(n, 2), Part(n + 2, 2), Part(n + 4, 2)])) for n in (2, 12)]
@@ -149,7 +149,7 @@ async def test_parts_are_computed_together_while_there_is_no_small_work() -> Non
 
 
 async def test_large_request_is_not_starved_by_small_ones() -> None:
-    """Its parts have every second turn."""
+    """The parts of large work have every second turn."""
     gate = Gate()
     batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
     tasks = [await occupied(batcher)]
@@ -164,7 +164,7 @@ async def test_large_request_is_not_starved_by_small_ones() -> None:
 
 
 async def test_parts_of_one_caller_leave_turns_to_others() -> None:
-    """Who asks for little need not wait for all of a large request, whose parts are answered together, in order."""
+    """A small request goes between the parts of a large one, which are answered together, in order."""
     gate = Gate()
     batcher = make_batcher(gate, max_batch_images=4, queue_images=20)
     large = asyncio.create_task(batcher.ask("encode", [Part(2, 4), Part(4, 4), Part(6, 4)]))
@@ -183,7 +183,7 @@ async def test_parts_of_one_caller_leave_turns_to_others() -> None:
 
 @pytest.mark.parametrize("is_computing", [True, False], ids=["while computed", "while queued"])
 async def test_caller_who_leaves_between_parts_takes_the_rest_along(is_computing: bool) -> None:
-    """Nothing is left in the queue, and nothing more is computed."""
+    """The queue is empty afterwards, and no further part is computed."""
     gate = Gate()
     batcher = make_batcher(gate)
     first = None if is_computing else await occupied(batcher)
@@ -200,7 +200,7 @@ async def test_caller_who_leaves_between_parts_takes_the_rest_along(is_computing
 
 
 async def test_error_in_one_part_ends_the_others() -> None:
-    """They are not computed; the caller is told at once."""
+    """The other parts are not computed, and the caller gets the error at once."""
     gate = Gate()
     gate.open(2)
     batcher = make_batcher(gate)
@@ -221,8 +221,8 @@ async def test_part_larger_than_a_batch_is_computed_alone() -> None:
     assert answer.results == [4]
 
 
-async def test_operations_do_not_mix_and_the_longest_waiting_goes_first() -> None:
-    """Each batch is of one operation; a caller of another is not overtaken for ever."""
+async def test_keys_do_not_mix_and_the_longest_wait_goes_first() -> None:
+    """Each batch has one key. A caller with another key is not overtaken again and again."""
     gate = Gate()
     batcher = make_batcher(gate)
     tasks = [await occupied(batcher)]
@@ -236,7 +236,7 @@ async def test_operations_do_not_mix_and_the_longest_waiting_goes_first() -> Non
 
 
 async def test_two_sizes_never_meet_in_one_batch() -> None:
-    """Images of other sizes have batches of their own, even if all of them would fit into one."""
+    """Images of another size have batches of their own, even if all images would fit into one batch."""
     gate = Gate()
     batcher = make_batcher(gate)
     tasks = [await occupied(batcher)]
@@ -265,7 +265,7 @@ async def test_size_that_comes_all_the_time_does_not_hold_up_another() -> None:
 
 
 async def test_large_requests_of_several_sizes_take_turns() -> None:
-    """Each turn is one part while small work is expected, and small work goes in between, whatever its size."""
+    """Each turn is one part while small work is expected, and small work goes in between, of any size."""
     gate = Gate()
     batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
     tasks = [await occupied(batcher)]
@@ -297,7 +297,7 @@ async def test_sizes_that_were_computed_leave_nothing_behind() -> None:
 
 
 async def test_full_queue_refuses_at_once() -> None:
-    """With the numbers, and a time after which to try again."""
+    """The error has the numbers, and a time after which to try again."""
     gate = Gate()
     batcher = make_batcher(gate, queue_images=3)
     tasks = [await occupied(batcher), ask(batcher, 2, images=3)]
@@ -313,7 +313,7 @@ async def test_full_queue_refuses_at_once() -> None:
 
 
 async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
-    """Else half an answer would have been computed for nothing."""
+    """Otherwise the first half of its answer would have been computed for nothing."""
     gate = Gate()
     batcher = make_batcher(gate, queue_images=1)
     tasks = [await occupied(batcher), ask(batcher, 2)]
@@ -326,7 +326,7 @@ async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
 
 
 async def test_caller_who_leaves_is_not_computed_and_frees_the_queue() -> None:
-    """Work that nobody waits for is not done."""
+    """Work whose caller has left is not done."""
     gate = Gate()
     batcher = make_batcher(gate, queue_images=2)
     first = await occupied(batcher)
@@ -341,8 +341,8 @@ async def test_caller_who_leaves_is_not_computed_and_frees_the_queue() -> None:
     assert gate.batches[1:] == [("encode", [4])]
 
 
-async def test_caller_who_leaves_while_computed_harms_nobody() -> None:
-    """The others of the batch are answered."""
+async def test_caller_who_leaves_while_computed_does_not_harm_the_others() -> None:
+    """The other callers of the batch are answered."""
     gate = Gate()
     batcher = make_batcher(gate)
     leaving = await occupied(batcher)
@@ -354,7 +354,7 @@ async def test_caller_who_leaves_while_computed_harms_nobody() -> None:
 
 
 async def test_one_payloads_error_is_its_own() -> None:
-    """A poisoned image fails alone."""
+    """The other payloads of its batch are answered."""
     gate = Gate()
     batcher = make_batcher(gate)
     first = await occupied(batcher)
@@ -370,9 +370,9 @@ async def test_one_payloads_error_is_its_own() -> None:
 
 
 async def test_failure_of_a_batch_reaches_each_of_its_callers_and_no_other() -> None:
-    """And the batcher goes on."""
+    """The batcher continues with the next batch."""
 
-    async def fail_first(operation: str, payloads: Sequence[int]) -> Sequence[int]:
+    async def fail_first(key: str, payloads: Sequence[int]) -> Sequence[int]:
         failures.append(len(payloads))
         if len(failures) == 1:
             raise RuntimeError("the device burns")
@@ -391,9 +391,9 @@ async def test_failure_of_a_batch_reaches_each_of_its_callers_and_no_other() -> 
 
 
 async def test_too_few_results_are_a_bug_and_not_a_mix_up() -> None:
-    """Nobody gets somebody else's answer."""
+    """No caller gets the answer of another caller."""
 
-    async def lose_one(operation: str, payloads: Sequence[int]) -> Sequence[int]:
+    async def lose_one(key: str, payloads: Sequence[int]) -> Sequence[int]:
         return payloads[1:]
 
     batcher = Batcher(
@@ -404,8 +404,8 @@ async def test_too_few_results_are_a_bug_and_not_a_mix_up() -> None:
         await batcher.ask("encode", [Part(2, 1)])
 
 
-async def test_batches_and_those_who_wait_are_counted() -> None:
-    """By operation and in images."""
+async def test_batches_and_waiting_images_are_counted() -> None:
+    """Batches are counted by key and images, the queue in images."""
     counted: list[tuple[str, int]] = []
     waiting: list[int] = []
     gate = Gate()

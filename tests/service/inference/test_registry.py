@@ -1,4 +1,4 @@
-"""The served models, in step with the store: new versions appear, broken ones do not, nobody is left without answer."""
+"""The served models follow the store: new versions appear, broken versions do not, and every request is answered."""
 
 import asyncio
 import shutil
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Events:
-    """Counts what it is told."""
+    """Records what it is told."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, int]] = []
@@ -53,12 +53,12 @@ class Events:
 
 @pytest.fixture
 def events() -> Events:
-    """Nothing has happened yet."""
+    """An empty record."""
     return Events()
 
 
 def make_registry(store: Store, events: Events, default_model: str | None = None, versions: int = 3) -> Registry:
-    """Small batches on the CPU."""
+    """A registry with small batches on the CPU."""
     cache = PlanCache(store.root.parent / "cache")
     loader = Loader(store, Device(choose_device("cpu")), events, cache, max_batch_images=4, queue_images=8)
     return Registry(loader, events, default_model=default_model, versions_per_model=versions)
@@ -73,7 +73,7 @@ async def registry(store: Store, events: Events) -> Registry:
 
 
 def served(registry: Registry) -> list[str]:
-    """Names and versions."""
+    """The names and versions of the served models."""
     return [str(model.version) for model in registry.served]
 
 
@@ -83,12 +83,12 @@ def break_weights(store: Store, version: ModelVersion) -> None:
 
 
 async def test_every_model_of_the_store_is_served(registry: Registry) -> None:
-    """Several at once."""
+    """The store has two models."""
     assert served(registry) == ["colour@1", "grey@1"]
 
 
 async def test_new_version_is_served_and_the_old_one_too(registry: Registry, store: Store) -> None:
-    """The bare name means the new one, a pinned one stays."""
+    """The name alone means the new version; `name@1` still means the old one."""
     store.publish("grey", make_model(seed=1))
     await registry.refresh()
 
@@ -97,7 +97,7 @@ async def test_new_version_is_served_and_the_old_one_too(registry: Registry, sto
 
 
 async def test_only_the_newest_versions_are_served(store: Store, events: Events) -> None:
-    """As many as the setting says."""
+    """The setting says how many."""
     registry = make_registry(store, events, versions=2)
     for _ in range(3):
         store.publish("grey", make_model())
@@ -106,8 +106,8 @@ async def test_only_the_newest_versions_are_served(store: Store, events: Events)
     assert served(registry) == ["colour@1", "grey@3", "grey@4"]
 
 
-async def test_version_has_left_when_those_who_found_it_were_answered(store: Store, events: Events) -> None:
-    """That is by the next look, and is told once."""
+async def test_version_has_left_when_its_last_request_was_answered(store: Store, events: Events) -> None:
+    """The next refresh reports it, once."""
     registry = make_registry(store, events, versions=1)
     await registry.refresh()
     store.publish("grey", make_model())
@@ -121,7 +121,7 @@ async def test_version_has_left_when_those_who_found_it_were_answered(store: Sto
 
 
 async def test_version_has_not_left_while_a_request_has_it(store: Store, events: Events) -> None:
-    """However often the store is looked at: what is counted of it later would be there for ever."""
+    """Otherwise, metrics that the request counts later would never be removed."""
     registry = make_registry(store, events, versions=1)
     await registry.refresh()
     model = registry.find("grey")
@@ -137,7 +137,7 @@ async def test_version_has_not_left_while_a_request_has_it(store: Store, events:
 
 
 async def test_version_that_came_back_has_not_left(store: Store, events: Events) -> None:
-    """What is counted of it goes on."""
+    """The metrics of the version continue."""
     registry = make_registry(store, events)
     await registry.refresh()
     folder = store.folder(ModelVersion("grey", 1))
@@ -151,10 +151,8 @@ async def test_version_that_came_back_has_not_left(store: Store, events: Events)
     assert events.left == []
 
 
-async def test_looks_at_the_store_wait_for_each_other(
-    store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two at once would read a version twice, and the second would take the place of the first."""
+async def test_refreshes_wait_for_each_other(store: Store, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two refreshes at once would load a version twice, and the second would replace the first."""
     registry = make_registry(store, events)
     loaded: list[str] = []
     load = store.load
@@ -165,10 +163,10 @@ async def test_looks_at_the_store_wait_for_each_other(
     assert sorted(loaded) == ["colour@1", "grey@1"]
 
 
-async def test_version_whose_files_cannot_be_looked_at_is_refused_alone(
+async def test_version_whose_files_cannot_be_read_is_refused_alone(
     registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its folder may be closed to us; as soon as it is opened, it is served."""
+    """The folder may have the wrong permissions; when they are mended, the version is served."""
 
     def closed(version: ModelVersion) -> None:
         raise PermissionError(13, "Permission denied")
@@ -187,7 +185,7 @@ async def test_version_whose_files_cannot_be_looked_at_is_refused_alone(
 async def test_broken_version_is_refused_once_and_the_old_one_stays(
     registry: Registry, store: Store, events: Events
 ) -> None:
-    """Counted once, however often the store is looked at."""
+    """The refusal is counted once, not at each refresh."""
     break_weights(store, store.publish("grey", make_model()))
     await registry.refresh()
     await registry.refresh()
@@ -197,7 +195,7 @@ async def test_broken_version_is_refused_once_and_the_old_one_stays(
 
 
 async def test_good_version_after_a_broken_one_is_served(registry: Registry, store: Store) -> None:
-    """One bad publication does not stop the next."""
+    """A broken publication does not stop the next one."""
     break_weights(store, store.publish("grey", make_model()))
     await registry.refresh()
     store.publish("grey", make_model())
@@ -207,7 +205,7 @@ async def test_good_version_after_a_broken_one_is_served(registry: Registry, sto
 
 
 async def test_refused_version_is_served_when_it_was_mended(registry: Registry, store: Store) -> None:
-    """It is looked at again when its files change."""
+    """The version is tried again when its files change."""
     version = store.publish("grey", make_model())
     break_weights(store, version)
     await registry.refresh()
@@ -220,7 +218,7 @@ async def test_refused_version_is_served_when_it_was_mended(registry: Registry, 
 async def test_refusal_that_may_pass_is_counted_once_and_tried_again(
     registry: Registry, store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full table of files says nothing about the model."""
+    """Too many open files are not a fault of the model."""
 
     def full(version: ModelVersion) -> None:
         raise OSError(24, "Too many open files")
@@ -238,10 +236,8 @@ async def test_refusal_that_may_pass_is_counted_once_and_tried_again(
     assert events.refused == ["grey"]
 
 
-async def test_removed_version_is_no_longer_found_but_still_answers_who_found_it(
-    registry: Registry, store: Store
-) -> None:
-    """A request that is under way loses nothing."""
+async def test_removed_version_still_answers_requests_that_found_it(registry: Registry, store: Store) -> None:
+    """A request that has found the model is still answered."""
     model = registry.find("colour")
     store.folder(model.version).rename(store.root / "away")
     await registry.refresh()
@@ -263,10 +259,10 @@ async def test_store_that_went_away_leaves_everything_served(registry: Registry,
     assert served(registry) == ["colour@1", "grey@1"]
 
 
-async def test_look_that_fails_unexpectedly_is_logged(
+async def test_refresh_that_fails_unexpectedly_is_logged(
     registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not the last: a service that looks no more would serve old models for ever, and say nothing."""
+    """The next refresh still comes. Otherwise the service would serve old models without a word in the log."""
 
     def fail() -> None:
         raise MemoryError
@@ -279,7 +275,7 @@ async def test_look_that_fails_unexpectedly_is_logged(
 
 
 async def test_store_that_was_not_read_yet_is_starting(store: Store, events: Events) -> None:
-    """Not: there is no such model."""
+    """The error is not that there is no such model."""
     registry = make_registry(store, events)
 
     with pytest.raises(Starting):
@@ -295,7 +291,7 @@ async def test_store_that_was_not_read_yet_is_starting(store: Store, events: Eve
 async def test_default_model_is_that_of_the_setting_or_of_the_store(
     store: Store, events: Events, default: str | None, found: str
 ) -> None:
-    """What /v1/encode means."""
+    """`find(None)` gives the model of /v1/encode."""
     registry = make_registry(store, events, default)
     await registry.refresh()
 
@@ -303,7 +299,7 @@ async def test_default_model_is_that_of_the_setting_or_of_the_store(
 
 
 async def test_default_model_is_not_moved_by_what_is_published(store: Store, events: Events) -> None:
-    """A copy whose card is older than every other card is not the default model."""
+    """A copy whose card is older than every other card does not become the default model."""
     registry = make_registry(store, events)
     shutil.copytree(store.root / "grey", store.root / "aaa")
     rewrite_card(store, partial(dict.update, created="1970-01-01T00:00:00Z"), ModelVersion("aaa", 1))
@@ -313,7 +309,7 @@ async def test_default_model_is_not_moved_by_what_is_published(store: Store, eve
 
 
 async def test_default_model_that_is_removed_is_missed(store: Store, events: Events) -> None:
-    """No other model answers in its place, and the reason is told wherever a client or an operator may look."""
+    """No other model answers in its place. Clients and operators get the same reason."""
     registry = make_registry(store, events)
     await registry.refresh()
     shutil.rmtree(store.root / "colour")
@@ -327,7 +323,7 @@ async def test_default_model_that_is_removed_is_missed(store: Store, events: Eve
 
 
 async def test_default_model_can_be_chosen_while_the_service_runs(store: Store, events: Events) -> None:
-    """The next look at the store finds the choice."""
+    """The next refresh reads the choice."""
     registry = make_registry(store, events)
     await registry.refresh()
     store.choose_default("grey@1")
@@ -337,7 +333,7 @@ async def test_default_model_can_be_chosen_while_the_service_runs(store: Store, 
 
 
 async def test_only_model_is_the_default(store: Store, events: Events) -> None:
-    """Without a choice; a second model ends that, but the service stays ready for requests that name a model."""
+    """With a second model there is no default, but the service stays ready for requests that name a model."""
     (store.root / "_default").unlink()
     (store.root / "colour").rename(store.root / ".away")
     registry = make_registry(store, events)
@@ -352,7 +348,7 @@ async def test_only_model_is_the_default(store: Store, events: Events) -> None:
 
 
 async def test_model_that_breaks_leaves_no_other_as_the_default(store: Store, events: Events) -> None:
-    """A model that is refused is still one of those among which nobody has chosen."""
+    """The refused model still counts: the store has two models and no choice."""
     (store.root / "_default").unlink()
     break_weights(store, ModelVersion("colour", 1))
     registry = make_registry(store, events)
@@ -375,7 +371,7 @@ async def test_model_that_breaks_leaves_no_other_as_the_default(store: Store, ev
 async def test_default_model_that_is_not_served_says_why(
     store: Store, events: Events, default: str, reason: str
 ) -> None:
-    """To clients and probes without the path of the store, and once in the log; the others are served all the same."""
+    """Clients and probes get the reason without the path of the store, and the log has it once. Others are served."""
     break_weights(store, ModelVersion("colour", 1))
     for _ in range(2):
         store.publish("grey", make_model())
@@ -403,7 +399,7 @@ async def test_file_of_the_default_model_that_holds_something_else_is_no_default
 
 
 async def test_empty_store_is_not_ready(tmp_path: Path, events: Events) -> None:
-    """It is not being read any more: a model has to be published."""
+    """The service is not starting any more: a model has to be published."""
     registry = make_registry(Store(tmp_path), events)
     await registry.refresh()
 
@@ -427,7 +423,7 @@ async def test_folder_of_a_model_is_not_a_store(store: Store, events: Events, in
 
 
 async def test_store_that_cannot_be_read_is_not_starting(store: Store, events: Events) -> None:
-    """The reason is told, without the path; it is logged once."""
+    """Clients get the reason without the path, and the log has it once."""
     store.root.rename(store.root.with_name("elsewhere"))
     registry = make_registry(store, events)
     with structlog.testing.capture_logs() as logged:
@@ -451,7 +447,7 @@ async def test_linked_model_is_served(store: Store, events: Events, tmp_path: Pa
 
 
 async def test_folder_that_looks_like_a_version_is_refused_once(store: Store, events: Events) -> None:
-    """With the reason, in the log and for clients."""
+    """The log and the clients get the reason."""
     store.folder(ModelVersion("grey", 1)).rename(store.root / "grey" / "v1")
     registry = make_registry(store, events)
     with structlog.testing.capture_logs() as logged:
@@ -467,7 +463,7 @@ async def test_folder_that_looks_like_a_version_is_refused_once(store: Store, ev
 
 
 async def test_refused_version_that_is_asked_for_has_its_reason(registry: Registry, store: Store) -> None:
-    """It is in the store, and a client who knows that learns why it does not answer."""
+    """The client learns why a version of the store is not served."""
     break_weights(store, store.publish("grey", make_model()))
     await registry.refresh()
 
@@ -478,7 +474,7 @@ async def test_refused_version_that_is_asked_for_has_its_reason(registry: Regist
 async def test_model_without_room_in_memory_is_tried_again(
     store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process may have the memory now; ONNX Runtime says so in words alone."""
+    """Another process may release memory later. ONNX Runtime names the reason only in the message."""
 
     async def fail(*_: object) -> None:
         raise RuntimeError("std::bad_alloc")
@@ -496,12 +492,12 @@ async def test_model_without_room_in_memory_is_tried_again(
 async def test_model_that_cannot_be_built_is_read_once(
     store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same files would fail at each look in the same way."""
+    """With the same files, every refresh would fail in the same way."""
     reads: list[str] = []
 
     def fail(version: ModelVersion) -> None:
         reads.append(str(version))
-        raise TypeError("a layer that nobody knows")
+        raise TypeError("an unknown layer")
 
     monkeypatch.setattr(store, "load", fail)
     registry = make_registry(store, events)
@@ -513,6 +509,6 @@ async def test_model_that_cannot_be_built_is_read_once(
 
 @pytest.mark.parametrize("reference", ["../grey", "grey@", "a/b", "\0", "grey@1@1"])
 async def test_reference_that_is_no_name_is_refused(registry: Registry, reference: str) -> None:
-    """It never reaches a file system."""
+    """The reference never reaches the file system."""
     with pytest.raises(InvalidName):
         registry.find(reference)
