@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from service.compute.rows import Rows
 from service.compute.runner import Runner
+from service.compute.torch_runtime import ForwardPass
 
 
-async def results(runner: Runner, name: str, payloads: Sequence[Rows]) -> list[Rows]:
+async def results(runner: Runner, name: ForwardPass, payloads: Sequence[Rows]) -> list[Rows]:
     """Return the result for each payload.
 
     Raises:

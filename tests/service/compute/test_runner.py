@@ -22,6 +22,7 @@ from service.compute.onnx_graph import Graph
 from service.compute.onnx_runtime import _session
 from service.compute.rows import Rows, concatenate, same_bytes, split
 from service.compute.runner import Runner
+from service.compute.torch_runtime import ForwardPass
 from service.errors import DeviceLost, NotFinite, OutOfMemory
 
 from ...conftest import COLOUR, GREY, make_model
@@ -100,7 +101,7 @@ async def test_layers_that_fill_no_vector_agree_to_rounding(
     await runner.warm_up()
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (96, 1, 28, 28), dtype=torch.uint8, generator=generator)
-    rows = {"encode": (pixels,), "decode": (torch.randn(96, 5, generator=generator),)}
+    rows: dict[ForwardPass, Rows] = {"encode": (pixels,), "decode": (torch.randn(96, 5, generator=generator),)}
 
     for name, inputs in rows.items():
         (together,) = await results(runner, name, [inputs])
@@ -241,7 +242,7 @@ async def test_plans_of_other_forward_passes_are_measured_again(device: Device) 
 
 
 @pytest.mark.parametrize("name", ["decode", "render"])
-async def test_payload_with_a_result_that_is_not_finite_fails_alone(device: Device, name: str) -> None:
+async def test_payload_with_a_result_that_is_not_finite_fails_alone(device: Device, name: ForwardPass) -> None:
     """No caller gets NaN, or the black pixel that NaN is rounded to."""
     runner = Runner(Limited(), device, max_batch_images=4)
 
