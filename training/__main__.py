@@ -17,11 +17,11 @@ from model_store import ModelVersion, Store, StoreError, store_folder
 from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import checkpoint, console
-from .data import Dataset, load_dataset
-from .errors import CannotKeepRun, CannotPublish, NotText, RunNotFound, TrainingError, WrongRun
+from .data import Dataset, absolute_text, load_dataset
+from .errors import CannotKeepRun, CannotPublish, RunNotFound, TrainingError, WrongRun
 from .loop import Run, start, train
-from .publish import git_commit, publish, published
-from .recipe import SHELF, Recipe, read_recipe
+from .publish import git_commit, prepare, publish, published
+from .recipe import SHELF, read_recipe
 from .sources.download import DATASETS, DEFAULT_CACHE
 from .warm_start import pinned, warm_start
 
@@ -30,63 +30,60 @@ EXIT_FAILED = 1
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status is 0 when a version was published, 130 or 143 after a signal."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.recipe is None) == (options.resume is None) or (options.resume and options.set):
+        parser.error("name a recipe, with --set to change it, or a run with --resume, which keeps its own recipe")
     with raise_stopped():
         try:
-            return _run(arguments)
+            return resume(options) if options.resume else begin(options)
         except Stopped as stopped:
-            console.say("Stopped before the first epoch; nothing is kept.")
+            console.say(
+                f"Stopped; the run in {options.resume} is unchanged."
+                if options.resume
+                else "Stopped before the first epoch; nothing is kept."
+            )
             return stopped.status
         except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
             console.fail(str(error))
             return EXIT_FAILED
 
 
-def _run(arguments: list[str] | None) -> int:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if (options.recipe is None) == (options.resume is None) or (options.resume and options.set):
-        parser.error("name a recipe, with --set to change it, or a run with --resume, which keeps its own")
-    for path in (options.data, options.store or store_folder(), options.runs, options.cache, options.resume):
-        if path and not _is_text(path.absolute()):
-            raise NotText(path)
-    return _resume(options) if options.resume else _begin(options)
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a path is UTF-8, as most are; Python holds other bytes of a name as lone surrogates."""
-    try:
-        return bool(str(path).encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _begin(options: argparse.Namespace) -> int:
+def begin(options: argparse.Namespace) -> int:
+    """Begin a run: check what it needs, read the images, draw the weights, and make the folder that keeps the run."""
     store = Store(options.store or store_folder())
+    named = {"data": options.data, "store": store.root, "cache": options.cache, "runs": options.runs}
+    places = {name: path and absolute_text(path) for name, path in named.items()}
     recipe = pinned(read_recipe(options.recipe, options.set), store)
-    _prepare(store, recipe)
-    dataset = load_dataset(recipe, options.data, cache=options.cache or DEFAULT_CACHE, strict=options.strict)
+    prepare(store, recipe.name)
+    dataset = load_dataset(recipe, options.data, cache=options.cache, strict=options.strict)
     run = start(recipe, choose_device(options.device or "auto"))
     warm_start(run, store)
     description = checkpoint.RunDescription(
         recipe=recipe,
-        data=_absolute(options.data),
+        data=places["data"],
         data_sha256=dataset.summary().sha256,
         git_commit=os.environ.get("GIT_COMMIT") or git_commit(),
-        store=str(store.root.absolute()),
-        cache=_absolute(options.cache),
+        store=places["store"],
+        cache=places["cache"],
         device=options.device or "auto",
         strict=options.strict,
     )
     folder = checkpoint.begin(options.runs, description, run.state())
-    return _finish(run, dataset, store, folder, description)
+    return finish(run, dataset, store, folder, description.git_commit)
 
 
-def _resume(options: argparse.Namespace) -> int:
+def resume(options: argparse.Namespace) -> int:
+    """Continue a run from its last whole epoch; flags that are given again replace those that the run remembers."""
     folder = options.resume
+    absolute_text(folder)
     before = checkpoint.describe(folder)
-    description = before.model_copy(update=_named_anew(options))
-    store = Store(Path(description.store))
-    run = start(description.recipe, choose_device(description.device))
+    flags = {name: value for name, value in vars(options).items() if value}
+    given = {name: absolute_text(flags[name]) for name in flags.keys() & {"data", "store", "cache"}}
+    given |= {name: flags[name] for name in flags.keys() & {"device", "strict"}}
+    description = before.model_copy(update=given)
+    recipe, store = description.recipe, Store(Path(description.store))
+    run = start(recipe, choose_device(description.device))
     try:
         run.restore(checkpoint.load(folder, run.device))
     except (KeyError, RuntimeError, TypeError) as error:
@@ -94,62 +91,40 @@ def _resume(options: argparse.Namespace) -> int:
     if run.is_finished and (version := published(run, store)):
         console.say(f"The run in {folder} is finished: it is {version} in {store.folder(version)}.")
         return 0
-    _prepare(store, description.recipe)
-    data = Path(description.data) if description.data else None
-    cache = Path(description.cache) if description.cache else DEFAULT_CACHE
-    dataset = load_dataset(description.recipe, data, cache=cache, strict=description.strict)
+    prepare(store, recipe.name)
+    data, cache = (Path(text) if text else None for text in (description.data, description.cache))
+    dataset = load_dataset(recipe, data, cache=cache, strict=description.strict)
     if (found := dataset.summary().sha256) != description.data_sha256:
         raise WrongRun(folder, expected=description.data_sha256, got=found)
     if description != before:
         checkpoint.write_description(folder, description)
-    return _finish(run, dataset, store, folder, description)
+    return finish(run, dataset, store, folder, description.git_commit)
 
 
-def _named_anew(options: argparse.Namespace) -> dict[str, object]:
-    """The flags that a resumed run was given; it remembers them in place of those that it was begun with."""
-    named = {"data": _absolute(options.data), "store": _absolute(options.store), "cache": _absolute(options.cache)}
-    named |= {"device": options.device, "strict": options.strict or None}
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def _absolute(path: Path | None) -> str | None:
-    return str(path.absolute()) if path else None
-
-
-def _prepare(store: Store, recipe: Recipe) -> None:
-    try:
-        store.prepare(recipe.name)
-    except OSError as error:
-        raise CannotPublish(store.root, error) from error
-
-
-def _finish(run: Run, dataset: Dataset, store: Store, folder: Path, description: checkpoint.RunDescription) -> int:
-    _say_what_begins(run.recipe, dataset, run, folder)
+def finish(run: Run, dataset: Dataset, store: Store, folder: Path, commit: str | None) -> int:
+    """Train to the last epoch and publish. If this stops half-way, say what is kept and how to continue."""
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    console.say(
+        f"{run.recipe.name}: {len(dataset.train):,} images of {dataset.name} to train on, "
+        f"{len(dataset.validation):,} to choose the weights by, {len(dataset.test):,} to test with; "
+        f"{parameters:,} parameters on {run.device}; the run is kept in {folder}"
+    )
     try:
         train(run, dataset, save=partial(checkpoint.save, folder))
-        version = publish(run, dataset, store, description.git_commit)
+        version = publish(run, dataset, store, commit)
+        _say_how_to_use(version, store)
     except Stopped as stopped:
-        console.say(f"Stopped. {_how_to_go_on(run, folder)}")
+        console.say(f"Stopped. {_how_to_continue(run, folder)}")
         return stopped.status
     except (CannotKeepRun, CannotPublish, OSError) as error:
-        console.fail(f"{str(error).rstrip('.')}. {_how_to_go_on(run, folder)}")
+        console.fail(f"{str(error).rstrip('.')}. {_how_to_continue(run, folder)}")
         return EXIT_FAILED
-    _say_how_to_use(version, store)
     return 0
 
 
-def _how_to_go_on(run: Run, folder: Path) -> str:
+def _how_to_continue(run: Run, folder: Path) -> str:
     command = shlex.join(["python", "-m", "training", "--resume", str(folder.absolute())])
-    return f"The run is kept up to epoch {run.epochs_saved} of {run.recipe.epochs}. Go on with: {command}"
-
-
-def _say_what_begins(recipe: Recipe, dataset: Dataset, run: Run, folder: Path) -> None:
-    parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    console.say(
-        f"{recipe.name}: {len(dataset.train):,} images of {dataset.name} to train on, "
-        f"{len(dataset.validation):,} to choose by, {len(dataset.test):,} to test with; "
-        f"{parameters:,} parameters on {run.device}; the run is kept in {folder}"
-    )
+    return f"The run is kept up to epoch {run.epochs_saved} of {run.recipe.epochs}. Continue it with: {command}"
 
 
 def _say_how_to_use(version: ModelVersion, store: Store) -> None:
@@ -161,8 +136,8 @@ def _say_how_to_use(version: ModelVersion, store: Store) -> None:
     for warning in card.warnings:
         console.warn(f"Warning: {warning}")
     console.say(f"Serve it: python -m service{place}, then")
-    question = "sample?n=16" if "sample" in card.model.can else "traverse"
-    console.say(f"  curl 'localhost:8000/v1/models/{version.name}/{question}' -o images.png")
+    operation = "traverse" if card.model.posterior == "point" else "sample?n=16"
+    console.say(f"  curl 'localhost:8000/v1/models/{version.name}/{operation}' -o images.png")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -170,22 +145,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description=__doc__,
-        epilog="Ctrl-C or SIGTERM leaves a run that --resume continues as if it had never stopped, with the flags that "
-        "it was begun with; other flags beside --resume replace them.",
+        epilog="Ctrl-C or SIGTERM stops a run. --resume continues it and gives the same model as a run that was never "
+        "stopped. The run remembers its flags; a flag that is given beside --resume replaces the remembered one.",
     )
     parser.add_argument("recipe", nargs="?", help=f"one of {recipes}, or the path of a TOML file")
     parser.add_argument(
         "--data",
         type=Path,
-        metavar="DIR",
-        help="images: IDX files, a folder of pictures, an .npy or .npz file; "
-        f"without it the recipe's data set ({', '.join(DATASETS)}) is downloaded",
+        metavar="PATH",
+        help="images to train on: a folder of pictures or of IDX files, an .npy or .npz file; "
+        f"by default the recipe's data set ({' or '.join(DATASETS)}) is downloaded",
     )
     parser.add_argument(
         "--store",
         type=store_folder,
         metavar="DIR",
-        help=f"where to publish; without it LATENTD_STORE (now {store_folder()})".replace("%", "%%"),
+        help=f"the store to publish into; default: LATENTD_STORE, now {store_folder()}".replace("%", "%%"),
     )
     parser.add_argument(
         "--set",
@@ -193,15 +168,25 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="change the recipe, for example: --set epochs=3 optimiser.learning_rate=1e-4",
+        help="change values of the recipe, for example: --set epochs=3 optimiser.learning_rate=1e-4",
     )
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, from the last whole epoch")
-    parser.add_argument("--strict", action="store_true", help="stop at a picture that cannot be read; else skip it")
-    parser.add_argument("--device", help="auto (CUDA if there is one), cpu, cuda, cuda:1 (auto)")
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (%(default)s)"
+        "--resume", type=Path, metavar="RUN", help="continue the run in this folder from its last whole epoch"
     )
-    parser.add_argument("--cache", type=Path, metavar="DIR", help=f"for downloads ({DEFAULT_CACHE})")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first picture that cannot be used, instead of skipping it"
+    )
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N; default: auto, which takes CUDA if there is any")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="the folder to keep runs in; default: %(default)s",
+    )
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help=f"the folder to keep downloads in; default: {DEFAULT_CACHE}"
+    )
     return parser
 
 

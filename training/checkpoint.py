@@ -1,6 +1,7 @@
-"""A run on the disk: what is needed to go on after it was stopped. It is not a version: nobody serves it.
+"""A run on the disk: what `--resume` needs. It is not a stored model, and the service never reads it.
 
-`run.json` says what the run is, `checkpoint.pt` how far it is; the second is replaced in one step after every epoch.
+`run.json` describes the run; `checkpoint.pt` holds its state and is replaced after every epoch. A kill or a loss of
+power at any moment leaves the old file or the new one.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,9 @@ from .recipe import Recipe
 _RUN = "run.json"
 _CHECKPOINT = "checkpoint.pt"
 
-_ELSEWHERE = "Mend that, or name another folder by --runs."
-
 
 class RunDescription(Record):
-    """A run: the recipe, the images, and every flag that decides what `--resume` does, with absolute paths."""
+    """The recipe, the images, and every flag that decides what `--resume` does; paths are absolute."""
 
     recipe: Recipe
     data: str | None
@@ -45,20 +44,18 @@ def begin(runs: Path, description: RunDescription, state: dict[str, Any]) -> Pat
     """Make a folder for a run, named for its model and the time, with its description and its first checkpoint.
 
     Raises:
-        CannotKeepRun: it cannot be written; nothing of it is left.
+        CannotKeepRun: the folder cannot be written; nothing of it is left.
     """
     try:
         folder = _new_folder(runs, description.recipe.name)
-    except OSError as error:
-        raise CannotKeepRun(runs, error, _ELSEWHERE) from error
-    try:
-        write_description(folder, description)
-        save(folder, state)
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, CannotKeepRun):
-            raise CannotKeepRun(runs, error.reason, _ELSEWHERE) from error
-        raise
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            write_description(folder, description)
+            save(folder, state)
+            undo.pop_all()
+    except (OSError, CannotKeepRun) as error:
+        reason = error.reason if isinstance(error, CannotKeepRun) else error
+        raise CannotKeepRun(runs, reason, "Mend that, or name another folder by --runs.") from error
     return folder
 
 
@@ -72,10 +69,10 @@ def write_description(folder: Path, description: RunDescription) -> None:
 
 
 def describe(folder: Path) -> RunDescription:
-    """The description of a run.
+    """Read the description of a run.
 
     Raises:
-        RunNotFound: the folder holds none, or one of another release.
+        RunNotFound: the folder has no description, or one of another release.
     """
     try:
         return RunDescription.model_validate_json((folder / _RUN).read_bytes())
@@ -88,25 +85,25 @@ def describe(folder: Path) -> RunDescription:
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the checkpoint; a kill or a loss of power at any moment leaves the old one or the new one.
+    """Replace the checkpoint.
 
     Raises:
         CannotKeepRun: the folder cannot be written; it has the old checkpoint.
     """
     content = io.BytesIO()
-    torch.save(state, content)  # into memory: of a full disk torch would say "unexpected pos 64 vs 0"
+    torch.save(state, content)  # into memory first: of a full disk torch would say "unexpected pos 64 vs 0"
     _replace(folder / _CHECKPOINT, content.getbuffer())
 
 
 def load(folder: Path, device: torch.device) -> dict[str, Any]:
-    """The state that was saved last.
+    """Read the state that was saved last.
 
     Raises:
-        RunNotFound: there is none, or it cannot be read.
+        RunNotFound: there is no checkpoint, or it cannot be read.
     """
     try:
         state: dict[str, Any] = torch.load(folder / _CHECKPOINT, map_location=device, weights_only=True)
-    except Exception as error:  # whatever a broken file makes torch raise
+    except Exception as error:  # torch raises many kinds of errors for broken files
         raise RunNotFound(folder, f"{_CHECKPOINT} cannot be read ({error or type(error).__name__})") from error
     return state
 
@@ -114,8 +111,8 @@ def load(folder: Path, device: torch.device) -> dict[str, Any]:
 def _new_folder(runs: Path, name: str) -> Path:
     runs.mkdir(parents=True, exist_ok=True)
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    taken = [path.name for path in runs.glob(f"{stem}*")]
-    folder = runs / (f"{stem}-{len(taken) + 1}" if taken else stem)
+    taken = len(list(runs.glob(f"{stem}*")))
+    folder = runs / (f"{stem}-{taken + 1}" if taken else stem)
     folder.mkdir()
     return folder
 

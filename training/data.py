@@ -47,19 +47,22 @@ class Dataset:
 
 
 def load_dataset(
-    recipe: Recipe, place: Path | None = None, *, cache: Path = DEFAULT_CACHE, strict: bool = False
+    recipe: Recipe, place: Path | None = None, *, cache: Path | None = None, strict: bool = False
 ) -> Dataset:
-    """The images of a recipe: from `place` (a folder or an array file), else downloaded into `cache`.
+    """Read the images of a recipe from `place` (a folder or an array file), or download them into `cache`.
 
     Raises:
-        DataNotFound, BadData, DownloadFailed: as they say.
+        DataNotFound, DownloadFailed: there are no images.
+        BadData: the images cannot be used.
+        NotText: the path of the images is not UTF-8.
     """
     source = recipe.data.source
     if place is not None:
         return _divide(_name(place), _read(place, recipe.model.image_shape, recipe.data.resize, strict), recipe)
     if source is None:
-        raise DataNotFound("the recipe", f"it has no data.source ({', '.join(DATASETS)}); name images with --data")
-    splits = _read(fetch(source, cache), recipe.model.image_shape, recipe.data.resize, strict)
+        known = " or ".join(DATASETS)
+        raise DataNotFound("the recipe", f"it has no data.source to download ({known}); name images with --data")
+    splits = _read(fetch(source, cache or DEFAULT_CACHE), recipe.model.image_shape, recipe.data.resize, strict)
     return _divide(source, splits, recipe)
 
 
@@ -87,17 +90,24 @@ def shuffled_batches(pixels: Tensor, batch_images: int, generator: torch.Generat
         yield pixels[indices]
 
 
-def _name(place: Path) -> str:
-    """The name of a place, for the card.
+def absolute_text(path: Path) -> str:
+    """The absolute path as text, which a run or a card can hold.
 
     Raises:
-        NotText: the path, or the path that a link leads to, is not UTF-8, so neither a card nor a run can hold it.
+        NotText: the path is not UTF-8. Python holds the other bytes of such a name as lone surrogates.
     """
-    path = place.resolve()
+    text = str(path.absolute())
     try:
-        str(path).encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise NotText(path) from error
+        raise NotText(path.absolute()) from error
+    return text
+
+
+def _name(place: Path) -> str:
+    """The name of a place, for the card. A link has the name of the folder that it leads to."""
+    path = place.resolve()
+    absolute_text(path)
     return path.name
 
 

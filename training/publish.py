@@ -21,6 +21,18 @@ from .evaluate.report import report
 from .loop import Run
 
 
+def prepare(store: Store, name: str) -> None:
+    """Check before any work that a version can be published into the store, and make its folders.
+
+    Raises:
+        CannotPublish: the store cannot be written.
+    """
+    try:
+        store.prepare(name)
+    except OSError as error:
+        raise CannotPublish(store.root, error) from error
+
+
 def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> ModelVersion:
     """Measure a finished run on its test set, and put it into the store with its figures and its card.
 

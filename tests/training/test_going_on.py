@@ -71,9 +71,9 @@ def sends(number: signal.Signals) -> Callable[..., None]:
     return fake
 
 
-def go_on(said: str) -> list[str]:
+def continuing(said: str) -> list[str]:
     """The arguments of the command that was printed, split as a shell splits them."""
-    (command,) = re.findall("Go on with: (.*)", said)
+    (command,) = re.findall("Continue it with: (.*)", said)
     words = subprocess.run(["/bin/sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
     python, flag, module, *arguments = words.stdout.splitlines()
     assert (python, flag, module) == ("python", "-m", "training")
@@ -104,7 +104,7 @@ def test_signal_leaves_a_run_that_the_printed_command_continues(
 
     assert process.returncode == STATUS[number]
     assert re.search(r"^Stopped\. The run is kept up to epoch \d+ of 100000\.", said, re.MULTILINE)
-    assert main(go_on(said)) == 0
+    assert main(continuing(said)) == 0
     assert versions(tmp_path / "the store") == ["bars@1"]
 
 
@@ -164,6 +164,20 @@ def test_signal_before_the_first_epoch_is_one_line(
     assert list(tmp_path.glob("the runs/*")) == []
 
 
+def test_signal_before_a_resumed_run_trains_says_that_the_run_is_unchanged(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While its images are read: the epochs that it has are kept."""
+    monkeypatch.setattr("training.loop.train_step", raises(full()))
+    main(call)
+    (run,) = (tmp_path / "the runs").iterdir()
+    capsys.readouterr()
+    monkeypatch.setattr("training.__main__.load_dataset", sends(signal.SIGINT))
+
+    assert main(["--resume", str(run)]) == 130
+    assert capsys.readouterr().out == f"Stopped; the run in {run} is unchanged.\n"
+
+
 def test_signal_during_an_evaluation_is_one_line(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,7 +200,7 @@ def test_signal_in_the_first_epoch_leaves_a_run_at_epoch_0(
     said = capsys.readouterr().out
 
     assert "The run is kept up to epoch 0 of 3." in said
-    assert main(go_on(said)) == 0
+    assert main(continuing(said)) == 0
     assert versions(tmp_path / "the store") == ["bars@1"]
 
 
@@ -282,10 +296,10 @@ def test_disk_that_becomes_full_keeps_the_run_up_to_the_last_epoch(
     said = capsys.readouterr().out
     (run,) = (tmp_path / "the runs").iterdir()
 
-    kept = "The run is kept up to epoch 1 of 3. Go on with: "
+    kept = "The run is kept up to epoch 1 of 3. Continue it with: "
     assert f"Cannot write to {run}: No space left on device. {kept}" in said.splitlines()[-1]
     assert sorted(path.name for path in run.iterdir()) == ["checkpoint.pt", "run.json"]
-    assert main(go_on(said)) == 0
+    assert main(continuing(said)) == 0
 
 
 def test_full_store_is_named_and_the_run_is_kept(
@@ -300,9 +314,9 @@ def test_full_store_is_named_and_the_run_is_kept(
 
     assert (
         f"Cannot publish into the store {store}: No space left on device. Mend that, or name another by --store. "
-        "The run is kept up to epoch 3 of 3. Go on with: "
+        "The run is kept up to epoch 3 of 3. Continue it with: "
     ) in said.splitlines()[-1]
-    assert main([*go_on(said), "--store", str(tmp_path / "elsewhere")]) == 0
+    assert main([*continuing(said), "--store", str(tmp_path / "elsewhere")]) == 0
 
 
 def test_disk_that_is_neither_the_runs_nor_the_stores_is_not_blamed_on_them(
@@ -314,7 +328,7 @@ def test_disk_that_is_neither_the_runs_nor_the_stores_is_not_blamed_on_them(
 
     assert main(call) == 1
     last = capsys.readouterr().out.splitlines()[-1]
-    assert "Read-only file system: '/somewhere/figures'. The run is kept up to epoch 3 of 3. Go on with: " in last
+    assert "Read-only file system: '/somewhere/figures'. The run is kept up to epoch 3 of 3. Continue it with: " in last
     assert "store" not in last
 
 
