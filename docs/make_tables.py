@@ -19,7 +19,7 @@ TABLE = re.compile(r"(?<=^\| setting \| default \| \|\n\|---\|---\|---\|\n).*?(?
 TREE = re.compile(r"(?<=^## The tree\n\n```\n).*?(?=^```)", re.MULTILINE | re.DOTALL)
 
 PACKAGES = ("model_store", "training", "service", "deploy")
-REMARK_COLUMN = 26
+REMARK_COLUMN = 28
 
 
 def settings_table() -> str:
