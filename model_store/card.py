@@ -14,7 +14,6 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_val
 
 from .errors import UnknownFormat
 from .families import ModelConfig
-from .files import read_file
 from .vae import Record
 from .vae.record import Count, validation_messages
 from .vae.sentences import counted
@@ -130,17 +129,12 @@ class Card(Record):
         return self.model_dump_json(indent=2) + "\n"
 
 
-def read_card(path: Path) -> Card:
-    """The card in a file.
+def parse_card(path: Path, text: bytes) -> Card:
+    """The card in the text of a file; the path is named in errors.
 
     Raises:
-        UnknownFormat: it is missing, too large, not JSON, of another format, or says something this release does not
-            know.
+        UnknownFormat: the text is not JSON, is of another format, or has a value that this release does not know.
     """
-    try:
-        text = read_file(path, MAX_CARD_BYTES)
-    except OSError as error:
-        raise UnknownFormat(path, error.strerror or str(error)) from error
     _check_format(path, text)
     try:
         return Card.model_validate_json(text)

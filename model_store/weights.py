@@ -16,7 +16,6 @@ from torch import Tensor
 from .card import Card
 from .errors import CorruptWeights
 from .families import ModelConfig, Network, build
-from .files import read_file
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -27,18 +26,14 @@ def to_bytes(model: Network) -> bytes:
     return safetensors.torch.save(state)
 
 
-def read_model(path: Path, card: Card) -> Network:
-    """The network of a card with its weights, on the CPU, for inference.
+def read_model(path: Path, content: bytes, card: Card) -> Network:
+    """The network of a card with the weights in the content of a file, on the CPU, for inference.
 
-    The file is read once: the bytes that are hashed are the bytes that are used.
+    The path is named in errors. The bytes that are hashed are the bytes that are used.
 
     Raises:
-        CorruptWeights: the file cannot be read or is not the one that the card was written for.
+        CorruptWeights: the content is not what the card says.
     """
-    try:
-        content = read_file(path, card.weights.bytes)
-    except OSError as error:
-        raise CorruptWeights(path, error.strerror or str(error)) from error
     if hashlib.sha256(content).hexdigest() != card.weights.sha256:
         raise CorruptWeights(path, "its SHA-256 is not the one in the card; a byte was changed or lost")
     try:

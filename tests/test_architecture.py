@@ -42,6 +42,7 @@ ROOMS = {
 
 # A folder or file, and the libraries that it does not know.
 IGNORANT = {
+    "model_store/store.py": ("fcntl", "shutil", "tempfile"),
     "service/http": ("torch", "numpy", "PIL"),
     "service/operations": ("fastapi", "starlette", "PIL"),
     "service/inference": ("fastapi", "starlette", "PIL"),

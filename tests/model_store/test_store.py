@@ -23,6 +23,7 @@ from model_store import (
     VersionExists,
 )
 from model_store import store as store_module
+from model_store.places import folder as place_module
 
 from ..conftest import COLOUR, make_model
 
@@ -244,12 +245,12 @@ def test_next_publisher_removes_what_a_killed_one_left(store: Store) -> None:
 
 def test_unreadable_publication_never_appears(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not read back, because the disk lost a byte of it, is not published."""
-    write = store_module._write_folder
+    write = place_module._write_folder
 
     def lossy(folder: Path, files: dict[str, bytes]) -> Path:
         return write(folder, {**files, "weights.safetensors": files["weights.safetensors"][:-1]})
 
-    monkeypatch.setattr(store_module, "_write_folder", lossy)
+    monkeypatch.setattr(place_module, "_write_folder", lossy)
 
     with pytest.raises(CorruptWeights):
         store.publish("grey", make_model())
@@ -282,10 +283,8 @@ def publish_and_die(root: Path, step: str) -> None:
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if step == "rename":
-        Path.rename = die  # type: ignore[method-assign, assignment]
-    else:
-        setattr(store_module, step, die)
+    holders = {"rename": Path, "_read": store_module}
+    setattr(holders.get(step, place_module), step, die)
     Store(root).publish("grey", make_model())
 
 
