@@ -1,4 +1,4 @@
-"""Multipart bodies: the files of their parts, in order, kept in memory, since there may be no disk to write on."""
+"""Multipart bodies: the files of their parts, in order. They stay in memory, since there may be no disk to write on."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ MULTIPART = "multipart/form-data"
 
 
 def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
-    """The content of each part that is a file, or that says that it is a picture.
+    """The content of each part that is a file, or whose Content-Type is that of a picture.
 
     Raises:
-        Unparseable: the parts cannot be told apart, the last one is cut off, or the body has no part.
+        Unparseable: the boundary is missing, the body is cut off, or it has no part.
         BadValue: a part is text.
-        TooLarge: there are more than `max_files`.
+        TooLarge: there are more than `max_files` parts.
     """
     contents: list[bytes] = []
-    is_whole = False
+    is_complete = False
 
-    def keep(content: bytes) -> None:
+    def collect(content: bytes) -> None:
         if len(contents) == max_files:
             raise TooLarge("The body", size=None, limit=max_files, unit="images")
         contents.append(content)
 
-    def keep_file(file: File) -> None:
+    def on_file(file: File) -> None:
         file.file_object.seek(0)
-        keep(file.file_object.read())
+        collect(file.file_object.read())
 
-    def keep_field(field: Field) -> None:
-        """Some clients send a picture without a file's name; its Content-Type tells it from text."""
+    def on_field(field: Field) -> None:
+        # Some clients send a picture without a file name: its Content-Type tells it from text.
         if not (field.content_type or "").lower().startswith(("image/", "application/octet-stream")):
             raise BadValue("A part is text and not a picture; send each as a file, as curl -F file=@picture.png does.")
-        keep(field.value or b"")
+        collect(field.value or b"")
 
-    def end() -> None:
-        nonlocal is_whole
-        is_whole = True
+    def on_end() -> None:
+        nonlocal is_complete
+        is_complete = True
 
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise Unparseable(MULTIPART, "its Content-Type names no boundary")
+    config = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}  # more than any part has: no temporary files
     try:
-        config = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}
-        parser = FormParser(MULTIPART, keep_field, keep_file, end, boundary=boundary, config=config)
+        parser = FormParser(MULTIPART, on_field, on_file, on_end, boundary=boundary, config=config)
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise Unparseable(MULTIPART, "its parts cannot be told apart") from error
-    if not is_whole:  # the parser itself takes a body that ends anywhere
+        raise Unparseable(MULTIPART, "its parts do not follow the boundary of its Content-Type") from error
+    if not is_complete:  # the parser accepts a body that ends anywhere
         raise Unparseable(MULTIPART, "it is cut off before its closing boundary; send it whole")
     if not contents:
         raise Unparseable(MULTIPART, "it has no part with a file")

@@ -1,7 +1,7 @@
-"""Encoded pictures ↔ uint8 pixels. The only file of the service that knows Pillow.
+"""Encoded pictures to uint8 pixels and back. The only file of the service that knows Pillow.
 
-A picture's size is read from its header and checked before a pixel is decoded. Arrays take the same way behind it, so
-that an image has the same pixels in every form.
+A picture's size is read from its header and checked before a pixel is decoded. An image in an array is resized by the
+same code as a picture, so that it has the same pixels in every format.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -28,35 +28,51 @@ PictureFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 _READ = ("PNG", "JPEG", "WEBP")
-_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}  # Pillow does not ask for them
-_SMALLER = "send it smaller, or raise max_pixels where the service is started"
-_FEWER = "send fewer or smaller ones in one request"
+_END_MARKERS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}  # Pillow reads files without them
 _OTHER_FORMATS = {
     b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%!PS": "PostScript", b"%PDF": "PDF",
     b"8BPS": "PSD", b"<svg": "SVG", b"<?xml": "SVG", b"\0\0\0\x0cjP": "JPEG-2000",
 }  # fmt: skip
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
-_LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # what the formats, and Pillow's encoders, can hold
-_STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it others that it was made of
+_LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels: limits of the formats and of Pillow's encoders
+_JPEG_WITH_EXTRAS = "MPO"  # a phone's JPEG: one picture, and behind it others from which the phone computed it
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_MOST_PARTS = 100  # ten times as many as a progressive picture has scans
-_PARTS = {  # by a file's first bytes, those that cost more than they weigh; among so many random bytes one may seem so
-    b"\xff\xd8": {
-        "scans": (re.compile(rb"\xff\xda"), 65_536),  # each is a pass over all pixels
-        "segments": (re.compile(rb"\xff[\xe0-\xef\xfe]"), 2_048),  # four bytes become a hundred
-        "blocks of EXIF": (re.compile(rb"Exif\0\0"), 65_536),  # those before it are copied for each
-    },
-    b"\x89P": {"colour profiles": (re.compile(rb"iCCP"), 2**32)},  # each may unpack to a megabyte
-}
-_KEPT = {"transparency", "interlace", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+_DAMAGED = "it is damaged or cut off"
 
-# Bytes of text that a PNG has unpacked while its header is read. Pillow knows the limit only for the whole process.
+
+class _Marker(NamedTuple):
+    """A marker in a picture file that costs far more time or memory than its few bytes.
+
+    Attributes:
+        parts: its name in messages.
+        pattern: of its bytes.
+        chance_bytes: size of a file of random bytes that contains the pattern once by chance.
+    """
+
+    parts: str
+    pattern: re.Pattern[bytes]
+    chance_bytes: int
+
+
+_MAX_MARKERS = 100  # of each kind in one file, beside those by chance: a progressive JPEG has about ten scans
+_EXPENSIVE_MARKERS = {  # by the first bytes of a file
+    b"\xff\xd8": (
+        _Marker("scans", re.compile(rb"\xff\xda"), 65_536),  # each is a pass over all pixels
+        _Marker("segments", re.compile(rb"\xff[\xe0-\xef\xfe]"), 2_048),  # Pillow makes 100 bytes of each four
+        _Marker("blocks of EXIF", re.compile(rb"Exif\0\0"), 65_536),  # Pillow copies the earlier ones for each
+    ),
+    b"\x89P": (_Marker("colour profiles", re.compile(rb"iCCP"), 2**32),),  # each may unpack to a megabyte
+}
+# Of a picture's metadata, what Pillow reads later: to convert the pixels, and to turn the picture upright.
+_METADATA_KEPT = {"transparency", "interlace", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+
+# Bytes of text that Pillow unpacks in the header of a PNG; it has this limit for the whole process only.
 PngImagePlugin.MAX_TEXT_MEMORY = 1_048_576
 
 
 @dataclass(frozen=True)
 class Target:
-    """The images that a model takes, how other sizes are brought to it, and what may be decoded at most."""
+    """The images that a model takes, how other sizes are brought to it, and how many pixels may be decoded."""
 
     model: ModelVersion
     image_shape: tuple[int, int, int]
@@ -64,28 +80,48 @@ class Target:
     max_pixels: int
     max_request_pixels: int
 
+    def image_too_large(self, name: str, pixels: int | None = None) -> TooLarge:
+        """The error for one image; `pixels` is its size, where it is known."""
+        remedy = "send it smaller, or raise max_pixels where the service is started"
+        return TooLarge(name, size=pixels, limit=self.max_pixels, unit="pixels", remedy=remedy)
+
+    def request_too_large(self, pixels: int | None = None) -> TooLarge:
+        """The error for all images of a request together."""
+        remedy = "send fewer or smaller ones in one request"
+        return TooLarge("The request", size=pixels, limit=self.max_request_pixels, unit="pixels", remedy=remedy)
+
+    def wrong_size(self, name: str, height: int, width: int) -> WrongShape:
+        """The error for an image that is not resized, though it has another size than the model's."""
+        return WrongShape(
+            f"{name} is",
+            got=(height, width),
+            model=self.model,
+            expected=self.image_shape[1:],
+            remedy="ask for resize=contain (pad), cover (crop) or stretch",
+        )
+
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture whose header has been read, or made of an array, and the name that errors give it."""
+    """A picture whose header has been read, or that was made of an array; errors give it the name."""
 
     name: str
     picture: Image.Image
 
     @property
     def pixels(self) -> int:
-        """How many it claims to have."""
+        """The number of pixels, according to its header."""
         return self.picture.width * self.picture.height
 
 
 def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
-    """Pictures with their headers read and their sizes found affordable. No pixel is decoded, but text is unpacked.
+    """Read the headers of pictures and check their sizes. No pixel is decoded, but text in a header is unpacked.
 
     Raises:
-        UnsupportedMediaType: something else than PNG, JPEG or WebP.
-        TooLarge: one picture, or all together, have too many pixels.
-        BadImage: a header cannot be read, the file is cut off, the picture moves, or is made of too many parts.
-        WrongShape: one has another size than the model's, and `resize` is `none`.
+        UnsupportedMediaType: a picture is in another format than PNG, JPEG or WebP.
+        TooLarge: one picture has too many pixels, or all of them together.
+        BadImage: a header cannot be read, a file is cut off, has too many parts, or is an animation.
+        WrongShape: a picture has another size than the model's, and `resize` is `none`.
     """
     pictures, total = [], 0
     for index, content in enumerate(contents):
@@ -93,7 +129,7 @@ def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
             opened = _open(_name(index, len(contents)), content, target)
         total += opened.pixels
         if total > target.max_request_pixels:
-            raise TooLarge("The request", size=None, limit=target.max_request_pixels, unit="pixels", remedy=_FEWER)
+            raise target.request_too_large()  # its size is not known before all pictures are open
         pictures.append(opened)
     return pictures
 
@@ -102,8 +138,8 @@ def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
     """Pixels uint8 (B, C, H, W) of opened pictures.
 
     Raises:
-        BadImage: one cannot be read.
-        WrongShape: one has another size than the model's when it stands upright, and `resize` is `none`.
+        BadImage: a picture cannot be read.
+        WrongShape: an upright picture has another size than the model's, and `resize` is `none`.
     """
     rows = []
     for index, opened in enumerate(pictures):
@@ -113,16 +149,16 @@ def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
 
 
 def check_array(pixels: Tensor, target: Target) -> None:
-    """Raise TooLarge if the images of an array (B, C, H, W) have too many pixels, one alone or all together."""
+    """Raise TooLarge if one image of an array (B, C, H, W) has too many pixels, or all of them together."""
     count, _, height, width = pixels.shape
     if height * width > target.max_pixels:
-        raise TooLarge("An image", size=height * width, limit=target.max_pixels, unit="pixels", remedy=_SMALLER)
+        raise target.image_too_large("An image", height * width)
     if (total := count * height * width) > target.max_request_pixels:
-        raise TooLarge("The request", size=total, limit=target.max_request_pixels, unit="pixels", remedy=_FEWER)
+        raise target.request_too_large(total)
 
 
 def fit(pixels: Tensor, target: Target) -> Tensor:
-    """Pixels uint8 (B, *image_shape) from an array's (B, C, H, W), as if each image had come as a picture.
+    """Pixels uint8 (B, *image_shape) of an array (B, C, H, W), resized as pictures are.
 
     Raises:
         WrongShape: the images have another size than the model's, and `resize` is `none`.
@@ -135,7 +171,7 @@ def fit(pixels: Tensor, target: Target) -> Tensor:
 
 
 def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = None) -> bytes:
-    """One picture of uint8 pixels (B, C, H, W): the image, or a grid of several, row by row."""
+    """An encoded picture of uint8 pixels (B, C, H, W): the image, or a grid of several images, row by row."""
     image = pixels[0] if len(pixels) == 1 else contact_sheet(pixels, columns)
     if picture_format == "png":
         return png.write(image.permute(1, 2, 0).numpy())
@@ -158,54 +194,55 @@ def _name(index: int, count: int) -> str:
 
 
 def _open(name: str, content: bytes, target: Target) -> Opened:
-    _check_parts(name, content)
-    picture = _header(name, content, target)
-    _forget(picture)
+    _check_markers(name, content)
+    picture = _read_header(name, content, target)
+    _drop_metadata(picture)
     opened = Opened(name, picture)
     if opened.pixels > target.max_pixels:
-        raise TooLarge(name, size=opened.pixels, limit=target.max_pixels, unit="pixels", remedy=_SMALLER)
+        raise target.image_too_large(name, opened.pixels)
+    # sorted, since a picture that stands upright only when it is turned may still fit
     if target.resize == "none" and sorted(picture.size) != sorted(target.image_shape[1:]):
-        raise _wrong_size(name, picture.height, picture.width, target)
+        raise target.wrong_size(name, picture.height, picture.width)
     return opened
 
 
-def _check_parts(name: str, content: bytes) -> None:
-    """Refuse a picture of a few kilobytes that takes minutes."""
-    for parts, (mark, chance_bytes) in _PARTS.get(content[:2], {}).items():
-        limit = _MOST_PARTS + len(content) // chance_bytes
-        if next(islice(mark.finditer(content), limit, None), None):
-            raise BadImage(name, f"it has more than {limit:,} {parts}; save it anew")
+def _check_markers(name: str, content: bytes) -> None:
+    """Refuse a small file that would take minutes to open."""
+    for marker in _EXPENSIVE_MARKERS.get(content[:2], ()):
+        limit = _MAX_MARKERS + len(content) // marker.chance_bytes
+        if next(islice(marker.pattern.finditer(content), limit, None), None):
+            raise BadImage(name, f"it has more than {limit:,} {marker.parts}; save it again with another program")
 
 
-def _forget(picture: Image.Image) -> None:
-    """Keep of what else is in the file what is asked for later; else a request could have much of it kept."""
+def _drop_metadata(picture: Image.Image) -> None:
+    """Free a picture's metadata, of which a request could hold much in memory; keep what is read later."""
     if picture.info:
-        for name in picture.info.keys() - _KEPT:
+        for name in picture.info.keys() - _METADATA_KEPT:
             del picture.info[name]
     if isinstance(picture, PngImagePlugin.PngImageFile):
         picture.private_chunks.clear()
         (picture.png.im_text if picture.png else picture.text).clear()
 
 
-def _header(name: str, content: bytes, target: Target) -> Image.Image:
+def _read_header(name: str, content: bytes, target: Target) -> Image.Image:
     file = io.BytesIO(content)
     try:
         picture = Image.open(file, formats=_READ)
         pixels_at = file.tell()
-        moves = getattr(picture, "is_animated", False) and picture.format != _STILL_WITH_MORE
+        is_animation = getattr(picture, "is_animated", False) and picture.format != _JPEG_WITH_EXTRAS
     except UnidentifiedImageError as error:
-        for opening, other in _OTHER_FORMATS.items():
-            if content.startswith(opening):
+        for first_bytes, other in _OTHER_FORMATS.items():
+            if content.startswith(first_bytes):
                 raise UnsupportedMediaType(other, MEDIA_TYPES.values(), what="picture format") from error
-        raise BadImage(name, "it is no PNG, JPEG or WebP") from error
+        raise BadImage(name, "it is not a PNG, JPEG or WebP file") from error
     except _BOMB as error:
-        raise TooLarge(name, size=None, limit=target.max_pixels, unit="pixels", remedy=_SMALLER) from error
-    except Exception as error:  # whatever a broken file makes Pillow raise
-        raise BadImage(name, "its header is broken") from error
-    if content.find(_ENDS.get(picture.format or "", b""), pixels_at) < 0:
-        raise BadImage(name, "it is broken or cut off")
-    if moves:
-        raise BadImage(name, "it has several frames; send one as a picture of its own")
+        raise target.image_too_large(name) from error
+    except Exception as error:  # Pillow raises errors of many types for damaged files
+        raise BadImage(name, "its header is damaged") from error
+    if content.find(_END_MARKERS.get(picture.format or "", b""), pixels_at) < 0:
+        raise BadImage(name, _DAMAGED)
+    if is_animation:
+        raise BadImage(name, "it is an animation; send each frame as a picture")
     return picture
 
 
@@ -213,24 +250,14 @@ def _pixels(opened: Opened, target: Target) -> Tensor:
     try:
         opened.picture.load()
     except _BOMB as error:
-        raise TooLarge(opened.name, size=None, limit=target.max_pixels, unit="pixels", remedy=_SMALLER) from error
-    except Exception as error:  # whatever a broken file makes Pillow raise
-        raise BadImage(opened.name, "it is broken or cut off") from error
-    _forget(opened.picture)  # more can stand behind the pixels
+        raise target.image_too_large(opened.name) from error
+    except Exception as error:  # Pillow raises errors of many types for damaged files
+        raise BadImage(opened.name, _DAMAGED) from error
+    _drop_metadata(opened.picture)  # again: metadata can follow the pixels
     try:
         pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
     except UnusablePicture as error:
         raise BadImage(opened.name, str(error)) from error
     if tuple(pixels.shape) != target.image_shape:
-        raise _wrong_size(opened.name, pixels.shape[1], pixels.shape[2], target)
+        raise target.wrong_size(opened.name, pixels.shape[1], pixels.shape[2])
     return pixels
-
-
-def _wrong_size(name: str, height: int, width: int, target: Target) -> WrongShape:
-    return WrongShape(
-        f"{name} is",
-        got=(height, width),
-        model=target.model,
-        expected=target.image_shape[1:],
-        remedy="ask for resize=contain (pad), cover (crop) or stretch",
-    )

@@ -1,8 +1,8 @@
-"""PNG files of 8-bit images, written for speed.
+"""A writer of PNG files of 8-bit images, made for speed.
 
-Pillow tries five filters on every row and compresses at zlib's level 6. One filter and ISA-L at a low level take a
-twentieth of its time, for files that were a seventh larger with photos: where a picture is made for each request, time
-is what is short.
+Pillow tries five filters on each row and compresses at level 6 of zlib. One filter, and ISA-L at a low level, take a
+twentieth of Pillow's time; files of photos are a seventh larger (docs/decisions/0003). The service writes a picture for
+each request, so time counts more than size.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 
 def _filtered(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Each row with its filter's number in front; differences wrap around, as the format wants."""
+    """The rows after the filter, each with the filter's number in front; differences are taken modulo 256."""
     height, width, channels = pixels.shape
     values = pixels.reshape(height, width * channels)
     rows = np.empty((height, 1 + width * channels), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Tensors on the wire: NumPy's npy and safetensors. Neither can run code."""
+"""Tensors as files: NumPy's npy and safetensors. Neither format can run code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from tokenize import TokenError
-from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -21,39 +20,47 @@ from ..errors import BadValue, Unparseable
 NPY = "application/x-npy"
 SAFETENSORS = "application/vnd.safetensors"
 
-ANSWERED = frozenset({"latents", "mean", "log_variance", "images"})  # the names of tensors in the service's answers
+ANSWERED = frozenset(
+    {"latents", "mean", "log_variance", "images"}
+)  # names of tensors in answers; clients send them back
 
 _MAX_DIMENSIONS = 8
-_MAX_HEADER_BYTES = 65_536  # one tensor needs a hundred; many empty tensors would become an object each
-_VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_MAX_HEADER_BYTES = 65_536  # one tensor needs 100 bytes; a header of many empty tensors would become as many objects
+_HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tensor:
-    """The array of an npy file, which must have one of the `dtypes`.
+    """The array of an npy file; `name` says in errors what the array holds.
 
     Raises:
-        Unparseable: it is no npy file, or its length is not what its header says.
-        BadValue: it is of another type.
+        Unparseable: the body is not an npy file, or its header contradicts its length.
+        BadValue: the array has none of the `dtypes`.
     """
-    (shape, fortran, dtype), data = _npy_header(content)
+    file = io.BytesIO(content)
+    try:
+        shape, is_fortran_order, dtype = _HEADER_READERS[npy.read_magic(file)](file)
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, TokenError) as error:
+        raise Unparseable(NPY, "its header cannot be read") from error
+    data = content[file.tell() :]
     _check_shape(NPY, shape)
     _check_dtype(dtype.name, dtypes, name)
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise Unparseable(NPY, f"it has {len(data)} bytes of data, its header says {shape} of {dtype}")
-    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran_order else "C")
     return torch.from_numpy(array.astype(dtype.newbyteorder("="), order="C"))
 
 
 def read_safetensors(content: bytes, dtypes: Mapping[str, Collection[torch.dtype]]) -> tuple[str, Tensor]:
-    """The first of the named tensors that a safetensors file holds, and its name; it must have one of its `dtypes`.
+    """The first tensor of a safetensors file that `dtypes` names, and its name.
 
-    Other tensors that the service answers with are ignored, and so is metadata.
+    Other tensors of the service's own answers are ignored, and so is metadata.
 
     Raises:
-        Unparseable: it is no safetensors file.
-        BadValue: it holds none of the tensors, an unknown one, or one of another type, or its header is too long.
+        Unparseable: the body is not a safetensors file.
+        BadValue: the file has no tensor of these names, a tensor with an unknown name, the tensor has none of its
+            `dtypes`, or the header is too long.
     """
-    tensors, wanted = _tensors(content), " or ".join(dtypes)
+    tensors, wanted = _load_safetensors(content), " or ".join(dtypes)
     if unknown := next((name for name in tensors if name not in ANSWERED), None):
         raise BadValue(f"The body has a tensor with the unknown name {unknown[:80]}; send it with the name {wanted}.")
     name = next((name for name in dtypes if name in tensors), None)
@@ -65,46 +72,37 @@ def read_safetensors(content: bytes, dtypes: Mapping[str, Collection[torch.dtype
 
 
 def write_npy(tensor: Tensor) -> bytes:
-    """An npy file."""
+    """The bytes of an npy file."""
     buffer = io.BytesIO()
     np.save(buffer, tensor.numpy(), allow_pickle=False)
     return buffer.getvalue()
 
 
 def write_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file. Through NumPy, since torch's writer refuses two names for the same numbers."""
+    """The bytes of a safetensors file."""
+    # through NumPy: the writer for torch refuses two names for the same memory
     return safetensors.numpy.save({name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
 
 
-def _npy_header(content: bytes) -> tuple[tuple[tuple[int, ...], bool, np.dtype[Any]], bytes]:
-    """Shape, whether columns come first, and type; and the data behind them."""
-    buffer = io.BytesIO(content)
-    try:
-        header = _VERSIONS[npy.read_magic(buffer)](buffer)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, TokenError) as error:
-        raise Unparseable(NPY, "its header cannot be read") from error
-    return header, content[buffer.tell() :]
-
-
-def _tensors(content: bytes) -> dict[str, Tensor]:
+def _load_safetensors(content: bytes) -> dict[str, Tensor]:
     header_bytes = int.from_bytes(content[:8], "little")
     if _MAX_HEADER_BYTES < header_bytes <= len(content):
         raise BadValue(
-            f"The body's header has {header_bytes:,} bytes, the limit is {_MAX_HEADER_BYTES:,}; send one tensor, "
+            f"The body's header has {header_bytes:,} bytes, the limit is {_MAX_HEADER_BYTES:,}; send one tensor "
             "with little metadata."
         )
     try:
         return safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
-        raise Unparseable(SAFETENSORS, "its header cannot be read, or does not fit its length") from error
+        raise Unparseable(SAFETENSORS, "its header cannot be read, or contradicts its length") from error
 
 
 def _check_shape(media_type: str, shape: Sequence[object]) -> None:
     if len(shape) > _MAX_DIMENSIONS or not all(type(side) is int and 0 <= side < 2**31 for side in shape):
-        raise Unparseable(media_type, f"its shape is not one of up to {_MAX_DIMENSIONS} whole numbers")
+        raise Unparseable(media_type, f"its shape is not a list of at most {_MAX_DIMENSIONS} whole numbers")
 
 
 def _check_dtype(found: str, dtypes: Collection[torch.dtype], name: str) -> None:
     expected = [str(dtype).removeprefix("torch.") for dtype in dtypes]
     if found not in expected:
-        raise BadValue(f"The {name} are {found[:40]}; expected {' or '.join(expected)}.")
+        raise BadValue(f"The {name} have the type {found[:40]}; expected {' or '.join(expected)}.")

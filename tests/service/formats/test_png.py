@@ -1,4 +1,4 @@
-"""PNG files, which Pillow reads back."""
+"""Our PNG files, read back by Pillow."""
 
 import io
 
@@ -21,14 +21,14 @@ def test_picture_is_what_was_written(shape: tuple[int, int, int]) -> None:
 
 
 def test_smooth_picture_is_compressed() -> None:
-    """A gradient is told by its differences, in a small part of its bytes."""
+    """The differences within a gradient are all alike, and compress to a small part of its bytes."""
     gradient = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3))
 
     assert len(png.write(gradient)) < gradient.size / 50
 
 
-def test_memory_in_another_order_is_written_as_it_is_indexed() -> None:
-    """Tensors have channels first."""
+def test_array_in_any_memory_order_is_written_alike() -> None:
+    """A tensor with channels first is passed as a view with channels last."""
     pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 5), dtype=np.uint8).transpose(1, 2, 0)
 
     assert png.write(pixels) == png.write(np.ascontiguousarray(pixels))

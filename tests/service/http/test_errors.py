@@ -164,11 +164,11 @@ CASES = {
     "too-many-steps": (get("/v1/traverse?steps=1000000000"), 413, "images, the limit is 16"),
     "too-many-samples": (get("/v1/sample?n=1000000000"), 413, "the limit is 16; send, or ask for, fewer images"),
     # 422: well-formed, but wrong
-    "no-picture": (encode(b"no picture"), 422, "it is no PNG, JPEG or WebP"),
-    "empty-picture": (encode(b""), 422, "it is no PNG, JPEG or WebP"),
-    "picture-cut-off": (encode(picture()[:-40]), 422, "it is broken or cut off"),
-    "picture-with-flipped-bits": (encode(picture()[:60] + b"\xff" + picture()[61:]), 422, "broken"),
-    "picture-that-moves": (encode(animated()), 422, "it has several frames"),
+    "no-picture": (encode(b"no picture"), 422, "it is not a PNG, JPEG or WebP file"),
+    "empty-picture": (encode(b""), 422, "it is not a PNG, JPEG or WebP file"),
+    "picture-cut-off": (encode(picture()[:-40]), 422, "it is damaged or cut off"),
+    "picture-with-flipped-bits": (encode(picture()[:60] + b"\xff" + picture()[61:]), 422, "damaged"),
+    "picture-that-moves": (encode(animated()), 422, "it is an animation"),
     "picture-of-another-size": (
         encode(picture((9, 8))), 422, "The picture is 8×9, but grey@1 takes 8×8; ask for resize=contain"),
     "one-of-several": (

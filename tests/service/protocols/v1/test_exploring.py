@@ -286,7 +286,7 @@ async def test_interpolation_between_images_is_the_one_between_their_means(clien
         ({"content": npy(np.zeros((2, 8, 8, 5), np.uint8)), "headers": NPY}, "The images are (2, 8, 8, 5); expected"),
         (
             {"content": npy(np.zeros((2, 3), np.int64)), "headers": NPY},
-            "The images or latents are int64; expected uint8",
+            "The images or latents have the type int64; expected uint8",
         ),
         (
             {"content": safetensors.numpy.save({"images": np.zeros((2, 3), np.float32)}), "headers": SAFETENSORS},
