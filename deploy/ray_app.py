@@ -17,7 +17,7 @@ from ray import serve
 
 from service.__main__ import read_settings
 from service.app import create_app
-from service.errors import Overloaded, Starting
+from service.errors import QueueFull, Starting
 from service.http.state import AppState
 from service.operations.decode import decode
 from service.operations.session import Session
@@ -55,13 +55,13 @@ class Replica:
             Unavailable: the device has failed, or hangs.
         """
         parts: AppState = self.app.state.parts
-        while isinstance(obstacle := parts.lifecycle.obstacle(), Starting):
+        while isinstance(reason := parts.lifecycle.why_not_ready(), Starting):
             await asyncio.sleep(LOOK_S)
-        if obstacle:
-            raise obstacle
+        if reason:
+            raise reason
         registry = parts.registry
         model = registry.default or registry.served[0]
-        with suppress(Overloaded):
+        with suppress(QueueFull):
             session = Session(model, self.app.state.sessions.limits, Timings())
             await decode(session, torch.zeros(1, *model.card.model.latent_shape))
 

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-gc.disable()  # what is imported stays, and to look whether it does, again and again, took a sixth of the whole start
 
-import os
-import re
-import resource
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Any, NoReturn
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Collect no garbage in this block, and never visit again the objects that are made in it."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
-from pydantic import ValidationError
-from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
-from model_store import Store, StoreError
-from model_store.vae.record import validation_messages
-from model_store.vae.sentences import did_you_mean
+# Modules stay until the end. To check them again and again while they were imported took a sixth of the start.
+with collection_paused():
+    import argparse
+    import os
+    import re
+    import resource
+    import sys
+    from collections.abc import Sequence
+    from functools import partial
+    from typing import Any, NoReturn
 
-from .app import create_app
-from .help import HelpFormatter
-from .listening import workers
-from .listening.bounds import Bounds, Shutdown
-from .listening.server import PortSlot, Server
-from .listening.shared_port import CannotListen, SharedPort, bind
-from .settings import Settings
-from .telemetry import logs
+    from pydantic import ValidationError
+    from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
-gc.freeze()
-gc.enable()
+    from model_store import Store, StoreError
+    from model_store.vae.record import validation_messages
+    from model_store.vae.sentences import did_you_mean
+
+    from .app import create_app
+    from .listening import workers
+    from .listening.bounds import Bounds, Shutdown
+    from .listening.server import PortSlot, Server
+    from .listening.shared_port import CannotListen, SharedPort, bind
+    from .settings import Settings
+    from .telemetry import logs
 
 EXIT_BAD_SETTINGS = 2
 
@@ -91,6 +99,28 @@ def _wrong_flag(said: str) -> str:
     known = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
     found = f"there is no flag {unknown}" if unknown else "each value needs a flag before it"
     return f"{found}{did_you_mean(unknown, known) or ';'} python -m service --help lists all flags"
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Formats `--help`: names each value by the noun or unit that ends its flag, and keeps the usage short."""
+
+    def add_usage(self, *arguments: Any) -> None:
+        """Show `[flags]` in the usage: the list below it names them all."""
+        _usage, _actions, *rest = arguments
+        super().add_usage("%(prog)s [flags]", (), *rest)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Show `--max-images-per-request IMAGES`, where pydantic-settings would show the Python type."""
+        if isinstance(action.metavar, str) and not action.metavar.startswith("{"):
+            word = action.dest.partition("_per_")[0].rpartition("_")[2]
+            action.metavar = "SECONDS" if word == "s" else word.upper()
+        super().add_argument(action)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        help_text = action.help or ""
+        for empty in ("()", "None", ""):
+            help_text = help_text.replace(f"(default: {empty})", "(default: none)")
+        return help_text
 
 
 def _take_all_descriptors() -> None:

@@ -5,7 +5,7 @@ ServiceError
 ├── HeadTimeout             the head of a request did not arrive in time
 ├── AddressTooLong          the address of a request has too many bytes
 ├── HeadTooLarge            its headers have
-├── Unparseable             the body is not what its Content-Type says
+├── MalformedBody             the body is not what its Content-Type says
 ├── Unauthorized            no key, or a wrong one
 ├── NotAcceptable           none of the formats asked for can be given
 ├── BodyTimeout             the body did not arrive in time
@@ -16,10 +16,10 @@ ServiceError
 ├── WrongShape              images or latents that do not fit the model
 ├── BadValue                a value that cannot be used, such as a number that is not finite
 ├── InvalidParameter        a parameter of the query that is unknown, repeated, or has a wrong value
-├── Meaningless             a question that this kind of model cannot answer
+├── NotSupportedByModel             a question that this kind of model cannot answer
 ├── NoDefaultModel          a request names no model, and there is no default model, or it is not served
-├── Overloaded              the queue is full
-├── Crowded                 too many bodies are being read at once
+├── QueueFull              the queue is full
+├── BodyMemoryFull                 too many bodies are being read at once
 ├── ClientGone              the caller hung up; nobody hears this answer
 ├── Unavailable             not now: try again
 │   ├── Starting            models are still being read
@@ -28,7 +28,7 @@ ServiceError
 │   ├── OutOfMemory         not even one image fits into the device's memory now
 │   ├── DeviceHung          a computation did not end, and was given up
 │   └── DeviceLost          the device has failed
-├── BeyondRepair            the device has failed, and only a restart can help
+├── NeedsRestart            the device has failed, and only a restart can help
 ├── DeadlineExceeded        the answer would come too late
 └── NotFinite               the model gave numbers that are not finite
 """
@@ -87,7 +87,7 @@ class HeadTooLarge(ServiceError):
         super().__init__(f"The request's head has more than {limit:,} bytes; send fewer or shorter headers.")
 
 
-class Unparseable(ServiceError):
+class MalformedBody(ServiceError):
     """The body is not what its Content-Type says."""
 
     def __init__(self, media_type: str, problem: str) -> None:
@@ -169,7 +169,7 @@ class InvalidParameter(ServiceError):
         super().__init__(f"The query parameter {problem}.")
 
 
-class Meaningless(ServiceError):
+class NotSupportedByModel(ServiceError):
     """A question that this kind of model cannot answer."""
 
     def __init__(self, model: str, reason: str, remedy: str) -> None:
@@ -183,7 +183,7 @@ class NoDefaultModel(ServiceError):
         super().__init__(reason)
 
 
-class Overloaded(ServiceError):
+class QueueFull(ServiceError):
     """The queue is full."""
 
     def __init__(self, *, waiting: int, limit: int, retry_after_s: int) -> None:
@@ -193,7 +193,7 @@ class Overloaded(ServiceError):
         self.retry_after_s = retry_after_s
 
 
-class Crowded(ServiceError):
+class BodyMemoryFull(ServiceError):
     """Too many bodies are being read at once."""
 
     retry_after_s = 1
@@ -261,7 +261,7 @@ class DeviceLost(Unavailable):
         super().__init__("The device that computes has failed; another replica may answer.")
 
 
-class BeyondRepair(ServiceError):
+class NeedsRestart(ServiceError):
     """The device has failed, and only a restart can help."""
 
     def __init__(self, seconds: float) -> None:

@@ -22,7 +22,7 @@ PACKAGES = {
 # A room of the service, and the other rooms that it may import. The rooms stand in the order in which a request
 # travels; behind them come the leaves. An import that points up is not in this table.
 ROOMS = {
-    "__main__": ("app", "settings", "help", "listening", "telemetry", "errors"),
+    "__main__": ("app", "settings", "listening", "telemetry", "errors"),
     "app": ("protocols", "web", "http", "operations", "inference", "compute", "telemetry", "settings"),
     "listening": ("http", "telemetry", "errors"),
     "protocols": ("http", "operations", "inference", "formats", "telemetry", "offload", "errors"),
@@ -37,7 +37,6 @@ ROOMS = {
     "offload": (),
     "errors": (),
     "probe": (),
-    "help": (),
 }
 
 # A folder or file, and the libraries that it does not know.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
-from ..errors import BadValue, TooLarge, Unparseable
+from ..errors import BadValue, MalformedBody, TooLarge
 
 MULTIPART = "multipart/form-data"
 
@@ -14,7 +14,7 @@ def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
     """The content of each part that is a file, or whose Content-Type is that of a picture.
 
     Raises:
-        Unparseable: the boundary is missing, the body is cut off, or it has no part.
+        MalformedBody: the boundary is missing, the body is cut off, or it has no part.
         BadValue: a part is text.
         TooLarge: there are more than `max_files` parts.
     """
@@ -42,16 +42,16 @@ def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
 
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
-        raise Unparseable(MULTIPART, "its Content-Type names no boundary")
+        raise MalformedBody(MULTIPART, "its Content-Type names no boundary")
     config = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}  # more than any part has: no temporary files
     try:
         parser = FormParser(MULTIPART, on_field, on_file, on_end, boundary=boundary, config=config)
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise Unparseable(MULTIPART, "its parts do not follow the boundary of its Content-Type") from error
+        raise MalformedBody(MULTIPART, "its parts do not follow the boundary of its Content-Type") from error
     if not is_complete:  # the parser accepts a body that ends anywhere
-        raise Unparseable(MULTIPART, "it is cut off before its closing boundary; send it whole")
+        raise MalformedBody(MULTIPART, "it is cut off before its closing boundary; send it whole")
     if not contents:
-        raise Unparseable(MULTIPART, "it has no part with a file")
+        raise MalformedBody(MULTIPART, "it has no part with a file")
     return contents

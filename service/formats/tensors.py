@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..errors import BadValue, Unparseable
+from ..errors import BadValue, MalformedBody
 
 NPY = "application/x-npy"
 SAFETENSORS = "application/vnd.safetensors"
@@ -33,19 +33,19 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
     """The array of an npy file; `name` says in errors what the array holds.
 
     Raises:
-        Unparseable: the body is not an npy file, or its header contradicts its length.
+        MalformedBody: the body is not an npy file, or its header contradicts its length.
         BadValue: the array has none of the `dtypes`.
     """
     file = io.BytesIO(content)
     try:
         shape, is_fortran_order, dtype = _HEADER_READERS[npy.read_magic(file)](file)
     except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, TokenError) as error:
-        raise Unparseable(NPY, "its header cannot be read") from error
+        raise MalformedBody(NPY, "its header cannot be read") from error
     data = content[file.tell() :]
     _check_shape(NPY, shape)
     _check_dtype(dtype.name, dtypes, name)
     if len(data) != math.prod(shape) * dtype.itemsize:
-        raise Unparseable(NPY, f"it has {len(data)} bytes of data, its header says {shape} of {dtype}")
+        raise MalformedBody(NPY, f"it has {len(data)} bytes of data, its header says {shape} of {dtype}")
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran_order else "C")
     return torch.from_numpy(array.astype(dtype.newbyteorder("="), order="C"))
 
@@ -56,7 +56,7 @@ def read_safetensors(content: bytes, dtypes: Mapping[str, Collection[torch.dtype
     Other tensors of the service's own answers are ignored, and so is metadata.
 
     Raises:
-        Unparseable: the body is not a safetensors file.
+        MalformedBody: the body is not a safetensors file.
         BadValue: the file has no tensor of these names, a tensor with an unknown name, the tensor has none of its
             `dtypes`, or the header is too long.
     """
@@ -94,12 +94,12 @@ def _load_safetensors(content: bytes) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
-        raise Unparseable(SAFETENSORS, "its header cannot be read, or contradicts its length") from error
+        raise MalformedBody(SAFETENSORS, "its header cannot be read, or contradicts its length") from error
 
 
 def _check_shape(media_type: str, shape: Sequence[object]) -> None:
     if len(shape) > _MAX_DIMENSIONS or not all(type(side) is int and 0 <= side < 2**31 for side in shape):
-        raise Unparseable(media_type, f"its shape is not a list of at most {_MAX_DIMENSIONS} whole numbers")
+        raise MalformedBody(media_type, f"its shape is not a list of at most {_MAX_DIMENSIONS} whole numbers")
 
 
 def _check_dtype(found: str, dtypes: Collection[torch.dtype], name: str) -> None:

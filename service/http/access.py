@@ -1,4 +1,4 @@
-"""Around every request: its id, its line in the log, its place in the metrics, and an answer if all else fails."""
+"""Access: gives every request an id, a log line and its place in the metrics, and answers 500 after a bug."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
 def new_request_id() -> str:
-    """An id for a request that has none of its own."""
+    """A random id, for a request that brings none."""
     return secrets.token_hex(8)
 
 
 class Access:
-    """Middleware in pure ASGI, the outermost."""
+    """The outermost layer of the application, in pure ASGI."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle) -> None:
         self._app = app
         self._metrics = metrics
         self._lifecycle = lifecycle
-        self._log = structlog.get_logger().bind()  # once: a logger that is not bound is made anew for each line
+        self._log = structlog.get_logger().bind()  # bound once: structlog makes an unbound logger anew for each line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and remember how it went."""
+        """Pass a request on; log and count its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
         state["request_id"] = request_id = _request_id(scope["headers"])
         state["timings"] = Timings()
-        sent = _Sent(send, self._headers(request_id))
+        response = _ResponseObserver(send, self._headers(request_id))
         began = time.perf_counter()
         with self._metrics.in_flight.track_inprogress():
             try:
-                await self._app(scope, receive, sent)
+                await self._app(scope, receive, response)
             except Exception:
                 self._log.exception("bug", request_id=request_id)
-                if not sent.status:
-                    await bug(request_id)(scope, receive, sent)
-            self._remember(scope, sent.status, time.perf_counter() - began)
+                if not response.status:
+                    await bug(request_id)(scope, receive, response)
+            self._log_and_count(scope, response.status, time.perf_counter() - began)
 
     def _headers(self, request_id: str) -> RawHeaders:
-        """What every answer carries; while the service drains, a connection is not used again."""
+        """The headers of every response. While the service drains, clients are told to close their connections."""
         closing = [(b"connection", b"close")] if self._lifecycle.is_draining else []
         return [(b"x-request-id", request_id.encode()), *closing]
 
-    def _remember(self, scope: Scope, status: int, seconds: float) -> None:
+    def _log_and_count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         model, timings = scope["state"].get("model", ""), scope["state"]["timings"]
         self._metrics.request_answered(route, model, status, seconds, timings)
@@ -71,8 +71,8 @@ class Access:
         )  # fmt: skip
 
 
-class _Sent:
-    """Sends on, adds headers, and knows the status."""
+class _ResponseObserver:
+    """Passes a response on with more headers, and keeps its status."""
 
     def __init__(self, send: Send, headers: RawHeaders) -> None:
         self._send = send
@@ -87,6 +87,6 @@ class _Sent:
 
 
 def _request_id(headers: RawHeaders) -> str:
-    """The caller's own id, if it is harmless in a log; else a new one."""
+    """The id that the client sent, if it is safe to write into a log; else a new one."""
     given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
     return given if _ID.fullmatch(given) else new_request_id()

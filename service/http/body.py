@@ -7,7 +7,7 @@ from types import TracebackType
 
 from starlette.types import Receive
 
-from ..errors import ClientGone, Crowded, TooLarge, UnsupportedEncoding, UnsupportedMediaType
+from ..errors import BodyMemoryFull, ClientGone, TooLarge, UnsupportedEncoding, UnsupportedMediaType
 
 
 class BodyMemory:
@@ -33,10 +33,10 @@ class Reservation:
         """Add a number of bytes to the reservation.
 
         Raises:
-            Crowded: the budget has fewer bytes left.
+            BodyMemoryFull: the budget has fewer bytes left.
         """
         if self._memory.taken + size > self._memory.size:
-            raise Crowded(self._memory.size)
+            raise BodyMemoryFull(self._memory.size)
         self._memory.taken += size
         self._taken += size
 
@@ -75,7 +75,7 @@ async def read_all(receive: Receive, max_bytes: int, reservation: Reservation) -
 
     Raises:
         TooLarge: the body has more than `max_bytes`.
-        Crowded: there is no memory left for it.
+        BodyMemoryFull: there is no memory left for it.
         ClientGone: the client has hung up.
     """
     parts: list[bytes] = []

@@ -62,7 +62,7 @@ class Call:
 
         Raises:
             UnsupportedMediaType, UnsupportedEncoding: the body is in another format.
-            TooLarge, Crowded: the body is larger than a limit, or than the memory that is left.
+            TooLarge, BodyMemoryFull: the body is larger than a limit, or than the memory that is left.
             BodyTimeout, ClientGone: the body has not arrived in time, or never will.
         """
         max_bytes, limit_s = self.limits.max_body_bytes, self.limits.body_timeout_s

@@ -1,4 +1,4 @@
-"""For orchestrators and monitors. Probes are never behind a key."""
+"""Health and metrics, for orchestrators and monitors. Probes never need a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ router = APIRouter(tags=["health"])
 
 
 class HealthAnswer(BaseModel):
-    """The service at a glance."""
+    """The state of the service."""
 
     status: str
     reason: str | None = Field(description="why the service is not ready")
@@ -27,29 +27,29 @@ class HealthAnswer(BaseModel):
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="is the process alive?", responses=documented_errors(500))
 async def livez(state: CurrentState) -> dict[str, str]:
-    """200 while the process can answer; 500 when it wants to be restarted: 30 s after its device has failed."""
-    if ruin := state.lifecycle.ruin():
-        raise ruin
+    """200 while the process works; 500 when it must be restarted, which is 30 s after its device has failed."""
+    if reason := state.lifecycle.why_restart():
+        raise reason
     return {"status": "alive"}
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="does it want requests?", responses=documented_errors(503))
+@router.get("/readyz", summary="is it ready for requests?", responses=documented_errors(503))
 async def readyz(state: CurrentState) -> dict[str, str]:
-    """200 when requests will be answered; 503 with the reason when not, such as a device that has failed."""
-    if obstacle := state.lifecycle.obstacle():
-        raise obstacle
+    """200 when requests will be answered; else 503 with the reason, such as a device that has failed."""
+    if reason := state.lifecycle.why_not_ready():
+        raise reason
     return {"status": "ready"}
 
 
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="the service at a glance")
 async def healthz(state: CurrentState) -> HealthAnswer:
-    """The same as /readyz in words, and what is served where; always 200."""
-    obstacle, registry = state.lifecycle.obstacle(), state.registry
+    """The same as /readyz in words, with the device, the models and the queue; always 200."""
+    reason, registry = state.lifecycle.why_not_ready(), state.registry
     return HealthAnswer(
-        status=type(obstacle).__name__.lower() if obstacle else "ready",
-        reason=str(obstacle) if obstacle else None,
+        status=type(reason).__name__.lower() if reason else "ready",
+        reason=str(reason) if reason else None,
         device=str(registry.device),
         models=[str(served.version) for served in registry.served],
         waiting_images=sum(served.batcher.waiting_images for served in registry.served),
@@ -59,5 +59,5 @@ async def healthz(state: CurrentState) -> HealthAnswer:
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", summary="for Prometheus", response_class=Response, responses=documented_errors(401))
 async def metrics(state: CurrentState) -> Response:
-    """Requests, batches, queues, and where the time goes; behind a key where the operator wants it."""
+    """Counts of requests, batches and waiting images, and the time of each stage. May need a key."""
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

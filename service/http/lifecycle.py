@@ -1,28 +1,28 @@
-"""Whether the service wants requests: not before its models are read, not when it is being stopped."""
+"""Whether the service is ready for requests. It is not while it reads its models, nor when it is being stopped."""
 
 from __future__ import annotations
 
 import time
 
-from ..errors import BeyondRepair, DeviceHung, DeviceLost, Draining, Unavailable
+from ..errors import DeviceHung, DeviceLost, Draining, NeedsRestart, Unavailable
 from ..inference.registry import Registry
 
-GIVE_UP_S = 30.0  # after the device is lost: others have been told by then that they are to answer instead
+GIVE_UP_S = 30.0  # after the device is lost: by then the balancer has seen /readyz, and other replicas answer
 
 
 class Lifecycle:
-    """Starting, ready, draining; and the device, which may fail at any time."""
+    """The state of the service: starting, ready or draining, and whether its device works."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self.is_draining = False
 
     def drain(self) -> None:
-        """From now on say that no more requests are wanted; those that come are still answered."""
+        """Report that the service is not ready from now on. Requests that still arrive are answered."""
         self.is_draining = True
 
-    def obstacle(self) -> Unavailable | None:
-        """What keeps the service from being ready, or None."""
+    def why_not_ready(self) -> Unavailable | None:
+        """The reason why the service is not ready, or None if it is ready."""
         if self.is_draining:
             return Draining()
         if self._registry.device.lost:
@@ -31,9 +31,9 @@ class Lifecycle:
             return DeviceHung()
         return self._registry.why_not_ready()
 
-    def ruin(self) -> BeyondRepair | None:
-        """What only a restart can put right, or None."""
+    def why_restart(self) -> NeedsRestart | None:
+        """The reason why the process must be restarted, or None if it need not be."""
         lost_at = self._registry.device.lost_at
         if lost_at is None or (seconds := time.monotonic() - lost_at) < GIVE_UP_S:
             return None
-        return BeyondRepair(seconds)
+        return NeedsRestart(seconds)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Generic, NamedTuple, TypeVar
 
-from ..errors import Overloaded
+from ..errors import QueueFull
 
 Key = TypeVar("Key", bound=Hashable)
 Payload = TypeVar("Payload")
@@ -129,7 +129,7 @@ class Batcher(Generic[Key, Payload, Result]):
         A request that `is_begun` is always admitted: the results that it has so far would be lost.
 
         Raises:
-            Overloaded: the queue has no room for the images.
+            QueueFull: the queue has no room for the images.
         """
         ticket: _Ticket[Key, Payload, Result] = _Ticket(key, deque(parts), asyncio.Future())
         if not is_begun:
@@ -148,10 +148,10 @@ class Batcher(Generic[Key, Payload, Result]):
         """Check that the queue has room for the images, before work is done on them that would be lost.
 
         Raises:
-            Overloaded: the queue has no room for the images.
+            QueueFull: the queue has no room for the images.
         """
         if self.waiting_images and self.waiting_images + images > self._queue_images:
-            raise Overloaded(
+            raise QueueFull(
                 waiting=self.waiting_images, limit=self._queue_images, retry_after_s=self._seconds_to_clear()
             )
 

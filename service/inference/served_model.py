@@ -44,7 +44,7 @@ class ServedModel:
         always admitted.
 
         Raises:
-            Overloaded, Unavailable: the service has no capacity now.
+            QueueFull, Unavailable: the service has no capacity now.
         """
         at_most = part_images(self.runner.plans[forward_pass].seconds)
         parts = [rows] if length(rows) <= at_most else split(rows, at_most)

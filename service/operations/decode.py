@@ -12,7 +12,7 @@ async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "
 
     Raises:
         WrongShape, BadValue, TooLarge: the latents do not fit the model or the limits.
-        Overloaded, Unavailable: the service has no capacity now.
+        QueueFull, Unavailable: the service has no capacity now.
     """
     session.limits.check_latents(session.model, latents)
     return await session.images_of(latents, pixel_type)

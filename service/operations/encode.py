@@ -34,9 +34,9 @@ async def encode(session: Session, pixels: Tensor, *, draw: Draw = "mean", seed:
     The mean needs no seed, and a point is its own mean.
 
     Raises:
-        Meaningless: the model has no encoder.
+        NotSupportedByModel: the model has no encoder.
         WrongShape, TooLarge: the images do not fit the model or the limits.
-        Overloaded, Unavailable: the service has no capacity now.
+        QueueFull, Unavailable: the service has no capacity now.
     """
     posterior = await session.encode_raw(pixels)
     normal = posterior.mean

@@ -17,9 +17,9 @@ async def interpolate(
     """Images (steps, C, H, W) between two, which are uint8 pixels (2, C, H, W) or latents float32 (2, *latent_shape).
 
     Raises:
-        Meaningless: the two are images, but the model has no encoder.
+        NotSupportedByModel: the two are images, but the model has no encoder.
         WrongShape, BadValue, TooLarge: they are not two, or do not fit the model or the limits.
-        Overloaded, Unavailable: the service has no capacity now.
+        QueueFull, Unavailable: the service has no capacity now.
     """
     session.limits.check_count(session.model, steps)
     if len(pair) != 2:

@@ -44,9 +44,9 @@ async def reconstruct(
     """Uint8 pixels (B, C, H, W), encoded and decoded again, and compared with the originals unless they are rounded.
 
     Raises:
-        Meaningless: the model has no encoder.
+        NotSupportedByModel: the model has no encoder.
         WrongShape, TooLarge: the images do not fit the model or the limits.
-        Overloaded, Unavailable: the service has no capacity now.
+        QueueFull, Unavailable: the service has no capacity now.
     """
     encoding = await encode(session, pixels, draw=draw, seed=seed)
     images = await session.images_of(encoding.latents, pixel_type)

@@ -30,9 +30,9 @@ async def sample(
     """`n` random images. Image i depends on the seed and i alone.
 
     Raises:
-        Meaningless: the model has no prior.
+        NotSupportedByModel: the model has no prior.
         TooLarge: more images than the limits allow.
-        Overloaded, Unavailable: the service has no capacity now.
+        QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("sample")
     session.limits.check_count(session.model, n)

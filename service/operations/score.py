@@ -48,9 +48,9 @@ async def score(
     """The bounds of uint8 pixels (B, C, H, W), by `importance_samples` posterior draws for each.
 
     Raises:
-        Meaningless: the model has no posterior distribution.
+        NotSupportedByModel: the model has no posterior distribution.
         WrongShape, TooLarge: the images do not fit the model or the limits.
-        Overloaded, Unavailable: the service has no capacity now.
+        QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("score")
     session.limits.check_images(session.model, pixels)

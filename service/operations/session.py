@@ -15,7 +15,7 @@ from model_store.vae.priors import Prior
 
 from ..compute.rows import Rows, concatenate, nbytes
 from ..compute.torch_runtime import ForwardPass
-from ..errors import Meaningless
+from ..errors import NotSupportedByModel
 from ..inference.registry import Registry
 from ..inference.served_model import ServedModel
 from ..offload import offload
@@ -60,16 +60,16 @@ class Session:
         """Check that a model of this family can do the operation.
 
         Raises:
-            Meaningless: it cannot; the message says what it lacks, and what to do instead.
+            NotSupportedByModel: it cannot; the message says what it lacks, and what to do instead.
         """
         if lack := self.model.card.model.lacks(operation):
-            raise Meaningless(str(self.model.version), *lack)
+            raise NotSupportedByModel(str(self.model.version), *lack)
 
     def check_room(self, images: int) -> None:
         """Check that the queue has room, before work is done that would be lost.
 
         Raises:
-            Overloaded: the queue has no room for that many images.
+            QueueFull: the queue has no room for that many images.
         """
         self.model.batcher.check_room(images)
 
@@ -77,9 +77,9 @@ class Session:
         """The encoder's answer to uint8 pixels (B, C, H, W), in normal coordinates.
 
         Raises:
-            Meaningless: the model has no encoder.
+            NotSupportedByModel: the model has no encoder.
             WrongShape, TooLarge: the images do not fit the model or the limits.
-            Overloaded, Unavailable: the service has no capacity now.
+            QueueFull, Unavailable: the service has no capacity now.
         """
         self.check_can("encode")
         self.limits.check_images(self.model, pixels)
@@ -90,7 +90,7 @@ class Session:
         """Images (B, C, H, W) of latents that are known to fit the model.
 
         Raises:
-            Overloaded, Unavailable: the service has no capacity now.
+            QueueFull, Unavailable: the service has no capacity now.
         """
         (images,) = await self.forward("decode" if pixel_type == "float32" else "render", latents)
         return images
@@ -103,7 +103,7 @@ class Session:
         earlier ones would be lost.
 
         Raises:
-            Overloaded, Unavailable: the service has no capacity now.
+            QueueFull, Unavailable: the service has no capacity now.
         """
         answer = await self.model.forward(name, inputs, is_begun=self._is_begun)
         self._is_begun = True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import BadValue, Meaningless
+from ..errors import BadValue, NotSupportedByModel
 from ..inference.served_model import ServedModel
 from ..offload import offload
 from . import paths
@@ -35,9 +35,9 @@ async def traverse(
     where the card has none.
 
     Raises:
-        Meaningless: the model has neither a prior nor, in its card, statistics of its latents.
+        NotSupportedByModel: the model has neither a prior nor, in its card, statistics of its latents.
         BadValue, TooLarge: a dimension that does not exist, or more images than the limits allow.
-        Overloaded, Unavailable: the service has no capacity now.
+        QueueFull, Unavailable: the service has no capacity now.
     """
     model = session.model
     dims = _informative_dimensions(model) if dims is None else dims
@@ -70,5 +70,5 @@ async def _centre_and_spread(session: Session, seed: int | None) -> tuple[Tensor
         return torch.zeros(shape), torch.ones(shape)
     if card.latents is None:
         reason = "is a plain autoencoder whose card does not say where its latents lie"
-        raise Meaningless(str(version), reason, "decode latents of your own")
+        raise NotSupportedByModel(str(version), reason, "decode latents of your own")
     return torch.tensor(card.latents.mean).view(shape), torch.tensor(card.latents.standard_deviation).view(shape)

@@ -25,8 +25,8 @@ from model_store.vae.sentences import unknown
 from ...errors import (
     BadImage,
     BadValue,
+    MalformedBody,
     TooLarge,
-    Unparseable,
     about_row,
 )
 from ...formats import pictures, tensors
@@ -115,8 +115,8 @@ async def read_images(call: Call, session: Session, resize: Resize) -> Tensor:
     """Pixels uint8 (B, C, H, W).
 
     Raises:
-        UnsupportedMediaType, UnsupportedEncoding, TooLarge, Crowded, BodyTimeout, Unparseable, BadImage, BadValue,
-        WrongShape, DeadlineExceeded: as they say.
+        UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyMemoryFull, BodyTimeout, MalformedBody, BadImage,
+        BadValue, WrongShape, DeadlineExceeded: as they say.
     """
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
@@ -129,7 +129,7 @@ async def read_latents(call: Call, session: Session) -> Tensor:
     """Latents float32 (B, …), not yet compared with any model.
 
     Raises:
-        UnsupportedMediaType, UnsupportedEncoding, TooLarge, Crowded, BodyTimeout, Unparseable, BadValue,
+        UnsupportedMediaType, UnsupportedEncoding, TooLarge, BodyMemoryFull, BodyTimeout, MalformedBody, BadValue,
         DeadlineExceeded: as they say.
     """
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
@@ -270,7 +270,7 @@ def _from_json(model: type[Body], body: bytes, most_values: int) -> Body:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
-            raise Unparseable(JSON, "it is not JSON, is cut off, or is nested too deeply") from error
+            raise MalformedBody(JSON, "it is not JSON, is cut off, or is nested too deeply") from error
         wrong = BadValue(f"The body cannot be used: {validation_messages(error, model)[0]}.")
         wrong.index = next((place for place in first["loc"] if isinstance(place, int)), None)
         raise wrong from error

@@ -176,5 +176,5 @@ async def test_lost_device_wants_a_restart_after_a_while(
     late = await client.get("/livez")
 
     assert (early.status_code, late.status_code) == (200, 500)
-    assert late.json()["type"] == "urn:latentd:problem:beyond-repair"
+    assert late.json()["type"] == "urn:latentd:problem:needs-restart"
     assert (await client.get("/readyz")).status_code == 503

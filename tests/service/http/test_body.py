@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.errors import Crowded
+from service.errors import BodyMemoryFull
 from service.http.body import BodyMemory
 from service.settings import Settings
 
@@ -20,7 +20,7 @@ def test_share_is_given_back_whatever_happens() -> None:
     with memory.reserve() as first, memory.reserve() as second:
         first.take(6)
         second.take(4)
-        with pytest.raises(Crowded, match="more than 10 bytes"):
+        with pytest.raises(BodyMemoryFull, match="more than 10 bytes"):
             second.take(1)
 
     assert memory.taken == 0

@@ -113,7 +113,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def curious(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is looked at each time."""
-    monkeypatch.setattr(keys, "LOOK_S", 0.0)
+    monkeypatch.setattr(keys, "POLL_S", 0.0)
 
 
 @pytest.mark.usefixtures("curious")

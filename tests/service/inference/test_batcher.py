@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.errors import Overloaded
+from service.errors import QueueFull
 from service.inference.batcher import Answer, Batcher, Part
 
 pytestmark = pytest.mark.anyio
@@ -303,7 +303,7 @@ async def test_full_queue_refuses_at_once() -> None:
     tasks = [await occupied(batcher), ask(batcher, 2, images=3)]
     await settle()
 
-    with pytest.raises(Overloaded, match="3 of at most 3 images are waiting; try again in 1 s") as refusal:
+    with pytest.raises(QueueFull, match="3 of at most 3 images are waiting; try again in 1 s") as refusal:
         await batcher.ask("encode", [Part(4, 1)])
 
     assert refusal.value.retry_after_s == 1
