@@ -11,6 +11,7 @@ from rich.table import Table
 
 from .card import Card, Metric
 from .errors import StoreError
+from .vae.sentences import counted, shape_text
 from .version import ModelVersion
 
 
@@ -37,8 +38,8 @@ def facts(card: Card) -> Table:
     model, trained = card.model, card.training
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
-    table.add_row("images", f"{_times(model.image_shape)} (C×H×W)")
-    table.add_row("latents", _times(model.latent_shape))
+    table.add_row("images", f"{shape_text(model.image_shape)} (C×H×W)")
+    table.add_row("latents", shape_text(model.latent_shape))
     for name, value in model.model_dump(exclude={"family", "image_shape", "latent_shape"}).items():
         table.add_row(name, _words(value) if isinstance(value, dict) else str(value))
     table.add_row("weights", f"{card.weights.parameters:,} parameters, {card.weights.bytes / 1e6:.1f} MB")
@@ -48,9 +49,9 @@ def facts(card: Card) -> Table:
         table.add_row("[yellow]warning[/yellow]", f"[yellow]{escape(warning)}[/yellow]")
     if trained is None:
         return table
-    data, epochs = trained.data, _count(trained.epochs, "epoch")
+    data, epochs = trained.data, counted(trained.epochs, "epochs")
     table.add_row("data", f"{escape(data.name)}; sha256 {data.sha256[:16]}…")
-    table.add_row("", f"{_count(data.train_images, 'image')} to train on, {data.validation_images:,} to choose by")
+    table.add_row("", f"{counted(data.train_images, 'images')} to train on, {data.validation_images:,} to choose by")
     table.add_row("", f"{data.test_images:,} to test with")
     table.add_row("training", f"{epochs} in {_duration(trained.seconds)} on {_device(trained.device)}")
     table.add_row("", f"best epoch {trained.best_epoch}, seed {trained.seed}, torch {trained.torch}")
@@ -75,8 +76,8 @@ def metrics(numbers: Iterable[Metric]) -> Table:
 def _cells(card: Card) -> tuple[str, ...]:
     elbo = card.metric("elbo_nats")
     return (
-        _times(card.model.image_shape),
-        _times(card.model.latent_shape),
+        shape_text(card.model.image_shape),
+        shape_text(card.model.latent_shape),
         f"{card.weights.parameters:,}",
         f"{card.weights.bytes / 1e6:.1f}",
         f"{elbo.value:.2f}" if elbo else "–",
@@ -84,20 +85,12 @@ def _cells(card: Card) -> tuple[str, ...]:
     )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _device(words: str) -> str:
     return re.sub(r"\b1 threads\b", "1 thread", escape(words))  # cards from before this release say "1 threads"
 
 
 def _duration(seconds: float) -> str:
-    return _count(round(seconds), "second") if seconds < 60 else _count(round(seconds / 60), "minute")
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
+    return counted(round(seconds), "seconds") if seconds < 60 else counted(round(seconds / 60), "minutes")
 
 
 def _words(network: dict[str, object]) -> str:

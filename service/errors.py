@@ -37,7 +37,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from model_store.vae.sentences import counted
+from model_store.vae.sentences import counted, shape_text
 
 _SHOWN = re.compile(r"[A-Za-z0-9.+-]{1,40}(/[A-Za-z0-9.+-]{1,80})?")
 
@@ -152,7 +152,7 @@ class WrongShape(ServiceError):
     """Images or latents that do not fit the model."""
 
     def __init__(self, what: str, *, got: Sequence[int], model: object, expected: Sequence[int], remedy: str) -> None:
-        super().__init__(f"{what} {_times(got)}, but {model} takes {_times(expected)}; {remedy}.")
+        super().__init__(f"{what} {shape_text(got)}, but {model} takes {shape_text(expected)}; {remedy}.")
 
 
 class BadValue(ServiceError):
@@ -280,8 +280,3 @@ class NotFinite(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("The model gave numbers that are not finite for this request; this is its fault, not yours.")
-
-
-def _times(shape: Sequence[int]) -> str:
-    shown = "×".join(map(str, shape[:8])) or "a single number"
-    return f"{shown}×…" if len(shape) > 8 else shown

@@ -6,7 +6,7 @@ A sentence never repeats the value, which may be a secret or very long, unless t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -85,6 +85,12 @@ def counted(number: int, units: str) -> str:
     """A number and its unit, of which the first word is a plural with an s: `1 image`, `1,024 images`."""
     word, space, rest = units.partition(" ")
     return f"{number:,} {word.removesuffix('s') if number == 1 else word}{space}{rest}"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape for people, as 3×32×32; a shape of more than eight dimensions is cut."""
+    text = "×".join(map(str, shape[:8])) or "a single number"
+    return f"{text}×…" if len(shape) > 8 else text
 
 
 def unknown(name: str, known: Collection[str]) -> str:

@@ -11,6 +11,8 @@ from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
+from model_store.vae.sentences import shape_text
+
 from ..http.state import CurrentState
 from ..inference.served_model import ServedModel
 
@@ -53,8 +55,8 @@ def _article(served: ServedModel) -> str:
     return _MODEL.substitute(
         name=escape(str(served.version)),
         question=_LOOK_AT_POINTS.substitute(dims=dims) if "sample" not in config.can else _LOOK,
-        images="×".join(map(str, config.image_shape)),
-        latents="×".join(map(str, config.latent_shape)),
+        images=shape_text(config.image_shape),
+        latents=shape_text(config.latent_shape),
         parameters=f"{served.card.weights.parameters:,}",
         warnings="".join(f'<p class="warning">Warning: {escape(text)}</p>' for text in served.card.warnings),
     )
