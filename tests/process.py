@@ -1,4 +1,4 @@
-"""The service as people start it, for tests; and whether it is as it was after what was done to it."""
+"""The service as a process, as people start it; and a check that nothing is left of what a test did to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READY_S, SETTLED_S = 60.0, 15.0
 
 
 class Process:
-    """`python -m service` on a free port, and what it logs."""
+    """`python -m service` on a free port, and its log."""
 
     def __init__(self, store: Path, *flags: str, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -28,7 +28,7 @@ class Process:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "LATENTD_CACHE": os.devnull, **environment},
         )
-        self.said = ""  # since nobody asked any more
+        self.logged = ""  # the log after the last line that `wait_for` has read
         self._listener: threading.Thread | None = None
         try:
             self.url = self.wait_for("listening")["address"]
@@ -38,54 +38,54 @@ class Process:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and the port on which it listens."""
+        """The host and the port on which the service listens."""
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or 80
 
     @property
     def pid(self) -> int:
-        """Its number; with several workers that of the first process."""
+        """The process id; with several workers that of the first process."""
         return self.process.pid
 
     def is_ready(self) -> bool:
-        """Whether it says so."""
+        """Whether the service says that it is ready."""
         return httpx.get(f"{self.url}/readyz").is_success
 
     def wait_until_ready(self) -> None:
-        """Until it is, for a minute at most."""
+        """Wait until the service is ready, for at most a minute."""
         deadline = time.monotonic() + READY_S
         while not self.is_ready():
-            assert time.monotonic() < deadline, "it is never ready"
+            assert time.monotonic() < deadline, "the service did not become ready"
             time.sleep(0.05)
 
     def wait_for(self, event: str) -> dict[str, str]:
-        """The next log line of that event; those before it are passed over."""
+        """The next log line of an event; the lines before it are skipped."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            assert line.startswith("{"), f"no log line: {line}"
+            assert line.startswith("{"), f"not a line of the log: {line}"
             entry: dict[str, str] = json.loads(line)
             if entry["event"] == event:
                 return entry
-        raise AssertionError(f"the service ended without {event}")
+        raise AssertionError(f"the service ended without the event {event}")
 
-    def let_it_talk(self) -> None:
-        """Nobody will ask what it logs; it is read all the same, since it would wait where nobody does."""
+    def collect_log(self) -> None:
+        """Read the rest of the log in a thread, so that its pipe does not fill up."""
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send the process a signal."""
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self.process.kill()
         self.end()
 
     def end(self) -> int:
-        """Its exit status, whatever else it says."""
+        """Wait for the end of the process and return its exit status."""
         if self._listener is None:
-            self.let_it_talk()
+            self.collect_log()
         assert self._listener
         self._listener.join(timeout=30)
         return self.process.wait(timeout=30)
@@ -94,18 +94,18 @@ class Process:
         assert self.process.stderr is not None
         if not self.process.stderr.closed:
             with self.process.stderr as log:
-                self.said = log.read()
+                self.logged = log.read()
 
 
 def unharmed(process: Process) -> list[str]:
-    """What is wrong with it; a moment is left for what is under way. A bug, which has a traceback, is answered 500."""
+    """The problems of a service after a test, once its requests have had time to end; a bug is an answer 500."""
     deadline = time.monotonic() + SETTLED_S
-    while (wrong := _wrong(process)) and time.monotonic() < deadline:
+    while (wrong := _problems(process)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return wrong
 
 
-def _wrong(process: Process) -> list[str]:
+def _problems(process: Process) -> list[str]:
     metrics = httpx.get(f"{process.url}/metrics").text
     waiting = set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics))
     wrong = [] if "latentd_requests_in_flight 1.0" in metrics else ["requests are still under way"]

@@ -17,11 +17,11 @@ PATIENT = ("--head-timeout-s=20", "--body-timeout-s=20", "--idle-timeout-s=60", 
 
 @contextmanager
 def serving(folder: Path, *flags: str, **environment: str) -> Iterator[Process]:
-    """A service that is ready, with one small model; without flags it waits for nobody for long."""
+    """A ready service with one small model; without flags it has short deadlines."""
     store = Store(folder / "store")
     store.publish("grey", make_model(GREY))
     process = Process(store.root, *(flags or IMPATIENT), **environment)
-    process.let_it_talk()
+    process.collect_log()
     try:
         process.wait_until_ready()
         yield process

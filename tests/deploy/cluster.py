@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, and the service on it."""
+"""A Ray cluster of two nodes on this machine, and the service on that cluster."""
 
 import os
 import secrets
@@ -27,7 +27,7 @@ SCALE = ray_app.Scale(replicas=2, cpus=1)
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """The address of the proxy of two nodes; none of their processes is left afterwards, nor any file."""
+    """The URL of the cluster's proxy; afterwards no process or file of the cluster is left."""
     with _environment():
         nodes = Cluster()
         try:
@@ -44,13 +44,13 @@ def cluster() -> Iterator[str]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """What Ray's processes find in their environment, and Ray in this one, which has read it already."""
+    """Set variables for Ray's processes, and for Ray in this process, which has read its variables already."""
     with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", folder)  # pytest's own are too long for the names of Ray's sockets
+        patch.setenv("RAY_TMPDIR", folder)  # pytest's folders are too long for the names of Ray's sockets
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING", "0")  # one proxy is to use both nodes
-        patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # else Ray replaces the loopback's address
-        patch.setenv("RAY_AUTH_MODE", "token")  # a replica has a port for others of its kind, on all addresses
+        patch.setenv("RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING", "0")  # so that the proxy uses both nodes
+        patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # or Ray replaces the loopback address
+        patch.setenv("RAY_AUTH_MODE", "token")  # replicas listen for each other on all addresses
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         reset_auth_token_state()
         yield
@@ -58,31 +58,31 @@ def _environment() -> Iterator[None]:
 
 
 def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind((HOST, 0))
-        port: int = bound.getsockname()[1]
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port: int = free.getsockname()[1]
         return port
 
 
 class Service:
-    """The service on the cluster, with some settings that each deployment may change."""
+    """The service on the cluster; each deployment may change its settings."""
 
     def __init__(self, url: str, **settings: str) -> None:
         self.url = url
         self._settings = settings
 
     def deploy(self, **settings: str) -> None:
-        """Deploy it, or anew with other settings, and return when all replicas are new; as `serve run` does it."""
+        """Deploy the service as `serve run` does, and return when all replicas have these settings."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self._settings, **settings}.items():
                 patch.setenv(f"LATENTD_{name.upper()}", value)
             serve.run(ray_app.app(SCALE), name="latentd")
 
     def wait_until_replaced(self, replica: int, limit_s: float = 40) -> float:
-        """Until there are two replicas, but not this one; gives the seconds that it took.
+        """Wait until there are two replicas without this one; return the seconds that it took.
 
         Raises:
-            AssertionError: it takes too long.
+            AssertionError: the replica is not replaced within `limit_s`.
         """
         began = time.monotonic()
         while len(found := self.replicas) < 2 or replica in found:
@@ -92,13 +92,13 @@ class Service:
 
     @property
     def replicas(self) -> dict[int, str]:
-        """The node of each replica that answers, by its process."""
+        """The node of each running replica, by process id."""
         details = _get_global_client().get_serve_details()  # Ray tells the processes nowhere else without its dashboard
         found = details["applications"]["latentd"]["deployments"]["latentd"]["replicas"]
         return {replica["pid"]: replica["node_id"] for replica in found if replica["state"] == "RUNNING"}
 
     def answered(self) -> dict[int, int]:
-        """How many requests each of them has answered, as its own log says."""
+        """The number of requests that each replica has answered, according to its log."""
         logs = Path(os.environ["RAY_TMPDIR"]) / "ray" / "session_latest" / "logs"
         texts = {
             replica: "".join(map(Path.read_text, logs.glob(f"worker-*-{replica}.err"))) for replica in self.replicas
@@ -106,7 +106,7 @@ class Service:
         return {replica: text.count('"event": "request"') for replica, text in texts.items()}
 
     def kill(self) -> int:
-        """Kill one of the replicas, and give the process that it was."""
+        """Kill one replica; return its process id."""
         victim = min(self.replicas)
         os.kill(victim, signal.SIGKILL)
         return victim
@@ -114,7 +114,7 @@ class Service:
 
 @contextmanager
 def stopped(process: int) -> Iterator[None]:
-    """A process that stands still, and is killed afterwards; another that has got its number since is left alone."""
+    """Stop a process, and kill it at the end; a handle keeps another process that gets the same id safe."""
     handle = os.pidfd_open(process)
     signal.pidfd_send_signal(handle, signal.SIGSTOP)
     try:

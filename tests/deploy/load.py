@@ -1,4 +1,4 @@
-"""Callers who ask one request after the other, and what they got."""
+"""Callers that send one request after the other, and record the answers."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ CALLERS = 16
 
 @dataclass(frozen=True)
 class Got:
-    """What came of a request: when it was over, by `time.monotonic`, its status and headers; or the error's name."""
+    """The outcome of a request: its end by `time.monotonic`, its status or the name of the error, and its headers."""
 
     at: float
     status: int | str
@@ -21,13 +21,13 @@ class Got:
 
     @property
     def model(self) -> str:
-        """Which model answered."""
+        """The model that answered."""
         return str(self.headers.get("x-model", ""))
 
 
 @asynccontextmanager
 async def load(url: str, path: str = "/v1/sample?n=2", callers: int = CALLERS) -> AsyncIterator[list[Got]]:
-    """What so many callers get, in the order in which they get it, each over a connection of their own."""
+    """The outcomes of several callers in their order; each caller has its own connection."""
     seen: list[Got] = []
     stop = asyncio.Event()
     tasks = [asyncio.create_task(_call(url + path, seen, stop)) for _ in range(callers)]
@@ -49,7 +49,7 @@ async def _call(url: str, seen: list[Got], stop: asyncio.Event) -> None:
 
 
 async def more(seen: list[Got], count: int, limit_s: float = 30) -> None:
-    """Wait until so many more requests are over."""
+    """Wait until `count` more requests have ended."""
     enough = len(seen) + count
     async with asyncio.timeout(limit_s):
         while len(seen) < enough:

@@ -1,4 +1,4 @@
-"""What a replica says when Ray asks after its health: in process, without Ray's own processes."""
+"""The health check of a replica, in this process and without Ray's processes."""
 
 import asyncio
 import os
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.anyio
 SOON_S = 5.0
 
 
-class Known(Replica):
-    """A replica whose app a test has made, with keys, which the check does not need."""
+class OfflineReplica(Replica):
+    """A replica with an app that a test has made; the app needs keys, and the check has none."""
 
     def __init__(self, settings: Settings) -> None:
         self.app = create_app(settings)
@@ -35,8 +35,8 @@ class Known(Replica):
 
 
 @pytest.fixture
-async def starting(store: Store) -> AsyncIterator[Known]:
-    """One that has not read its models."""
+async def starting(store: Store) -> AsyncIterator[OfflineReplica]:
+    """A replica that has not read its models."""
     settings = Settings(
         store=store.root,
         cache=os.devnull,
@@ -45,19 +45,19 @@ async def starting(store: Store) -> AsyncIterator[Known]:
         queue_images=16,
         max_images_per_request=16,
     )
-    replica = Known(settings)
+    replica = OfflineReplica(settings)
     yield replica
     replica.registry.device.close()
 
 
 @pytest.fixture
-async def replica(starting: Known) -> Known:
-    """One that has."""
+async def replica(starting: OfflineReplica) -> OfflineReplica:
+    """A replica that has read its models."""
     await starting.registry.refresh()
     return starting
 
 
-def hold_up(replica: Known) -> list[str]:
+def hold_up(replica: OfflineReplica) -> list[str]:
     """From now on no computation of the default model ends; return the names of the forward passes that begin."""
     begun: list[str] = []
 
@@ -69,8 +69,8 @@ def hold_up(replica: Known) -> list[str]:
     return begun
 
 
-async def test_healthy_replica_has_computed_an_image(replica: Known) -> None:
-    """The model is asked, and not only whether the process is there."""
+async def test_healthy_replica_has_computed_an_image(replica: OfflineReplica) -> None:
+    """The check asks the model, and not only whether the process is there."""
     batcher = replica.registry.find(None).batcher
     run = batcher.run
     operations: list[str] = []
@@ -85,8 +85,8 @@ async def test_healthy_replica_has_computed_an_image(replica: Known) -> None:
     assert operations == ["decode"]
 
 
-async def test_replica_that_starts_is_waited_for(starting: Known) -> None:
-    """Ray gives up one whose first check fails, and sends nobody before it has passed."""
+async def test_replica_that_starts_is_waited_for(starting: OfflineReplica) -> None:
+    """Ray would give up a replica whose first check fails; it sends requests only after a check has passed."""
     check = asyncio.create_task(starting.check_health())
     done, _ = await asyncio.wait([check], timeout=0.3)
     await starting.registry.refresh()
@@ -95,8 +95,8 @@ async def test_replica_that_starts_is_waited_for(starting: Known) -> None:
     assert not done
 
 
-async def test_computation_that_does_not_end_is_noticed(replica: Known) -> None:
-    """The check does not come back, and Ray's limit for it passes."""
+async def test_computation_that_does_not_end_is_noticed(replica: OfflineReplica) -> None:
+    """The check does not return, so that it exceeds Ray's time limit."""
     begun = hold_up(replica)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(replica.check_health(), 0.3)
@@ -104,8 +104,8 @@ async def test_computation_that_does_not_end_is_noticed(replica: Known) -> None:
     assert begun == ["decode"]
 
 
-async def test_lost_device_is_noticed(replica: Known) -> None:
-    """What only a new process can put right."""
+async def test_lost_device_is_noticed(replica: OfflineReplica) -> None:
+    """Only a new process can help."""
 
     def lose() -> None:
         raise torch.AcceleratorError("an illegal memory access was encountered")
@@ -116,8 +116,8 @@ async def test_lost_device_is_noticed(replica: Known) -> None:
         await replica.check_health()
 
 
-async def test_full_queue_is_no_illness(replica: Known) -> None:
-    """Or Ray would take away replicas when they are needed most."""
+async def test_replica_with_a_full_queue_is_healthy(replica: OfflineReplica) -> None:
+    """Otherwise Ray would remove replicas under the highest load."""
     begun, model = hold_up(replica), replica.registry.find(None)
     computing = asyncio.create_task(model.forward("decode", (torch.zeros(1, 3),)))
     while not begun:

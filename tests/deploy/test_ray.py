@@ -1,4 +1,4 @@
-"""The app on Ray Serve: two nodes, two replicas, one of which dies, is exchanged, or says nothing any more."""
+"""The app on Ray Serve with two replicas on two nodes; a replica dies, is replaced, or stops answering."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 PNG = {"Content-Type": "image/png"}
 SETTINGS = {"cache": os.devnull, "device": "cpu", "default_model": "grey@1", "hang_s": "4"}
-log = logging.getLogger(__name__)  # what was measured: pytest tests/deploy --log-cli-level=info
+log = logging.getLogger(__name__)  # measurements: pytest tests/deploy --log-cli-level=info
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def service(store: Store) -> Iterator[Service]:
 
 
 async def test_replicas_on_two_nodes_share_the_load(service: Service) -> None:
-    """About evenly: of 500 requests a fair coin gives one side less than a quarter once in 10^29 times."""
+    """About evenly: a fair coin tossed 500 times shows one side less than 125 times with probability 10^-29."""
     async with load(service.url) as seen:
         await more(seen, 500)
     counts = service.answered()
@@ -60,7 +60,7 @@ async def test_replicas_on_two_nodes_share_the_load(service: Service) -> None:
 
 
 async def test_bodies_and_answers_pass_as_they_are(service: Service, store: Store) -> None:
-    """A PNG in and an npy out, byte for byte what the app itself answers."""
+    """The answer to a PNG is an npy file with the same bytes that the app itself answers."""
     app = create_app(Settings(store=store.root, cache=os.devnull, device="cpu", default_model="grey@1"))
     await app.state.parts.registry.refresh()
     answers = []
@@ -75,7 +75,7 @@ async def test_bodies_and_answers_pass_as_they_are(service: Service, store: Stor
 
 
 async def test_request_without_content_type_gets_the_apps_own_answer(service: Service) -> None:
-    """Ray's proxy neither adds a type nor refuses for want of one."""
+    """Ray's proxy does not add a Content-Type, and does not refuse a request without one."""
     answer = httpx.post(f"{service.url}/v1/encode", content=picture())
 
     assert "content-type" not in answer.request.headers
@@ -84,8 +84,8 @@ async def test_request_without_content_type_gets_the_apps_own_answer(service: Se
     assert answer.json()["type"] == "urn:latentd:problem:unsupported-media-type"
 
 
-async def test_killed_replica_loses_what_is_in_it_and_no_more(service: Service) -> None:
-    """Each caller waits for one request: no more can be lost. The other replica answers, until there are two again."""
+async def test_killed_replica_loses_only_its_own_requests(service: Service) -> None:
+    """Each caller waits for one request, so at most one of each is lost; the other replica answers meanwhile."""
     async with load(service.url, "/v1/sample?n=32") as seen:
         await more(seen, 200)
         killed, victim = time.monotonic(), service.kill()
@@ -100,7 +100,7 @@ async def test_killed_replica_loses_what_is_in_it_and_no_more(service: Service) 
 
 
 async def test_rolling_update_loses_no_request(service: Service) -> None:
-    """One setting changes, all replicas are exchanged, and callers notice nothing but the other model."""
+    """When a setting changes, all replicas are replaced, and callers notice only the other model."""
     before = service.replicas
     async with load(service.url) as seen:
         await more(seen, 200)
@@ -118,7 +118,7 @@ async def test_rolling_update_loses_no_request(service: Service) -> None:
 
 
 async def test_full_queue_is_429_with_a_whole_number_of_seconds(service: Service) -> None:
-    """By the app, before Ray refuses anything; and who waits is answered."""
+    """The app refuses before Ray does, and requests that wait are answered."""
     service.deploy(queue_images="16", max_images_per_request="16", max_batch_images="1")
     async with load(service.url, "/v1/sample?n=16", callers=32) as seen:
         await more(seen, 500)
@@ -131,7 +131,7 @@ async def test_full_queue_is_429_with_a_whole_number_of_seconds(service: Service
 
 
 async def test_replica_that_does_not_answer_is_replaced(service: Service) -> None:
-    """Its process is there, but stands still; a health check that does not come back is one that failed."""
+    """Its process has been stopped; a health check that does not return has failed."""
     service.deploy(timeout_s="1", hang_s="2")
     silent = max(service.replicas)
     with stopped(silent):

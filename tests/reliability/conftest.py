@@ -6,14 +6,14 @@ import pytest
 
 from ..process import Process
 from ..serving import serving
-from .properties import Prey, let_loose
+from .properties import Subject, open_subject
 
 
 @pytest.fixture(scope="package")
-def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prey]:
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     """What Hypothesis is let loose on."""
-    with let_loose(tmp_path_factory.mktemp("prey")) as prey:
-        yield prey
+    with open_subject(tmp_path_factory.mktemp("subject")) as subject:
+        yield subject
 
 
 @pytest.fixture(scope="package")

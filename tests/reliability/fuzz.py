@@ -25,7 +25,7 @@ from ..process import unharmed
 from ..serving import PATIENT, serving
 from .bytes_fuzz import fuzz
 from .openapi_fuzz import KEY, conforms
-from .properties import PROPERTIES, hold, let_loose
+from .properties import PROPERTIES, hold, open_subject
 
 
 class Row(NamedTuple):
@@ -48,8 +48,8 @@ def main() -> int:
     options, console = _parser().parse_args(), Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="latentd-fuzz-") as folder:
         rows = [sockets(Path(folder), options.inputs, options.seed, console)]
-        with let_loose(Path(folder)) as prey:
-            rows += [_held(prop, partial(hold, prop, prey, options.examples)) for prop in PROPERTIES]
+        with open_subject(Path(folder)) as subject:
+            rows += [_held(prop, partial(hold, prop, subject, options.examples)) for prop in PROPERTIES]
         with serving(Path(folder) / "keyed", *PATIENT, LATENTD_API_KEYS=KEY) as process:
             rows.append(_held(conforms, partial(conforms, process.url, options.cases)))
     head = ("what is made up", "inputs", "seconds", "answers", "findings")

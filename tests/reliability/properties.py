@@ -1,6 +1,6 @@
 """What holds of whatever is sent: the answer is no error of the service's own, and where it is one, short.
 
-Each property is a function of a prey (the service in process, or a reader) and of something made up by Hypothesis.
+Each property is a function of a subject (the service in process, or a reader) and of something made up by Hypothesis.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ QUERIES = st.dictionaries(
 Ask = Callable[..., httpx.Response]
 
 
-class Prey(NamedTuple):
+class Subject(NamedTuple):
     """What Hypothesis is let loose on: the service in process, and readers of cards and weights; with good ones."""
 
     ask: Ask
@@ -71,8 +71,8 @@ class Prey(NamedTuple):
 
 
 @contextmanager
-def let_loose(folder: Path) -> Iterator[Prey]:
-    """A prey whose files are in that folder; its service has small limits."""
+def open_subject(folder: Path) -> Iterator[Subject]:
+    """A subject whose files are in that folder; its service has small limits."""
     store = Store(folder / "store")
     version = store.publish("grey", make_model(GREY))
     files = store.folder(version)
@@ -91,7 +91,7 @@ def let_loose(folder: Path) -> Iterator[Prey]:
     with _asked(app) as ask:
         while ask("GET", "/readyz").is_error:
             time.sleep(0.01)
-        yield Prey(
+        yield Subject(
             ask, store.card(version), (files / "card.json").read_bytes(),
             (files / "weights.safetensors").read_bytes(),
         )  # fmt: skip
@@ -129,39 +129,39 @@ def check(answer: httpx.Response) -> None:
         assert json.loads(answer.content)["status"] == answer.status_code
 
 
-def json_body(prey: Prey, operation: str, body: Any) -> None:
+def json_body(subject: Subject, operation: str, body: Any) -> None:
     """JSON of any kind."""
     content = json.dumps(body).encode()
-    check(prey.ask("POST", f"/v1/{operation}", content=content, headers={"Content-Type": "application/json"}))
+    check(subject.ask("POST", f"/v1/{operation}", content=content, headers={"Content-Type": "application/json"}))
 
 
-def spoilt_body(prey: Prey, operation: str, of: tuple[str, bytes]) -> None:
+def spoilt_body(subject: Subject, operation: str, of: tuple[str, bytes]) -> None:
     """A body that was good once, of its Content-Type."""
     content_type, body = of
-    check(prey.ask("POST", f"/v1/{operation}?resize=cover", content=body, headers={"Content-Type": content_type}))
+    check(subject.ask("POST", f"/v1/{operation}?resize=cover", content=body, headers={"Content-Type": content_type}))
 
 
-def query(prey: Prey, operation: str, parameters: dict[str, str]) -> None:
+def query(subject: Subject, operation: str, parameters: dict[str, str]) -> None:
     """Parameters of any name and value."""
-    check(prey.ask("GET", f"/v1/{operation}", params=parameters))
+    check(subject.ask("GET", f"/v1/{operation}", params=parameters))
 
 
-def headers(prey: Prey, accept: str, tag: str, given_id: str) -> None:
+def headers(subject: Subject, accept: str, tag: str, given_id: str) -> None:
     """Whatever may stand in a header."""
     values = {"Accept": accept, "If-None-Match": tag, "X-Request-Id": given_id, "Authorization": accept, "Origin": tag}
-    answer = prey.ask(
+    answer = subject.ask(
         "GET", "/v1/sample?seed=7", headers={name: text.encode("latin-1") for name, text in values.items()}
     )
     check(answer)
     assert set(answer.headers["x-request-id"]) <= {*string.ascii_letters, *string.digits, "-", "_"}
 
 
-def model_name(prey: Prey, name: str) -> None:
+def model_name(subject: Subject, name: str) -> None:
     """A name that nobody has given."""
-    check(prey.ask("GET", "/v1/models/" + "".join(f"%{byte:02x}" for byte in name.encode("utf-8", "surrogatepass"))))
+    check(subject.ask("GET", "/v1/models/" + "".join(f"%{byte:02x}" for byte in name.encode("utf-8", "surrogatepass"))))
 
 
-def card_reader(prey: Prey, text: bytes) -> None:
+def card_reader(subject: Subject, text: bytes) -> None:
     """A card is read, or is not a card of this release."""
     try:
         parse_card(Path("card.json"), text)
@@ -169,16 +169,16 @@ def card_reader(prey: Prey, text: bytes) -> None:
         return
 
 
-def weights_reader(prey: Prey, content: bytes) -> None:
+def weights_reader(subject: Subject, content: bytes) -> None:
     """Weights are those of the card, or refused."""
     try:
-        read_model(Path("weights.safetensors"), content, prey.card)
+        read_model(Path("weights.safetensors"), content, subject.card)
     except StoreError:
         return
-    assert content == prey.weights
+    assert content == subject.weights
 
 
-def picture_reader(prey: Prey, content: bytes) -> None:
+def picture_reader(subject: Subject, content: bytes) -> None:
     """A picture is read, or refused; Pillow raises what it likes, we do not."""
     target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "cover", 10_000, 10_000)
     try:
@@ -195,7 +195,7 @@ def _of_type(bodies: dict[bytes, bytes]) -> st.SearchStrategy[tuple[str, bytes]]
 
 
 _POSTED = st.sampled_from(OPERATIONS)
-Strategies = Callable[[Prey], dict[str, st.SearchStrategy[Any]]]
+Strategies = Callable[[Subject], dict[str, st.SearchStrategy[Any]]]
 
 PROPERTIES: dict[Callable[..., None], Strategies] = {
     json_body: lambda _: {"operation": _POSTED, "body": BODIES},
@@ -204,13 +204,13 @@ PROPERTIES: dict[Callable[..., None], Strategies] = {
     query: lambda _: {"operation": st.sampled_from(("sample", "traverse")), "parameters": QUERIES},
     headers: lambda _: {"accept": HEADERS, "tag": HEADERS, "given_id": HEADERS},
     model_name: lambda _: {"name": st.text(min_size=1, max_size=20)},
-    card_reader: lambda prey: {"text": spoilt((prey.card_text,)) | st.binary(max_size=200)},
-    weights_reader: lambda prey: {"content": spoilt((prey.weights,)) | st.just(prey.weights)},
+    card_reader: lambda subject: {"text": spoilt((subject.card_text,)) | st.binary(max_size=200)},
+    weights_reader: lambda subject: {"content": spoilt((subject.weights,)) | st.just(subject.weights)},
     picture_reader: lambda _: {"content": spoilt(good_requests.pictures()) | st.binary(max_size=200)},
 }  # fmt: skip
 
 
-def hold(prop: Callable[..., None], prey: Prey, examples: int) -> int:
+def hold(prop: Callable[..., None], subject: Subject, examples: int) -> int:
     """Let Hypothesis look for what breaks a property; how many examples it has tried.
 
     Raises:
@@ -219,20 +219,20 @@ def hold(prop: Callable[..., None], prey: Prey, examples: int) -> int:
     tried = 0
 
     @search(examples)
-    @given(**PROPERTIES[prop](prey))
+    @given(**PROPERTIES[prop](subject))
     def holds(**made_up: Any) -> None:
         nonlocal tried
         tried += 1
-        prop(prey, **made_up)
+        prop(subject, **made_up)
 
     holds()
-    _check_unharmed(prey)
+    _check_unharmed(subject)
     return tried
 
 
-def _check_unharmed(prey: Prey) -> None:
+def _check_unharmed(subject: Subject) -> None:
     """It is ready, nothing is under way but this question, and no images wait."""
-    metrics = prey.ask("GET", "/metrics").text
+    metrics = subject.ask("GET", "/metrics").text
     assert "latentd_requests_in_flight 1.0" in metrics
     assert set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics)) <= {"0.0"}
-    assert prey.ask("GET", "/readyz").status_code == 200
+    assert subject.ask("GET", "/readyz").status_code == 200

@@ -12,7 +12,7 @@ from ..serving import PATIENT, serving
 from . import good_requests
 from .bytes_fuzz import fuzz
 from .openapi_fuzz import KEY, conforms
-from .properties import PROPERTIES, Prey, hold
+from .properties import PROPERTIES, Subject, hold
 
 INPUTS = 1_000
 EXAMPLES = 60
@@ -46,9 +46,9 @@ def targets() -> set[str]:
 
 
 @pytest.mark.parametrize("prop", PROPERTIES, ids=lambda prop: prop.__name__)
-def test_property_holds_of_whatever_is_made_up(prey: Prey, prop: Callable[..., None]) -> None:
+def test_property_holds_of_whatever_is_made_up(subject: Subject, prop: Callable[..., None]) -> None:
     """No error of our own, no traceback, nothing long; and readers give what they promise, or refuse."""
-    assert hold(prop, prey, EXAMPLES) >= EXAMPLES / 2
+    assert hold(prop, subject, EXAMPLES) >= EXAMPLES / 2
 
 
 def test_openapi_description_can_be_taken_at_its_word(tmp_path: Path) -> None:

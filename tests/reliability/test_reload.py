@@ -66,7 +66,7 @@ async def test_fifty_reloads_lose_no_request(started: list[Process], store: Stor
     """Good versions take over, spoilt ones are refused with their reason, and a good one after them is picked up."""
     process = await asyncio.to_thread(Process, store.root, "--reload-s", "0.05", MALLOC_ARENA_MAX="1")
     started.append(process)
-    process.let_it_talk()
+    process.collect_log()
     shelf, good, memory = Shelf(store, "grey", tmp_path / "workshop"), {"grey@1"}, []
     await asyncio.to_thread(process.wait_until_ready)
     async with httpx.AsyncClient(base_url=process.url) as client:

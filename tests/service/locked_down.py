@@ -17,7 +17,7 @@ def main() -> None:
     """Print it as JSON."""
     store = Path(sys.argv[1])
     process = Process(store, *sys.argv[2:], "--drain-s=0", HOME="/nonexistent")
-    process.let_it_talk()
+    process.collect_log()
     process.wait_until_ready()
     answers = [
         httpx.get(f"{process.url}/readyz"),

@@ -61,14 +61,14 @@ def test_service_whose_log_is_full_still_answers(started: list[Process], store: 
     process = start(started, store)
     with httpx.Client(base_url=process.url) as client:
         statuses = {client.get("/v1/sample").status_code for _ in range(1000)}  # 64 kB of lines and more
-    process.let_it_talk()
+    process.collect_log()
     time.sleep(0.1)
     httpx.get(f"{process.url}/v1/sample")
     process.signal(signal.SIGINT)
 
     assert statuses == {200}
     assert process.end() == 0
-    assert "lines_dropped_before" in process.said
+    assert "lines_dropped_before" in process.logged
 
 
 @pytest.mark.anyio
@@ -135,8 +135,8 @@ def test_sigterm_while_models_are_read_ends_it(started: list[Process], store: St
     process.signal(signal.SIGTERM)
 
     assert process.end() == 0
-    assert "draining" in process.said
-    assert '"ready"' not in process.said
+    assert "draining" in process.logged
+    assert '"ready"' not in process.logged
 
 
 def test_service_leaves_nothing_at_home(started: list[Process], store: Store, tmp_path: Path) -> None:

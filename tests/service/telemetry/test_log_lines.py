@@ -29,7 +29,7 @@ def test_each_request_is_one_line_of_json(started: list[Process], store: Store) 
     process = Process(store.root, "--log-level=debug", "--drain-s=0")
     started.append(process)
     process.wait_for("ready")
-    process.let_it_talk()
+    process.collect_log()
     statuses = [
         httpx.get(f"{process.url}/v1/models/{quote(HOSTILE)}/sample").status_code,
         httpx.get(f"{process.url}/v1/sample", params={HOSTILE: HOSTILE}).status_code,
@@ -39,7 +39,7 @@ def test_each_request_is_one_line_of_json(started: list[Process], store: Store) 
     harm = unharmed(process)
     process.signal(signal.SIGINT)
     process.end()
-    lines = [json.loads(line) for line in process.said.splitlines()]
+    lines = [json.loads(line) for line in process.logged.splitlines()]
     requests = [line for line in lines if line["event"] == "request" and line["route"] not in PROBED]
 
     assert harm == []
