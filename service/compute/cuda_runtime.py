@@ -1,8 +1,8 @@
 """The forward passes of a model on a CUDA device. Rows come from the machine's memory, and outputs return to it.
 
-The kernels are captured once for each batch size, as a CUDA graph, and then replayed: the kernels of a small network
-take longer to launch than to run. Rows travel through pinned memory on streams of their own. A batch of many bytes is
-computed in two halves, so that the copies of one half overlap with the computation of the other.
+The kernels are captured once for each shape of a batch, as a CUDA graph, and then replayed: the kernels of a small
+network take longer to launch than to run. Rows travel through pinned memory on streams of their own. A batch of many
+bytes is computed in two halves, so that the copies of one half overlap with the computation of the other.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from .torch_runtime import Compute, ForwardPasses, torch_forward_passes
 
 LIGHT_BYTES = 2**20  # of rows and outputs; to copy so few in one piece is faster than to launch two halves
 WARM_UP_RUNS = 3  # in which libraries choose their kernels, which they may not do while a graph is captured
+
+Shapes = tuple[torch.Size, ...]
 
 log = structlog.get_logger()
 
@@ -51,24 +53,24 @@ def cuda_forward_passes(model: VAE) -> ForwardPasses:
 
 
 class GraphedPass:
-    """One forward pass, with the captured graphs of each batch size that it has met."""
+    """A forward pass, with the captured graphs of each shape of a batch that it has met."""
 
     def __init__(self, name: str, compute: Compute, streams: Streams) -> None:
         self._name = name
         self._compute = compute
         self._streams = streams
-        self._graphs: dict[int, Sequence[CapturedGraph]] = {}  # by number of rows; empty where the capture failed
+        self._graphs: dict[Shapes, Sequence[CapturedGraph]] = {}  # by the shapes of rows; empty where a capture failed
         self._has_failed = False  # a failed capture may leave its memory in a state of capture: do not try again
 
     def __call__(self, *rows: Tensor) -> Rows:
         """The outputs, in the machine's memory."""
-        count = len(rows[0])
-        if count not in self._graphs:
-            self._graphs[count] = self._capture(rows)
-        graphs = self._graphs[count]
+        shapes = tuple(row.shape for row in rows)
+        if shapes not in self._graphs:
+            self._graphs[shapes] = self._capture(rows)
+        graphs = self._graphs[shapes]
         if not graphs:
             return tuple(output.cpu() for output in self._launch(rows))
-        for graph, part in zip(graphs, split(rows, count // len(graphs)), strict=True):
+        for graph, part in zip(graphs, split(rows, len(rows[0]) // len(graphs)), strict=True):
             graph.start(part)
         return concatenate([graph.answer() for graph in graphs])
 
@@ -95,7 +97,7 @@ class GraphedPass:
 
 
 class CapturedGraph:
-    """The kernels of a forward pass for one number of rows, with memory of their own for inputs and outputs."""
+    """The kernels of a forward pass for one shape of a batch, with memory of their own for inputs and outputs."""
 
     def __init__(self, compute: Compute, rows: Rows, streams: Streams) -> None:
         self._streams = streams

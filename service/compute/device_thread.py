@@ -38,7 +38,9 @@ class DeviceThread:
             self._sign_of_life = time.monotonic()
         self._waiting.add(future)
         self._tasks.put(lambda: self._do(function, future, loop, patience))
-        self._start()
+        if self._thread is None:
+            self._thread = threading.Thread(target=_run, args=(self._tasks,), name=self._name, daemon=True)
+            self._thread.start()
         try:
             return await future
         finally:
@@ -73,11 +75,6 @@ class DeviceThread:
         self._tasks.put(None)
         self._tasks = SimpleQueue()
         thread.join(within_s)
-
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=_run, args=(self._tasks,), name=self._name, daemon=True)
-            self._thread.start()
 
     def _do(
         self,

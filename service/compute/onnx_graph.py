@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # its stubs are another package
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from model_store.vae.networks.conv import ResidualBlock
@@ -57,7 +57,8 @@ class Graph:
         for name, value in outputs.items():
             self._nodes.append(helper.make_node("Identity", [value], [name]))
         taken = [helper.make_tensor_value_info(name, kind, ["B", *row]) for name, (kind, row) in inputs.items()]
-        graph = helper.make_graph(self._nodes, "latentd", taken, [_float32(name) for name in outputs], self._constants)
+        given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph(self._nodes, "latentd", taken, given, self._constants)
         whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
         try:
             content: bytes = whole.SerializeToString()
@@ -120,10 +121,6 @@ class Graph:
     def _weights(self, layer: nn.Module) -> list[str]:
         """A layer's weight, and its bias if it has one."""
         return [self.constant(weights.detach().numpy()) for weights in layer.parameters(recurse=False)]
-
-
-def _float32(name: str) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
 def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:

@@ -134,7 +134,12 @@ class Runner:
         return await self._time(name, first(rows, length(rows) // 2))
 
     async def _time_batch(self, name: ForwardPass, rows: Rows) -> float:
-        return min([await self._device.prepare(self._seconds, name, rows) for _ in range(TIMED_RUNS)])
+        def run() -> float:
+            began = time.perf_counter()
+            self._forward(name, rows)
+            return time.perf_counter() - began
+
+        return min([await self._device.prepare(run) for _ in range(TIMED_RUNS)])
 
     async def _reproducible_sizes(self, name: ForwardPass, rows: Rows, profitable: list[int]) -> list[int]:
         """The batch sizes that agree byte for byte; none on a GPU."""
@@ -215,11 +220,6 @@ class Runner:
             if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from error
             raise
-
-    def _seconds(self, name: ForwardPass, rows: Rows) -> float:
-        began = time.perf_counter()
-        self._forward(name, rows)
-        return time.perf_counter() - began
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -22,7 +22,10 @@ log = structlog.get_logger()
 
 
 class NoSuchRuntime(ValueError):
-    """The setting names a runtime that cannot compute on this machine or device."""
+    """The setting names ONNX Runtime, which cannot be used on this machine or device."""
+
+    def __init__(self, obstacle: str) -> None:
+        super().__init__(f"The runtime onnxruntime cannot be used: {obstacle}; or set runtime to torch.")
 
 
 def choose_runtime(wanted: Runtime | Literal["auto"], device: torch.device, dtype: torch.dtype | None) -> Runtime:
@@ -37,7 +40,7 @@ def choose_runtime(wanted: Runtime | Literal["auto"], device: torch.device, dtyp
     if not obstacle:
         return "onnxruntime"
     if wanted == "onnxruntime":
-        raise NoSuchRuntime(f"runtime onnxruntime: {obstacle}; or set runtime to torch")
+        raise NoSuchRuntime(obstacle)
     return "torch"
 
 
@@ -67,9 +70,9 @@ def forward_passes(
 def _obstacle(device: torch.device, dtype: torch.dtype | None) -> str | None:
     """Why ONNX Runtime cannot be used, and the remedy."""
     if device.type != "cpu":
-        return f"it is used on CPUs, and the device is {device}; set device to cpu"
+        return f"it computes on CPUs, and the device is {device}; set device to cpu"
     if dtype not in (None, torch.float32):
-        return f"it computes in float32 here, and dtype is {dtype}; set dtype to auto"
+        return f"it computes in float32, and dtype is {dtype}; set dtype to auto"
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         return f"{' and '.join(missing)} cannot be found; pip install 'latentd[onnxruntime]'"
     return None

@@ -26,7 +26,7 @@ Payload = TypeVar("Payload")
 Result = TypeVar("Result")
 
 PART_S = 0.0005  # a part of a large request takes about as long; then other requests have a turn
-SMALL_WORK_STAYS_S = 0.25  # after small work, more small work is expected for so long
+SMALL_WORK_EXPECTED_S = 0.25  # after small work, more small work is expected for so long
 
 Run = Callable[[Key, Sequence[Payload]], Awaitable[Sequence[Result | Exception]]]
 
@@ -151,8 +151,9 @@ class Batcher(Generic[Key, Payload, Result]):
             QueueFull: the queue has no room for the images.
         """
         if self.waiting_images and self.waiting_images + images > self._queue_images:
+            clear_s = self.waiting_images / self._images_per_s  # at the speed of the last batch
             raise QueueFull(
-                waiting=self.waiting_images, limit=self._queue_images, retry_after_s=self._seconds_to_clear()
+                waiting=self.waiting_images, limit=self._queue_images, retry_after_s=min(60, max(1, round(clear_s)))
             )
 
     def _count(self, images: int) -> None:
@@ -222,7 +223,7 @@ class Batcher(Generic[Key, Payload, Result]):
 
     def _room(self, first: _Ticket[Key, Payload, Result]) -> int:
         """The number of images that fit into a batch which begins with this ticket."""
-        if first.is_large and time.perf_counter() - self._last_small < SMALL_WORK_STAYS_S:
+        if first.is_large and time.perf_counter() - self._last_small < SMALL_WORK_EXPECTED_S:
             return first.next_images
         return max(self._max_batch_images(first.key), first.next_images)
 
@@ -263,7 +264,3 @@ class Batcher(Generic[Key, Payload, Result]):
             bug = RuntimeError(f"{len(payloads)} payloads gave {len(results)} results. This is a bug.")
             return [bug] * len(payloads)
         return results
-
-    def _seconds_to_clear(self) -> int:
-        """The time in which the queue is computed at the speed of the last batch, in whole seconds, 1 to 60."""
-        return min(60, max(1, round(self.waiting_images / self._images_per_s)))

@@ -272,8 +272,9 @@ class Registry:
         files: object = None
         try:
             files = await asyncio.to_thread(self._store.fingerprint, version)
-            if self._is_refused_for_good(version, files):
-                return False
+            refusal = self._refused.get(version)
+            if refusal and refusal.files == files and not refusal.may_pass:
+                return False  # the same files would fail in the same way
             self._served[version] = await self._loader.load(version, is_undisturbed=not self._refreshed)
             self._found.clear()
         except Exception as error:  # one bad version must not stop the others
@@ -283,11 +284,6 @@ class Registry:
         self._leaving.pop(version, None)
         log.info("serving", model=str(version), device=str(self.device), runtime=self._served[version].runner.runtime)
         return True
-
-    def _is_refused_for_good(self, version: ModelVersion, files: object) -> bool:
-        """Whether the version was refused with the same files, for a reason that does not pass."""
-        refusal = self._refused.get(version)
-        return refusal is not None and refusal.files == files and not refusal.may_pass
 
     def _refuse(self, version: ModelVersion, refusal: Refusal) -> None:
         """Remember a refusal; log and count it once, not at each refresh."""
