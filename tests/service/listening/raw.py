@@ -1,4 +1,4 @@
-"""Bytes to a socket and back: what no well-behaved client would send, or would not take."""
+"""Raw bytes to a socket and back, for requests and pauses that no well-behaved client would make."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def connected(url: str, timeout_s: float = 20.0) -> Iterator[socket.socket]:
 
 
 def everything(connection: socket.socket) -> bytes:
-    """All that is said until the other side closes, however it does."""
+    """All bytes until the other side closes or resets the connection."""
     parts = []
     try:
         while part := connection.recv(65_536):
@@ -33,7 +33,7 @@ def everything(connection: socket.socket) -> bytes:
 
 
 def status_of_next(connection: socket.socket) -> int:
-    """Of one answer, taken whole, however many pieces it comes in."""
+    """The status of one answer, which is read completely."""
     answer = HTTPResponse(connection)
     answer.begin()
     answer.read()
@@ -41,30 +41,30 @@ def status_of_next(connection: socket.socket) -> int:
 
 
 def say(url: str, *parts: bytes) -> bytes:
-    """What is answered to some bytes, until the connection is closed."""
+    """Send some bytes; return all that is answered until the connection is closed."""
     with connected(url) as connection:
         try:
             for part in parts:
                 connection.sendall(part)
         except OSError:
-            pass  # it has been closed: what it said before is still there
+            pass  # the service has closed already; its answer can still be read
         return everything(connection)
 
 
 def drip(connection: socket.socket, content: bytes, seconds: float) -> None:
-    """Send it a byte at a time, within that time."""
+    """Send the content byte by byte, evenly over some seconds."""
     for byte in content:
         connection.sendall(bytes([byte]))
         time.sleep(seconds / len(content))
 
 
 def reset(connection: socket.socket) -> None:
-    """Leave at once, without a farewell."""
+    """Reset the connection instead of closing it in order."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 def statuses(answers: bytes) -> list[int]:
-    """Of all answers in a row."""
+    """The statuses of all answers, in their order."""
     lines = [line for line in answers.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
     return [int(line.split()[1]) for line in lines]

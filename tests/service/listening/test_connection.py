@@ -1,4 +1,4 @@
-"""Nobody holds a connection for nothing, and what is no request is answered and closed. Over real sockets."""
+"""Clients cannot hold connections open in vain, and invalid requests are answered and closed. Over real sockets."""
 
 import json
 import re
@@ -18,14 +18,14 @@ from ..wire import picture
 from .raw import HOST, connected, everything, reset, say, status_of_next, statuses
 
 HEAD_S, BODY_S, IDLE_S = 0.6, 0.6, 2
-POLL_S = 0.5  # between two looks at all connections
-EARLY_S = 0.01  # the loop counts in whole milliseconds
-LATE_S = 3.0  # more than this is not explained by a busy machine
+POLL_S = 0.5  # between two checks of all connections
+EARLY_S = 0.01  # the event loop counts in whole milliseconds
+LATE_S = 3.0  # allowed for a busy machine
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One that is impatient, and takes small heads and bodies only."""
+    """A service with short deadlines, which takes only small heads and bodies."""
     flags = {
         "head-timeout-s": HEAD_S, "body-timeout-s": BODY_S, "idle-timeout-s": IDLE_S, "max-head-bytes": 4096,
         "max-body-bytes": 200_000,
@@ -36,24 +36,24 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(autouse=True)
 def is_unharmed(service: Process) -> Iterator[None]:
-    """After each test it is ready, and nothing is under way."""
+    """After each test the service is ready, and no request is left."""
     yield
     assert unharmed(service) == []
 
 
 def metrics(service: Process) -> str:
-    """What Prometheus is told."""
+    """The text of /metrics."""
     return httpx.get(f"{service.url}/metrics").text
 
 
 def refused(service: Process, status: int) -> float:
-    """How often, according to its metrics, with no route known yet."""
+    """The number of requests that the connection itself has refused, according to the metrics."""
     name = f'latentd_requests_total{{code="{status}",model="",route="none"}}'
     return sum(map(float, re.findall(rf"(?m)^{re.escape(name)} (\S+)$", metrics(service))))
 
 
 def until(holds: Callable[[], object], what: str) -> None:
-    """Wait for it, in vain for twenty seconds at most."""
+    """Wait until a condition holds, for at most twenty seconds."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline, what
@@ -65,7 +65,7 @@ LONG = b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n"  # 110 kB
 MANY = b"GET /v1/sample?n=256&format=safetensors HTTP/1.1\r\n" + HOST + b"\r\n"
 POST = b"POST /v1/encode HTTP/1.1\r\n" + HOST + b"Content-Type: image/png\r\n"
 
-NO_REQUESTS = {
+INVALID_REQUESTS = {
     "noise": (b"\x00\xff\x16\x03\x01 nonsense\r\n\r\n", 400),
     "another protocol": (b"GET /livez HTCPCP/1.0\r\n\r\n", 400),
     "HTTP/0.9": (b"GET /livez\r\n\r\n", 400),
@@ -95,10 +95,10 @@ NO_REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("name", NO_REQUESTS)
-def test_what_is_no_request_is_answered_and_closed(service: Process, name: str) -> None:
-    """As a problem, like every other error, and counted."""
-    sent, status = NO_REQUESTS[name]
+@pytest.mark.parametrize("name", INVALID_REQUESTS)
+def test_invalid_request_is_answered_and_closed(service: Process, name: str) -> None:
+    """The answer is a problem document, as for every other error, and it is counted."""
+    sent, status = INVALID_REQUESTS[name]
     before = refused(service, status)
     answer = say(service.url, sent)
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -112,8 +112,8 @@ def test_what_is_no_request_is_answered_and_closed(service: Process, name: str) 
 
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-def test_body_that_is_too_large_is_refused_before_it_is_read(service: Process, framing: str) -> None:
-    """However its size is told; the rest of it is not awaited."""
+def test_too_large_body_is_refused_before_it_is_read(service: Process, framing: str) -> None:
+    """With a length or in chunks; the rest of the body is not awaited."""
     chunk = b"%x\r\n%b\r\n" % (2**20, bytes(2**20))
     head = {"length": b"Content-Length: 999999999\r\n\r\n", "chunks": b"Transfer-Encoding: chunked\r\n\r\n"}
     answer = say(service.url, POST + head[framing], *[chunk if framing == "chunks" else bytes(1000)] * 100)
@@ -121,8 +121,8 @@ def test_body_that_is_too_large_is_refused_before_it_is_read(service: Process, f
     assert statuses(answer) == [413]
 
 
-def test_header_without_an_end_is_refused_while_it_comes(service: Process) -> None:
-    """Nobody waits for its end, or keeps it."""
+def test_endless_header_is_refused_while_it_arrives(service: Process) -> None:
+    """The service neither waits for its end nor keeps it in memory."""
     answer = say(service.url, GET + HOST + b"X-Endless: ", *[b"a" * 1_000] * 100)
 
     assert statuses(answer) == [431]
@@ -138,7 +138,7 @@ def test_header_without_an_end_is_refused_while_it_comes(service: Process) -> No
     ],
 )
 def test_whole_address_is_taken_as_its_path(service: Process, address: str, shown: str) -> None:
-    """An empty path is `/`; the host that the address names counts, and the Host header does not."""
+    """An empty path means `/`; the host of the address replaces the Host header."""
     answer = say(service.url, f"GET {address} HTTP/1.1\r\nConnection: close\r\n".encode() + HOST + b"\r\n")
 
     assert statuses(answer) == [200]
@@ -147,7 +147,7 @@ def test_whole_address_is_taken_as_its_path(service: Process, address: str, show
 
 @pytest.mark.parametrize("address", ["http://latentd/v1/sample?n=2", "https://latentd:443/v1/sample?n=2"])
 def test_whole_address_keeps_its_path_and_query(service: Process, address: str) -> None:
-    """An operation is found by it."""
+    """The operation is found by the path."""
     answer = say(service.url, f"GET {address} HTTP/1.1\r\nConnection: close\r\n".encode() + HOST + b"\r\n")
 
     assert statuses(answer) == [200]
@@ -155,17 +155,17 @@ def test_whole_address_keeps_its_path_and_query(service: Process, address: str) 
 
 
 def test_options_of_the_whole_service_is_answered(service: Process) -> None:
-    """`OPTIONS *` asks no more than whether the server answers (RFC 9110, section 9.3.7)."""
+    """`OPTIONS *` only asks whether the server answers (RFC 9110, section 9.3.7)."""
     assert statuses(say(service.url, b"OPTIONS * HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")) == [204]
 
 
 def test_old_clients_need_name_no_host(service: Process) -> None:
-    """Balancers probe with HTTP/1.0."""
+    """Load balancers probe with HTTP/1.0."""
     assert statuses(say(service.url, b"GET /readyz HTTP/1.0\r\n\r\n")) == [200]
 
 
-def test_who_asks_for_another_protocol_is_answered_in_this_one(service: Process) -> None:
-    """As Java's client does, with a body at once."""
+def test_request_to_upgrade_is_answered_in_http_1_1(service: Process) -> None:
+    """Java's client asks for HTTP/2 in this way, and sends its body at once."""
     body = picture()
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     answer = say(service.url, POST + upgrade + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -173,13 +173,13 @@ def test_who_asks_for_another_protocol_is_answered_in_this_one(service: Process)
     assert statuses(answer) == [200]
 
 
-def test_who_wants_a_tunnel_is_told_that_this_is_no_proxy(service: Process) -> None:
-    """It would have no end."""
+def test_connect_is_refused_since_the_service_is_not_a_proxy(service: Process) -> None:
+    """A tunnel would have no end."""
     assert statuses(say(service.url, b"CONNECT example.org:443 HTTP/1.1\r\n" + HOST + b"\r\n")) == [400]
 
 
-def test_headers_behind_a_body_are_none(service: Process) -> None:
-    """What was not there when the request was let in cannot come later; too many of them are refused."""
+def test_headers_behind_a_body_are_ignored(service: Process) -> None:
+    """A header cannot arrive after the request has been checked; too many of them are refused."""
     chunk = b"%x\r\n%b\r\n0\r\n" % (len(picture()), picture())
     head = POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     few = say(service.url, head + chunk + b"X-Request-Id: smuggled\r\n\r\n")
@@ -191,7 +191,7 @@ def test_headers_behind_a_body_are_none(service: Process) -> None:
 
 
 def test_requests_in_a_row_are_answered_in_their_order(service: Process) -> None:
-    """Without waiting for each answer; and nonsense behind them does not take their place."""
+    """A client need not wait for each answer; an invalid request behind them does not cost their answers."""
     ask = b"".join(b"GET /v1/sample?seed=%d&format=json HTTP/1.1\r\n%b\r\n" % (seed, HOST) for seed in range(5))
     answers = say(service.url, ask + b"\x00nonsense\r\n\r\n")
 
@@ -199,8 +199,8 @@ def test_requests_in_a_row_are_answered_in_their_order(service: Process) -> None
     assert set(statuses(answers)[:5]) == {200}
 
 
-def test_client_who_never_stops_to_ask_keeps_nobody_waiting(service: Process) -> None:
-    """Its first requests are answered, and the others do not take memory."""
+def test_client_that_floods_a_connection_delays_no_other_client(service: Process) -> None:
+    """Its first requests are answered, and the rest takes no memory."""
     flood = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
     answers = say(service.url, *[flood * 10_000] * 10)
 
@@ -210,7 +210,7 @@ def test_client_who_never_stops_to_ask_keeps_nobody_waiting(service: Process) ->
 
 
 def test_body_that_breaks_off_is_an_error_of_its_own_request(service: Process) -> None:
-    """The app is told that nobody waits."""
+    """The app learns that the client is no longer served."""
     answer = say(service.url, POST + b"Transfer-Encoding: chunked\r\n\r\n", b"4\r\nabcd\r\n", b"zz\r\n")
 
     assert statuses(answer) == [400]
@@ -225,8 +225,8 @@ def test_body_that_breaks_off_is_an_error_of_its_own_request(service: Process) -
         (GET + HOST, 408),
     ],
 )
-def test_who_does_not_ask_is_not_waited_for(service: Process, sent: bytes, status: int | None) -> None:
-    """Silence is closed in silence, half a head is told so."""
+def test_client_without_a_request_is_closed_at_the_deadline(service: Process, sent: bytes, status: int | None) -> None:
+    """A silent client gets no answer; a client that has sent half a head gets 408."""
     began = time.monotonic()
     answer = say(service.url, sent)
 
@@ -234,8 +234,8 @@ def test_who_does_not_ask_is_not_waited_for(service: Process, sent: bytes, statu
     assert HEAD_S - EARLY_S <= time.monotonic() - began < HEAD_S + POLL_S + LATE_S
 
 
-def test_head_that_comes_byte_by_byte_runs_out_of_time(service: Process) -> None:
-    """However busy it looks."""
+def test_head_sent_byte_by_byte_times_out(service: Process) -> None:
+    """Each byte is progress, but the whole head is late."""
     began = time.monotonic()
     with connected(service.url) as connection:
         answer = drip(connection, GET + HOST + b"X: " + b"y" * 3_000)
@@ -244,8 +244,8 @@ def test_head_that_comes_byte_by_byte_runs_out_of_time(service: Process) -> None
     assert time.monotonic() - began < HEAD_S + POLL_S + LATE_S
 
 
-def test_body_that_comes_byte_by_byte_runs_out_of_time(service: Process) -> None:
-    """The same, in the app, which says what it waited for."""
+def test_body_sent_byte_by_byte_times_out(service: Process) -> None:
+    """The app answers 408, since it waited for the body."""
     began = time.monotonic()
     with connected(service.url) as connection:
         connection.sendall(POST + b"Content-Length: 100000\r\n\r\n")
@@ -256,7 +256,7 @@ def test_body_that_comes_byte_by_byte_runs_out_of_time(service: Process) -> None
 
 
 def drip(connection: socket.socket, content: bytes) -> bytes:
-    """Send a byte at a time until it is closed; what was answered."""
+    """Send byte by byte until the service closes; return its answer."""
     connection.settimeout(0.02)
     answer = b""
     for byte in content:
@@ -271,11 +271,11 @@ def drip(connection: socket.socket, content: bytes) -> bytes:
         answer += part
         if not part:
             return answer
-    raise AssertionError("it is still open")
+    raise AssertionError("the connection is still open")
 
 
-def test_body_that_nobody_reads_runs_out_of_time(service: Process) -> None:
-    """A route that takes none answers at once; who goes on sending is closed."""
+def test_body_that_no_route_reads_times_out(service: Process) -> None:
+    """A route without a body answers at once; a client that goes on sending is closed."""
     began = time.monotonic()
     with connected(service.url) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n")
@@ -285,8 +285,8 @@ def test_body_that_nobody_reads_runs_out_of_time(service: Process) -> None:
     assert time.monotonic() - began < BODY_S + POLL_S + LATE_S
 
 
-def test_connection_is_kept_for_a_while_and_not_for_ever(service: Process) -> None:
-    """Line feeds between requests do not prolong it."""
+def test_idle_connection_is_closed_at_its_deadline(service: Process) -> None:
+    """Line feeds between requests do not extend the deadline."""
     with connected(service.url) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
         assert status_of_next(connection) == 200
@@ -300,50 +300,50 @@ def test_connection_is_kept_for_a_while_and_not_for_ever(service: Process) -> No
     assert time.monotonic() - began < IDLE_S + POLL_S + LATE_S
 
 
-def test_who_does_not_take_an_answer_is_cut_off(service: Process) -> None:
-    """Memory is not kept for it."""
+def test_client_that_does_not_take_an_answer_is_cut_off(service: Process) -> None:
+    """Its answers take no memory any more."""
     with connected(service.url) as connection:
         port = connection.getsockname()[1]
         connection.sendall(LONG * 120)  # 10 MB of answers: more than the kernel keeps
         assert connection.recv(1024)
-        until(lambda: not is_held(port), "it is not closed")
+        until(lambda: not is_held(port), "the connection is not closed")
         answers = everything(connection)
 
     assert len(statuses(answers)) < 120
 
 
-def test_who_leaves_with_an_answer_half_taken_is_forgotten(service: Process) -> None:
-    """And the answers that were to follow are not computed for nobody."""
+def test_client_that_leaves_in_the_middle_of_an_answer_is_dropped(service: Process) -> None:
+    """The answers that were to follow are not computed."""
     with connected(service.url) as connection:
         port = connection.getsockname()[1]
         connection.sendall(MANY * 60)
         assert connection.recv(1024)
         reset(connection)
 
-    until(lambda: not is_held(port), "it is not closed")
+    until(lambda: not is_held(port), "the connection is not closed")
 
 
-def test_who_leaves_with_a_body_half_sent_is_counted(tmp_path: Path) -> None:
-    """As 499, which nobody hears."""
+def test_client_that_leaves_in_the_middle_of_its_body_is_counted(tmp_path: Path) -> None:
+    """The metrics call it 499, though no client receives that status."""
     half = picture()[:-1]
     with serving(tmp_path, "--body-timeout-s=60") as patient, httpx.Client(base_url=patient.url) as client:
         with connected(patient.url) as connection:
             connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % (len(half) + 1) + half)
-            until(lambda: "requests_in_flight 2.0" in client.get("/metrics").text, "its body is not awaited")
+            until(lambda: "requests_in_flight 2.0" in client.get("/metrics").text, "the body is not awaited")
             reset(connection)
 
-        until(lambda: 'code="499"' in client.get("/metrics").text, "it is not counted")
+        until(lambda: 'code="499"' in client.get("/metrics").text, "the request is not counted")
 
 
 def is_held(port: int) -> bool:
-    """Whether a process still has the other end of the connection from this port; the kernel keeps orphans as 0."""
+    """Whether a process has the other end of the connection from this port; the kernel's own have inode 0."""
     ends = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()]
     return any(end[2].endswith(f":{port:04X}") and end[9] != "0" for end in ends)
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.001, 0.005, 0.05])
-def test_callers_who_leave_are_forgotten(service: Process, wait_s: float) -> None:
-    """Before they are computed, meanwhile, or before they have sent all of their body."""
+def test_clients_that_leave_are_dropped(service: Process, wait_s: float) -> None:
+    """Before the computation, during it, or before the whole body was sent."""
     body = picture()
     for number in range(20):
         with connected(service.url) as connection:
@@ -355,8 +355,8 @@ def test_callers_who_leave_are_forgotten(service: Process, wait_s: float) -> Non
     assert httpx.get(f"{service.url}/v1/sample").status_code == 200
 
 
-def test_silent_clients_do_not_keep_others_waiting(service: Process) -> None:
-    """Two hundred of them, and everyone else is answered; then they are gone."""
+def test_silent_clients_do_not_delay_others(service: Process) -> None:
+    """With two hundred silent clients all others are answered; then the silent ones are closed."""
     silent = [socket.create_connection(service.address) for _ in range(200)]
     statuses_meanwhile = {httpx.get(f"{service.url}/v1/sample").status_code for _ in range(20)}
     closed = []

@@ -1,4 +1,4 @@
-"""One connection of an app that does what a test wants, by a clock that the test turns. Over real sockets."""
+"""One connection over a real socket, with an app and a time that the test chooses."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 BOUNDS = Bounds(head_bytes=4096, head_s=10, body_s=20, idle_s=1000)
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 
-LONG = 2**24  # bytes, more than the kernel keeps of an answer
+LONG = 2**24  # bytes: more than the kernel buffers of an answer
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -34,13 +34,13 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def answer_at_length(scope: Any, receive: Any, send: Any) -> None:
-    """An app whose answer does not fit into the kernel."""
+    """An app whose answer does not fit into the kernel's buffers."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LONG)]})
     await send({"type": "http.response.body", "body": bytes(LONG)})
 
 
 class Waiting:
-    """An app that answers when it is let go on; how many requests it began, and how many of them have left."""
+    """An app that answers when `go_on` is set; it counts the requests begun, and the clients that left."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -110,7 +110,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 async def test_few_requests_wait_behind_one_another() -> None:
-    """However many a client sends: those taken are answered, the last says that it is the last."""
+    """A client may send more: the accepted requests are answered, and the last answer closes the connection."""
     app = Waiting()
     async with connected(app) as (connection, client):
         sending = asyncio.create_task(say(client, GET * 100_000))
@@ -126,7 +126,7 @@ async def test_few_requests_wait_behind_one_another() -> None:
 
 
 async def test_nothing_is_read_while_some_requests_wait() -> None:
-    """Their bodies take memory that is not counted yet; it is read, and answered, in its time."""
+    """Their bodies would take memory that is not counted yet; the next request is read and answered later."""
     app = Waiting()
     async with connected(app) as (connection, client):
         await say(client, GET * (1 + READ_AHEAD))
@@ -141,8 +141,8 @@ async def test_nothing_is_read_while_some_requests_wait() -> None:
     assert statuses(answers) == [200] * (2 + READ_AHEAD)
 
 
-async def test_app_is_told_of_a_client_who_leaves_with_others_in_line() -> None:
-    """It is the one at work that hears of it; those behind are not begun."""
+async def test_app_learns_that_a_client_with_waiting_requests_has_left() -> None:
+    """The request at work is told; the waiting requests are not begun."""
     app = Waiting()
     async with connected(app) as (connection, client):
         await say(client, GET * 3)
@@ -153,8 +153,8 @@ async def test_app_is_told_of_a_client_who_leaves_with_others_in_line() -> None:
     assert (app.begun, app.left) == (1, 1)
 
 
-async def test_second_in_line_is_told_of_a_client_who_leaves() -> None:
-    """Once it is at work itself."""
+async def test_second_request_learns_that_the_client_has_left() -> None:
+    """As soon as it is at work itself."""
     app = Waiting()
     async with connected(app) as (connection, client):
         await say(client, GET * 3)
@@ -170,7 +170,7 @@ async def test_second_in_line_is_told_of_a_client_who_leaves() -> None:
 
 
 async def test_no_timer_keeps_a_connection_that_was_reset() -> None:
-    """It would keep all that belongs to it for as long as an idle one."""
+    """The timer would keep the connection in memory as long as an idle one."""
     async with connected(answer) as (connection, client):
         await say(client, GET)
         await heard(client, 1)
@@ -182,7 +182,7 @@ async def test_no_timer_keeps_a_connection_that_was_reset() -> None:
 
 
 async def test_half_a_head_behind_an_answer_has_the_time_of_a_head() -> None:
-    """Not that of a connection on which nobody asks."""
+    """The longer time of an idle connection does not apply."""
     async with connected(answer) as (connection, client):
         await say(client, GET + GET[:20])
         answers = await heard(client, 1)
@@ -192,8 +192,8 @@ async def test_half_a_head_behind_an_answer_has_the_time_of_a_head() -> None:
     assert statuses(answers) == [200, 408]
 
 
-async def test_each_answer_has_its_time_to_be_taken() -> None:
-    """A client who takes one after the other is not cut off, though something lies there at each look."""
+async def test_client_has_time_to_take_each_answer() -> None:
+    """A client that takes one answer after the other is not cut off, though each check finds one in the buffer."""
     async with connected(answer_at_length) as (connection, client):
         await say(client, GET * 2)
         await until(lambda: connection.flow.write_paused)
@@ -207,7 +207,7 @@ async def test_each_answer_has_its_time_to_be_taken() -> None:
 
 
 async def test_answer_that_is_not_taken_in_its_time_is_broken_off() -> None:
-    """Its end is not kept in memory, whoever comes for it later."""
+    """The rest of the answer is dropped from memory."""
     async with connected(answer_at_length) as (connection, client):
         await say(client, GET)
         await until(lambda: connection.flow.write_paused)
@@ -217,8 +217,8 @@ async def test_answer_that_is_not_taken_in_its_time_is_broken_off() -> None:
         assert await take(client, LONG) < LONG
 
 
-async def test_head_read_with_the_body_before_it_is_not_as_long_as_both() -> None:
-    """A head in two parts, whose second brings a long body and the beginning of the next head."""
+async def test_body_does_not_count_as_part_of_the_next_head() -> None:
+    """A head arrives in two parts; the second part also brings a long body and the beginning of the next head."""
     length = 5 * BOUNDS.head_bytes
     post = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % length
     async with connected(answer) as (connection, client):
@@ -233,7 +233,7 @@ async def test_head_read_with_the_body_before_it_is_not_as_long_as_both() -> Non
 
 
 async def test_body_may_be_longer_than_a_head() -> None:
-    """Though the app has answered, and does not read it."""
+    """Even if the app has answered and does not read the body."""
     async with connected(answer) as (_, client):
         await say(client, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % 2**20)
         await say(client, bytes(2**20) + GET)
@@ -243,8 +243,8 @@ async def test_body_may_be_longer_than_a_head() -> None:
 
 
 @pytest.mark.parametrize("endless", [b"0\r\nX-Trailer: ", b"5;extension="], ids=["trailer", "chunk extension"])
-async def test_what_has_no_end_is_refused_while_it_comes(endless: bytes) -> None:
-    """Behind the head as within it."""
+async def test_endless_trailer_or_extension_is_refused_while_it_arrives(endless: bytes) -> None:
+    """The limit of the head holds behind the head as well."""
     app = Waiting()
     async with connected(app) as (_, client):
         await say(client, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + endless)

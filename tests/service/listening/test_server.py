@@ -24,11 +24,11 @@ from ..wire import picture
 from .raw import HOST, connected, drip, status_of_next
 
 SLOW = VAEConfig(image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(2048, 2048)))
-IMAGE_LIMITS = ("max-images-per-request", "max-batch-images", "queue-images")  # a batch of so many takes seconds
+IMAGE_LIMITS = ("max-images-per-request", "max-batch-images", "queue-images")  # raised, so that a batch takes seconds
 
 
 def start(started: list[Process], store: Store, *flags: str, **environment: str) -> Process:
-    """A service whose models are read."""
+    """A service that has read its models."""
     process = Process(store.root, *flags, **environment)
     started.append(process)
     process.wait_for("ready")
@@ -36,7 +36,7 @@ def start(started: list[Process], store: Store, *flags: str, **environment: str)
 
 
 def test_service_answers_and_stops_with_status_zero(started: list[Process], store: Store) -> None:
-    """Started with flags and environment (and what Kubernetes may add to it), stopped by Ctrl-C."""
+    """Started with flags and environment variables (some as Kubernetes adds them), stopped by Ctrl-C."""
     links = {"LATENTD_SERVICE_HOST": "10.0.0.1", "LATENTD_PORT_80_TCP": "tcp://10.0.0.1:80"}
     process = start(started, store, "--default-model", "grey", LATENTD_MAX_IMAGES_PER_REQUEST="3", **links)
 
@@ -46,8 +46,8 @@ def test_service_answers_and_stops_with_status_zero(started: list[Process], stor
     assert process.end() == 0
 
 
-def test_service_whose_log_nobody_reads_still_ends(started: list[Process], store: Store) -> None:
-    """A line that cannot be written does not keep it from draining."""
+def test_service_with_a_closed_log_still_ends(started: list[Process], store: Store) -> None:
+    """A line that cannot be written does not stop the drain."""
     process = start(started, store, "--drain-s", "0")
     assert process.process.stderr is not None
     process.process.stderr.close()
@@ -57,7 +57,7 @@ def test_service_whose_log_nobody_reads_still_ends(started: list[Process], store
 
 
 def test_service_whose_log_is_full_still_answers(started: list[Process], store: Store) -> None:
-    """Somebody holds the other end of a pipe, and does not read: lines are dropped, and later said to be missing."""
+    """The other end of the pipe is open, and not read: lines are dropped, and a later line says how many."""
     process = start(started, store)
     with httpx.Client(base_url=process.url) as client:
         statuses = {client.get("/v1/sample").status_code for _ in range(1000)}  # 64 kB of lines and more
@@ -73,7 +73,7 @@ def test_service_whose_log_is_full_still_answers(started: list[Process], store: 
 
 @pytest.mark.anyio
 async def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Process], store: Store) -> None:
-    """Under load: every request that reaches it is answered, until it listens no more and ends with status 0."""
+    """Under load, every request is answered until the port is closed, and the status is 0."""
     process = await asyncio.to_thread(start, started, store, "--drain-s", "1.5")
     loads = [asyncio.create_task(sample_until_refused(process.url)) for _ in range(4)]
     async with httpx.AsyncClient(base_url=process.url) as client:
@@ -88,8 +88,8 @@ async def test_sigterm_turns_readiness_red_and_loses_no_request(started: list[Pr
     assert await end == 0
 
 
-def test_body_that_comes_slowly_is_awaited_after_sigterm(started: list[Process], store: Store) -> None:
-    """It has its time, and its answer the time for an answer, though nobody else is heard any more."""
+def test_slow_body_is_awaited_after_sigterm(started: list[Process], store: Store) -> None:
+    """The body keeps its deadline, and so does its answer, though new clients are no longer accepted."""
     process = start(started, store, "--drain-s=0", "--timeout-s=0.5")
     body = picture()
     with connected(process.url) as connection:
@@ -104,7 +104,7 @@ def test_body_that_comes_slowly_is_awaited_after_sigterm(started: list[Process],
 
 
 def test_each_file_that_the_system_allows_may_be_a_connection(started: list[Process], store: Store) -> None:
-    """The soft limit is often so low that a thousand silent clients would keep everybody out."""
+    """The soft limit is often so low that a thousand silent clients would use up all connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
     try:
@@ -116,7 +116,7 @@ def test_each_file_that_the_system_allows_may_be_a_connection(started: list[Proc
 
 
 async def sample_until_refused(url: str) -> list[int]:
-    """Ask for samples one after the other until nobody listens; any other failure is the test's."""
+    """Ask for samples one after the other until the port is closed; any other failure fails the test."""
     statuses = []
     async with httpx.AsyncClient(base_url=url) as client:
         while True:
@@ -127,7 +127,7 @@ async def sample_until_refused(url: str) -> list[int]:
 
 
 def test_sigterm_while_models_are_read_ends_it(started: list[Process], store: Store) -> None:
-    """Nobody is served yet; there is nothing to wait for, and it does not go on with the rest of them."""
+    """No client is served yet, so the service ends without reading the remaining models."""
     for number in range(60):
         store.publish(f"model-{number}", make_model())
     process = Process(store.root, "--drain-s", "0")
@@ -140,7 +140,7 @@ def test_sigterm_while_models_are_read_ends_it(started: list[Process], store: St
 
 
 def test_service_leaves_nothing_at_home(started: list[Process], store: Store, tmp_path: Path) -> None:
-    """No library that it uses keeps notes there, to send them to somebody later."""
+    """No library writes files there, such as usage statistics to be sent later."""
     home = tmp_path / "home"
     home.mkdir()
     process = start(started, store, HOME=str(home), XDG_CACHE_HOME=str(home / "cache"))
@@ -153,7 +153,7 @@ def test_service_leaves_nothing_at_home(started: list[Process], store: Store, tm
 
 
 def test_second_signal_ends_it_at_once(started: list[Process], store: Store) -> None:
-    """Nobody has to wait for a long drain, or for a body that does not come."""
+    """An operator need not wait for a long drain, or for a body that does not arrive."""
     process = start(started, store, "--drain-s", "600", "--body-timeout-s", "600")
     with connected(process.url) as connection:
         connection.sendall(b"POST /v1/encode HTTP/1.1\r\n" + HOST + b"Content-Type: image/png\r\n")
@@ -166,7 +166,7 @@ def test_second_signal_ends_it_at_once(started: list[Process], store: Store) -> 
 
 
 def test_second_signal_ends_it_while_it_computes(started: list[Process], tmp_path: Path) -> None:
-    """A thread that is in torch when Python ends would be the process's end by an abort."""
+    """If Python ended normally, a thread that is in torch would make the process abort."""
     store = Store(tmp_path / "store")
     store.publish("slow", make_model(SLOW))
     process = start(started, store, "--drain-s=600", "--runtime=torch", *(f"--{limit}=4096" for limit in IMAGE_LIMITS))
@@ -180,7 +180,7 @@ def test_second_signal_ends_it_while_it_computes(started: list[Process], tmp_pat
 
 
 async def sample_until(stop: asyncio.Event, url: str) -> list[tuple[int, str]]:
-    """Ask for samples one after the other; status and model of each."""
+    """Ask for samples one after the other; return the status and the model of each."""
     seen = []
     async with httpx.AsyncClient(base_url=url) as client:
         while not stop.is_set():
@@ -193,7 +193,7 @@ async def sample_until(stop: asyncio.Event, url: str) -> list[tuple[int, str]]:
 async def test_new_versions_are_served_without_a_restart_or_a_failed_request(
     started: list[Process], store: Store, tmp_path: Path
 ) -> None:
-    """Under load: a broken version is refused, the good one after it takes over, every request is answered."""
+    """Under load, a damaged version is refused, the next good one takes over, and every request is answered."""
     process = await asyncio.to_thread(start, started, store, "--reload-s", "0.1", "--default-model", "grey")
     stop = asyncio.Event()
     loads = [asyncio.create_task(sample_until(stop, process.url)) for _ in range(4)]
@@ -214,7 +214,7 @@ async def test_new_versions_are_served_without_a_restart_or_a_failed_request(
 
 
 def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m service`, which is expected to end by itself."""
+    """Run `python -m service`, which is expected to end by itself."""
     return subprocess.run(
         [sys.executable, "-m", "service", *flags],
         capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment},
@@ -243,7 +243,7 @@ def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_bad_settings_are_one_line_and_status_2(flags: list[str], environment: dict[str, str], message: str) -> None:
-    """No traceback, and nothing is served with a setting that was not understood."""
+    """There is no traceback, and the service does not start with a setting that it has not understood."""
     result = run(*flags, **environment)
 
     assert result.returncode == 2
@@ -253,7 +253,7 @@ def test_bad_settings_are_one_line_and_status_2(flags: list[str], environment: d
 
 
 def test_help_shows_every_setting_its_default_and_what_extremes_do() -> None:
-    """An operator needs no other page."""
+    """An operator needs no other document."""
     text = " ".join(run("--help").stdout.split())
 
     for name, field in Settings.model_fields.items():
@@ -269,8 +269,8 @@ def test_help_shows_every_setting_its_default_and_what_extremes_do() -> None:
     assert all("too low" in field.description for field in bounded if field is not Settings.model_fields["port"])
 
 
-def test_probe_tells_ready_from_not(started: list[Process], store: Store) -> None:
-    """What the image's HEALTHCHECK runs."""
+def test_probe_tells_whether_the_service_is_ready(started: list[Process], store: Store) -> None:
+    """The HEALTHCHECK of the image runs this command."""
     process = start(started, store)
     _, port = process.address
 

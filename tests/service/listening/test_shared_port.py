@@ -1,4 +1,4 @@
-"""How a worker ends to listen."""
+"""The end of a worker's listening."""
 
 import asyncio
 import socket
@@ -20,8 +20,8 @@ class Greeter(asyncio.Protocol):
         transport.close()
 
 
-async def test_whoever_is_connected_when_the_port_closes_is_answered() -> None:
-    """Though the event loop has not turned since, so that nobody of them has been taken; else all would be reset."""
+async def test_clients_that_have_connected_when_the_port_closes_are_answered() -> None:
+    """The event loop has not turned since they connected, so that the kernel would reset them all."""
     port = SharedPort(bind("127.0.0.1", 0), workers=1)
     address = port.socket.getsockname()
     acceptor = Acceptor(port.socket, ConnectionCount(port, 0, set()), Greeter)

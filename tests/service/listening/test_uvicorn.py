@@ -1,4 +1,4 @@
-"""uvicorn has what `service.listening` uses of it and uvicorn does not document: a new release may take it away."""
+"""uvicorn has the internals that `service.listening` uses; a new release may remove them."""
 
 import ast
 import inspect
@@ -76,7 +76,7 @@ EXTENDED = [(connection.Connection, HttpToolsProtocol), (connection.Flow, FlowCo
 
 
 def names(of: type) -> tuple[set[str], set[str]]:
-    """The names that a class defines, by a method or by an assignment to self; and all that it takes from self."""
+    """The names that a class defines (methods, and assignments to self), and all names that it uses of self."""
     nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(of)))))
     taken = [
         node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "super()")
@@ -86,8 +86,8 @@ def names(of: type) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize(("theirs", "module", "used"), USED, ids=lambda value: getattr(value, "__name__", ""))
-def test_uvicorn_has_what_is_used_of_it(theirs: type, module: object, used: set[str]) -> None:
-    """A missing name is reported with the file that uses it."""
+def test_uvicorn_has_the_names_that_we_use(theirs: type, module: object, used: set[str]) -> None:
+    """A missing name is reported together with our file that uses it."""
     missing = sorted(used - names(theirs)[0])
 
     assert not missing, f"uvicorn {version('uvicorn')}: {theirs.__name__} has no {missing}; see {module.__file__}"
@@ -101,8 +101,8 @@ def test_uvicorn_has_a_status_line_for_each_error() -> None:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), EXTENDED)
-def test_the_table_names_all_that_is_used_of_uvicorn(ours: type, theirs: type) -> None:
-    """What our class takes from itself, or overrides, and uvicorn's class defines, is in the table."""
+def test_table_names_everything_that_we_use_of_uvicorn(ours: type, theirs: type) -> None:
+    """The table has each name of uvicorn's class that our class uses or overrides."""
     [named] = [used for base, _, used in USED if base is theirs]
     defined, taken = names(ours)
 

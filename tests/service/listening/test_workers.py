@@ -1,4 +1,4 @@
-"""Several processes on one port: each answers, one set of counts, and a service that outlives its workers."""
+"""Several processes on one port: each answers, they count together, and the service outlives its workers."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from .test_server import sample_until_refused
 
 
 def start(started: list[Process], store: Store, *flags: str, drain_s: float = 0.2) -> Process:
-    """A service of two workers, both of which listen; their models were read before."""
+    """A service with two workers, which have their models and listen."""
     process = Process(store.root, "--workers=2", f"--drain-s={drain_s}", *flags)
     started.append(process)
     process.wait_for("listening")  # the second, since a `Process` has waited for one
@@ -32,26 +32,26 @@ def start(started: list[Process], store: Store, *flags: str, drain_s: float = 0.
 
 
 def workers(process: Process) -> set[int]:
-    """The processes that answer."""
+    """The process ids of the workers."""
     children = f"/proc/{process.pid}/task/{process.pid}/children"
     with open(children, encoding="ascii") as file:
         return set(map(int, file.read().split()))
 
 
 def ask(process: Process, times: int, model: str = "grey") -> Counter[int]:
-    """The statuses of samples, each over a connection of its own, so that any worker may get it."""
+    """The statuses of sample requests; each has its own connection, so that any worker may answer."""
     url = f"{process.url}/v1/models/{model}/sample?seed=7"
     return Counter(httpx.get(url).status_code for _ in range(times))
 
 
 def counted(process: Process) -> float:
-    """How many samples the metrics know of."""
+    """The number of samples, according to the metrics."""
     text = httpx.get(f"{process.url}/metrics").text
     return sum(float(number) for number in re.findall(r'^latentd_requests_total\{.*"/sample".*\} (\S+)$', text, re.M))
 
 
 def test_workers_answer_on_one_port_and_count_together(started: list[Process], store: Store) -> None:
-    """Whichever answers, the sample of a seed has the same bytes, and the metrics are those of all."""
+    """Each worker answers a seed with the same bytes, and with the metrics of all workers."""
     process = start(started, store)
     samples = {httpx.get(f"{process.url}/v1/sample?seed=7").content for _ in range(20)}
 
@@ -62,7 +62,7 @@ def test_workers_answer_on_one_port_and_count_together(started: list[Process], s
 
 @pytest.mark.anyio
 async def test_connections_are_shared(started: list[Process], store: Store) -> None:
-    """Though they come in bursts: a worker that had no time for one has its part of another."""
+    """Connections come in bursts; a worker that is busy during one gets its part of the next."""
     process = await asyncio.to_thread(start, started, store)
     before = {worker: sockets(worker) for worker in workers(process)}
     held, writers, deadline = [0], [], time.monotonic() + 20
@@ -78,7 +78,7 @@ async def test_connections_are_shared(started: list[Process], store: Store) -> N
 
 
 async def connect(process: Process, times: int) -> list[asyncio.StreamWriter]:
-    """Connections that come at once, each with an answer."""
+    """Connections made at once; each has got an answer."""
     connections = await asyncio.gather(*(asyncio.open_connection(*process.address) for _ in range(times)))
     for reader, writer in connections:
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -87,7 +87,7 @@ async def connect(process: Process, times: int) -> list[asyncio.StreamWriter]:
 
 
 def sockets(process: int) -> int:
-    """How many a process has open; a file that it closes meanwhile is none."""
+    """The number of open sockets of a process."""
     found = 0
     for file in Path(f"/proc/{process}/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -96,7 +96,7 @@ def sockets(process: int) -> int:
 
 
 def test_worker_that_dies_is_replaced(started: list[Process], store: Store) -> None:
-    """The others answer meanwhile, and its counts are kept."""
+    """The other worker answers meanwhile, and the counts are kept."""
     process = start(started, store)
     ask(process, 10)
     before = workers(process)
@@ -111,7 +111,7 @@ def test_worker_that_dies_is_replaced(started: list[Process], store: Store) -> N
 
 
 def test_worker_that_replaces_another_serves_what_was_published_since(started: list[Process], store: Store) -> None:
-    """From its first answer on: reading the new version, which takes a while here, comes before."""
+    """From its first answer on: it reads the new version before it listens, though that takes a while here."""
     process = start(started, store, "--reload-s=0.2")
     slow = VAEConfig(image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(2048, 2048)))
     published = str(store.publish("grey", make_model(slow)))
@@ -125,7 +125,7 @@ def test_worker_that_replaces_another_serves_what_was_published_since(started: l
 
 
 def test_worker_that_hangs_is_replaced(started: list[Process], store: Store) -> None:
-    """Its event loop does not turn any more; whoever comes is answered by the others, and soon by another."""
+    """Its event loop has stopped; new clients are answered by the other worker, and soon by a new one."""
     process = start(started, store, "--hang-s", "5")
     before = workers(process)
     os.kill(min(before), signal.SIGSTOP)
@@ -139,7 +139,7 @@ def test_worker_that_hangs_is_replaced(started: list[Process], store: Store) -> 
 
 @pytest.mark.anyio
 async def test_sigterm_under_load_loses_no_request(started: list[Process], store: Store) -> None:
-    """Of any worker: who is connected is answered, and then nobody listens."""
+    """Neither worker loses one: connected clients are answered, and then the port is closed."""
     process = await asyncio.to_thread(start, started, store, drain_s=1.5)
     loads = [asyncio.create_task(sample_until_refused(process.url)) for _ in range(4)]
     async with httpx.AsyncClient(base_url=process.url) as client:
@@ -148,7 +148,7 @@ async def test_sigterm_under_load_loses_no_request(started: list[Process], store
         process.signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait_for, "draining")
         while (await client.get("/readyz")).status_code != 503:
-            pass  # it is another worker's, a moment later; in vain until nobody listens
+            pass  # the other worker may answer, which drains a moment later
     ended = asyncio.create_task(asyncio.to_thread(process.end))
     statuses = [status for statuses in await asyncio.gather(*loads) for status in statuses]
 
@@ -157,7 +157,7 @@ async def test_sigterm_under_load_loses_no_request(started: list[Process], store
 
 
 def test_second_signal_ends_all_workers_at_once(started: list[Process], store: Store) -> None:
-    """Nobody has to wait for a long drain."""
+    """An operator need not wait for a long drain."""
     process = start(started, store, drain_s=600)
     process.signal(signal.SIGTERM)
     for _ in range(2):
@@ -168,7 +168,7 @@ def test_second_signal_ends_all_workers_at_once(started: list[Process], store: S
 
 
 def test_sigterm_ends_all_workers(started: list[Process], store: Store) -> None:
-    """With status 0, and nobody is left behind."""
+    """The status is 0, and no process is left."""
     process = start(started, store)
     left = workers(process)
     process.signal(signal.SIGTERM)
@@ -178,7 +178,7 @@ def test_sigterm_ends_all_workers(started: list[Process], store: Store) -> None:
 
 
 def test_workers_end_when_the_first_process_is_killed(started: list[Process], store: Store) -> None:
-    """Nobody else could stop them."""
+    """No other process knows them."""
     process = start(started, store)
     left = workers(process)
     process.signal(signal.SIGKILL)
@@ -192,7 +192,7 @@ def test_workers_end_when_the_first_process_is_killed(started: list[Process], st
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_port_that_is_taken_is_an_error_at_start(tmp_path: Path, host: str, shown: str, workers: int) -> None:
-    """It is not silently shared with the other service, and the message names the address and the remedy."""
+    """The port is not shared with the other service; the message names the address and the remedy."""
     with bind(host, 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
@@ -213,7 +213,7 @@ def test_port_that_is_taken_is_an_error_at_start(tmp_path: Path, host: str, show
 def test_service_listens_at_ipv6_addresses_and_at_names(
     started: list[Process], store: Store, host: str, shown: str, workers: int
 ) -> None:
-    """The log tells the address as a URL that can be copied."""
+    """The log names the address as a URL that can be copied."""
     process = Process(store.root, "--host", host, f"--workers={workers}")
     started.append(process)
 
