@@ -1,6 +1,6 @@
-"""What a run shows to the person who watches it: progress bars, a line for each epoch, warnings.
+"""The output of the commands: progress bars, a line for each epoch, warnings and errors.
 
-On a terminal the bars move; in a file only the lines remain.
+A terminal shows the bars; a log file has only the lines.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ console = Console(highlight=False, soft_wrap=True, force_terminal=None if sys.st
 
 
 def say(text: str) -> None:
-    """A line for the person."""
+    """Print a line."""
     _print(text)
 
 
 def warn(text: str) -> None:
-    """A line about something that is wrong, but does not stop the run."""
+    """Print a line about a problem that does not stop the command."""
     _print(text, style="yellow")
 
 
 def fail(text: str) -> None:
-    """Why the run does not start or cannot go on."""
+    """Print the reason why the command ends."""
     _print(text, style="red")
 
 
 def track(items: Iterable[T], total: int | None, what: str, advance: Callable[[Any], int] | None = None) -> Iterator[T]:
-    """The items, with a bar that moves as they pass: by one, or by what `advance` says of each."""
+    """Yield the items and show a bar that moves with each item: by one, or by `advance(item)`."""
     with _bar(BarColumn(), MofNCompleteColumn()) as bar:
         task = bar.add_task(what, total=total)
         for item in items:
@@ -60,7 +60,10 @@ def track(items: Iterable[T], total: int | None, what: str, advance: Callable[[A
 
 @dataclass
 class EpochBar:
-    """The bar of one epoch. It looks at the device's numbers only now and then, so that the device need not wait."""
+    """The bar of one epoch.
+
+    It reads a number from the device only every half second: each read makes the device wait for its queue to empty.
+    """
 
     progress: Progress
     task: TaskID
@@ -70,7 +73,7 @@ class EpochBar:
     images: int = 0
 
     def step(self, images: int, nats: Tensor) -> None:
-        """Move on by a batch whose images have a mean of `nats`."""
+        """Move the bar by a batch of `images`, whose objective is `nats` per image on the mean."""
         self.images += images
         now = time.perf_counter()
         if now - self.shown < _REFRESH_S:
@@ -83,14 +86,14 @@ class EpochBar:
 
 @contextmanager
 def epoch_bar(number: int, epochs: int, images: int, measure: str) -> Iterator[EpochBar]:
-    """A bar that is there while an epoch lasts."""
+    """Show a bar for the duration of an epoch."""
     with _bar(BarColumn(bar_width=30), TextColumn("{task.fields[note]}"), TimeRemainingColumn()) as progress:
         task = progress.add_task(f"epoch {number}/{epochs}", total=images, note="")
         yield EpochBar(progress, task, measure)
 
 
 def epoch_line(epoch: Epoch, epochs: int, measure: str, *, best: bool) -> None:
-    """What remains of an epoch."""
+    """Print the results of an epoch."""
     kl = "" if epoch.validation_kl_nats is None else f"  KL {epoch.validation_kl_nats:6.2f} nats"
     say(
         f"epoch {epoch.number:3}/{epochs}"
@@ -100,7 +103,7 @@ def epoch_line(epoch: Epoch, epochs: int, measure: str, *, best: bool) -> None:
 
 
 def _print(text: str, style: str | None = None) -> None:
-    """Print a line. A run does not end because its log is on a full disk, or cannot take a name that is not UTF-8."""
+    """Print a line; a log on a full disk or a name that is not UTF-8 does not end the run."""
     with suppress(OSError):
         writable = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
         console.print(writable, style=style, markup=False)

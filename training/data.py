@@ -1,4 +1,4 @@
-"""The images of a run: uint8 tensors in three splits, and their batches."""
+"""The images of a run: uint8 tensors in three splits, and shuffled batches of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .sources.splits import Splits
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pixels uint8 (N, C, H, W) to learn from, to choose the weights by, and to measure once at the end."""
+    """Pixels uint8 (N, C, H, W) in three splits: to train on, to choose the weights by, and to test with at the end."""
 
     name: str
     train: Tensor
@@ -32,7 +32,7 @@ class Dataset:
     resize: Resize
 
     def summary(self) -> DataSummary:
-        """What a card says of these images."""
+        """Summarise the images for a card."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             digest.update(split.numpy().tobytes())
@@ -67,7 +67,7 @@ def load_dataset(
 
 
 def load_test_images(place: Path, image_shape: tuple[int, int, int], resize: Resize) -> Dataset:
-    """Images to measure a model on whose training images are not known: those set apart to test with, else all.
+    """Read images to test a model whose training images are not known: the test images of the place, or all images.
 
     Raises:
         DataNotFound, BadData: the place has no such images.
@@ -84,7 +84,7 @@ def load_test_images(place: Path, image_shape: tuple[int, int, int], resize: Res
 
 
 def shuffled_batches(pixels: Tensor, batch_images: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Every image once, in an order that the generator draws; the last batch may be smaller."""
+    """Yield every image once, in an order that the generator draws; the last batch may be smaller."""
     order = torch.randperm(len(pixels), generator=generator, device=generator.device).to(pixels.device)
     for indices in torch.split(order, batch_images):
         yield pixels[indices]
@@ -112,7 +112,7 @@ def _name(place: Path) -> str:
 
 
 def _read(place: Path, shape: tuple[int, int, int], resize: Resize, strict: bool) -> Splits:
-    """The images of a place, all of `shape`."""
+    """Read the images of a place, and bring all of them to `shape`."""
     splits = read(place, shape, resize, strict=strict)
     fitted = {split: _fit(place, pixels, shape, resize) for split, pixels in vars(splits).items() if pixels is not None}
     return dataclasses.replace(splits, **fitted)
@@ -125,20 +125,23 @@ def _fit(source: Path, pixels: Tensor, shape: tuple[int, int, int], resize: Resi
     if resize == "none" and found[1:] != shape[1:]:
         raise BadData(
             source,
-            f"images are {found} (C, H, W), but the model takes {shape}; "
+            f"its images are {found} (C, H, W), but the model takes {shape}; "
             "set data.resize to contain (pad), cover (crop) or stretch",
         )
     return torch.stack([picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels])
 
 
 def _divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
-    """Three splits; where the source does not divide its images, the recipe's seed draws which image goes where."""
+    """Make three splits. Where the source has no such split, the recipe's seed draws its images."""
     count = len(splits.train)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(recipe.seed))
     tests = 0 if splits.test is not None else max(1, round(count * recipe.data.test_fraction))
     validations = 0 if splits.validation is not None else max(1, round(count * recipe.data.validation_fraction))
     if count <= tests + validations:
-        raise BadData(name, f"{count} images are too few to train on, to choose by and to test with")
+        raise BadData(
+            name,
+            f"{count} images are too few to train on, to choose the weights by, and to test with",
+        )
     drawn_test, drawn_validation, rest = torch.split(order, [tests, validations, count - tests - validations])
     return Dataset(
         name=name,

@@ -1,4 +1,4 @@
-"""How a run uses its device: in which precision it computes, and where the weights and the pixels live."""
+"""How a run uses its device: the precision of a step, and where weights and pixels are kept."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _RESIDENT_FRACTION = 0.5
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """With "bfloat16" matrix products and convolutions are computed in it; weights and sums stay float32."""
+    """Compute matrix products and convolutions of this block in `precision`; weights and sums stay float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def place(model: nn.Module, device: torch.device, precision: Precision) -> None:
-    """Bring a model onto its device; with the channels last where that is quicker, in bfloat16 twice as quick."""
+    """Move a model to its device, and store its channels last where convolutions are then faster."""
     model.to(device)
-    if precision == "bfloat16" or device.type == "cpu":
+    if precision == "bfloat16" or device.type == "cpu":  # in bfloat16 twice as fast
         use_channels_last(model)
 
 
 def resident(pixels: Tensor, device: torch.device) -> Tensor:
-    """The pixels on the device, if they take less than half of what is free there; else where they are."""
+    """Move the pixels to a GPU if they take less than half of its free memory; else leave them where they are."""
     if device.type != "cuda":
         return pixels
     free, _ = torch.cuda.mem_get_info(device)
@@ -35,7 +35,7 @@ def resident(pixels: Tensor, device: torch.device) -> Tensor:
 
 
 def to_device(batch: Tensor, device: torch.device) -> Tensor:
-    """A batch on the device; through pinned memory if it is not there yet, so that the copy holds up nobody."""
+    """Move a batch to the device. Pinned memory lets a GPU compute while the copy runs."""
     if device.type != "cuda" or batch.device == device:
         return batch
     return batch.pin_memory().to(device, non_blocking=True)

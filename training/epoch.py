@@ -1,11 +1,11 @@
-"""Epoch: what is remembered of one pass over the training images."""
+"""Epoch: the results of one pass over the training images."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Nats are the objective's, means per image; the KL is None for a model without one. Seconds include validation."""
+    """The mean objective per image and its KL, None without a posterior. `seconds` includes the validation."""
 
     number: int
     train_nats: float

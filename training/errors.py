@@ -1,17 +1,17 @@
-"""What can stop a training run before it starts or while it goes.
+"""The errors that stop training or evaluation. Each class builds its message: the value, what was expected, the remedy.
 
 TrainingError
-├── BadRecipe            a recipe that cannot be followed, or a `--set` that does not fit it
-├── DataNotFound         no images where they were looked for
+├── BadRecipe            a recipe or a `--set` that cannot be used
+├── DataNotFound         a place without images
 ├── BadData              images that cannot be read, or that do not fit the recipe
-├── DownloadFailed       no mirror gave the file that was expected
-├── NotText              a path that no JSON can hold
-├── RunNotFound          no run that can be resumed
-├── WrongRun             a run that was begun with other data
-├── CannotKeepRun        a folder in which a run cannot be kept
-├── CannotPublish        a store into which nothing can be published
-├── NotFinite            a trained model that cannot be measured
-└── Diverged             the loss is no longer a number
+├── DownloadFailed       no mirror gave the expected file
+├── NotText              a path that is not UTF-8
+├── RunNotFound          a folder without a run that can be resumed
+├── WrongRun             a run that was begun with other images
+├── CannotKeepRun        a folder that cannot keep a run
+├── CannotPublish        a store that cannot be published into
+├── NotFinite            a trained model whose numbers are not finite
+└── Diverged             a training objective that is no longer finite
 """
 
 from collections.abc import Sequence
@@ -19,71 +19,71 @@ from pathlib import Path
 
 
 def _clause(reason: object) -> str:
-    """A reason as part of a sentence: in one line, without a full stop of its own."""
+    """A reason as part of a sentence: one line without a full stop."""
     return " ".join(str(reason).split()).rstrip(".")
 
 
 class TrainingError(Exception):
-    """A run cannot start or go on."""
+    """The base of all errors of this package."""
 
 
 class BadRecipe(TrainingError):
-    """A recipe that cannot be followed, or a `--set` that does not fit it."""
+    """A recipe or a `--set` cannot be used."""
 
     def __init__(self, recipe: str, *problems: str) -> None:
-        super().__init__(f"Cannot follow the recipe {recipe}: {'; '.join(map(_clause, problems))}.")
+        super().__init__(f"Cannot use the recipe {recipe}: {'; '.join(map(_clause, problems))}.")
 
 
 class DataNotFound(TrainingError):
-    """No images where they were looked for."""
+    """A place has no images."""
 
     def __init__(self, place: object, remedy: str) -> None:
         super().__init__(f"No images in {place}: {_clause(remedy)}.")
 
 
 class BadData(TrainingError):
-    """Images that cannot be read, or that do not fit the recipe."""
+    """Images cannot be read, or do not fit the recipe."""
 
     def __init__(self, place: object, problem: str) -> None:
         super().__init__(f"Cannot use {place}: {_clause(problem)}.")
 
 
 class DownloadFailed(TrainingError):
-    """No mirror gave the file that was expected."""
+    """No mirror gave the expected file."""
 
     def __init__(self, name: str, problems: Sequence[str]) -> None:
         super().__init__(
             f"Cannot download {name}: {'; '.join(map(_clause, problems))}. "
-            "Fetch it by other means and name its folder with --data."
+            "Download it yourself, and name its folder with --data."
         )
 
 
 class NotText(TrainingError):
-    """A path that no JSON can hold."""
+    """A path is not UTF-8, so that neither a run nor a card can hold it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"Cannot use the path {path}: it is not UTF-8, so a run could not remember it; rename it.")
 
 
 class RunNotFound(TrainingError):
-    """No run that can be resumed."""
+    """A folder has no run that can be resumed."""
 
     def __init__(self, folder: Path, problem: object) -> None:
-        super().__init__(f"No run can be resumed in {folder}: {_clause(problem)}.")
+        super().__init__(f"Cannot resume a run in {folder}: {_clause(problem)}.")
 
 
 class WrongRun(TrainingError):
-    """A run that was begun with other data."""
+    """A run was begun with other images."""
 
     def __init__(self, folder: Path, expected: str, got: str) -> None:
         super().__init__(
-            f"The run in {folder} was begun with images of SHA-256 {expected[:12]}…, these are {got[:12]}…; "
-            "name the folder that it was begun with by --data."
+            f"The run in {folder} was begun with images of SHA-256 {expected[:12]}…, but these have {got[:12]}…; "
+            "name the images that it was begun with by --data."
         )
 
 
 class CannotKeepRun(TrainingError):
-    """A folder in which a run cannot be kept: a full disk, a read-only one, a missing permission."""
+    """A run cannot be written: the disk is full or read-only, or a permission is missing."""
 
     def __init__(self, folder: Path, reason: OSError, remedy: str = "") -> None:
         super().__init__(f"Cannot write to {folder}: {reason.strerror or reason}. {remedy}".rstrip())
@@ -91,7 +91,7 @@ class CannotKeepRun(TrainingError):
 
 
 class CannotPublish(TrainingError):
-    """A store into which nothing can be published."""
+    """A store cannot be published into."""
 
     def __init__(self, store: Path, reason: Exception) -> None:
         said = getattr(reason, "strerror", None) or str(reason).rstrip(".")
@@ -99,20 +99,20 @@ class CannotPublish(TrainingError):
 
 
 class NotFinite(TrainingError):
-    """A trained model that cannot be measured."""
+    """A trained model gives numbers that are not finite, so a card cannot state them."""
 
     def __init__(self, images: int) -> None:
         super().__init__(
-            f"The model's numbers on the {images} test images are not finite, so a card cannot state them; "
+            f"The model's numbers on the {images} test images are not finite, so it cannot be published; "
             "train it with a smaller learning rate: --set optimiser.learning_rate=…"
         )
 
 
 class Diverged(TrainingError):
-    """The loss is no longer a number."""
+    """The objective is no longer a finite number."""
 
     def __init__(self, epoch: int, learning_rate: float) -> None:
         super().__init__(
-            f"The bound is not finite in epoch {epoch}, at a learning rate of {learning_rate:g}; "
+            f"The objective is not finite in epoch {epoch}, at a learning rate of {learning_rate:g}; "
             "try a smaller one: --set optimiser.learning_rate=…"
         )

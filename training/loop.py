@@ -1,7 +1,7 @@
 """The training loop: epochs of steps, the best weights kept, a checkpoint after each epoch.
 
-Every epoch draws its randomness from a generator of its own, made from the recipe's seed and the epoch's number. So a
-run that was stopped and resumed is bit for bit the run that was not, and no random state needs to be saved.
+Each epoch has its own random generator, seeded by the recipe's seed and the epoch's number. So a run that was stopped
+and resumed gives bit for bit the weights of a run that was not, and a checkpoint needs no random state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .validation import validate
 
 @dataclass
 class Run:
-    """Everything that changes while a model is trained."""
+    """The state of a training run."""
 
     recipe: Recipe
     model: VAE
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """The device of the model."""
         return self.model.device
 
     @property
@@ -59,11 +59,11 @@ class Run:
 
     @property
     def measure(self) -> str:
-        """What the nats of this run are."""
+        """The name of the objective, such as ELBO."""
         return objective.name(self.recipe.model, self.recipe.objective)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """The state that a checkpoint holds."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -74,10 +74,10 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what a checkpoint holds.
+        """Take over the state of a checkpoint.
 
         Raises:
-            KeyError, RuntimeError, TypeError: it is of another release.
+            KeyError, RuntimeError, TypeError: the checkpoint is of another release.
         """
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -89,7 +89,7 @@ class Run:
 
 
 def start(recipe: Recipe, device: torch.device) -> Run:
-    """A run that has not begun: weights drawn from the recipe's seed."""
+    """Make a run at epoch 0, with weights drawn from the recipe's seed."""
     torch.manual_seed(recipe.seed)
     model = VAE(recipe.model)
     place(model, device, recipe.optimiser.precision)
@@ -99,10 +99,10 @@ def start(recipe: Recipe, device: torch.device) -> Run:
 
 
 def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) -> None:
-    """Train until the recipe's last epoch, saving after each; the model then has the best weights of all epochs.
+    """Train until the recipe's last epoch, and save after each; `averaged` then has the best weights of all epochs.
 
     Raises:
-        Diverged: the bound is no longer a number.
+        Diverged: the objective is no longer finite.
     """
     pixels = resident(dataset.train, run.device)
     for number in range(len(run.history) + 1, run.recipe.epochs + 1):
@@ -118,7 +118,7 @@ def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) ->
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
-    """The rate at `progress` (0 to 1) of a run: a straight rise, then a cosine down to zero."""
+    """The learning rate at `progress` (0 to 1) of a run: it rises linearly, then falls to zero along a cosine."""
     peak, warmup = recipe.optimiser.learning_rate, recipe.optimiser.warmup_fraction
     if progress < warmup:
         return peak * progress / warmup
@@ -132,7 +132,7 @@ def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> E
     batches = math.ceil(len(pixels) / run.recipe.optimiser.batch_images)
     with console.epoch_bar(number, run.recipe.epochs, len(pixels), run.measure) as bar:
         for step, batch in enumerate(shuffled_batches(pixels, run.recipe.optimiser.batch_images, generator)):
-            # the middle of the step: at either end of a run the rate is zero, and a step would change nothing
+            # the middle of the step: at both ends of a run the learning rate is zero, and a step would change nothing
             progress = (number - 1 + (step + 0.5) / batches) / run.recipe.epochs
             nats = train_step(run, to_device(batch, run.device), progress, generator)
             total += nats.double() * len(batch)
@@ -155,7 +155,7 @@ def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> E
 
 
 def train_step(run: Run, pixels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-    """One step on a batch of uint8 pixels (B, C, H, W) at `progress` (0 to 1); gives its mean nats, on the device."""
+    """Take one step on uint8 pixels (B, C, H, W) at `progress` (0 to 1); return the mean nats, still on the device."""
     recipe = run.recipe
     uniform = torch.rand(pixels.shape, generator=generator, device=run.device)
     images = binarise(pixels, uniform) if recipe.model.likelihood.is_binary else to_images(pixels)
@@ -174,7 +174,7 @@ def train_step(run: Run, pixels: Tensor, progress: float, generator: torch.Gener
 
 
 def _move_average(decay: float, averaged: list[Tensor], current: list[Tensor], count: int | Tensor) -> None:
-    """An exponential average that forgets its first weights quickly: after n steps it looks back on about n / 9."""
+    """Update an exponential average whose decay grows with the steps: after n steps it covers about the last n / 9."""
     early = (1 + int(count)) / (10 + int(count))
     move = get_ema_multi_avg_fn(min(decay, early))
     move(averaged, current, count)

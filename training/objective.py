@@ -1,4 +1,4 @@
-"""What is optimised. The bound itself is `model_store.vae.elbo`'s; here stands what training makes of it.
+"""The training objective. The bound itself is defined in `model_store.vae.elbo`.
 
 Each family of models has its objective, a number of nats per image that training raises:
 
@@ -23,34 +23,38 @@ from model_store.vae.likelihoods import Likelihood
 
 
 class ObjectiveRecipe(Record):
-    """How the bound is bent for the sake of training; what is reported is always the bound itself."""
+    """Changes to the bound that help training. The reported number is always the bound without them."""
 
     kl_weight: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="β of Higgins et al. 2017: above 1 the posterior is drawn closer to the prior"
+        default=1.0,
+        description="the KL's weight, β of Higgins et al. 2017; above 1 it pulls the posterior to the prior",
     )
     kl_warmup_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0, description="of the run, in which the KL's weight rises from 0 (Sønderby et al. 2016, section 2.3)"
+        default=0.0,
+        description="the part of the run in which the KL's weight rises from 0 (Sønderby et al. 2016, section 2.3)",
     )
     free_nats: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="of KL that each latent dimension may spend unpunished (Kingma et al. 2016, eq. 16)"
+        default=0.0, description="the KL of each latent dimension that costs nothing (Kingma et al. 2016, equation 16)"
     )
     draws: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=1, description="of the posterior for each image (L of Kingma and Welling 2014), or of the prior"
+        default=1,
+        description="posterior draws of each image (L of Kingma and Welling 2014); without an encoder, prior draws",
     )
     importance_weighted: bool = Field(
-        default=False, description="raise the importance-weighted bound of the draws (Burda et al. 2016)"
+        default=False,
+        description="train on the importance-weighted bound of the draws (Burda et al. 2016) instead of the ELBO",
     )
 
 
 class Objective(NamedTuple):
-    """What a step minimises, and what it reports: the mean of its images in nats, not bent."""
+    """The loss that a step minimises, and the mean objective of its images in nats, without the recipe's changes."""
 
     loss: Tensor
     nats: Tensor
 
 
 def name(config: VAEConfig, objective: ObjectiveRecipe) -> str:
-    """What the reported nats are, in the words of a progress bar."""
+    """The name of the objective for progress bars and figures."""
     if "encode" not in config.can:
         return f"log p(x) by {objective.draws} draws"
     if "score" not in config.can:
@@ -59,7 +63,7 @@ def name(config: VAEConfig, objective: ObjectiveRecipe) -> str:
 
 
 def noise_shape(config: VAEConfig, objective: ObjectiveRecipe, images: int) -> tuple[int, ...]:
-    """How much standard normal noise a step takes: draws for each image, or draws of the prior for all of them."""
+    """The shape of the standard normal noise of a step: draws for each image, or draws of the prior for all images."""
     if "encode" not in config.can:
         return (objective.draws, *config.latent_shape)
     return (objective.draws, images, *config.latent_shape)
@@ -91,7 +95,7 @@ def log_evidence(likelihood: Likelihood, images: Tensor) -> Tensor:
 
 
 def kl_weight(objective: ObjectiveRecipe, progress: float) -> float:
-    """β at `progress` (0 to 1) of a run."""
+    """The KL's weight β at `progress` (0 to 1) of a run."""
     if progress >= objective.kl_warmup_fraction:
         return objective.kl_weight
     return objective.kl_weight * progress / objective.kl_warmup_fraction

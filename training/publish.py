@@ -1,4 +1,4 @@
-"""The last step of a run: the test set once, the figures, the card, and the version in the store."""
+"""The last step of a run: measure it on the test images, and publish a version with its card and its figures."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def prepare(store: Store, name: str) -> None:
 
 
 def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> ModelVersion:
-    """Measure a finished run on its test set, and put it into the store with its figures and its card.
+    """Measure a finished run on its test images, and publish it into the store with its card and its figures.
 
     Raises:
-        CannotPublish: the store cannot take it.
+        CannotPublish: the store cannot be written.
+        NotFinite: a measured number is not finite.
     """
     model = run.averaged.eval()
     found = report(model, dataset)
@@ -61,8 +62,8 @@ def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> Mod
 def published(run: Run, store: Store) -> ModelVersion | None:
     """Return the version in the store that has the best weights of a run, or None.
 
-    The weights themselves say whether a run was published, so that a run which is killed between publishing and
-    writing that down is not published twice.
+    The weights are compared, not a note in the run's folder: a run that is killed right after publishing could not have
+    written the note, and would be published twice.
     """
     run.averaged.load_state_dict(run.best_weights)
     digest = hashlib.sha256(to_bytes(run.averaged)).hexdigest()
@@ -75,7 +76,7 @@ def published(run: Run, store: Store) -> ModelVersion | None:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, with `-dirty` where it was changed since; None outside a checkout."""
+    """The commit of this code, with `-dirty` after a change; None outside a checkout."""
     git = shutil.which("git")
     if git is None:
         return None

@@ -1,6 +1,6 @@
-"""Recipe: everything that decides what a training run makes, in one TOML file.
+"""Recipe: every value that decides which model a run makes, in one TOML file.
 
-Same recipe, same data, same device: same model. An unknown key is an error before any work.
+The same recipe, images and device give the same model. An unknown key is an error before any work.
 """
 
 from __future__ import annotations
@@ -28,41 +28,46 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class DataRecipe(Record):
-    """Which images, how they are brought to size, and how they are divided."""
+    """The data set, the rule for images of another size, and the sizes of the splits."""
 
     source: str | None = Field(
-        default=None, description="the data set that is downloaded when no --data is given; see sources/download.py"
+        default=None, description="the data set to download when --data is not given; see sources/download.py"
     )
     resize: Resize = "none"
-    validation_fraction: Fraction = Field(default=0.05, description="of the training images; they choose the weights")
-    test_fraction: Fraction = Field(default=0.1, description="of all images, where the data has no test set of its own")
+    validation_fraction: Fraction = Field(
+        default=0.05, description="the part of the training images that chooses the weights"
+    )
+    test_fraction: Fraction = Field(
+        default=0.1, description="the part of all images to test with, where the data has no test set"
+    )
 
 
 class OptimiserRecipe(Record):
-    """Adam, a learning rate that warms up and then falls to zero along a cosine, and averaged weights."""
+    """Adam, with a learning rate that rises and then falls to zero along a cosine, and averaged weights."""
 
     batch_images: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.02
     average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.999, description="per step, of the exponential average of the weights that is evaluated and published"
+        default=0.999, description="decay per step of the averaged weights, which are evaluated and published"
     )
     gradient_norm: Annotated[float, Field(gt=0)] = Field(
-        default=1000.0, description="a step with a longer gradient, in nats per image, is shortened to this"
+        default=1000.0, description="a longer gradient is scaled down to this norm, in nats per image"
     )
     precision: Precision = Field(
-        default="float32", description="of the products and convolutions of a step; models are measured in float32"
+        default="float32", description="the precision of a step's products and convolutions; evaluation uses float32"
     )
 
 
 class Recipe(Record):
-    """What to train, on what, for how long."""
+    """A recipe, read and checked."""
 
-    name: Annotated[str, AfterValidator(check_name), Field(description="under which the model is published")]
+    name: Annotated[str, AfterValidator(check_name), Field(description="the name to publish the model under")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     epochs: Annotated[int, Field(ge=1)]
     begin_from: str | None = Field(
-        default=None, description="a stored model, as mnist@1, whose weights the run begins with; else they are drawn"
+        default=None,
+        description="a stored model, such as mnist@1, whose weights the run begins with; by default they are random",
     )
     data: DataRecipe = DataRecipe()
     model: VAEConfig
@@ -71,11 +76,13 @@ class Recipe(Record):
 
     @model_validator(mode="after")
     def _objective_fits_the_model(self) -> Self:
-        """Only what an objective uses may be set: a β that does nothing would be reported as one that does."""
+        """Refuse values that the objective does not use: a card would report a β that did nothing."""
         plain = ObjectiveRecipe()
-        bends = self.objective.model_copy(update={"draws": 1, "importance_weighted": False}) != plain
-        if bends and (self.objective.importance_weighted or "score" not in self.model.can):
-            raise ValueError("objective: kl_weight, kl_warmup_fraction and free_nats bend the ELBO and nothing else")
+        changes_the_elbo = self.objective.model_copy(update={"draws": 1, "importance_weighted": False}) != plain
+        if changes_the_elbo and (self.objective.importance_weighted or "score" not in self.model.can):
+            raise ValueError(
+                "objective: kl_weight, kl_warmup_fraction and free_nats change the ELBO alone; leave them out"
+            )
         if self.objective.importance_weighted and "score" not in self.model.can:
             raise ValueError(f"objective.importance_weighted needs a posterior; the model's is {self.model.posterior}")
         if self.objective.draws > 1 and "sample" not in self.model.can:
@@ -84,10 +91,12 @@ class Recipe(Record):
 
 
 def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe of that name on the shelf, or in that file, with `key=value` changes (`optimiser.batch_images=64`).
+    """Read a shipped recipe by its name, or a recipe file by its path, with `key=value` changes.
+
+    A change names its key with dots, such as `optimiser.batch_images=64`.
 
     Raises:
-        BadRecipe: no such recipe, not TOML, an unknown key, a value that does not fit; all problems at once.
+        BadRecipe: there is no such recipe, it is not TOML, a key is unknown, or a value does not fit; all at once.
     """
     try:
         values = tomllib.loads(_find(name_or_path).read_text(encoding="utf-8"))

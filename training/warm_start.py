@@ -1,4 +1,4 @@
-"""Beginning from a trained model instead of from random weights: with a tighter bound, say, or with more images."""
+"""Begin a run from a stored model instead of from random weights, to train it further."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .recipe import Recipe
 
 
 def pinned(recipe: Recipe, store: Store) -> Recipe:
-    """The recipe with the exact version in `begin_from`, so that its card says with which weights the run began.
+    """Return the recipe with the exact version in `begin_from`, so that the card says with which weights the run began.
 
     Raises:
-        InvalidName, ModelNotFound: the store has none of that name.
+        InvalidName, ModelNotFound: the store has no such model.
     """
     if recipe.begin_from is None:
         return recipe
@@ -21,11 +21,11 @@ def pinned(recipe: Recipe, store: Store) -> Recipe:
 
 
 def warm_start(run: Run, store: Store) -> None:
-    """Give a run that has not begun the weights of the model that its recipe names, if it names one.
+    """Give a new run the weights of the stored model that its recipe names, if it names any.
 
     Raises:
-        StoreError: the store cannot give it.
-        BadRecipe: it is a model of another build.
+        StoreError: the store cannot load the model.
+        BadRecipe: the stored model has another network.
     """
     if run.recipe.begin_from is None:
         return

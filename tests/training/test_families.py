@@ -165,7 +165,7 @@ def test_model_that_was_published_by_hand_is_measured_on_data(
 def test_model_that_was_published_by_hand_needs_data(by_hand: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The card does not name a data set."""
     assert evaluate(["bars", "--store", by_hand]) == 1
-    assert "name its test images with --data" in capsys.readouterr().out
+    assert "name test images with --data" in capsys.readouterr().out
 
 
 def test_images_for_a_model_published_by_hand_are_brought_to_size(by_hand: str, tmp_path: Path) -> None:

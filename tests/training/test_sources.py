@@ -257,7 +257,7 @@ def test_folders_of_splits_divide_the_data(tmp_path: Path, validation: str, caps
     assert splits.test is not None
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [5, 3, 2]
     said = capsys.readouterr().out
-    assert "because it stands beside" in said
+    assert "because it is outside" in said
     assert said.endswith(": extra.\n")
 
 

@@ -1,1 +1,1 @@
-"""Measuring a stored model: bounds, errors, latents, novelty, figures."""
+"""Measure a stored model: bounds, errors, use of latents, novelty of samples, figures."""

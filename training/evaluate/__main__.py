@@ -1,4 +1,4 @@
-"""`python -m training.evaluate MODEL`: measure a stored model on its test images, each number with its protocol."""
+"""`python -m training.evaluate MODEL`: measure a stored model on test images, each number with its protocol."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resize: Resize | None = None) -> Dataset:
-    """The images to measure a model on.
+    """Read the images to measure a model on.
 
-    A model that was trained here has a recipe in its card: these are the images of the recipe, divided as they were
-    for the training. For a model that was published by hand they are the test images of `place`, or all of its images.
+    The card of a model that was trained here has a recipe: its images are read and divided as they were for the
+    training. For another model, take the test images of `place`, or all of its images.
 
     Raises:
         BadRecipe: the card has no recipe and `place` is None, or the recipe is of another release.
@@ -68,17 +68,22 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resiz
     """
     if card.training is None:
         if place is None:
-            raise BadRecipe("of the card", "the model was not trained here; name its test images with --data")
+            raise BadRecipe(
+                "of the card", "the card has no recipe, so it names no images; name test images with --data"
+            )
         return load_test_images(place, card.model.image_shape, resize or "none")
     if resize is not None:
-        raise BadRecipe("of the card", "it says how images are brought to size; leave out --resize")
+        raise BadRecipe("of the card", "the recipe itself has data.resize; leave out --resize")
     try:
         recipe = Recipe.model_validate_json(json.dumps(card.training.recipe))
     except ValidationError as error:
         raise BadRecipe("of the card", f"it is of another release ({validation_messages(error, Recipe)[0]})") from error
     dataset = load_dataset(recipe, place, cache=cache)
     if dataset.summary().sha256 != card.training.data.sha256:
-        raise BadData(dataset.name, f"these are not the images of {card.training.data.name} in the card")
+        raise BadData(
+            dataset.name,
+            f"these are not the images that the model was trained on ({card.training.data.name}); name those with --data",
+        )
     return dataset
 
 
@@ -94,30 +99,43 @@ def _at_least_one(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("model", help="name, for the newest version, or name@version")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="as in training; without it they are downloaded")
+    parser.add_argument("model", help="a model's name, for its newest version, or name@version")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="as in training; by default the recipe's data set is downloaded",
+    )
     parser.add_argument(
         "--resize",
         choices=get_args(Resize),
-        help="for a model that was not trained here: how images of another size are brought to the model's",
+        help="for a model that was not trained here: how to bring images of another size to the model's size",
     )
     parser.add_argument(
         "--store",
         type=store_folder,
         default=store_folder(),
         metavar="DIR",
-        help="where the model is; without it LATENTD_STORE (now %(default)s)",
+        help="the store of the model; default: LATENTD_STORE, now %(default)s",
     )
     parser.add_argument(
         "--importance-samples",
         type=_at_least_one,
         default=IMPORTANCE_SAMPLES,
         metavar="K",
-        help="posterior draws of each image for the importance-weighted bound; the literature takes 5000 (%(default)s)",
+        help="posterior draws of each image for the importance-weighted bound; papers use 5000; default: %(default)s",
     )
     parser.add_argument("--images", type=_at_least_one, metavar="N", help="measure the first N test images only")
-    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu, cuda, cuda:1 (%(default)s)")
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="for downloads (%(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto, which takes CUDA if there is any"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=DEFAULT_CACHE,
+        metavar="DIR",
+        help="the folder to keep downloads in; default: %(default)s",
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
-"""What a model makes of held-out images: bounds, evidence and errors, image by image.
+"""Bounds, evidence and errors of a model, for each image.
 
-Draws come from the CPU and from a seed, each image's own, so that two models, on any two devices, see the same, and so
-that the service, asked with the same seed, gives the same numbers.
+Noise is drawn on the CPU from a seed, for each image by itself. So two models on any two devices get the same noise,
+and the service gives the same numbers for the same seed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
 
 @torch.inference_mode()
 def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int = EVALUATION_SEED) -> Tensor:
-    """log p(x) of each image, (N,), estimated by draws of the prior, the same for all images."""
+    """log p(x) of each image, (N,), estimated by draws of the prior; all images share the draws."""
     device = model.device
     noise = standard_normal(derived_seed(seed, "prior"), draws, model.config.latent_shape).to(device)
     likelihood = model.decode(model.prior.sample(noise))
@@ -67,7 +67,7 @@ def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int 
 
 @torch.inference_mode()
 def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
-    """log p(x|z) of each image at its encoder's mean, (N,): all that a plain autoencoder can say, and no bound."""
+    """log p(x|z) of each image at the encoder's point, (N,): not a bound, but all that a plain autoencoder has."""
     device = model.device
     parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
     return _together(_at_the_mean(model, to_images(part.to(device))) for part in parts)
@@ -75,7 +75,7 @@ def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) ->
 
 @torch.inference_mode()
 def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
-    """The mean squared error of each image after a way through its latents' mean, (N,), on the scale [0, 1]."""
+    """The mean squared error of each image's reconstruction from the mean of its latents, (N,); pixels in [0, 1]."""
     device = model.device
 
     def errors(part: Tensor) -> Tensor:

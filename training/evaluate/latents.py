@@ -1,4 +1,4 @@
-"""How a model uses its latents: what each dimension carries, and whether all of them together look like the prior."""
+"""How a model uses its latents: the statistics of each dimension, and the distance of all of them from the prior."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LatentUse:
         return aggregate.kl_nats().item()
 
     def summary(self) -> LatentSummary:
-        """The part that a card holds."""
+        """The statistics that a card holds."""
         return LatentSummary(
             mean=_rounded(self.mean),
             standard_deviation=_rounded(self.standard_deviation),
@@ -52,7 +52,7 @@ class LatentUse:
 
 @torch.inference_mode()
 def latent_use(model: VAE, pixels: Tensor) -> LatentUse:
-    """How the model encodes uint8 pixels (N, C, H, W), read as grey images.
+    """Measure how the model encodes uint8 pixels (N, C, H, W), which are not binarised.
 
     Raises:
         NoPosterior: the model has no encoder.

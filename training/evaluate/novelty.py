@@ -1,4 +1,4 @@
-"""Whether samples are new: how far each is from the nearest training image, beside the same for test images."""
+"""Whether samples are new: the distance of samples, and of test images, to the nearest training image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Novelty:
 
 @torch.inference_mode()
 def novelty(model: VAE, train: Tensor, test: Tensor) -> Novelty:
-    """The novelty of a thousand samples of the prior, against uint8 pixels (N, C, H, W)."""
+    """Measure the novelty of a thousand samples against uint8 pixels (N, C, H, W)."""
     device = model.device
     noise = standard_normal(SEED, IMAGES, model.config.latent_shape)
     parts = torch.split(model.prior.sample(noise).to(device), 100)

@@ -1,4 +1,4 @@
-"""A model's numbers for its card: each with the protocol without which it means nothing."""
+"""The numbers of a model for its card, each with the protocol by which it was measured."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .quality import warnings
 
 IMPORTANCE_SAMPLES = 50
 
-_MAX_LATENT_VALUES = 4096  # more would make a card that nobody can read
+_MAX_LATENT_VALUES = 4096  # more would make the card unreadable
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured. A model without an encoder has no latents to sum up, one without a posterior no scores."""
+    """The measured numbers. Without an encoder `latents` is None; without a posterior `scores` is None."""
 
     metrics: list[Metric]
     latents: LatentSummary | None = None
@@ -38,7 +38,7 @@ class Report:
 
 
 def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SAMPLES) -> Report:
-    """Measure a model on the test images, with so many posterior draws for the importance-weighted bound.
+    """Measure a model on the test images; `importance_samples` are the draws for the importance-weighted bound.
 
     Raises:
         NotFinite: a number of the model is not one.

@@ -1,4 +1,4 @@
-"""Where images come from: IDX files, arrays, folders of pictures, downloads. Each gives uint8 pixels (N, C, H, W)."""
+"""Sources of images: IDX files, arrays, folders of pictures, downloads. Each source gives uint8 pixels (N, C, H, W)."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from .splits import Splits
 
 
 def read(place: Path, image_shape: tuple[int, int, int], resize: Resize, *, strict: bool) -> Splits:
-    """The images of a folder or an array file.
+    """Read the images of a folder or an array file.
 
-    Only a folder of pictures is brought to size here, since its pictures may differ; other sources keep their size.
+    Only the pictures of a folder are resized here, since each may have another size; other sources keep their size.
 
     Raises:
         DataNotFound: the place does not exist, or holds no images.

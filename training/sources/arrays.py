@@ -1,7 +1,7 @@
-"""Images in NumPy's files: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or binary ones as packed bits (N, C·H·W/8).
+"""Images in NumPy's files: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or binary images as packed bits (N, C·H·W/8).
 
 Values are uint8, uint16, booleans, or floats in [0, 1]. An `.npy` holds one array. An `.npz` holds `images`, or `train`
-and `test`, or `x_train` and `x_test`, and perhaps images to choose the weights by: `val`, `valid` or `validation`.
+and `test`, or `x_train` and `x_test`; images to choose the weights by are called `val`, `valid` or `validation`.
 """
 
 from pathlib import Path
@@ -26,10 +26,10 @@ _ON = 255
 
 
 def read_arrays(path: Path, image_shape: Shape) -> Splits:
-    """The images of an array file. Only packed bits need to know the image's shape.
+    """Read the images of an array file; `image_shape` is needed for packed bits alone.
 
     Raises:
-        BadData: the file cannot be read, or holds something else than images.
+        BadData: the file cannot be read, or does not hold images.
     """
     try:
         with path.open("rb") as file:  # NumPy leaves a broken archive open that it opened itself
@@ -48,7 +48,7 @@ def read_arrays(path: Path, image_shape: Shape) -> Splits:
 
 
 def _splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape) -> Splits:
-    """The arrays of an `.npz` by their names; other arrays are named and left out."""
+    """Read the arrays of an `.npz` by their names; a warning names the arrays that are left out."""
     found = [next((name for name in names if name in content), None) for names in (_TRAIN, _VALIDATION, _TEST)]
     train, validation, test = found
     if train is None:

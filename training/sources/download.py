@@ -1,7 +1,7 @@
 """Public data sets, downloaded once into a cache.
 
-The hashes are of the unpacked files, so that a mirror may pack them anew. A file appears in the cache only when its
-hash is right.
+The hashes are of the unpacked files, so that a mirror may compress them again. A file appears in the cache only when
+its hash is right.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """A data set of IDX files: where it is, and the SHA-256 of each unpacked file."""
+    """A data set of IDX files: its mirrors, and the SHA-256 of each unpacked file."""
 
     mirrors: tuple[str, ...]
     sha256: dict[str, str]
@@ -51,10 +51,10 @@ DATASETS = {
 
 
 def fetch(name: str, cache: Path, datasets: dict[str, PublicDataset] = DATASETS) -> Path:
-    """The folder in the cache that holds the files of a data set, downloading those that are not there.
+    """Download the files of a data set that the cache does not have, and return their folder.
 
     Raises:
-        DataNotFound: no such data set.
+        DataNotFound: there is no such data set.
         DownloadFailed: no mirror gave a file with the right hash.
     """
     if name not in datasets:

@@ -1,6 +1,6 @@
 """A folder of pictures, at any depth and of any size.
 
-Subfolders `train`, `val` (or `valid`, `validation`) and `test` divide it, where it has `train` and another of them.
+A folder that has `train` and also `val` (or `valid`, `validation`) or `test` is divided by these subfolders.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
-_STILL_WITH_MORE = "MPO"  # a phone's JPEG: a picture, and behind it other pictures that it was made of
+_MPO = "MPO"  # a phone's JPEG: one picture, followed by further pictures that count as frames
 _NAMED = 20
 _SIZES = 3
 
 
 class _Misfit(NamedTuple):
-    """A picture that has another size than the recipe's, where the recipe brings none to size."""
+    """A picture of another size than the recipe's, where the recipe does not resize."""
 
     path: Path
     height: int
@@ -52,12 +52,13 @@ class _Misfit(NamedTuple):
 
 
 def read_folder(folder: Path, image_shape: Shape, resize: Resize, *, strict: bool) -> Splits:
-    """The pictures in the order of their paths, brought to `image_shape`.
+    """Read the pictures in the order of their paths, resized to `image_shape`.
 
-    A picture that cannot be used, or has another size where `resize` is `none`, is named or counted, and skipped.
+    A picture that cannot be used, or has another size where `resize` is `none`, is skipped with a warning.
 
     Raises:
-        BadData: such a picture, when `strict`; every picture has another size; two subfolders are the same split.
+        BadData: a picture would be skipped and `strict` is true; every picture has another size; two subfolders are the
+            same split.
         DataNotFound: no picture is left.
     """
     parts = _parts(folder)
@@ -66,12 +67,12 @@ def read_folder(folder: Path, image_shape: Shape, resize: Resize, *, strict: boo
     beside = sorted(path.name for path in folder.iterdir() if path not in parts.values() and not is_hidden(path.name))
     if beside:
         names = ", ".join(path.name for path in parts.values())
-        warn(f"Left out of {folder}, because it stands beside {names}: {', '.join(beside[:_NAMED])}.")
+        warn(f"Left out of {folder}, because it is outside {names}: {', '.join(beside[:_NAMED])}.")
     return Splits(**{split: _read_all(path, image_shape, resize, strict) for split, path in parts.items()})
 
 
 def _parts(folder: Path) -> dict[str, Path]:
-    """The subfolders that divide a folder, by their split."""
+    """The subfolders that divide a folder, by the name of their split."""
     parts: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         split = _SPLITS.get(path.name.lower())
@@ -91,7 +92,7 @@ def _read_all(folder: Path, image_shape: Shape, resize: Resize, strict: bool) ->
     if not paths:
         raise DataNotFound(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}) at any depth")
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # of metadata, which is not used here
+        warnings.filterwarnings("ignore", module="PIL")  # broken metadata, which is not used here
         results = pool.map(lambda path: _read(path, image_shape, resize), paths)
         found = list(track(results, len(paths), f"reading {folder.name}"))
     pixels = [result for result in found if isinstance(result, Tensor)]
@@ -105,19 +106,19 @@ def _read_all(folder: Path, image_shape: Shape, resize: Resize, strict: bool) ->
     if problems:
         skipped = f"Skipped {len(broken) + len(misfits):,} of {len(paths):,} pictures"
         unnamed = f", {len(broken) - _NAMED:,} more than are named here" if len(broken) > _NAMED else ""
-        warn(f"{skipped}{unnamed}; --strict makes this an error.")
+        warn(f"{skipped}{unnamed}; with --strict, training stops instead.")
     if not pixels:
         raise DataNotFound(folder, f"none of its {len(paths):,} pictures can be used")
     return torch.stack(pixels)
 
 
 def _read(path: Path, image_shape: Shape, resize: Resize) -> Tensor | _Misfit | BadData:
-    """Pixels uint8 of `image_shape`, or why there are none."""
+    """Read a picture as uint8 pixels of `image_shape`, or return the reason why it cannot be used."""
     if not path.is_file():  # opening a pipe would wait for its writer
         return BadData(path, "it is not a file, or is a link that leads nowhere")
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            if getattr(picture, "is_animated", False) and picture.format != _STILL_WITH_MORE:
+            if getattr(picture, "is_animated", False) and picture.format != _MPO:
                 return BadData(path, "it has several frames; save each as a picture of its own")
             picture.load()
         pixels = picture_to_pixels(picture, image_shape, resize)
@@ -132,7 +133,7 @@ def _read(path: Path, image_shape: Shape, resize: Resize) -> Tensor | _Misfit | 
 
 
 def _wrong_sizes(folder: Path, misfits: list[_Misfit], pictures: int, image_shape: Shape) -> BadData:
-    """One error for all pictures of another size, with the commonest sizes."""
+    """One error for all pictures of another size, with the most common sizes."""
     by_size: defaultdict[str, list[Path]] = defaultdict(list)
     for misfit in misfits:
         by_size[f"{misfit.height}×{misfit.width}"].append(misfit.path)

@@ -24,10 +24,10 @@ def find(folder: Path, name: str) -> Path | None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, unpacked if its name ends in `.gz`.
+    """Read a file, and unpack it if its name ends in `.gz`.
 
     Raises:
-        BadData: it is cut off, or is not gzip.
+        BadData: the file is cut off, or is not gzip.
     """
     if path.suffix != ".gz":
         return path.read_bytes()
@@ -38,7 +38,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_family(folder: Path) -> Splits:
-    """The training images of a folder, and its test images where it has such a file."""
+    """Read the training images of a folder, and its test images if it has them."""
     train, test = find(folder, TRAIN), find(folder, TEST)
     if train is None:
         raise DataNotFound(folder, f"it has no {TRAIN} or {TRAIN}.gz")
@@ -46,10 +46,10 @@ def read_family(folder: Path) -> Splits:
 
 
 def read_images(path: Path) -> Tensor:
-    """Pixels uint8 (N, 1, H, W) of an IDX file of images.
+    """Read an IDX file of images as uint8 pixels (N, 1, H, W).
 
     Raises:
-        BadData: it is not one, or its length is not what its header says.
+        BadData: the file is not an IDX file of images, or its length is not the one that its header says.
     """
     content = read_bytes(path)
     if len(content) < 16:

@@ -1,4 +1,4 @@
-"""Splits: the images of a source, as far as the source divides them itself."""
+"""Splits: the images of a source, divided as the source divides them."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Splits:
-    """Pixels uint8 (N, C, H, W) to train on, to choose the weights by, and to test with; None for a missing split."""
+    """Pixels uint8 (N, C, H, W) to train on, to choose the weights by, and to test with; a missing split is None."""
 
     train: Tensor
     validation: Tensor | None = None
