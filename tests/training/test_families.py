@@ -138,7 +138,7 @@ def test_model_is_not_measured_on_other_images(
     (idx_folder / "t10k-images-idx3-ubyte.gz").rename(idx_folder / "t10k-images-idx3-ubyte")
 
     assert evaluate(["bars", "--data", str(idx_folder), "--store", str(tmp_path / "store")]) == 1
-    assert "these are not the images" in capsys.readouterr().out
+    assert "the model was trained on other images (idx); name those with --data" in capsys.readouterr().out
 
 
 @pytest.fixture

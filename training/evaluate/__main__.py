@@ -80,10 +80,8 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resiz
         raise BadRecipe("of the card", f"it is of another release ({validation_messages(error, Recipe)[0]})") from error
     dataset = load_dataset(recipe, place, cache=cache)
     if dataset.summary().sha256 != card.training.data.sha256:
-        raise BadData(
-            dataset.name,
-            f"these are not the images that the model was trained on ({card.training.data.name}); name those with --data",
-        )
+        trained_on = card.training.data.name
+        raise BadData(dataset.name, f"the model was trained on other images ({trained_on}); name those with --data")
     return dataset
 
 
