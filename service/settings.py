@@ -83,13 +83,13 @@ class Settings(BaseSettings):
     store: Annotated[Path, BeforeValidator(store_folder)] = Field(DEFAULT_ROOT, description="folder of the models")
     cache: Annotated[Path, AfterValidator(_at_home)] = Field(
         Path("~/.cache/latentd"),
-        description="folder for what warm-ups find out, so that the next start is quick; not used if it cannot be "
+        description="folder for measurements of a start that make the next start quick; not used if it cannot be "
         "written",
     )
     default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
         None,
-        description="name or name@version that /v1/encode and the like mean; without it the model that python -m "
-        "model_store default has chosen, else the only model there is",
+        description="name or name@version of the model for addresses without a model, such as /v1/encode; without it "
+        "the choice of the store (python -m model_store default NAME), else the only model in the store",
     )
     versions_per_model: int = Field(
         3,
@@ -103,13 +103,13 @@ class Settings(BaseSettings):
     )
     dtype: Dtype = Field(
         "auto",
-        description="precision of the networks; auto is that of the stored weights; half precision is faster on "
-        "hardware that has it, and changes answers in the third digit",
+        description="precision of the networks; auto is the precision of the stored weights; half precision is faster"
+        " on hardware that has it, and changes answers in the third digit",
     )
     runtime: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto",
-        description="who computes the networks; auto is ONNX Runtime where it is installed, on a CPU and in float32, "
-        "and torch elsewhere; their answers agree to about six digits",
+        description="library that computes the networks; auto is ONNX Runtime where it is installed, on a CPU and in "
+        "float32, and torch elsewhere; their answers agree to about six digits",
     )
     max_batch_images: int = Field(
         64,
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="time for an answer to be computed, waiting included; too low: 504 under load; too high: callers "
-        "wait for what they no longer need",
+        "wait for answers that they no longer need",
     )
     max_head_bytes: int = Field(
         16_384,
@@ -198,15 +198,15 @@ class Settings(BaseSettings):
         75,
         ge=1,
         le=86400,
-        description="time between an answer and the next request on a connection; too low, or lower than a balancer's: "
-        "it meets closed connections; too high: silent clients hold them",
+        description="time between an answer and the next request on a connection; too low, or lower than a "
+        "balancer's: the balancer meets closed connections; too high: silent clients hold connections",
     )
     hang_s: float = Field(
         20.0,
         gt=0,
         le=3600,
-        description="time without a sign of life after which the thread that computes is given up, and its callers are "
-        "answered 503; too low: batches of large models are given up; too high: callers wait for nothing",
+        description="time without a sign of life after which the thread that computes is given up and its callers get"
+        " a 503; too low: batches of large models are given up; too high: callers wait longer for the 503",
     )
     drain_s: float = Field(
         2.0,
@@ -219,18 +219,18 @@ class Settings(BaseSettings):
         2.0,
         ge=0,
         le=86400,
-        description="how often the store is looked at for new versions; 0 never; too low: needless disk reads; too "
-        "high: new versions wait",
+        description="time between two checks of the store for new versions; 0 means no checks; too low: needless disk"
+        " reads; too high: new versions wait",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="comma list of keys; without any, /v1 is open; with some, it takes Authorization: Bearer KEY"
+        (), description="comma list of keys; without any, /v1 is open; with some, it needs Authorization: Bearer KEY"
     )
     api_keys_file: Path | None = Field(
         None,
         description="file with more keys, one in each line, read again when it changes, so that keys can be exchanged "
         "while the service runs",
     )
-    metrics_need_key: bool = Field(False, description="whether /metrics takes a key, as /v1 does")
+    metrics_need_key: bool = Field(False, description="whether /metrics needs a key, as /v1 does")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="comma list of origins, such as https://example.org, whose pages may call the service from a "
