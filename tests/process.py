@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -58,12 +59,12 @@ class Process:
             assert time.monotonic() < deadline, "the service did not become ready"
             time.sleep(0.05)
 
-    def wait_for(self, event: str) -> dict[str, str]:
+    def wait_for(self, event: str) -> dict[str, Any]:
         """The next log line of an event; the lines before it are skipped."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             assert line.startswith("{"), f"not a line of the log: {line}"
-            entry: dict[str, str] = json.loads(line)
+            entry: dict[str, Any] = json.loads(line)
             if entry["event"] == event:
                 return entry
         raise AssertionError(f"the service ended without the event {event}")

@@ -3,15 +3,20 @@
 import asyncio
 import re
 import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Never
 
 import httpx
 import pytest
 import torch
 from fastapi import FastAPI
+from starlette.types import Message
+from torch import Tensor
 
 from service.compute.batch_plan import BatchPlan
+from service.compute.rows import Rows
 from service.formats import pictures
-from service.inference.served_model import ServedModel
+from service.inference.served_model import BatchKey, ServedModel
 from service.operations import noise
 from service.settings import Settings
 
@@ -30,7 +35,7 @@ class Gate:
         self.batches = 0
         model.batcher.run = self
 
-    async def __call__(self, key, payloads):
+    async def __call__(self, key: BatchKey, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
         self.batches += 1
         await self._open.wait()
         return await self._run(key, payloads)
@@ -41,9 +46,10 @@ class Gate:
 
 def hold_up(model: ServedModel, forward_pass: str, turn: int) -> list[str]:
     """Let a forward pass never end when it begins for the `turn`-th time; return the names of all that begin."""
-    run, begun = model.batcher.run, []
+    run = model.batcher.run
+    begun: list[str] = []
 
-    async def held_up(key, payloads):
+    async def held_up(key: BatchKey, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
         begun.append(key.forward_pass)
         await asyncio.Event().wait() if begun.count(forward_pass) == turn else None
         return await run(key, payloads)
@@ -125,7 +131,7 @@ async def test_deadline_is_504_and_what_was_not_begun_is_not_computed(settings: 
 
 
 PAIR = {"latents": [[0, 0, 0], [1, 1, 1]]}
-SLOW = {
+SLOW: Mapping[str, tuple[dict[str, Any], str]] = {
     "encode": ({"method": "POST", "content": picture(), "headers": PNG}, "send fewer images"),
     "decode": ({"method": "POST", "json": PAIR}, "send fewer latents"),
     "sample": ({"method": "GET"}, "ask for a smaller n"),
@@ -196,12 +202,12 @@ async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> No
 
 async def test_large_picture_does_not_hold_up_others(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file may unpack to many pixels; they are decoded in another thread than the one that answers."""
-    threads = []
+    threads: list[threading.Thread] = []
     decode = pictures.decode
 
-    def watched(*arguments):
+    def watched(opened: Sequence[pictures.Opened], target: pictures.Target) -> Tensor:
         threads.append(threading.current_thread())
-        return decode(*arguments)
+        return decode(opened, target)
 
     monkeypatch.setattr(pictures, "decode", watched)
     small, large = picture(), picture((300, 300))
@@ -219,15 +225,15 @@ async def call_and_hang_up(app: FastAPI, hang_up: asyncio.Event) -> None:
         "path": "/v1/sample", "raw_path": b"/v1/sample", "query_string": b"", "headers": [], "root_path": "",
         "server": ("latentd", 80), "client": ("caller", 1),
     }  # fmt: skip
-    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+    messages: Iterator[Message] = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
-    async def receive():
+    async def receive() -> Message:
         if message := next(messages, None):
             return message
         await hang_up.wait()
         return {"type": "http.disconnect"}
 
-    async def send(message):
+    async def send(message: Message) -> None:
         pass
 
     await app(scope, receive, send)
@@ -256,7 +262,7 @@ async def test_caller_who_hung_up_costs_no_computation(app: FastAPI, client: htt
 async def test_body_that_does_not_arrive_is_408(settings: Settings) -> None:
     """A slow caller is told so."""
 
-    async def slow():
+    async def slow() -> AsyncIterator[bytes]:
         yield picture()[:10]
         await asyncio.Event().wait()
 
@@ -270,8 +276,8 @@ async def test_body_that_does_not_arrive_is_408(settings: Settings) -> None:
 async def test_lost_device_is_503_and_not_ready(app: FastAPI, client: httpx.AsyncClient) -> None:
     """An orchestrator sends requests elsewhere; the process still answers that it lives."""
 
-    async def fail(operation, payloads):
-        def lose():
+    async def fail(key: BatchKey, payloads: Sequence[Rows]) -> object:
+        def lose() -> Never:
             raise torch.AcceleratorError("an illegal memory access was encountered")
 
         return await app.state.parts.registry.device.call(lose)

@@ -1,6 +1,7 @@
 """Memory for bodies is bounded over all requests, and given back."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -30,12 +31,12 @@ async def test_bodies_beyond_the_memory_are_429(settings: Settings) -> None:
     """A body that has begun is finished, and then there is memory again."""
     rest = asyncio.Event()
 
-    async def slow():
+    async def slow() -> AsyncIterator[bytes]:
         yield picture()[:20]
         await rest.wait()
         yield picture()[20:]
 
-    async def large():
+    async def large() -> AsyncIterator[bytes]:
         for _ in range(10):
             yield b"x" * 101
 

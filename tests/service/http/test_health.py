@@ -185,7 +185,7 @@ async def test_labels_are_never_what_a_caller_made_up(client: httpx.AsyncClient)
 @pytest.mark.usefixtures("unharmed")
 async def test_request_id_is_taken_if_it_is_harmless(client: httpx.AsyncClient, given: str, kept: bool) -> None:
     """Else a new one is made; nobody writes into the log."""
-    response = await client.get("/livez", headers={"X-Request-Id": given.encode()})
+    response = await client.get("/livez", headers=[(b"X-Request-Id", given.encode())])
 
     assert (response.headers["x-request-id"] == given) == kept
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", response.headers["x-request-id"])

@@ -35,7 +35,7 @@ async def locked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 )
 async def test_without_a_right_key_there_is_no_answer(locked: httpx.AsyncClient, header: str | None) -> None:
     """401, with the scheme; also for models that do not exist, so that nothing is learned."""
-    headers = {} if header is None else {"Authorization": header.encode()}
+    headers = [] if header is None else [(b"Authorization", header.encode())]
     responses = [await locked.get(path, headers=headers) for path in ("/v1/sample", "/v1/models", "/v1/models/blue")]
 
     assert [response.status_code for response in responses] == [401, 401, 401]

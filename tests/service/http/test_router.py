@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from model_store.vae.record import Count
 from service.errors import BadValue
@@ -79,7 +80,7 @@ class Behind:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.seen.append(scope["path"])
         await Response(status_code=204)(scope, receive, send)
 
@@ -99,7 +100,7 @@ def client_of(app: FastAPI, behind: Behind, *keys: str) -> httpx.AsyncClient:
     """A client of a router that locks /v7."""
     router = Router(behind, MOUNTS, state_of(app, *keys), locked=("/v7",))
 
-    async def with_state(scope, receive, send) -> None:
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = {"request_id": "1", "timings": None}
         await router(scope, receive, send)
 

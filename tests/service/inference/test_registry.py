@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from model_store import InvalidName, ModelNotFound, ModelVersion, Store
+from model_store import InvalidName, ModelNotFound, ModelVersion, Store, StoredModel
 from model_store.vae.device import choose_device
 from service.compute.device import Device
 from service.compute.plan_cache import PlanCache
@@ -156,8 +156,12 @@ async def test_refreshes_wait_for_each_other(store: Store, events: Events, monke
     registry = make_registry(store, events)
     loaded: list[str] = []
     load = store.load
-    monkeypatch.setattr(store, "load", lambda version: (loaded.append(str(version)), load(version))[1])
 
+    def watched(version: ModelVersion) -> StoredModel:
+        loaded.append(str(version))
+        return load(version)
+
+    monkeypatch.setattr(store, "load", watched)
     await asyncio.gather(registry.refresh(), registry.refresh())
 
     assert sorted(loaded) == ["colour@1", "grey@1"]

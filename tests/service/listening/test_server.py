@@ -266,7 +266,7 @@ def test_help_shows_every_setting_its_default_and_what_extremes_do() -> None:
     }
     assert re.search(r"tuple\[|\bPath\b|\bint\b|\bstr\b", text) is None
     bounded = [field for field in Settings.model_fields.values() if field.annotation in (int, float)]
-    assert all("too low" in field.description for field in bounded if field is not Settings.model_fields["port"])
+    assert all("too low" in str(field.description) for field in bounded if field is not Settings.model_fields["port"])
 
 
 def test_probe_tells_whether_the_service_is_ready(started: list[Process], store: Store) -> None:

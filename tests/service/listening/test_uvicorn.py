@@ -4,6 +4,7 @@ import ast
 import inspect
 import textwrap
 from importlib.metadata import version
+from types import ModuleType
 
 import pytest
 from uvicorn import Server
@@ -86,7 +87,7 @@ def names(of: type) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize(("theirs", "module", "used"), USED, ids=lambda value: getattr(value, "__name__", ""))
-def test_uvicorn_has_the_names_that_we_use(theirs: type, module: object, used: set[str]) -> None:
+def test_uvicorn_has_the_names_that_we_use(theirs: type, module: ModuleType, used: set[str]) -> None:
     """A missing name is reported together with our file that uses it."""
     missing = sorted(used - names(theirs)[0])
 

@@ -273,7 +273,11 @@ async def test_byte_order_mark_before_json_is_ignored(client: httpx.AsyncClient)
 async def test_part_without_a_file_name_is_a_picture_by_its_type(client: httpx.AsyncClient, kind: str) -> None:
     """It keeps its place among the files."""
     shades = [picture(colour=value) for value in (0, 128, 255)]
-    mixed = [("a", ("a.png", shades[0])), ("b", (None, shades[1], kind)), ("c", ("c.png", shades[2]))]
+    mixed: dict[str, tuple[str | None, bytes, str]] = {
+        "a": ("a.png", shades[0], "image/png"),
+        "b": (None, shades[1], kind),
+        "c": ("c.png", shades[2], "image/png"),
+    }
     expected = await ok(await client.post("/v1/encode", **multipart(*shades)))
 
     assert (await ok(await client.post("/v1/encode", files=mixed))).json() == expected.json()

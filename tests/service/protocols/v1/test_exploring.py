@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -24,7 +25,7 @@ from ...wire import NPY, PNG, SAFETENSORS, base64_of, multipart, npy, ok, opened
 
 pytestmark = pytest.mark.anyio
 
-SMALL = {"image_shape": (1, 8, 8), "latent_shape": (3,), "network": MLPConfig(hidden=(16,))}
+small = partial(VAEConfig, image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(16,)))
 SPREAD = LatentSummary(mean=(1.0, 0.0, -1.0), standard_deviation=(0.5, 2.0, 1.0), kl_nats=None)
 USUAL = ScoreQuantiles(elbo_nats=tuple(-200.0 + 2 * number for number in range(101)), protocol="made up")
 
@@ -33,11 +34,11 @@ USUAL = ScoreQuantiles(elbo_nats=tuple(-200.0 + 2 * number for number in range(1
 def store(store: Store) -> Store:
     """One model of every family."""
     fixed = GaussianConfig(standard_deviation=0.1)
-    store.publish("ae", make_model(VAEConfig(**SMALL, posterior="point", likelihood=fixed)), latents=SPREAD)
-    store.publish("ae-plain", make_model(VAEConfig(**SMALL, posterior="point", likelihood=fixed)))
-    store.publish("generator", make_model(VAEConfig(**SMALL, posterior="none")))
-    store.publish("uniform", make_model(VAEConfig(**SMALL, prior=UniformConfig())))
-    store.publish("eight-bit", make_model(VAEConfig(**SMALL, likelihood=DiscretisedLogisticConfig())))
+    store.publish("ae", make_model(small(posterior="point", likelihood=fixed)), latents=SPREAD)
+    store.publish("ae-plain", make_model(small(posterior="point", likelihood=fixed)))
+    store.publish("generator", make_model(small(posterior="none")))
+    store.publish("uniform", make_model(small(prior=UniformConfig())))
+    store.publish("eight-bit", make_model(small(likelihood=DiscretisedLogisticConfig())))
     store.publish(
         "known", make_model(GREY), scores=USUAL, latents=SPREAD.model_copy(update={"kl_nats": (0.1, 3.0, 2.0)})
     )
@@ -58,7 +59,9 @@ def grey(count: int) -> np.ndarray:
 async def scored(client: httpx.AsyncClient, model: str, query: str, images: np.ndarray | None = None) -> dict[str, Any]:
     """The answer to score."""
     content = npy(grey(4) if images is None else images)
-    return (await ok(await client.post(f"/v1/models/{model}/score?{query}", content=content, headers=NPY))).json()
+    response = await ok(await client.post(f"/v1/models/{model}/score?{query}", content=content, headers=NPY))
+    answer: dict[str, Any] = response.json()
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -190,8 +193,8 @@ async def test_question_without_meaning_is_422_and_says_why(
     client: httpx.AsyncClient, method: str, path: str, reason: str
 ) -> None:
     """A relative of the VAE answers what it can, and for the rest says what it lacks and what works."""
-    body = {"content": picture(), "headers": PNG} if method == "POST" else {}
-    response = await client.request(method, f"/v1/models/{path}", **body)
+    sent = {"GET": None, "POST": picture()}[method]
+    response = await client.request(method, f"/v1/models/{path}", content=sent, headers=PNG)
 
     assert response.status_code == 422
     assert reason in response.json()["detail"]

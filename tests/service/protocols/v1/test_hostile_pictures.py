@@ -226,8 +226,12 @@ async def test_no_more_text_is_unpacked_than_one_picture_may_have(
     """However many pictures a request has, each with more."""
     texts: list[bytes] = []
     unpack = PngImagePlugin._safe_zlib_decompress
-    monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", lambda data: texts.append(unpack(data)) or texts[-1])
 
+    def unpacked(data: bytes) -> bytes:
+        texts.append(unpack(data))
+        return texts[-1]
+
+    monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", unpacked)
     answer = await client.post("/v1/encode", **multipart(*[with_texts(40, 60_000)] * 16))
 
     assert answer.status_code == 422
@@ -239,13 +243,17 @@ async def test_of_what_else_is_in_a_picture_nothing_is_kept() -> None:
     target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "none", 64, 64)
     words = ((b"tEXt", b"a\0b"), (b"iCCP", b"a\0\0" + zlib.compress(b"b")), (b"prVt", b"c"))
     before, behind = with_chunks(*words), with_chunks(*words, before=b"IEND")
-    nothing = [({}, {}, [])] * 2
 
     opened = [pictures.open_all([content], target)[0] for content in (before, behind)]
-    assert [(one.picture.info, one.picture.png.im_text, one.picture.private_chunks) for one in opened] == nothing
+    for one in opened:
+        assert isinstance(one.picture, PngImagePlugin.PngImageFile)
+        assert one.picture.png is not None
+        assert (one.picture.info, one.picture.png.im_text, one.picture.private_chunks) == ({}, {}, [])
 
     pictures.decode(opened, target)
-    assert [(one.picture.info, one.picture.text, one.picture.private_chunks) for one in opened] == nothing
+    for one in opened:
+        assert isinstance(one.picture, PngImagePlugin.PngImageFile)
+        assert (one.picture.info, one.picture.text, one.picture.private_chunks) == ({}, {}, [])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import base64
 import io
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 GREY_PIXELS = np.asarray(Image.open(io.BytesIO(picture())))
 
-WAYS_IN = {
+WAYS_IN: Mapping[str, dict[str, Any]] = {
     "png": {"content": picture(), "headers": PNG},
     "webp": {
         "content": picture(kind="WEBP", mode="RGB", colour=(90, 90, 90)),
@@ -84,7 +84,7 @@ async def test_encode_keeps_the_order_of_many(client: httpx.AsyncClient) -> None
 
 async def test_encode_answers_the_same_numbers_in_every_format(client: httpx.AsyncClient) -> None:
     """JSON has exactly the float32 values of npy and safetensors."""
-    post = {"content": picture(), "headers": PNG}
+    post = WAYS_IN["png"]
     in_json = (await client.post("/v1/encode", **post)).json()
     in_npy = read_npy(await client.post("/v1/encode?format=npy", **post))
     in_safetensors = safetensors.numpy.load((await client.post("/v1/encode?format=safetensors", **post)).content)
@@ -98,7 +98,7 @@ async def test_encode_answers_the_same_numbers_in_every_format(client: httpx.Asy
 
 async def test_encode_gives_the_mean_unless_a_draw_is_asked_for(client: httpx.AsyncClient) -> None:
     """A draw has a seed, told in X-Seed, that gives it again; the mean needs none."""
-    post = {"content": picture(), "headers": PNG}
+    post = WAYS_IN["png"]
     mean = await client.post("/v1/encode", **post)
     drawn = await client.post("/v1/encode?latents=sample", **post)
     again = await client.post(f"/v1/encode?latents=sample&seed={drawn.headers['x-seed']}", **post)
@@ -293,7 +293,7 @@ async def test_temperature_scales_the_draw(client: httpx.AsyncClient) -> None:
 
 async def test_reconstruct_is_encode_then_decode(client: httpx.AsyncClient) -> None:
     """With the distance from the original on the scale [0, 1]."""
-    post = {"content": picture(), "headers": PNG}
+    post = WAYS_IN["png"]
     latents = (await client.post("/v1/encode", **post)).json()["latents"]
     decoded = safetensors.numpy.load(
         (await client.post("/v1/decode?format=safetensors", json={"latents": latents})).content
