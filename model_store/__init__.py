@@ -1,4 +1,4 @@
-"""What a stored model is, and where it is kept: a card that describes it and tensors that cannot run code."""
+"""Stored models: the card that describes a network, the tensors of the network, and the store that keeps both."""
 
 from .card import Card, DataSummary, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary
 from .errors import (

@@ -17,7 +17,7 @@ FULL_WIDTH = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit status is 1 where something is wrong with a model, 2 for a wrong call."""
+    """Run one command; the exit status is 0, 1 if something is wrong with a model or the store, 2 for a wrong call."""
     options = _parser().parse_args(arguments)
     store, console = Store(options.store), _console()
     try:
@@ -34,10 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def list_models(store: Store, console: Console) -> int:
-    """A row for each version, and a line for each folder that looks like a version and is not."""
+    """Print a table with a row for each version, and a line for each folder that only looks like a version."""
     cards = {version: _card_or_error(store, version) for version in store.versions()}
     if cards:
-        console.print(tables.shelf(cards, _default_version(store)))
+        console.print(tables.versions(cards, _default_version(store)))
     else:
         console.print(f"No models in {store.root}.", markup=False, soft_wrap=True)
     for path, reason in store.misplaced().items():
@@ -46,7 +46,7 @@ def list_models(store: Store, console: Console) -> int:
 
 
 def show(store: Store, console: Console, reference: str) -> int:
-    """Everything that one card says, but for the recipe's text."""
+    """Print the card of one model; only the recipe is left out."""
     version = store.resolve(reference)
     card = store.card(version)
     console.print(f"[bold]{version}[/bold]  {escape(str(store.folder(version)))}\n", soft_wrap=True)
@@ -67,12 +67,12 @@ def default(store: Store, console: Console, reference: str | None) -> int:
 
 
 def verify(store: Store, console: Console, reference: str | None) -> int:
-    """Read every version as the service would: card, hash, tensors."""
+    """Check the card, the hash and the tensors of one version or of all, as the service does before it serves them."""
     versions = [store.resolve(reference)] if reference else store.versions()
     sound = [_is_sound(store, console, version) for version in versions]
     misplaced = {} if reference else store.misplaced()
     for path, reason in misplaced.items():
-        _refuse(console, path, reason)
+        _print_fault(console, path, reason)
     console.print(f"sound versions: {sum(sound)} of {len(sound) + len(misplaced)}")
     return 0 if all(sound) and not misplaced else 1
 
@@ -81,19 +81,19 @@ def _is_sound(store: Store, console: Console, version: ModelVersion) -> bool:
     try:
         store.load(version)
     except StoreError as error:
-        _refuse(console, str(version), str(error))
+        _print_fault(console, str(version), str(error))
         return False
     console.print(f"[green]✓[/green] [bold]{version}[/bold]")
     return True
 
 
-def _refuse(console: Console, what: str, reason: str) -> None:
-    console.print(f"[red]✗[/red] [bold]{escape(what)}[/bold]", end="  ")
+def _print_fault(console: Console, place: str, reason: str) -> None:
+    console.print(f"[red]✗[/red] [bold]{escape(place)}[/bold]", end="  ")
     console.print(reason, markup=False, soft_wrap=True)
 
 
 def _console() -> Console:
-    """The terminal at its width; a pipe or a file takes lines of any length, so that no table is cut."""
+    """A console as wide as the terminal; for a pipe or a file it is so wide that no table is cut."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=FULL_WIDTH)
 
@@ -115,20 +115,20 @@ def _card_or_error(store: Store, version: ModelVersion) -> Card | StoreError:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m model_store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="a table of all models and versions")
-    shown = commands.add_parser("show", help="the card of one model")
-    shown.add_argument("model", help="name, for the newest version, or name@version")
-    checked = commands.add_parser("verify", help="read models as the service would and say what is wrong with them")
-    checked.add_argument("model", nargs="?", help="name or name@version; every version when left out")
-    chosen = commands.add_parser("default", help="choose the model that requests without a model's name mean")
-    chosen.add_argument("model", nargs="?", help="name or name@version; when left out, the default model is printed")
+    commands.add_parser("list", help="print a table of all models and versions")
+    shown = commands.add_parser("show", help="print the card of one model")
+    shown.add_argument("model", help="NAME for the newest version, or NAME@VERSION")
+    checked = commands.add_parser("verify", help="check models as the service does before it serves them")
+    checked.add_argument("model", nargs="?", help="NAME or NAME@VERSION; without it, all versions are checked")
+    chosen = commands.add_parser("default", help="choose the model for requests that name no model, or print it")
+    chosen.add_argument("model", nargs="?", help="NAME or NAME@VERSION; without it, the default model is printed")
     for command in commands.choices.values():
         command.add_argument(
             "--store",
             type=store_folder,
             default=store_folder(),
             metavar="DIR",
-            help="the store's folder; without it LATENTD_STORE (now %(default)s)",
+            help="folder of the store (default: LATENTD_STORE, else the models that ship; now %(default)s)",
         )
     return parser
 

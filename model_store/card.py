@@ -1,6 +1,6 @@
-"""Card: the JSON beside the weights. It says what network to build, what weights belong to it, and where they are from.
+"""Card: the JSON file beside the weights. It describes the network, its weights, and where they come from.
 
-The folder gives a model its name and version; the card holds neither, so that a folder may be copied and renamed.
+The folder gives a model its name and version. The card holds neither, so that a folder can be copied and renamed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_CARD_BYTES = 2**20
 
 
 class WeightsSummary(Record):
-    """The file of tensors: its SHA-256, its size, and how many numbers the network learned."""
+    """The file of tensors: its SHA-256, its size in bytes, and the number of learned parameters."""
 
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     bytes: Annotated[Count, Field(ge=1)]
@@ -31,7 +31,7 @@ class WeightsSummary(Record):
 
 
 class DataSummary(Record):
-    """The images a model was trained on. `sha256` is of the pixels of all splits, in order, as uint8."""
+    """The images that a model was trained on. `sha256` is the hash of the uint8 pixels of all splits, in order."""
 
     name: str
     train_images: Count
@@ -42,7 +42,7 @@ class DataSummary(Record):
 
 
 class TrainingSummary(Record):
-    """Where the weights come from: enough to make them again."""
+    """The origin of the weights: enough to train them again."""
 
     recipe: dict[str, JsonValue]
     data: DataSummary
@@ -56,7 +56,7 @@ class TrainingSummary(Record):
 
 
 class Metric(Record):
-    """A number, its unit, and the protocol without which it means nothing."""
+    """A measured number, its unit, and the protocol: how it was measured."""
 
     name: str
     value: float
@@ -65,14 +65,14 @@ class Metric(Record):
 
     @property
     def measurement(self) -> str:
-        """The value with its unit, for people; the unit "1" of a plain number is not shown."""
+        """The value and its unit as text for people; the unit "1" of a plain number is left out."""
         return f"{self.value:.5g}" if self.unit == "1" else f"{self.value:.5g} {self.unit}"
 
 
 class LatentSummary(Record):
-    """How test images spread over the latents, in normal coordinates; a number for each latent value, in order.
+    """The distribution of the test images' latents, in normal coordinates: a number for each latent value, in order.
 
-    Mean and standard deviation are those of the aggregate posterior; the KL is None for a model that gives points.
+    Mean and standard deviation belong to the aggregate posterior. The KL is None for a model without a posterior.
     """
 
     mean: tuple[float, ...]
@@ -81,7 +81,7 @@ class LatentSummary(Record):
 
 
 class ScoreQuantiles(Record):
-    """The 0th to 100th percentile of the test images' ELBO in nats: what is usual for this model."""
+    """The 0th to 100th percentile of the test images' ELBO in nats, with which the service compares other images."""
 
     elbo_nats: Annotated[tuple[float, ...], Field(min_length=101, max_length=101)]
     protocol: str
@@ -89,12 +89,12 @@ class ScoreQuantiles(Record):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if list(self.elbo_nats) != sorted(self.elbo_nats):
-            raise ValueError("elbo_nats are quantiles, which never fall; these do")
+            raise ValueError("elbo_nats are quantiles, which never fall, but these fall; sort them")
         return self
 
 
 class Card(Record):
-    """What a stored model is. Frozen; it carries a format number and refuses what it does not know."""
+    """The description of a stored model. Unknown fields and other formats are errors."""
 
     format: Literal[1] = FORMAT
     created: AwareDatetime
@@ -114,23 +114,23 @@ class Card(Record):
         for name, numbers in (entry for entry in self.latents if entry[1] is not None):
             if len(numbers) != values:
                 raise ValueError(
-                    f"latents.{name} has {counted(len(numbers), 'values')}, a latent of the model has {values}"
+                    f"latents.{name} has {counted(len(numbers), 'values')}, but a latent of the model has {values}"
                 )
         if min(self.latents.standard_deviation) < 0:
-            raise ValueError("latents.standard_deviation has a negative value")
+            raise ValueError("latents.standard_deviation has a negative value; all must be 0 or more")
         return self
 
     def metric(self, name: str) -> Metric | None:
-        """The metric of that name, or None."""
+        """The metric with that name; None if the card does not have it."""
         return next((metric for metric in self.metrics if metric.name == name), None)
 
     def to_json(self) -> str:
-        """The text of `card.json`."""
+        """The content of `card.json`."""
         return self.model_dump_json(indent=2) + "\n"
 
 
 def parse_card(path: Path, text: bytes) -> Card:
-    """The card in the text of a file; the path is named in errors.
+    """The card that a file's text describes; `path` names the file in errors.
 
     Raises:
         UnknownFormat: the text is not JSON, is of another format, or has a value that this release does not know.

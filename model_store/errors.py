@@ -1,14 +1,14 @@
-"""What can be wrong with a stored model.
+"""The errors of a store and of the models in it.
 
 StoreError
-├── StoreNotFound       the folder of the store is not there
-├── InvalidName         a name that no model may have
-├── ModelNotFound       no such model, or not in that version
-├── NoDefault           several models, and none of them is the default
-├── UnusableDefault     the file that names the default model does not name a model
-├── VersionExists       versions are immutable, and something is in the place of this one
-├── UnknownFormat       a card that this release cannot know
-└── CorruptWeights      tensors that are not what the card says
+├── StoreNotFound       the folder of the store does not exist
+├── InvalidName         a name that no model can have
+├── ModelNotFound       the store does not have that model or version
+├── NoDefault           no default model was chosen, and the store does not have exactly one model
+├── UnusableDefault     the file that should name the default model does not
+├── VersionExists       something else is in the place of the version to be published
+├── UnknownFormat       a card that cannot be read, or that this release does not know
+└── CorruptWeights      weights that cannot be read, or that do not fit the card
 """
 
 from collections.abc import Iterable
@@ -16,28 +16,28 @@ from pathlib import Path
 
 
 class StoreError(Exception):
-    """Something is wrong with the store or with a model in it."""
+    """Base of all errors of the store."""
 
 
 class StoreNotFound(StoreError):
-    """The folder of the store is not there."""
+    """The folder of the store does not exist."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(f"No store at {root}: there is no such folder. Name another with --store or LATENTD_STORE.")
+        super().__init__(f"No store at {root}: the folder does not exist. Name another with --store or LATENTD_STORE.")
 
 
 class InvalidName(StoreError, ValueError):
-    """A name that no model may have."""
+    """A name that no model can have."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name[:80]!r} is no model's name: it takes 1 to 64 letters, digits, '-', '_' and '.', "
-            "beginning with a letter or digit, and for a version '@' and its number, as in mnist@1."
+            f"{name[:80]!r} is not the name of a model. A name has 1 to 64 letters, digits, '-', '_' and '.', "
+            "and begins with a letter or digit; for a version add '@' and its number, as in mnist@1."
         )
 
 
 class ModelNotFound(StoreError):
-    """No such model, or not in that version."""
+    """The store does not have that model, or not that version of it."""
 
     def __init__(self, reference: str, available: Iterable[object], *reasons: str) -> None:
         there = ", ".join(str(version) for version in available) or "nothing"
@@ -45,7 +45,7 @@ class ModelNotFound(StoreError):
 
 
 class NoDefault(StoreError):
-    """The store has several models, or none, and nothing says which one is the default."""
+    """No default model was chosen, and the store does not have exactly one model."""
 
     def __init__(self, names: Iterable[str]) -> None:
         there = ", ".join(sorted(names)) or "no models"
@@ -56,7 +56,7 @@ class NoDefault(StoreError):
 
 
 class UnusableDefault(StoreError):
-    """The file that names the default model does not name a model."""
+    """The file that should name the default model does not."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
@@ -66,21 +66,21 @@ class UnusableDefault(StoreError):
 
 
 class VersionExists(StoreError):
-    """Versions are immutable, and something is in the place of this one."""
+    """Something else is in the place of the version to be published."""
 
     def __init__(self, version: object) -> None:
-        super().__init__(f"Cannot publish {version}: something is in its place already; move it away and try again.")
+        super().__init__(f"Cannot publish {version}: something is in its place already. Move it away and try again.")
 
 
 class UnknownFormat(StoreError):
-    """A card that this release cannot know."""
+    """A card that cannot be read, or that this release does not know."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"Cannot read the card {path}: {reason}.")
 
 
 class CorruptWeights(StoreError):
-    """Tensors that are not what the card says."""
+    """Weights that cannot be read, or that do not fit the card."""
 
     def __init__(self, path: Path, *reasons: str) -> None:
         super().__init__(f"Cannot use the weights {path}: {'; '.join(reasons)}.")

@@ -1,7 +1,7 @@
-"""How a picture becomes the pixels of a model, and pixels a picture.
+"""Pictures to the pixels of a model, and pixels to pictures.
 
-The same in training and in the service, so that a model is asked about images as it was shown them. It knows Pillow,
-and opens no files.
+Training and the service both use it, so that a model is served the same pixels that it was trained on. This module
+knows Pillow and opens no files.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ Resize = Literal["none", "contain", "cover", "stretch"]
 
 _SMOOTH = Image.Resampling.LANCZOS
 _UINT16_WHITE = 65_535
-_DARKEST_UINT16 = 4096  # below it at most 16 of 255 grey values are left: 12 bits stored in 16 look like that
+_DARKEST_UINT16 = 4096  # 12 bits stored in 16 look like that: below it at most 16 of 255 grey values are left
 FLOAT_TOLERANCE = 1e-6  # 255 · float32(1 / 255) is a little more than 1
 _TIFF_BITS = 0x0102
 _ORIENTATION = 0x0112
@@ -32,45 +32,45 @@ _TURNS = {
 
 
 class UnusablePicture(ValueError):
-    """A picture that opens, but does not say which of its values are black and white."""
+    """A picture that can be opened, but whose values cannot be converted to grey values."""
 
     def __init__(self, found: str, remedy: str) -> None:
         super().__init__(f"{found}; {remedy}")
 
 
 def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> Tensor:
-    """Pixels uint8 (C, H, W): upright, on black where transparent, in the channels and size of `image_shape`.
+    """The picture as pixels uint8 (C, H, W): upright, transparent parts black, channels and size of `image_shape`.
 
     `contain` fits the whole picture and pads it with black, `cover` fills the size and crops, `stretch` does not keep
-    the proportions, `none` leaves the size as it is.
+    the proportions, `none` keeps the size of the picture.
 
     Raises:
-        UnusablePicture: the range of its values is not known, or Pillow cannot convert its colours.
+        UnusablePicture: the range of the values is not known, or Pillow cannot convert the colours.
     """
     channels, height, width = image_shape
     upright = _upright(_eight_bits(picture), picture)
     opaque = _in_mode(_on_black(upright), "L" if channels == 1 else "RGB")
     sized = _resized(opaque, (width, height), resize)
-    values = torch.frombuffer(bytearray(sized.tobytes()), dtype=torch.uint8)  # by way of NumPy it takes a third longer
+    values = torch.frombuffer(bytearray(sized.tobytes()), dtype=torch.uint8)  # through NumPy this takes a third longer
     if channels == 1:
         return values.view(1, sized.height, sized.width)
     return values.view(sized.height, sized.width, channels).permute(2, 0, 1).contiguous()
 
 
 def pixels_to_picture(pixels: Tensor) -> Image.Image:
-    """A picture, grey or RGB, from uint8 pixels (C, H, W)."""
+    """A grey or RGB picture of uint8 pixels (C, H, W)."""
     values = pixels.permute(1, 2, 0).numpy()
     return Image.fromarray(values[:, :, 0] if len(pixels) == 1 else values)
 
 
 def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray[np.uint8]:
-    """Image values as uint8: booleans are black and white, floats come from [0, 1], uint16 from [0, white].
+    """Image values as uint8: booleans become black and white, floats are from [0, 1], uint16 from [0, white].
 
-    A uint16 array that holds 12 bits per value cannot be told from a dark one. It is refused, because a guess would
-    scale two pictures of one data set differently.
+    A dark uint16 array looks the same as one that holds 12 bits per value. It is refused: a guess could scale two
+    pictures of one data set differently.
 
     Raises:
-        UnusablePicture: the values have another type, leave their range, or are all but black.
+        UnusablePicture: the values have another type, are outside their range, or are nearly all black.
     """
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
@@ -97,24 +97,27 @@ def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray
 
 
 def _upright(picture: Image.Image, original: Image.Image) -> Image.Image:
-    """The picture, turned as the original's EXIF says. Pillow's own function fails if another part of it is broken."""
+    """The picture, turned as the EXIF data of the original says.
+
+    `ImageOps.exif_transpose` of Pillow fails if another part of the EXIF data is broken.
+    """
     if not original.info:
         return picture
     try:
         orientation = original.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a broken EXIF makes Pillow raise many kinds of errors; the pixels are good all the same
+    except Exception:  # for broken EXIF data Pillow raises many kinds of errors, but the pixels are good
         return picture
     turn = _TURNS.get(orientation)
     return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """The picture with 8 bits per value; Pillow's own conversion clips wider values instead of scaling them."""
+    """The picture with 8 bits per value. The conversion of Pillow would clip wider values instead of scaling them."""
     if picture.mode[0] not in "IF":
         return picture
     values = np.asarray(picture)
     if picture.mode == "I" and picture.format == "PPM":
-        values = values.astype(np.uint16)  # Pillow has scaled them to 16 bits, whatever their maximum was
+        values = values.astype(np.uint16)  # Pillow has scaled them to 16 bits, from any maximum
     bits = getattr(picture, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
     return Image.fromarray(to_uint8(values, white=2**bits - 1 if bits < 16 else _UINT16_WHITE))
 
@@ -147,7 +150,7 @@ def _resized(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Ima
 
 
 def _contained(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """As Pillow's own `ImageOps.pad`, which gives a very long picture a side of 0 pixels, and so a black result."""
+    """The whole picture on black. `ImageOps.pad` of Pillow gives a very long picture a side of 0 pixels: all black."""
     width, height = size
     if picture.width * height > width * picture.height:
         fitted = (width, max(1, round(picture.height / picture.width * width)))

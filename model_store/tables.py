@@ -1,4 +1,4 @@
-"""Stored models as tables for people. On a terminal of 80 columns nothing is cut off."""
+"""Stored models as tables for people. They fit a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .vae.sentences import counted, shape_text
 from .version import ModelVersion
 
 
-def shelf(cards: Mapping[ModelVersion, Card | StoreError], default: ModelVersion | None = None) -> Table:
-    """A row for each version, the default one marked; the ELBO is in nats per test image."""
+def versions(cards: Mapping[ModelVersion, Card | StoreError], default: ModelVersion | None = None) -> Table:
+    """A table with a row for each version; the default version is marked. The ELBO is in nats per test image."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("model", overflow="fold")
     for column in ("images", "latents"):
@@ -34,14 +34,14 @@ def shelf(cards: Mapping[ModelVersion, Card | StoreError], default: ModelVersion
 
 
 def facts(card: Card) -> Table:
-    """What a card says of the model and of where it comes from."""
+    """A table of the facts in a card: the network, the weights, the training."""
     model, trained = card.model, card.training
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_row("images", f"{shape_text(model.image_shape)} (C×H×W)")
     table.add_row("latents", shape_text(model.latent_shape))
     for name, value in model.model_dump(exclude={"family", "image_shape", "latent_shape"}).items():
-        table.add_row(name, _words(value) if isinstance(value, dict) else str(value))
+        table.add_row(name, _describe(value) if isinstance(value, dict) else str(value))
     table.add_row("weights", f"{card.weights.parameters:,} parameters, {card.weights.bytes / 1e6:.1f} MB")
     table.add_row("sha256", card.weights.sha256)
     table.add_row("created", f"{card.created:%Y-%m-%d %H:%M} UTC")
@@ -60,16 +60,16 @@ def facts(card: Card) -> Table:
 
 
 def metrics(numbers: Iterable[Metric]) -> Table:
-    """Each number with its unit and the protocol without which it means nothing."""
+    """A table of measured numbers, each with its unit and how it was measured."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("metric", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("protocol")
-    said = ""
+    previous = ""
     for metric in numbers:
-        protocol = "the same" if metric.protocol == said else escape(metric.protocol)
+        protocol = "the same" if metric.protocol == previous else escape(metric.protocol)
         table.add_row(escape(metric.name), escape(metric.measurement), protocol)
-        said = metric.protocol
+        previous = metric.protocol
     return table
 
 
@@ -85,17 +85,17 @@ def _cells(card: Card) -> tuple[str, ...]:
     )
 
 
-def _device(words: str) -> str:
-    return re.sub(r"\b1 threads\b", "1 thread", escape(words))  # cards from before this release say "1 threads"
+def _device(name: str) -> str:
+    return re.sub(r"\b1 threads\b", "1 thread", escape(name))  # cards of older releases say "1 threads"
 
 
 def _duration(seconds: float) -> str:
     return counted(round(seconds), "seconds") if seconds < 60 else counted(round(seconds / 60), "minutes")
 
 
-def _words(network: dict[str, object]) -> str:
-    kind = network.pop("kind")
-    return ", ".join([str(kind), *(f"{name} {_plain(value)}" for name, value in network.items() if value is not None)])
+def _describe(part: dict[str, object]) -> str:
+    kind = part.pop("kind")
+    return ", ".join([str(kind), *(f"{name} {_plain(value)}" for name, value in part.items() if value is not None)])
 
 
 def _plain(value: object) -> str:

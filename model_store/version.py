@@ -1,4 +1,4 @@
-"""ModelVersion: which model is meant. `mnist@1` names one version; `mnist` alone means the newest."""
+"""References to models: `mnist@1` names one version, `mnist` means the newest version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class ModelVersion(NamedTuple):
-    """A published version; they sort by name, then by number."""
+    """The name and number of a published version. Versions sort by name, then by number."""
 
     name: str
     number: int
@@ -23,10 +23,10 @@ class ModelVersion(NamedTuple):
 
 
 def parse_reference(reference: str) -> tuple[str, int | None]:
-    """Name and version of `name@version`; the version is None in a bare `name`.
+    """The name and the number in `name@number`; the number is None for `name` alone.
 
     Raises:
-        InvalidName: neither of both.
+        InvalidName: the reference has neither form.
     """
     name, separator, number = reference.partition("@")
     if not is_name(name) or (separator and not is_number(number)):
@@ -35,11 +35,11 @@ def parse_reference(reference: str) -> tuple[str, int | None]:
 
 
 def newest(reference: str, versions: Iterable[ModelVersion]) -> ModelVersion:
-    """The version that `name@version` stands for, or the newest one that `name` stands for.
+    """The version that `name@number` names, or the newest version of the model `name`.
 
     Raises:
-        InvalidName: the reference is neither.
-        ModelNotFound: none of the versions is meant.
+        InvalidName: the reference has neither form.
+        ModelNotFound: the version is not among `versions`.
     """
     name, number = parse_reference(reference)
     versions = sorted(versions)
@@ -50,10 +50,10 @@ def newest(reference: str, versions: Iterable[ModelVersion]) -> ModelVersion:
 
 
 def check_name(name: str) -> str:
-    """The name, if a model may have it.
+    """Return the name, if a model can have it.
 
     Raises:
-        InvalidName: it may not.
+        InvalidName: no model can have it.
     """
     if not is_name(name):
         raise InvalidName(name)
@@ -61,10 +61,10 @@ def check_name(name: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether a model may have that name; no name is a path."""
+    """Whether a model can have that name. A path is never a name."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_number(text: str) -> bool:
-    """Whether that is how a version is written."""
+    """Whether the text is a version's number, written without leading zeros."""
     return _NUMBER.fullmatch(text) is not None

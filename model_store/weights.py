@@ -1,7 +1,7 @@
 """Tensors to bytes and back, in the safetensors format, which cannot run code.
 
-It trusts nothing but the card's hash: keys, shapes, types and values are compared with the network that the card
-describes before a single tensor is used.
+Before a tensor is used, the file is compared with the card's hash, and the names, shapes, types and values of the
+tensors with the network that the card describes.
 """
 
 import hashlib
@@ -21,40 +21,42 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def to_bytes(model: Network) -> bytes:
-    """The content of a `weights.safetensors`."""
+    """The content of `weights.safetensors` for a model."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     return safetensors.torch.save(state)
 
 
 def read_model(path: Path, content: bytes, card: Card) -> Network:
-    """The network of a card with the weights in the content of a file, on the CPU, for inference.
+    """The network of a card with the weights from a file's content, on the CPU, for inference.
 
-    The path is named in errors. The bytes that are hashed are the bytes that are used.
+    `path` names the file in errors. The file was read once, so the bytes that are hashed are the bytes that are used.
 
     Raises:
-        CorruptWeights: the content is not what the card says.
+        CorruptWeights: the content does not fit the card.
     """
     if hashlib.sha256(content).hexdigest() != card.weights.sha256:
-        raise CorruptWeights(path, "its SHA-256 is not the one in the card; a byte was changed or lost")
+        raise CorruptWeights(
+            path, "its SHA-256 is not the one in the card; a byte was changed or lost, so copy the file again"
+        )
     try:
         state = safetensors.torch.load(content)
     except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise CorruptWeights(path, f"they are not safetensors ({error})") from error
     model = empty(card.model)
-    if problems := list(_differences(state, model.state_dict())) + list(_summary_problems(card, content, model)):
-        raise CorruptWeights(path, *problems)
+    if reasons := list(_differences(state, model.state_dict())) + list(_summary_mismatches(card, content, model)):
+        raise CorruptWeights(path, *reasons)
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
 
 
 def empty(config: ModelConfig) -> Network:
-    """The network without weights: names and shapes, but no memory."""
+    """The network with the names and shapes of its tensors, but without memory for them."""
     with torch.device("meta"):
         return build(config)
 
 
 def count_parameters(model: Network) -> int:
-    """How many numbers a network learns."""
+    """The number of parameters of a network."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -64,19 +66,19 @@ def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Itera
     if extra := sorted(found.keys() - expected.keys()):
         yield f"unexpected {', '.join(extra)}"
     for name in sorted(found.keys() & expected.keys()):
-        yield from _tensor_problems(name, found[name], expected[name])
+        yield from _tensor_mismatches(name, found[name], expected[name])
     if len(kinds := {str(tensor.dtype) for tensor in found.values()}) > 1:
-        yield f"they are of several types, {', '.join(sorted(kinds))}; a network has one"
+        yield f"they are of several types, {', '.join(sorted(kinds))}, but a network has one"
 
 
-def _summary_problems(card: Card, content: bytes, model: Network) -> Iterator[str]:
+def _summary_mismatches(card: Card, content: bytes, model: Network) -> Iterator[str]:
     if len(content) != card.weights.bytes:
-        yield f"they have {len(content)} bytes, the card says {card.weights.bytes}"
+        yield f"they have {len(content)} bytes, but the card says {card.weights.bytes}"
     if (parameters := count_parameters(model)) != card.weights.parameters:
-        yield f"the network has {parameters} parameters, the card says {card.weights.parameters}"
+        yield f"the network has {parameters} parameters, but the card says {card.weights.parameters}"
 
 
-def _tensor_problems(name: str, found: Tensor, expected: Tensor) -> Iterator[str]:
+def _tensor_mismatches(name: str, found: Tensor, expected: Tensor) -> Iterator[str]:
     if found.shape != expected.shape:
         yield f"{name} is {tuple(found.shape)}, expected {tuple(expected.shape)}"
     elif found.dtype not in FLOATS:

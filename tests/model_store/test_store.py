@@ -153,7 +153,7 @@ def test_links_to_folders_are_models_and_versions(store: Store, tmp_path: Path) 
     [
         ("grey/v1", "'v1' is not a version: rename the folder to a whole number, such as 1"),
         ("grey/01", "'01' is not a version"),
-        ("my model/1", "'my model' is no model's name"),
+        ("my model/1", "'my model' is not the name of a model"),
         ("blue", "a version is a folder in it, such as blue/1"),
     ],
 )

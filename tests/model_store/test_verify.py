@@ -127,8 +127,8 @@ def test_tensor_that_does_not_fit_the_card_is_found(store: Store, change: Callab
     ("claim", "count", "message"),
     [
         ("bytes", 7, "larger than 7 bytes"),
-        ("bytes", 10**9, "bytes, the card says 1000000000"),
-        ("parameters", 7, "parameters, the card says 7"),
+        ("bytes", 10**9, "bytes, but the card says 1000000000"),
+        ("parameters", 7, "parameters, but the card says 7"),
     ],
 )
 def test_card_that_counts_wrong_is_found(store: Store, claim: str, count: int, message: str) -> None:
@@ -199,7 +199,7 @@ def test_file_that_is_no_safetensors_is_found(store: Store) -> None:
         pytest.param(
             lambda card: card["model"].pop("image_shape"), "image_shape is required; add it", id="missing-key"
         ),
-        pytest.param(lambda card: card.update(latents=SPREAD), "latents.mean has 1 value, .* has 3", id="latents"),
+        pytest.param(lambda card: card.update(latents=SPREAD), "latents.mean has 1 value, but .* has 3", id="latents"),
         pytest.param(lambda card: card.update(scores=FALLING), "quantiles, which never fall", id="quantiles"),
     ],
 )

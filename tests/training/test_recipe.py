@@ -54,7 +54,7 @@ def test_changes_replace_single_values(recipe_file: Path) -> None:
         pytest.param("epochs=three", "epochs must be a whole number", id="wrong-type"),
         pytest.param("epochs=0", "epochs must be at least 1, not 0", id="too-low"),
         pytest.param("model.latent_shape=[2, 2, 2, 2]", "model.latent_shape", id="wrong-shape"),
-        pytest.param("name=../up", "is no model's name", id="name-with-a-path"),
+        pytest.param("name=../up", "is not the name of a model", id="name-with-a-path"),
         pytest.param("epochs", "--set takes key=value", id="no-value"),
         pytest.param("epochs.x=1", "epochs is a value, not a table", id="table-of-a-value"),
         pytest.param("data.resize=squeeze", "data.resize", id="unknown-word"),

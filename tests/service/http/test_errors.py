@@ -108,7 +108,7 @@ CASES = {
     "no-such-model": (get("/v1/models/blue/sample"), 404, "No model blue; there is colour@1, grey@1"),
     "no-such-version": (get("/v1/models/grey@9"), 404, "No model grey@9"),
     "name-that-climbs": (get("/v1/models/..%2f..%2fetc/sample"), 404, ""),
-    "name-that-is-none": (get("/v1/models/a%00b%0d%0a/sample"), 404, "is no model's name"),
+    "name-that-is-none": (get("/v1/models/a%00b%0d%0a/sample"), 404, "is not the name of a model"),
     # 405, 406, 415
     "wrong-method-of-two": (
         {"method": "DELETE", "url": "/v1/sample"}, 405, "does not take DELETE; send GET or HEAD"),

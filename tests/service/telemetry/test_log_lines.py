@@ -46,7 +46,10 @@ def test_each_request_is_one_line_of_json(started: list[Process], store: Store) 
     assert statuses == [404, 422, 200]
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert [line["status"] for line in requests] == [404, 422, 200, 400]
-    assert ["is no model's name" in requests[0]["reason"], "is not known" in requests[1]["reason"]] == [True, True]
+    assert ["is not the name of a model" in requests[0]["reason"], "is not known" in requests[1]["reason"]] == [
+        True,
+        True,
+    ]
     assert "reason" not in requests[2]
     assert "Host" in requests[3]["reason"] or "cannot be read" in requests[3]["reason"]
     assert "forged" not in {line["event"] for line in lines}
