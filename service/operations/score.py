@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model_store import Card
-from model_store.vae import DiagonalGaussian, Estimate, bits_per_dimension
+from model_store.vae import Bound, DiagonalGaussian, Estimate, bits_per_dimension
 from model_store.vae.scoring_protocol import Binarise, binarised_for_scoring, describe_protocol, posterior_noise
 
 from ..offload import offload
@@ -21,16 +21,13 @@ ROWS_PER_BATCH = 64  # repeated images; after each batch, other requests are com
 
 @dataclass(frozen=True)
 class Score:
-    """The bounds of images in nats, each (B,), and the protocol by which they were found.
+    """The bounds of images, and the protocol by which they were found.
 
     Bits per dimension are None for pixels that are not 8-bit. Percentiles, 0 to 100 among the model's own test images,
     are None where the card has no quantiles to compare with.
     """
 
-    elbo_nats: Tensor
-    log_likelihood_nats: Tensor
-    kl_nats: Tensor
-    importance_weighted_nats: Tensor
+    bound: Bound
     bits_per_dimension: Tensor | None
     percentile: list[float] | None
     protocol: str
@@ -83,16 +80,12 @@ def _drawn(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:
 
 def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Score:
     bound, config = estimate.bound, card.model
+    bits = bits_per_dimension(bound.elbo_nats, config.image_shape) if config.likelihood.is_8_bit else None
     # pixels that were cut at the middle score higher than those of the card's quantiles, which were drawn
     is_comparable = binarise == "sample" or not config.likelihood.is_binary
     return Score(
-        elbo_nats=bound.elbo_nats,
-        log_likelihood_nats=bound.log_likelihood_nats,
-        kl_nats=bound.kl_nats,
-        importance_weighted_nats=bound.importance_weighted_nats,
-        bits_per_dimension=bits_per_dimension(bound.elbo_nats, config.image_shape)
-        if config.likelihood.is_8_bit
-        else None,
+        bound=bound,
+        bits_per_dimension=bits,
         percentile=_percentiles(card, bound.elbo_nats) if is_comparable else None,
         protocol=f"{describe_protocol(config, binarise)}, K = {bound.draws} posterior draws, seed {seed}",
         seed=seed,

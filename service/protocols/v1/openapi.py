@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from model_store.vae.noise import MAX_SEED
 
 from ...formats.multipart import MULTIPART
 from ...http.negotiation import MEDIA_TYPES, Format
 from ...http.problems import Responses, documented_errors
-from .bodies import IMAGE_BODIES, JSON, LATENT_BODIES, ImagesBody, LatentsBody, PairBody
+from .bodies import IMAGE_BODIES, LATENT_BODIES
+from .json_bodies import JSON, ImagesBody, JsonBody, LatentsBody, PairBody
 from .parameters import INT32_MAX
 
 _ERRORS = documented_errors(401, 404, 406, 413, 414, 422, 429, 431, 500, 503, 504)
@@ -36,7 +35,7 @@ TAGS = [
 ]
 
 
-def _body(media_types: Sequence[str], json_body: type[BaseModel]) -> dict[str, Any]:
+def _body(media_types: Sequence[str], json_body: type[JsonBody]) -> dict[str, Any]:
     special = {JSON: json_body.model_json_schema(), MULTIPART: _PARTS}
     content = {media_type: {"schema": special.get(media_type, _BINARY)} for media_type in media_types}
     return {"requestBody": {"required": True, "content": content}}

@@ -60,8 +60,16 @@ async def answer(call: Call, session: Session, parameters: ScoreParameters) -> R
     )
     scores = await call.wait_for(work, "ask for fewer importance_samples, or send fewer images")
     with call.timings.measure("write"):
-        fields = {name: value for name, value in vars(scores).items() if name != "seed"}
-        content = write_json(session, fields)
+        members = {
+            "elbo_nats": scores.bound.elbo_nats,
+            "log_likelihood_nats": scores.bound.log_likelihood_nats,
+            "kl_nats": scores.bound.kl_nats,
+            "importance_weighted_nats": scores.bound.importance_weighted_nats,
+            "bits_per_dimension": scores.bits_per_dimension,
+            "percentile": scores.percentile,
+            "protocol": scores.protocol,
+        }
+        content = write_json(session, members)
     return respond("json", session, content, scores.seed)
 
 

@@ -1,0 +1,169 @@
+"""Bodies in JSON: what each may hold, and how text becomes pictures or numbers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from codecs import BOM_UTF8
+from itertools import accumulate, chain
+from operator import mul
+from typing import Annotated, Any, Self, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
+
+from model_store.vae.record import validation_messages
+from model_store.vae.sentences import unknown
+
+from ...errors import BadImage, BadValue, TooLarge, MalformedBody, about_row
+from ...operations.session import Session
+from .answers import ANSWER_MEMBERS, Nested
+
+JSON = "application/json"
+
+_WHITESPACE = b" \t\r\n"
+_STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
+_FEW_VALUES = 65_536  # parsed for any model, so that the client learns what is wrong with them
+
+
+def _describe_ignored(schema: dict[str, Any]) -> None:
+    schema["patternProperties"] = {f"^({'|'.join(sorted(ANSWER_MEMBERS))})$": {}}
+    schema["additionalProperties"] = False
+
+
+class JsonBody(BaseModel):
+    """A body in JSON. Members of answers that it does not need are ignored, so that an answer can be sent back.
+
+    A member that no answer has is an error, so that a misspelt one is noticed.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", strict=True, allow_inf_nan=False, json_schema_extra=_describe_ignored
+    )
+
+    @model_validator(mode="after")
+    def _only_known_members(self) -> Self:
+        if name := next((name for name in self.model_extra or () if name not in ANSWER_MEMBERS), None):
+            raise ValueError(f"{name[:80]} {unknown(name, type(self).model_fields)}")
+        return self
+
+
+class ImagesBody(JsonBody):
+    """Pictures in JSON."""
+
+    images: Annotated[
+        list[str], Field(min_length=1, fail_fast=True, description="base64 or data: URI of a PNG, JPEG or WebP")
+    ]
+
+
+class LatentsBody(JsonBody):
+    """Latents in JSON."""
+
+    latents: Annotated[Nested, Field(min_length=1)]
+
+
+class PairBody(JsonBody):
+    """Two pictures, or two latents, in JSON; of a sample's answer, which has both, the latents are taken."""
+
+    images: Annotated[list[str], Field(fail_fast=True, description="base64 or data: URIs")] | None = None
+    latents: Annotated[Nested, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _has_images_or_latents(self) -> Self:
+        if self.images is None and self.latents is None:
+            raise ValueError("it has neither images nor latents; send two of one of them")
+        return self
+
+
+Body = TypeVar("Body", bound=JsonBody)
+
+
+def longest_answer_values(session: Session) -> int:
+    """The values in the longest JSON that the service answers to one request: numbers, texts and lists.
+
+    Encode answers three arrays of latents; the other operations answer a few values for each image.
+    """
+    numbers_and_lists = sum(accumulate(session.model.card.model.latent_shape, mul, initial=1))
+    return session.limits.images * (3 * numbers_and_lists + 3)
+
+
+def read_json(kind: type[Body], body: bytes, max_values: int) -> Body:
+    """The body that the JSON holds.
+
+    Raises:
+        MalformedBody: it is not JSON.
+        BadValue: a member is missing, unknown, or has a wrong value.
+        TooLarge: it holds more values than the limit, and more than a few.
+    """
+    _check_values(body, max(max_values, _FEW_VALUES))
+    try:
+        return kind.model_validate_json(body.removeprefix(BOM_UTF8))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise MalformedBody(JSON, "it is not JSON, is cut off, or is nested too deeply") from error
+        wrong = BadValue(f"The body cannot be used: {validation_messages(error, kind)[0]}.")
+        wrong.index = next((place for place in first["loc"] if isinstance(place, int)), None)
+        raise wrong from error
+
+
+def _check_values(body: bytes, limit: int) -> None:
+    """Refuse JSON of too many values before it is parsed: three bytes of it, `[],`, become 64 bytes of memory.
+
+    Each value but the first follows a comma, or an opening bracket that has a closing one.
+    """
+    if len(body) > limit and (count := sum(map(body.count, b",]}"))) > limit:
+        raise TooLarge("The body", size=count, limit=limit, unit="values")
+
+
+def read_base64(texts: list[str], max_images: int) -> list[bytes]:
+    """The pictures in base64.
+
+    Raises:
+        TooLarge: there are more than `max_images`.
+        BadImage: one of them is not base64.
+    """
+    if len(texts) > max_images:
+        raise TooLarge("The body", size=len(texts), limit=max_images, unit="images")
+    pictures = []
+    for index, text in enumerate(texts):
+        with about_row(index):
+            pictures.append(_picture(text, f"Picture {index + 1}"))
+    return pictures
+
+
+def _picture(text: str, name: str) -> bytes:
+    """The bytes of base64: of either alphabet, in one or several lines, with or without its padding."""
+    if text.startswith(("http:", "https:", "file:", "ftp:")):
+        raise BadImage(name, "addresses are not fetched; send the picture itself, as base64")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        digits = text.encode("ascii").translate(_STANDARD_BASE64, _WHITESPACE).rstrip(b"=")
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadImage(name, "it is not base64; send base64, or a data: URI that holds base64") from error
+
+
+def read_numbers(nested: list[Any]) -> Tensor:
+    """A tensor of evenly nested numbers.
+
+    NumPy would be shorter, but from texts it makes an array as wide as the longest text, however many there are.
+
+    Raises:
+        BadValue: the lists have different lengths, or hold something else than numbers, or too large ones.
+    """
+    shape, level = [len(nested)], nested
+    while level and isinstance(level[0], list):
+        lengths = {len(inner) if isinstance(inner, list) else None for inner in level}
+        if len(lengths) > 1:
+            raise BadValue("The latents are nested unevenly; each needs the model's latent shape.")
+        shape.append(len(level[0]))
+        level = list(chain.from_iterable(level))
+    if not all(type(number) in (int, float) for number in level):
+        raise BadValue("The latents hold a value that is not a number; send numbers only.")
+    try:
+        return torch.tensor(level, dtype=torch.float64).view(shape)
+    except (OverflowError, RuntimeError) as error:
+        raise BadValue("The latents hold a number that is too large; send numbers that float32 can hold.") from error
