@@ -81,12 +81,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return "".join(f"; did you mean {near}?" for near in get_close_matches(name[:_LONGEST_PLACE], list(known), n=1))
 
 
-def shape_text(shape: Sequence[int]) -> str:
-    """A shape such as 1×28×28; of a shape that a client has made up, the first eight sides."""
-    shown = "×".join(map(str, shape[:8])) or "a single number"
-    return f"{shown}×…" if len(shape) > 8 else shown
-
-
 def counted(number: int, units: str) -> str:
     """A number and its unit, of which the first word is a plural with an s: `1 image`, `1,024 images`."""
     word, space, rest = units.partition(" ")
