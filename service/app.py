@@ -36,7 +36,8 @@ from .inference.loader import Loader
 from .inference.registry import Registry
 from .operations.limits import Limits
 from .operations.session import Sessions
-from .protocols.v1 import models, openapi, routes
+from .protocols.v1 import models, openapi
+from .protocols.v1 import routes as v1
 from .settings import Settings
 from .telemetry.metrics import Metrics
 from .web import page
@@ -86,7 +87,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         body_memory=BodyMemory(settings.max_bodies_bytes),
         limits=RequestLimits(settings.max_body_bytes, settings.body_timeout_s, settings.timeout_s),
     )
-    mounts = routes.mounts(sessions)
+    mounts = [*v1.mounts(sessions)]
     app.include_router(models.router, prefix="/v1", dependencies=[KEY])
     for mount in mounts:
         app.include_router(mount.documentation())
@@ -108,7 +109,7 @@ def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str
 def _asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, settings: Settings) -> ASGIApp:
     """The layers that a request passes, the innermost first: FastAPI, endpoints and keys, CORS, proxies, the log."""
     stack: ASGIApp = app.build_middleware_stack()
-    stack = Router(stack, mounts, state, locked=("/v1", "/metrics") if settings.metrics_need_key else ("/v1",))
+    stack = Router(stack, mounts, state, locked=("/metrics",) if settings.metrics_need_key else ())
     if settings.cors_origins:
         stack = _cors(stack, settings.cors_origins)
     stack = RootPath(stack, settings.root_path or "")

@@ -90,13 +90,14 @@ class Mount(Generic[Subject]):
 class Router:
     """Pure ASGI in front of an app: checks keys, answers endpoints, and passes every other request on.
 
-    A request below one of the `locked` addresses needs a key, if the service has keys.
+    If the service has keys, a request below a mount needs one, and so does a request below a `locked` address.
     """
 
     def __init__(self, app: ASGIApp, mounts: Sequence[Mount[Any]], state: AppState, locked: Sequence[str]) -> None:
         self._app = app
         self._state = state
-        self._locked = tuple(f"{address}/" for address in locked)
+        mounted = (mount.prefix.partition("/{")[0] for mount in mounts)
+        self._locked = tuple(f"{address}/" for address in {*mounted, *locked})
         self._targets: dict[tuple[str, ...], _Target] = {}
         self._names: dict[int, list[dict[int, str]]] = {}  # by the number of an address's parts: where it has names
         for mount in mounts:

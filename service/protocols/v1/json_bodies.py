@@ -16,7 +16,7 @@ from torch import Tensor
 from model_store.vae.record import validation_messages
 from model_store.vae.sentences import unknown
 
-from ...errors import BadImage, BadValue, TooLarge, MalformedBody, about_row
+from ...errors import BadImage, BadValue, MalformedBody, TooLarge, about_row
 from ...operations.session import Session
 from .answers import ANSWER_MEMBERS, Nested
 
