@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from docs.make_tables import PACKAGES, TABLE, TREE, read_remarks, settings_table, write_tree
+from service.app import create_app
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -77,3 +79,34 @@ def test_tree_has_a_remark_for_every_file() -> None:
     assert all((ROOT / name).is_dir() for name in remarks if name.endswith("/"))
     assert all(remarks.values())
     assert tree == write_tree(remarks), "run `make tables`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_that_a_page_names_exist(page: Path) -> None:
+    """A misspelt variable would be an error at start."""
+    named = set(re.findall(r"LATENTD_([A-Z_]*[A-Z])", page.read_text(encoding="utf-8")))
+
+    assert named <= {name.upper() for name in Settings.model_fields}
+
+
+def test_page_of_metrics_names_every_series() -> None:
+    """Each series of our own has a row; those of Python and of the process are prometheus_client's."""
+    page = (DOCS / "how-to" / "read-the-metrics.md").read_text(encoding="utf-8")
+    series = set(re.findall(r"^# TYPE (latentd_\w+) ", Metrics().text().decode(), re.MULTILINE))
+    creations = {name for name in series if name.endswith("_created")}  # times that prometheus_client adds to counters
+
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == series - creations
+
+
+def test_page_of_the_api_names_every_operation_and_parameter() -> None:
+    """The OpenAPI has the same operations, parameters and statuses."""
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", page.split("## Parameters")[1].split("## Errors")[0], re.MULTILINE)
+    described = create_app(Settings(store=ROOT / "none")).openapi()["paths"]
+    v1 = [(path, operation) for path in described if path.startswith("/v1") for operation in described[path].values()]
+    in_queries = {p["name"] for _, operation in v1 for p in operation.get("parameters", ()) if p["in"] == "query"}
+    statuses = {status for _, operation in v1 for status in operation["responses"] if status >= "400"}
+
+    assert {path for path, _ in v1 if path not in page} == set()
+    assert set(rows) == in_queries
+    assert statuses <= set(re.findall(r"\b[45]\d\d\b", page.split("## Errors")[1].split("## Headers")[0]))
