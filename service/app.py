@@ -54,10 +54,12 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
 
     Raises:
         NoSuchDevice, NoSuchRuntime: what the settings name is not there.
-        ValueError: the file of keys cannot be used.
+        ValueError: the file of keys cannot be used, or the metrics need a key and there is none.
     """
     metrics = metrics or Metrics()
     keys = Keys(settings.api_keys, settings.api_keys_file)
+    if settings.metrics_need_key and not keys.are_needed:
+        raise ValueError("metrics_need_key: there is no key; set api_keys or api_keys_file as well")
     registry = _registry(settings, metrics)
     app = FastAPIOffline(
         title="latentd",

@@ -1,36 +1,36 @@
-"""What the service answers when it does not answer. `error_responses.py` gives each its status.
+"""The errors that a client can receive; `http/problems.py` gives each its HTTP status.
 
 ServiceError
-├── BadRequest              what came is no request in HTTP
-├── HeadTimeout             the head of a request did not arrive in time
-├── AddressTooLong          the address of a request has too many bytes
-├── HeadTooLarge            its headers have
-├── MalformedBody             the body is not what its Content-Type says
-├── Unauthorized            no key, or a wrong one
-├── NotAcceptable           none of the formats asked for can be given
+├── BadRequest              the bytes are not a request of HTTP/1.1
+├── HeadTimeout             the head of the request did not arrive in time
+├── AddressTooLong          the address of the request has too many bytes
+├── HeadTooLarge            the address and the headers together have too many bytes
+├── MalformedBody           the body does not have the format that its Content-Type names
+├── Unauthorized            the request has no valid key
+├── NotAcceptable           none of the requested formats is available
 ├── BodyTimeout             the body did not arrive in time
-├── TooLarge                a body, a picture, or a number of images beyond a limit
-├── UnsupportedMediaType    a body in a format that is not read here
-├── UnsupportedEncoding     a body that is compressed
-├── BadImage                a picture that cannot be read
-├── WrongShape              images or latents that do not fit the model
-├── BadValue                a value that cannot be used, such as a number that is not finite
-├── InvalidParameter        a parameter of the query that is unknown, repeated, or has a wrong value
-├── NotSupportedByModel             a question that this kind of model cannot answer
-├── NoDefaultModel          a request names no model, and there is no default model, or it is not served
-├── QueueFull              the queue is full
-├── BodyMemoryFull                 too many bodies are being read at once
-├── ClientGone              the caller hung up; nobody hears this answer
-├── Unavailable             not now: try again
-│   ├── Starting            models are still being read
-│   ├── NotServing          no model can be served, or not the default one; the reason is told
+├── TooLarge                a body, a picture, or a number of images is beyond a limit
+├── UnsupportedMediaType    the body has a format that the service does not read
+├── UnsupportedEncoding     the body is compressed
+├── BadImage                a picture cannot be read
+├── WrongShape              images or latents do not fit the model
+├── BadValue                a value cannot be used, such as a number that is not finite
+├── InvalidParameter        a query parameter is unknown, repeated, or has a wrong value
+├── NotSupportedByModel     this kind of model does not support the operation
+├── NoDefaultModel          the request names no model, and no default model is served
+├── QueueFull               the queue has no room for the images of the request
+├── BodyMemoryFull          the bodies that are being read take all the memory for bodies
+├── ClientGone              the client hung up before the answer
+├── Unavailable             the service cannot answer now, and may do so later
+│   ├── Starting            the models are still being read
+│   ├── NotServing          no model, or not the default model, can be served
 │   ├── Draining            the service is being stopped
 │   ├── OutOfMemory         not even one image fits into the device's memory now
-│   ├── DeviceHung          a computation did not end, and was given up
+│   ├── DeviceHung          a computation did not end
 │   └── DeviceLost          the device has failed
-├── NeedsRestart            the device has failed, and only a restart can help
-├── DeadlineExceeded        the answer would come too late
-└── NotFinite               the model gave numbers that are not finite
+├── NeedsRestart            the device has failed, and only a restart of the process helps
+├── DeadlineExceeded        the answer was not ready in time
+└── NotFinite               the model's answer has numbers that are not finite
 """
 
 import re
@@ -43,15 +43,15 @@ _SHOWN = re.compile(r"[A-Za-z0-9.+-]{1,40}(/[A-Za-z0-9.+-]{1,80})?")
 
 
 class ServiceError(Exception):
-    """Something keeps the service from answering."""
+    """The base of all errors that a client can receive."""
 
     index: int | None = None
-    """The image or latent of the request that is at fault, counted from 0; None where no single one is."""
+    """The number, from 0, of the image or latent that caused the error; None if no single one did."""
 
 
 @contextmanager
 def about_row(index: int) -> Iterator[None]:
-    """Errors raised in this block concern the image or latent with this index."""
+    """Give the errors that this block raises the index of an image or latent."""
     try:
         yield
     except ServiceError as error:
@@ -60,52 +60,52 @@ def about_row(index: int) -> Iterator[None]:
 
 
 class BadRequest(ServiceError):
-    """What came is no request in HTTP."""
+    """The bytes are not a request of HTTP/1.1."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"This request cannot be read: {problem}.")
 
 
 class HeadTimeout(ServiceError):
-    """The head of a request did not arrive in time."""
+    """The head of the request did not arrive in time."""
 
     def __init__(self, limit_s: float) -> None:
-        super().__init__(f"The request's head did not arrive within {limit_s:g} s; send it at once.")
+        super().__init__(f"The request's head did not arrive within {limit_s:g} s; send it faster.")
 
 
 class AddressTooLong(ServiceError):
-    """The address of a request has too many bytes."""
+    """The address of the request has too many bytes."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"The address has more than {limit:,} bytes; send what is long in the body.")
+        super().__init__(f"The address has more than {limit:,} bytes; shorten it, or send long values in the body.")
 
 
 class HeadTooLarge(ServiceError):
-    """The headers of a request have too many bytes."""
+    """The address and the headers of the request together have too many bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The request's head has more than {limit:,} bytes; send fewer or shorter headers.")
 
 
 class MalformedBody(ServiceError):
-    """The body is not what its Content-Type says."""
+    """The body does not have the format that its Content-Type names."""
 
     def __init__(self, media_type: str, problem: str) -> None:
-        super().__init__(f"The body is no {media_type}: {problem}.")
+        super().__init__(f"The body is not valid {media_type}: {problem}.")
 
 
 class Unauthorized(ServiceError):
-    """No key, or a wrong one."""
+    """The request has no valid key."""
 
     def __init__(self) -> None:
-        super().__init__("No valid key; send one as Authorization: Bearer KEY.")
+        super().__init__("The request has no valid key; send one in the header Authorization: Bearer KEY.")
 
 
 class NotAcceptable(ServiceError):
-    """None of the formats asked for can be given."""
+    """None of the requested formats is available."""
 
     def __init__(self, offered: Iterable[str]) -> None:
-        super().__init__(f"None of the requested formats is available here; ask for one of {', '.join(offered)}.")
+        super().__init__(f"None of the requested formats is available; ask for one of {', '.join(offered)}.")
 
 
 class BodyTimeout(ServiceError):
@@ -116,7 +116,7 @@ class BodyTimeout(ServiceError):
 
 
 class TooLarge(ServiceError):
-    """A body, a picture, or a number of images beyond a limit."""
+    """A body, a picture, or a number of images is beyond a limit."""
 
     def __init__(
         self, what: str, *, size: int | None, limit: int, unit: str, remedy: str = "send less in one request"
@@ -126,104 +126,107 @@ class TooLarge(ServiceError):
 
 
 class UnsupportedMediaType(ServiceError):
-    """A body in a format that is not read here."""
+    """The body has a format that the service does not read."""
 
     def __init__(self, came: str, offered: Iterable[str], what: str = "Content-Type") -> None:
-        shown = f" {came}" if _SHOWN.fullmatch(came) else ""  # else it is long, or made to be read by something else
-        found = f"The {what}{shown} is not read here" if came else f"The request has no {what}"
+        shown = f" {came}" if _SHOWN.fullmatch(came) else ""  # a long or odd value is not repeated
+        found = f"The {what}{shown} is not supported" if came else f"The request has no {what}"
         super().__init__(f"{found}; send one of {', '.join(offered)}.")
 
 
 class UnsupportedEncoding(ServiceError):
-    """A body that is compressed."""
+    """The body is compressed."""
 
     def __init__(self) -> None:
-        super().__init__("A body with a Content-Encoding is not read here; send it as it is.")
+        super().__init__("A body with a Content-Encoding is not supported; send it as it is, without compression.")
 
 
 class BadImage(ServiceError):
-    """A picture that cannot be read."""
+    """A picture cannot be read."""
 
     def __init__(self, which: str, problem: str) -> None:
         super().__init__(f"{which} cannot be read: {problem}.")
 
 
 class WrongShape(ServiceError):
-    """Images or latents that do not fit the model."""
+    """Images or latents do not fit the model."""
 
     def __init__(self, what: str, *, got: Sequence[int], model: object, expected: Sequence[int], remedy: str) -> None:
         super().__init__(f"{what} {shape_text(got)}, but {model} takes {shape_text(expected)}; {remedy}.")
 
 
 class BadValue(ServiceError):
-    """A value that cannot be used, such as a number that is not finite."""
+    """A value cannot be used, such as a number that is not finite."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
 
 
 class InvalidParameter(ServiceError):
-    """A parameter of the query that is unknown, repeated, or has a wrong value."""
+    """A query parameter is unknown, repeated, or has a wrong value."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"The query parameter {problem}.")
 
 
 class NotSupportedByModel(ServiceError):
-    """A question that this kind of model cannot answer."""
+    """This kind of model does not support the operation."""
 
     def __init__(self, model: str, reason: str, remedy: str) -> None:
         super().__init__(f"{model} {reason}; {remedy}.")
 
 
 class NoDefaultModel(ServiceError):
-    """A request names no model, and there is no default model, or it is not served."""
+    """The request names no model, and no default model is served."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
 
 
 class QueueFull(ServiceError):
-    """The queue is full."""
+    """The queue has no room for the images of the request."""
 
     def __init__(self, *, waiting: int, limit: int, retry_after_s: int) -> None:
         super().__init__(
-            f"{waiting} of at most {counted(limit, 'images')} are waiting; try again in {retry_after_s} s."
+            f"The queue is full: {waiting} of at most {counted(limit, 'images')} are waiting; "
+            f"try again in {retry_after_s} s."
         )
         self.retry_after_s = retry_after_s
 
 
 class BodyMemoryFull(ServiceError):
-    """Too many bodies are being read at once."""
+    """The bodies that are being read take all the memory for bodies."""
 
     retry_after_s = 1
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"The bodies under way have more than {limit:,} bytes together; try again in 1 s.")
+        super().__init__(
+            f"The bodies that are being read now have more than {limit:,} bytes together; try again in 1 s."
+        )
 
 
 class ClientGone(ServiceError):
-    """The caller hung up; nobody hears this answer."""
+    """The client hung up before the answer. Only the log shows this error."""
 
     def __init__(self) -> None:
-        super().__init__("The caller hung up before the answer.")
+        super().__init__("The client hung up before the answer.")
 
 
 class Unavailable(ServiceError):
-    """Not now: try again."""
+    """The service cannot answer now, and may do so later."""
 
     retry_after_s = 1
 
 
 class Starting(Unavailable):
-    """Models are still being read."""
+    """The models are still being read."""
 
     def __init__(self) -> None:
         super().__init__("The models are still being read; try again in a moment.")
 
 
 class NotServing(Unavailable):
-    """No model can be served, or not the default one."""
+    """No model, or not the default model, can be served."""
 
     retry_after_s = 10
 
@@ -235,21 +238,21 @@ class Draining(Unavailable):
     """The service is being stopped."""
 
     def __init__(self) -> None:
-        super().__init__("The service is being stopped; try again, another one will answer.")
+        super().__init__("This replica is being stopped; try again, another replica may answer.")
 
 
 class OutOfMemory(Unavailable):
     """Not even one image fits into the device's memory now."""
 
     def __init__(self) -> None:
-        super().__init__("Not even one image fits into the device's memory now; try again.")
+        super().__init__("The device has no memory for even one image now; try again.")
 
 
 class DeviceHung(Unavailable):
-    """A computation did not end, and was given up."""
+    """A computation did not end."""
 
     def __init__(self) -> None:
-        super().__init__("The computation did not end and was given up; try again.")
+        super().__init__("The computation did not end, and the service stopped waiting for it; try again.")
 
 
 class DeviceLost(Unavailable):
@@ -258,25 +261,27 @@ class DeviceLost(Unavailable):
     retry_after_s = 10
 
     def __init__(self) -> None:
-        super().__init__("The device that computes has failed; another replica may answer.")
+        super().__init__("The device that computes has failed; try again, another replica may answer.")
 
 
 class NeedsRestart(ServiceError):
-    """The device has failed, and only a restart can help."""
+    """The device has failed, and only a restart of the process helps."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The device that computes failed {seconds:.0f} s ago; restart this process.")
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer would come too late."""
+    """The answer was not ready in time."""
 
     def __init__(self, limit_s: float, remedy: str) -> None:
         super().__init__(f"The answer was not ready within {limit_s:g} s; try again, or {remedy}.")
 
 
 class NotFinite(ServiceError):
-    """The model gave numbers that are not finite."""
+    """The model's answer has numbers that are not finite."""
 
     def __init__(self) -> None:
-        super().__init__("The model gave numbers that are not finite for this request; this is its fault, not yours.")
+        super().__init__(
+            "The model's answer to this request has numbers that are not finite. This is a fault of the model."
+        )

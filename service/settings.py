@@ -297,17 +297,6 @@ class Settings(BaseSettings):
             raise ValueError(f"workers {self.workers}: one process serves a GPU; set workers to 1, or device to cpu")
         return self
 
-    @property
-    def needs_key(self) -> bool:
-        """Whether /v1 is closed to those without a key."""
-        return bool(self.api_keys) or self.api_keys_file is not None
-
-    @model_validator(mode="after")
-    def _metrics_can_have_a_key(self) -> Self:
-        if self.metrics_need_key and not self.needs_key:
-            raise ValueError("metrics_need_key: there is no key; set api_keys or api_keys_file as well")
-        return self
-
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:
         if self.max_bodies_bytes < self.max_body_bytes:

@@ -116,8 +116,8 @@ CASES = {
     "latents-as-a-picture": (encode(picture(), "?format=png"), 406, "ask for one of json, npy, safetensors"),
     "format-nobody-has": ({**get("/v1/sample"), "headers": {"Accept": "audio/mpeg"}}, 406, "image/png"),
     "media-type-nobody-reads": (encode(b"x", **{"Content-Type": "text/plain"}),
-                               415, "The Content-Type text/plain is not read here; send one of image/png"),
-    "media-type-of-markup": (encode(b"x", **{"Content-Type": "<script>/x"}), 415, "The Content-Type is not read here"),
+                               415, "The Content-Type text/plain is not supported; send one of image/png"),
+    "media-type-of-markup": (encode(b"x", **{"Content-Type": "<script>/x"}), 415, "The Content-Type is not supported"),
     "no-media-type": ({"method": "POST", "url": "/v1/encode", "content": b"x"},
                       415, "The request has no Content-Type; send one of image/png"),
     "picture-to-decode": (decode(picture(), PNG), 415, "send one of application/json"),
@@ -127,7 +127,7 @@ CASES = {
         for encoding in ("gzip", "deflate", "br,gzip", "identity, gzip", "zstd")
         for media_type in ("image/png", "application/json", "multipart/form-data; boundary=b", *NPY.values())
     },
-    "gif": (encode(picture(kind="GIF")), 415, "The picture format GIF is not read here; send one of image/png"),
+    "gif": (encode(picture(kind="GIF")), 415, "The picture format GIF is not supported; send one of image/png"),
     "tiff": (encode(picture(kind="TIFF")), 415, "image/webp"),
     "bmp": (encode(picture(kind="BMP")), 415, "image/webp"),
     "svg": (encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), 415, "image/webp"),

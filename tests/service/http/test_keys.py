@@ -81,6 +81,12 @@ async def test_metrics_are_open_unless_they_are_to_have_a_key(settings: Settings
     assert statuses == [[200, 200], [401, 200]]
 
 
+def test_metrics_cannot_need_a_key_that_does_not_exist(settings: Settings) -> None:
+    """A monitor could never read them."""
+    with pytest.raises(ValueError, match="metrics_need_key: there is no key"):
+        create_app(settings.model_copy(update={"metrics_need_key": True}))
+
+
 async def test_key_counts_only_where_it_belongs(locked: httpx.AsyncClient) -> None:
     """Two headers are none, and a query is written into logs."""
     twice = [("Authorization", "Bearer first"), ("Authorization", "Bearer first")]
