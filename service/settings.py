@@ -1,10 +1,10 @@
-"""Settings: everything an operator can turn.
+"""Settings: everything that an operator can set.
 
-Made once in `__main__` and passed down; no module reads the environment. No `.env` file is read.
+`__main__` makes them once and passes them down; no other module reads the environment. No `.env` file is read.
 
-Libraries read variables of their own. Those that choose hardware, kernels and threads are the operator's, and stay:
-OMP_NUM_THREADS, MKL_*, ATEN_CPU_CAPABILITY, CUDA_VISIBLE_DEVICES, PYTORCH_*. Those that would change what the service
-promises are overruled where the library is used: PROMETHEUS_MULTIPROC_DIR (metrics.py), WEB_CONCURRENCY and
+Libraries read variables of their own. Variables that choose hardware, kernels and threads are left to the operator:
+OMP_NUM_THREADS, MKL_*, ATEN_CPU_CAPABILITY, CUDA_VISIBLE_DEVICES, PYTORCH_*. Variables that would break a promise of
+the service are overruled where the library is used: PROMETHEUS_MULTIPROC_DIR (metrics.py), WEB_CONCURRENCY and
 FORWARDED_ALLOW_IPS (server.py), FASTAPI_OTEL_AUTO_CONFIGURE (app.py). UVICORN_* is read by uvicorn's own command alone.
 """
 
@@ -40,7 +40,7 @@ def _is_device(name: str) -> str:
 
 
 def _at_home(path: Path) -> Path:
-    """With `~` resolved; unchanged where the user has no home."""
+    """The path with `~` resolved; unchanged if the user has no home folder."""
     return Path(os.path.expanduser(path))  # Path.expanduser raises where there is no home
 
 
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="LATENTD_",
-        env_ignore_empty=True,  # an empty variable is not set: as a path it would be the current folder
+        env_ignore_empty=True,  # an empty variable counts as not set: as a path it would be the current folder
         frozen=True,
         cli_prog_name="python -m service",
         cli_kebab_case=True,
@@ -60,30 +60,30 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 is every network of this machine")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one and logs it")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 listens on every network of this machine")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free port and logs it")
     root_path: str | None = Field(
         None,
         description="prefix of all addresses behind a proxy, such as /latentd; the proxy may cut it off or leave it",
     )
     forwarded_by: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="comma list of the addresses or networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-Proto, "
-        "-Host, -Prefix and -For are believed, or * for every client; too few: the page shows addresses that do not "
-        "lead here; too many: clients can forge their own address",
+        description="comma list of the addresses or networks of proxies, such as 10.0.0.0/8, whose headers "
+        "X-Forwarded-Proto, -Host, -Prefix and -For are believed, or * for every client; too few: the page shows "
+        "addresses that do not lead here; too many: clients can forge their own address",
     )
     workers: int = Field(
         1,
         ge=1,
         le=256,
-        description="processes that answer on the port and share the models in memory; of several, each computes on "
-        "one core; one for each core is best for many small requests; too low: cores are idle; too high: they compete "
+        description="processes that answer on the port and share the models in memory; with several, each computes on "
+        "one core; one per core is best for many small requests; too low: cores are idle; too high: workers compete "
         "for cores and take more memory",
     )
     store: Annotated[Path, BeforeValidator(store_folder)] = Field(DEFAULT_ROOT, description="folder of the models")
     cache: Annotated[Path, AfterValidator(_at_home)] = Field(
         Path("~/.cache/latentd"),
-        description="folder for measurements of a start that make the next start quick; not used if it cannot be "
+        description="folder for the results of warm-ups, which make the next start quick; not used if it cannot be "
         "written",
     )
     default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
@@ -95,16 +95,16 @@ class Settings(BaseSettings):
         3,
         ge=1,
         le=1000,
-        description="how many newest versions of each model are served; too low: a pinned older version is 404; "
-        "too high: each one takes memory",
+        description="number of newest versions of each model that are served; too low: requests that pin an older "
+        "version get 404; too high: each version takes memory",
     )
     device: Annotated[str, AfterValidator(_is_device)] = Field(
-        "auto", description="auto (CUDA if there is one), cpu, cuda or cuda:N"
+        "auto", description="auto (CUDA if there is a GPU), cpu, cuda or cuda:N"
     )
     dtype: Dtype = Field(
         "auto",
-        description="precision of the networks; auto is the precision of the stored weights; half precision is faster"
-        " on hardware that has it, and changes answers in the third digit",
+        description="precision of the networks; auto is the precision of the stored weights; half precision is faster "
+        "on hardware that supports it, and changes answers in the third digit",
     )
     runtime: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto",
@@ -115,8 +115,8 @@ class Settings(BaseSettings):
         64,
         ge=1,
         le=4096,
-        description="images computed at once; too low: throughput is lost; too high: memory, and small requests wait "
-        "behind large batches",
+        description="images that are computed at once; too low: throughput is lost; too high: more memory, and small "
+        "requests wait behind large batches",
     )
     queue_images: int = Field(
         1024,
@@ -129,15 +129,15 @@ class Settings(BaseSettings):
         16_384,
         ge=1,
         le=2**30,
-        description="images times importance samples of one score; too low: 413 for tight bounds; too high: one "
-        "request computes for long, to the deadline",
+        description="images times importance samples of one score request; too low: 413 for tight bounds; too high: "
+        "one request computes for a long time, up to its deadline",
     )
     max_images_per_request: int = Field(
         256,
         ge=1,
         le=65536,
-        description="images of one request, in or out; too low: 413 for bulk clients; too high: one request holds "
-        "the device and memory for long",
+        description="images of one request, in or out; too low: 413 for bulk clients; too high: one request holds the "
+        "device and memory for a long time",
     )
     max_pixels: int = Field(
         4_194_304,
@@ -150,115 +150,117 @@ class Settings(BaseSettings):
         16_777_216,
         ge=1,
         le=2**30,
-        description="pixels of all pictures of a request together, in and out; too low: 413 for bulk clients; too "
-        "high: memory, for every request that is under way",
+        description="pixels of all pictures of one request together, in and out; too low: 413 for bulk clients; too "
+        "high: memory for every request that is being answered",
     )
     max_body_bytes: int = Field(
         33_554_432,
         ge=1024,
         le=2**31,
-        description="size of a request's body; too low: 413 for bulk clients; too high: memory, for every request "
-        "that is under way",
+        description="size of a request's body; too low: 413 for bulk clients; too high: memory for every request that "
+        "is being answered",
     )
     max_bodies_bytes: int = Field(
         1_073_741_824,
         ge=1024,
         le=2**40,
-        description="size of all bodies that a process reads at once; too low: 429 for bulk clients; too high: memory",
+        description="size of all bodies together that a process reads at the same time; too low: 429 for bulk clients; "
+        "too high: memory",
     )
     timeout_s: float = Field(
         30.0,
         gt=0,
         le=3600,
-        description="time for an answer to be computed, waiting included; too low: 504 under load; too high: callers "
-        "wait for answers that they no longer need",
+        description="time in which an answer must be computed, including the time in the queue; too low: 504 under "
+        "load; too high: clients wait for answers that they no longer need",
     )
     max_head_bytes: int = Field(
         16_384,
         ge=1024,
         le=2**20,
-        description="size of a request's address and headers; too low: 431 behind proxies that add many; too high: "
-        "memory, for every connection",
+        description="size of a request's address and headers; too low: 431 behind proxies that add many headers; too "
+        "high: memory for every connection",
     )
     head_timeout_s: float = Field(
         10.0,
         gt=0,
         le=3600,
-        description="time for a request's address and headers to arrive, from the first byte, or from the connection; "
-        "too low: 408 on slow lines; too high: silent clients hold connections",
+        description="time in which a request's address and headers must arrive, from the first byte or from the "
+        "connection; too low: 408 on slow networks; too high: silent clients hold connections",
     )
     body_timeout_s: float = Field(
         30.0,
         gt=0,
         le=3600,
-        description="time for a request's body to arrive, and for an answer to be taken; too low: 408 and broken "
-        "answers on slow lines; too high: slow clients hold connections",
+        description="time in which a request's body must arrive, and in which a client must read its answer; too low: "
+        "408 and broken answers on slow networks; too high: slow clients hold connections",
     )
     idle_timeout_s: int = Field(
         75,
         ge=1,
         le=86400,
-        description="time between an answer and the next request on a connection; too low, or lower than a "
+        description="time between an answer and the next request on a connection; too low, or lower than the load "
         "balancer's: the balancer meets closed connections; too high: silent clients hold connections",
     )
     hang_s: float = Field(
         20.0,
         gt=0,
         le=3600,
-        description="time without a sign of life after which the thread that computes is given up and its callers get"
-        " a 503; too low: batches of large models are given up; too high: callers wait longer for the 503",
+        description="time after which a computation that does not end counts as hung, and its clients get 503; too "
+        "low: batches of large models are abandoned; too high: clients wait in vain",
     )
     drain_s: float = Field(
         2.0,
         ge=0,
         le=600,
-        description="time between readiness turning red on SIGTERM and the last new request being taken; too low: "
-        "balancers still send requests to a closed port; too high: the orchestrator kills first",
+        description="time after SIGTERM in which /readyz says no and new requests are still accepted; too low: "
+        "balancers still send requests to a closed port; too high: the orchestrator kills the process first",
     )
     reload_s: float = Field(
         2.0,
         ge=0,
         le=86400,
-        description="time between two checks of the store for new versions; 0 means no checks; too low: needless disk"
-        " reads; too high: new versions wait",
+        description="time between two checks of the store for new versions; 0: no checks; too low: needless disk "
+        "reads; too high: new versions are served late",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="comma list of keys; without any, /v1 is open; with some, it needs Authorization: Bearer KEY"
+        (),
+        description="comma list of keys; without keys /v1 is open to every client; with keys each request needs the "
+        "header Authorization: Bearer KEY",
     )
     api_keys_file: Path | None = Field(
         None,
-        description="file with more keys, one in each line, read again when it changes, so that keys can be exchanged "
-        "while the service runs",
+        description="file with more keys, one in each line; it is read again when it changes, so that keys can be "
+        "exchanged while the service runs",
     )
     metrics_need_key: bool = Field(False, description="whether /metrics needs a key, as /v1 does")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="comma list of origins, such as https://example.org, whose pages may call the service from a "
-        "browser; without any, only its own may",
+        "browser; without any, only the service's own pages may",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning leaves out the line for each request"
     )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto is text on a terminal, else JSON")
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", "forwarded_by", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
-        if not isinstance(value, str) or not value:
-            return value or ()
-        keys = tuple(key.strip() for key in value.split(","))
-        if not all(re.fullmatch("[!-~]+", key) for key in keys):
-            raise ValueError("each key takes visible ASCII characters, and a comma stands only between two keys")
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) and value else value or ()
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(re.fullmatch("[!-~]+", key.get_secret_value()) for key in keys):
+            raise ValueError("a key has visible ASCII characters and no spaces, and one comma stands between two keys")
         return keys
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
-        if not isinstance(value, str) or not value:
-            return value or ()
-        origins = tuple(origin.strip() for origin in value.split(","))
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         if not all(re.fullmatch(r"https?://[^\s/*]+", origin) for origin in origins):
-            raise ValueError("each origin is named in full, as https://example.org, with no path and no *")
+            raise ValueError("an origin is a scheme and a host, as https://example.org, without a path and without *")
         return origins
 
     @field_validator("root_path")
@@ -266,21 +268,18 @@ class Settings(BaseSettings):
     def _is_a_prefix(cls, value: str | None) -> str | None:
         prefix = (value or "").rstrip("/")
         if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix):
-            raise ValueError("a prefix begins with a slash, as /latentd, and has letters, digits and . _ ~ - alone")
+            raise ValueError("a prefix begins with a slash, as /latentd, and has only letters, digits and . _ ~ -")
         if (first := prefix.partition("/")[2].partition("/")[0]) in _OWN_ADDRESSES:
             raise ValueError(f"the service's own addresses begin with /{first}; choose another prefix")
         return prefix or None
 
-    @field_validator("forwarded_by", mode="before")
+    @field_validator("forwarded_by")
     @classmethod
-    def _split_proxies(cls, value: object) -> object:
-        if not isinstance(value, str) or not value:
-            return value or ()
-        proxies = tuple(proxy.strip() for proxy in value.split(","))
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         try:
             return proxies if proxies == ("*",) else tuple(str(ip_network(proxy)) for proxy in proxies)
         except ValueError as error:
-            raise ValueError(f"{error}; name addresses or networks, as 10.0.0.0/8, or * alone") from error
+            raise ValueError(f"{error}; name addresses or networks, as 10.0.0.0/8, or only *") from error
 
     @field_validator("port", mode="before")
     @classmethod
@@ -302,11 +301,12 @@ class Settings(BaseSettings):
         if self.max_bodies_bytes < self.max_body_bytes:
             raise ValueError(
                 f"max_bodies_bytes {self.max_bodies_bytes} is less than max_body_bytes {self.max_body_bytes}, so the "
-                "largest bodies could never be read; raise the first"
+                "largest bodies could never be read; raise the first setting"
             )
         if self.queue_images < self.max_images_per_request:
             raise ValueError(
                 f"queue_images {self.queue_images} is less than max_images_per_request "
-                f"{self.max_images_per_request}, so the largest requests could never be taken; raise the first"
+                f"{self.max_images_per_request}, so the largest requests could never be "
+                "accepted; raise the first setting"
             )
         return self
