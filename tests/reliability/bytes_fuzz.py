@@ -1,6 +1,6 @@
-"""Mutated requests over real sockets: whatever comes, the answer is no error of the service's own, and comes in time.
+"""Mutated requests over real sockets: no answer may be late, or an error of the service's own.
 
-`fuzz` sends so many of them and says what was found; the same seed sends the same bytes.
+`fuzz` sends a number of them and reports what it found; the same seed sends the same bytes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from itertools import chain
 
 from . import good_requests
 
-IN_TIME_S = 10.0  # a multiple of the deadlines of the service that is fuzzed
-QUIET_S = 0.2  # after an answer nothing more is expected for so long
-AT_ONCE = 64
+IN_TIME_S = 10.0  # several times the deadlines of the service that is fuzzed
+QUIET_S = 0.2  # after an answer, the wait for another one
+CONNECTIONS = 64
 LONGEST = 200_000  # bytes of an input
 
 _TOKENS = (
@@ -35,7 +35,7 @@ _TOKENS = (
 
 @dataclass
 class Findings:
-    """What became of the inputs: answers by status, how many were closed without one, and those that are bugs."""
+    """The results: answers by status, connections closed without an answer, and inputs that showed bugs."""
 
     inputs: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -43,45 +43,45 @@ class Findings:
     bugs: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-def fuzz(host: str, port: int, inputs: int, seed: int, tell: Callable[[], object] = lambda: None) -> Findings:
-    """Send so many requests, first each good one and each method at each route; `tell` is called after each."""
-    return asyncio.run(_fuzz(host, port, inputs, seed, tell))
+def fuzz(host: str, port: int, inputs: int, seed: int, on_progress: Callable[[], object] = lambda: None) -> Findings:
+    """Send requests, first each good one and each method at each route; `on_progress` is called after each."""
+    return asyncio.run(_fuzz(host, port, inputs, seed, on_progress))
 
 
 def mutated(seed: int) -> Iterator[bytes]:
-    """Good requests gone bad, for ever: half of them anywhere, half in their bodies alone."""
-    chance = random.Random(seed)  # noqa: S311  # it guards nothing
+    """Mutated good requests without end: one half mutated anywhere, the other half only in their bodies."""
+    chance = random.Random(seed)  # noqa: S311  # it protects no secret
     seeds = [*good_requests.good(), *good_requests.any_method()]
     while True:
         content = chance.choice(seeds)
         head, body = content.split(b"\r\n\r\n", 1)
-        if body and chance.random() < 0.5:  # else few would come as far as a reader of bodies
-            yield _with_body(head, _spoilt(body, chance, seeds))
+        if body and chance.random() < 0.5:  # or few inputs would reach the readers of bodies
+            yield _with_body(head, _mutate(body, chance, seeds))
         else:
-            yield _spoilt(content, chance, seeds)
+            yield _mutate(content, chance, seeds)
 
 
-def _spoilt(content: bytes, chance: random.Random, seeds: Sequence[bytes]) -> bytes:
+def _mutate(content: bytes, chance: random.Random, seeds: Sequence[bytes]) -> bytes:
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
         content = chance.choice(_MUTATIONS)(content, chance, seeds)
     return content[:LONGEST]
 
 
 def _with_body(head: bytes, body: bytes) -> bytes:
-    """A request whose length is right, whatever is in it."""
+    """A request with a mutated body and the right Content-Length."""
     return re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % len(body), head) + b"\r\n\r\n" + body
 
 
-async def _fuzz(host: str, port: int, inputs: int, seed: int, tell: Callable[[], object]) -> Findings:
+async def _fuzz(host: str, port: int, inputs: int, seed: int, on_progress: Callable[[], object]) -> Findings:
     findings, source = Findings(), chain(good_requests.good(), good_requests.any_method(), mutated(seed))
 
     async def worker() -> None:
         while findings.inputs < inputs:
             findings.inputs += 1
             await _try(host, port, next(source), findings)
-            tell()
+            on_progress()
 
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))
     return findings
 
 
@@ -100,7 +100,7 @@ async def _try(host: str, port: int, content: bytes, findings: Findings) -> None
 
 
 async def _ask(host: str, port: int, content: bytes) -> bytes:
-    """What is answered, until the service closes, or is quiet after an answer."""
+    """The answers to some bytes, until the service closes the connection or is quiet after an answer."""
     reader, writer = await asyncio.open_connection(host, port)
     answers = b""
     try:
@@ -108,7 +108,7 @@ async def _ask(host: str, port: int, content: bytes) -> bytes:
         while part := await _next(reader, QUIET_S if answers else None):
             answers += part
     except OSError:
-        pass  # it was closed before all was sent: what was said before counts
+        pass  # the service closed before all was sent: its answer counts
     finally:
         writer.transport.abort()
     return answers

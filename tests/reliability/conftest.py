@@ -11,13 +11,13 @@ from .properties import Subject, open_subject
 
 @pytest.fixture(scope="package")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
-    """What Hypothesis is let loose on."""
+    """The service in process, for Hypothesis."""
     with open_subject(tmp_path_factory.mktemp("subject")) as subject:
         yield subject
 
 
 @pytest.fixture(scope="package")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A process that waits for nobody for long."""
+    """A process with short deadlines."""
     with serving(tmp_path_factory.mktemp("impatient")) as process:
         yield process

@@ -1,7 +1,7 @@
-"""`python -m tests.reliability.fuzz`: look for inputs that break the service, for as long as is asked.
+"""`python -m tests.reliability.fuzz`: look for inputs that break the service.
 
 Mutated bytes over sockets, Hypothesis on bodies, queries, headers, cards, weights and pictures, Schemathesis on the
-OpenAPI description. It writes a section into docs/reliability.md, and ends with status 1 if anything was found.
+OpenAPI description. The result is a section of docs/reliability.md; the exit status is 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from .properties import PROPERTIES, hold, open_subject
 
 
 class Row(NamedTuple):
-    """One way of looking, and what came of it."""
+    """One kind of input, and what it has found."""
 
-    what: str
+    kind: str
     inputs: int
     seconds: float
     answers: str
     findings: list[str]
 
     def cells(self) -> list[str]:
-        """Of a table."""
+        """The cells of the row in a table."""
         found = "; ".join(self.findings) or "none"
-        return [self.what, f"{self.inputs:,}", f"{self.seconds:,.0f}", self.answers, found]
+        return [self.kind, f"{self.inputs:,}", f"{self.seconds:,.0f}", self.answers, found]
 
 
 def main() -> int:
-    """Look, print, write."""
+    """Look for faults, print and write the result."""
     options, console = _parser().parse_args(), Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="latentd-fuzz-") as folder:
         rows = [sockets(Path(folder), options.inputs, options.seed, console)]
@@ -52,7 +52,7 @@ def main() -> int:
             rows += [_held(prop, partial(hold, prop, subject, options.examples)) for prop in PROPERTIES]
         with serving(Path(folder) / "keyed", *PATIENT, LATENTD_API_KEYS=KEY) as process:
             rows.append(_held(conforms, partial(conforms, process.url, options.cases)))
-    head = ("what is made up", "inputs", "seconds", "answers", "findings")
+    head = ("kind", "inputs", "seconds", "answers", "findings")
     asked = f"--inputs {options.inputs} --examples {options.examples} --cases {options.cases}"
     about = machine(f"python -m tests.reliability.fuzz {asked}")
     tables = [
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def sockets(folder: Path, inputs: int, seed: int, console: Console) -> Row:
-    """Mutated requests at a process that waits for nobody for long; afterwards it must be as it was."""
+    """Send mutated requests to a process with short deadlines, which must be unharmed afterwards."""
     with serving(folder / "sockets") as process, Progress(console=console) as progress:
         task = progress.add_task("bytes over sockets", total=inputs)
         began = time.perf_counter()
@@ -79,11 +79,11 @@ def sockets(folder: Path, inputs: int, seed: int, console: Console) -> Row:
     return Row("Bytes over sockets", inputs, seconds, f"{statuses}, closed: {findings.closed:,}", bugs + left)
 
 
-def _held(prop: Callable[..., object], look: Callable[[], int]) -> Row:
-    """A property that was looked at; what broke it is a finding, and the others are still to be looked at."""
+def _held(prop: Callable[..., object], search: Callable[[], int]) -> Row:
+    """The row of a property; an input that breaks it is a finding, and does not stop the search."""
     began, findings, inputs = time.perf_counter(), [], 0
     try:
-        inputs = look()
+        inputs = search()
     except (Exception, BaseExceptionGroup) as error:
         findings = [f"{prop.__name__}: {str(error)[:300]}"]
     return Row((prop.__doc__ or "").splitlines()[0].rstrip("."), inputs, time.perf_counter() - began, "–", findings)
@@ -92,10 +92,14 @@ def _held(prop: Callable[..., object], look: Callable[[], int]) -> Row:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=200_000, help="mutated requests over sockets (%(default)s)")
-    parser.add_argument("--examples", type=int, default=5_000, help="of each property (%(default)s)")
-    parser.add_argument("--cases", type=int, default=500, help="right and wrong, of each operation (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutations (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a page whose section is written, docs/reliability.md")
+    parser.add_argument("--examples", type=int, default=5_000, help="examples of each property (%(default)s)")
+    parser.add_argument(
+        "--cases", type=int, default=500, help="valid and invalid cases of each operation (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mutations (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page that gets the section, such as docs/reliability.md"
+    )
     return parser
 
 

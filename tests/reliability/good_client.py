@@ -1,6 +1,6 @@
-"""`python -m tests.reliability.good_client URL`: samples, one after the other, until it is ended; a line for each.
+"""`python -m tests.reliability.good_client URL`: asks for one sample after the other; a line for each answer.
 
-It is a process of its own, so that the load which is made beside it does not count as time of the service.
+It is a process of its own, so that the work of the siege does not count as time of the service.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import httpx
 
-LOST = 0  # in place of a status, where there was no answer
+LOST = 0  # in place of the status of a request without an answer
 
 
 class Asked(NamedTuple):
-    """One request: when it was sent, by the monotonic clock, which all processes share; its answer, and its time."""
+    """One request: when it was sent (by the monotonic clock, which all processes share), its status, its duration."""
 
     at_s: float
     status: int
@@ -29,7 +29,7 @@ class Asked(NamedTuple):
 
 @asynccontextmanager
 async def asking(url: str) -> AsyncIterator[list[Asked]]:
-    """A good client, from its first answer on; what it asked is in the list when it has been ended."""
+    """Run a good client from its first answer on; when the block ends, the list has its requests."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, url, stdout=asyncio.subprocess.PIPE, limit=2**24
     )
@@ -51,13 +51,13 @@ def _read(line: str) -> Asked:
 
 
 def main() -> None:
-    """Ask for ever."""
+    """Ask until the process is killed."""
     with httpx.Client(base_url=sys.argv[1], timeout=30) as client:
         while True:
             at_s = time.monotonic()
             status = _status(client)
             line = f"{at_s} {status} {(time.monotonic() - at_s) * 1e3}\n"
-            os.write(sys.stdout.fileno(), line.encode())  # in one piece, since it may be ended at any time
+            os.write(sys.stdout.fileno(), line.encode())  # in one write, since it may be killed at any time
 
 
 def _status(client: httpx.Client) -> int:

@@ -1,4 +1,4 @@
-"""Good requests as bytes: every route, every way in; what fuzzing begins from, and what soaking is mixed of."""
+"""Good requests as bytes, for every route and every Content-Type. Fuzzing mutates them, and a soak sends them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def png(size: tuple[int, int] = (8, 8)) -> bytes:
 
 
 def pictures() -> tuple[bytes, ...]:
-    """The same in each format that is read, and in odd modes."""
+    """The same picture in each format that the service reads, and in unusual modes."""
     ramp = Image.linear_gradient("L").resize((8, 8))
     kinds = [(ramp, "PNG"), (ramp.convert("P"), "PNG"), (ramp.convert("RGBA"), "PNG"), (ramp.convert("CMYK"), "JPEG"),
              (ramp, "JPEG"), (ramp, "WEBP")]  # fmt: skip
@@ -73,13 +73,13 @@ def latent_bodies() -> dict[bytes, bytes]:
 
 
 def request(method: bytes, target: bytes, content_type: bytes = b"", body: bytes = b"") -> bytes:
-    """A request over a connection that is kept."""
+    """A request after which the connection stays open."""
     about = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, len(body)) if content_type else b""
     return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method, target, HOST, about, body)
 
 
 def good() -> Iterator[bytes]:
-    """One of each kind."""
+    """One good request of each kind."""
     for target in (*PLAIN, *ASKED):
         yield request(b"GET", target)
     for targets, bodies in ((OF_IMAGES, image_bodies()), (OF_LATENTS, latent_bodies())):
@@ -89,7 +89,7 @@ def good() -> Iterator[bytes]:
 
 
 def any_method() -> Iterator[bytes]:
-    """Every method at every route, with a body where there is one."""
+    """Every method at every route; POST has a body."""
     body = latent_bodies()[b"application/json"]
     for target in (*PLAIN, *ASKED, *OF_IMAGES, *OF_LATENTS):
         for method in METHODS:

@@ -1,4 +1,4 @@
-"""Our OpenAPI description, taken at its word: what it allows is answered, what it forbids is refused, as it says."""
+"""The service keeps to its OpenAPI description: valid requests are answered, invalid ones refused, as it says."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from schemathesis.core.result import Ok
 from .search import search
 
 _NAMED = "/v1/models/{model}/"
-KEY = "correct-horse"  # else there would be no right and wrong ones
+KEY = "correct-horse"  # with keys, so that requests with a wrong key are tried too
 
-# A description cannot say what is in binary bodies, how large a model's images are, or how many are too many.
+# A description cannot say what binary bodies contain, how large a model's images are, or how many are too many.
 _ANSWERED = {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "404", "413", "422", "429"]}}
 
 
 def conforms(url: str, examples: int) -> int:
-    """Schemathesis: every operation and every check, with what the description allows and with what it forbids.
+    """Run every check of Schemathesis on every operation, with valid and invalid requests.
 
-    How many cases were tried, at a service that knows the key.
+    Return the number of cases tried; the service at the URL must have the key `KEY`.
 
     Raises:
-        schemathesis.core.failures.FailureGroup: a check failed; it says which, and how to see it again.
+        schemathesis.core.failures.FailureGroup: a check failed; the error says which, and how to repeat it.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own, of the versions of its dependencies
+        warnings.simplefilter("ignore")  # it warns of the versions of its own dependencies
         config = SchemathesisConfig.from_dict({"base-url": url, "checks": _ANSWERED})
         description = requests.get(f"{url}/openapi.json", timeout=20).json()
         description["paths"] |= dict(_short_forms(description["paths"]))
@@ -47,7 +47,7 @@ def conforms(url: str, examples: int) -> int:
 
 
 def _short_forms(paths: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The operations by their addresses without a model: a note describes these, and made-up models are not there."""
+    """The operations at their addresses without a model, which the description mentions only in a note."""
     for path, methods in paths.items():
         if path.startswith(_NAMED):
             yield path.replace(_NAMED, "/v1/"), {method: _without_model(each) for method, each in methods.items()}
@@ -59,7 +59,7 @@ def _without_model(operation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _holds(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, examples: int) -> int:
-    """How many cases of one operation were tried; there are none of what has no parameters to be wrong."""
+    """The number of cases tried of one operation; an operation without parameters has no invalid cases."""
     tried = 0
 
     @search(examples)
@@ -76,6 +76,6 @@ def _holds(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, ex
 
 
 def _arrives(case: Case[Any]) -> bool:
-    """Whether all of its query is sent: what is empty is left out of an address, and then there is nothing wrong."""
+    """Whether the whole query is sent: an empty list is left out of the address, and so cannot be invalid."""
     address = str(requests.Request("GET", "http://latentd", params=case.query or {}).prepare().url)
     return {name for name, _ in parse_qsl(urlsplit(address).query, keep_blank_values=True)} >= set(case.query or {})

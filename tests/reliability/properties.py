@@ -1,6 +1,6 @@
-"""What holds of whatever is sent: the answer is no error of the service's own, and where it is one, short.
+"""Properties of all answers: none is an error of the service's own, and problems are short.
 
-Each property is a function of a subject (the service in process, or a reader) and of something made up by Hypothesis.
+Each property is a function of a subject (the service in process, or a reader) and of inputs that Hypothesis makes up.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Ask = Callable[..., httpx.Response]
 
 
 class Subject(NamedTuple):
-    """What Hypothesis is let loose on: the service in process, and readers of cards and weights; with good ones."""
+    """The service in process, a folder for files, and a good card and weights to mutate."""
 
     ask: Ask
     card: Card
@@ -72,7 +72,7 @@ class Subject(NamedTuple):
 
 @contextmanager
 def open_subject(folder: Path) -> Iterator[Subject]:
-    """A subject whose files are in that folder; its service has small limits."""
+    """A subject with its files in a folder, and with small limits."""
     store = Store(folder / "store")
     version = store.publish("grey", make_model(GREY))
     files = store.folder(version)
@@ -99,7 +99,7 @@ def open_subject(folder: Path) -> Iterator[Subject]:
 
 @contextmanager
 def _asked(app: FastAPI) -> Iterator[Ask]:
-    """An app that runs in a thread, since Hypothesis does not await."""
+    """A function that asks an app; the app runs in a thread, since Hypothesis does not await."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     with (
         start_blocking_portal() as portal,
@@ -111,7 +111,7 @@ def _asked(app: FastAPI) -> Iterator[Ask]:
 
 @st.composite
 def spoilt(draw: st.DrawFn, goods: tuple[bytes, ...]) -> bytes:
-    """One of some good contents, changed in a few places."""
+    """One of several good contents, changed in a few places."""
     content = bytearray(draw(st.sampled_from(goods)))
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, len(content)))
@@ -120,7 +120,7 @@ def spoilt(draw: st.DrawFn, goods: tuple[bytes, ...]) -> bytes:
 
 
 def check(answer: httpx.Response) -> None:
-    """An answer is right, or the caller's own error: short, without a traceback."""
+    """Check that an answer is right, or is a short error of the client's, without a traceback."""
     assert answer.status_code < 500, answer.text
     assert "Traceback" not in answer.text
     if answer.status_code >= 400:
@@ -130,24 +130,24 @@ def check(answer: httpx.Response) -> None:
 
 
 def json_body(subject: Subject, operation: str, body: Any) -> None:
-    """JSON of any kind."""
+    """JSON of any shape is answered."""
     content = json.dumps(body).encode()
     check(subject.ask("POST", f"/v1/{operation}", content=content, headers={"Content-Type": "application/json"}))
 
 
 def spoilt_body(subject: Subject, operation: str, of: tuple[str, bytes]) -> None:
-    """A body that was good once, of its Content-Type."""
+    """A mutated body with the Content-Type of the good one is answered."""
     content_type, body = of
     check(subject.ask("POST", f"/v1/{operation}?resize=cover", content=body, headers={"Content-Type": content_type}))
 
 
 def query(subject: Subject, operation: str, parameters: dict[str, str]) -> None:
-    """Parameters of any name and value."""
+    """Query parameters of any name and value are answered."""
     check(subject.ask("GET", f"/v1/{operation}", params=parameters))
 
 
 def headers(subject: Subject, accept: str, tag: str, given_id: str) -> None:
-    """Whatever may stand in a header."""
+    """Headers with any text are answered."""
     values = {"Accept": accept, "If-None-Match": tag, "X-Request-Id": given_id, "Authorization": accept, "Origin": tag}
     answer = subject.ask(
         "GET", "/v1/sample?seed=7", headers={name: text.encode("latin-1") for name, text in values.items()}
@@ -157,12 +157,12 @@ def headers(subject: Subject, accept: str, tag: str, given_id: str) -> None:
 
 
 def model_name(subject: Subject, name: str) -> None:
-    """A name that nobody has given."""
+    """A model's name of any text is answered."""
     check(subject.ask("GET", "/v1/models/" + "".join(f"%{byte:02x}" for byte in name.encode("utf-8", "surrogatepass"))))
 
 
 def card_reader(subject: Subject, text: bytes) -> None:
-    """A card is read, or is not a card of this release."""
+    """A mutated card is read, or refused with a StoreError."""
     try:
         parse_card(Path("card.json"), text)
     except StoreError:
@@ -170,7 +170,7 @@ def card_reader(subject: Subject, text: bytes) -> None:
 
 
 def weights_reader(subject: Subject, content: bytes) -> None:
-    """Weights are those of the card, or refused."""
+    """Weights are the ones of the card, or refused with a StoreError."""
     try:
         read_model(Path("weights.safetensors"), content, subject.card)
     except StoreError:
@@ -179,7 +179,7 @@ def weights_reader(subject: Subject, content: bytes) -> None:
 
 
 def picture_reader(subject: Subject, content: bytes) -> None:
-    """A picture is read, or refused; Pillow raises what it likes, we do not."""
+    """A mutated picture is read, or refused with an error of our own, not one of Pillow's."""
     target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "cover", 10_000, 10_000)
     try:
         pixels = pictures.decode(pictures.open_all([content], target), target)
@@ -211,10 +211,10 @@ PROPERTIES: dict[Callable[..., None], Strategies] = {
 
 
 def hold(prop: Callable[..., None], subject: Subject, examples: int) -> int:
-    """Let Hypothesis look for what breaks a property; how many examples it has tried.
+    """Let Hypothesis look for an example that breaks a property; return the number of examples tried.
 
     Raises:
-        AssertionError, or whatever else breaks it, with the smallest example that does.
+        AssertionError, or another error: the property does not hold; the error has the smallest example.
     """
     tried = 0
 
@@ -231,7 +231,7 @@ def hold(prop: Callable[..., None], subject: Subject, examples: int) -> int:
 
 
 def _check_unharmed(subject: Subject) -> None:
-    """It is ready, nothing is under way but this question, and no images wait."""
+    """Check that the service is ready, that no other request is under way, and that no images wait."""
     metrics = subject.ask("GET", "/metrics").text
     assert "latentd_requests_in_flight 1.0" in metrics
     assert set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics)) <= {"0.0"}

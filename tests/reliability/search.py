@@ -1,10 +1,10 @@
-"""How Hypothesis looks for what breaks a property: the same way each time, for as long as it takes."""
+"""Hypothesis' settings for the search of a counterexample: the same inputs in each run, and no time limit."""
 
 from hypothesis import HealthCheck, Phase, settings
 
 
 def search(examples: int) -> settings:
-    """So that a finding is found again: nothing is drawn from a clock or kept from another run."""
+    """Settings with which a finding can be repeated: nothing depends on a clock or on an earlier run."""
     return settings(
         max_examples=examples,
         deadline=None,

@@ -1,8 +1,8 @@
-"""`python -m tests.reliability.siege`: what a good client notices while others hold on to the service, or flood it.
+"""`python -m tests.reliability.siege`: how a good client fares while others hold connections open or flood the service.
 
-Silent sockets; heads, bodies and trailers that come byte by byte; many requests in a row; answers that are
-taken slowly, or not at all; more work than the queue holds; and more sockets than the process was given files.
-It writes a section into docs/reliability.md.
+Silent connections; heads, bodies and trailers sent byte by byte; many requests in a row; answers that are
+taken slowly or not at all; more work than the queue holds; more connections than the process may open files.
+The result is a section of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ DRIP_S = 0.1
 ALONE_S = 3.0  # seconds in which a good client asks before the siege
 FLOOD, REFUSALS, PAUSE_S = 16, 400, 0.1
 FLOODED = (200, 429)  # the right answers to a flood
-IN_A_ROW, SLOWLY = 20, 500  # requests; bytes that are taken at once
-FEW_FILES, OUR_FILES = 256, 4096  # what the service may have open when it starts, and what we may
+IN_A_ROW, SLOWLY = 20, 500  # requests; bytes taken at a time
+FEW_FILES, OUR_FILES = 256, 4096  # open files that the service may have at its start, and that the siege may have
 FLAGS = (
     f"--head-timeout-s={DEADLINE_S}", f"--body-timeout-s={DEADLINE_S}", f"--idle-timeout-s={IDLE_S:g}", "--reload-s=0",
     "--queue-images=256", "--log-level=info",
@@ -49,11 +49,11 @@ SAMPLE = b"GET /v1/sample HTTP/1.1\r\n" + HOST
 ENCODE = b"POST /v1/encode HTTP/1.1\r\n" + HOST + b"Content-Type: image/png\r\n"
 FLOODING = b"GET /v1/sample?n=128&format=npy HTTP/1.1\r\n" + HOST + b"\r\n"
 LONG = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\n" + HOST + b"\r\n"  # 1.5 MB, and no computation
-MUCH = LONG * 8  # 12 MB: more than the kernel keeps
+MUCH = LONG * 8  # 12 MB: more than the kernel buffers
 
 
 class Limits(NamedTuple):
-    """What may be: seconds after a deadline; ms by which p99 rises; ms of a refusal, of so many per cent of them."""
+    """What is allowed: seconds after a deadline, ms by which p99 rises, ms of a refusal for a percentage of them."""
 
     late_s: float
     noticed_ms: float
@@ -62,12 +62,12 @@ class Limits(NamedTuple):
 
 
 STRICT = Limits(late_s=2, noticed_ms=50, refused_ms=50, refused_percent=99)
-BUSY = Limits(late_s=15, noticed_ms=500, refused_ms=50, refused_percent=50)  # where others work on the machine too
+BUSY = Limits(late_s=15, noticed_ms=500, refused_ms=50, refused_percent=50)  # where other programs use the machine too
 
 
 @dataclass
 class Besieged:
-    """A good client's answers, before and meanwhile; seconds that the others held out; what a flood was answered."""
+    """The result: answers of a good client before and during the siege, and of a flood; how long others held on."""
 
     good: Counter[int] = field(default_factory=Counter)
     before_ms: list[float] = field(default_factory=list)
@@ -77,12 +77,12 @@ class Besieged:
     refused_ms: list[float] = field(default_factory=list)
     retry_after: set[str] = field(default_factory=set)
     tracebacks: int = 0
-    files: int = 0  # that the service allowed itself
-    left: list[str] = field(default_factory=list)  # what is wrong with the service afterwards
+    files: int = 0  # the soft limit that the service has set for itself
+    harm: list[str] = field(default_factory=list)  # problems of the service afterwards
 
 
 def main() -> int:
-    """Besiege, print, write; the exit status is 1 if a good client was not answered, or a bad one not closed."""
+    """Besiege a service, print and write the result; the exit status is 1 if it has faults."""
     options, console = _parser().parse_args(), Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="latentd-siege-") as folder:
         found = siege(Path(folder))
@@ -96,17 +96,17 @@ def main() -> int:
 
 
 def siege(folder: Path) -> Besieged:
-    """That of a service of its own."""
+    """Besiege a service of its own."""
     found = Besieged()
     with _started_with_few_files(folder) as process:
         found.files = _files_of(process)
         asyncio.run(_besiege(process, found))
-        found.left = unharmed(process)
+        found.harm = unharmed(process)
     return found
 
 
 def problems(found: Besieged, limits: Limits) -> list[str]:
-    """What a service must not do: let a good client down, let others hold on, refuse slowly or without a time."""
+    """The faults that were found: a good client disturbed, others not closed, refusals slow or without a time."""
     lost = [f"a good client got {count} answers {status}" for status, count in found.good.items() if status != 200]
     early = [f"{name}: closed after {min(s):.1f} s" for name, s in found.held_s.items() if min(s) < DEADLINE_S / 2]
     late = [f"{name}: held out {max(s):.1f} s" for name, s in found.held_s.items()
@@ -119,12 +119,12 @@ def problems(found: Besieged, limits: Limits) -> list[str]:
     odd = [f"the flood got {count} answers {status}" for status, count in found.flood.items() if status not in FLOODED]
     vague = [f"Retry-After: {value}" for value in found.retry_after if not value.isdecimal()]
     told = [f"{found.tracebacks} bodies with a traceback"] if found.tracebacks else []
-    return [*lost, *early, *late, *noticed, *slow, *odd, *vague, *told, *found.left]
+    return [*lost, *early, *late, *noticed, *slow, *odd, *vague, *told, *found.harm]
 
 
 @contextmanager
 def _started_with_few_files(folder: Path) -> Iterator[Process]:
-    """As many systems start it: with a soft limit of open files below the number of the connections to come."""
+    """A service as many systems start it: its soft limit of open files is lower than the number of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, hard))
     try:
@@ -136,7 +136,7 @@ def _started_with_few_files(folder: Path) -> Iterator[Process]:
 
 
 def _files_of(process: Process) -> int:
-    """The soft limit that it has given itself; where it has left it low, it is raised here, or nobody could connect."""
+    """The service's soft limit of open files; if the service has left it low, raise it, so that clients can connect."""
     soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     if soft == FEW_FILES:
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (min(OUR_FILES, hard), hard))
@@ -144,7 +144,7 @@ def _files_of(process: Process) -> int:
 
 
 async def _besiege(process: Process, found: Besieged) -> None:
-    """First those who hold on, then those who ask for too much."""
+    """First the clients that hold connections, then those that flood."""
     _, port = process.address
     async with asking(process.url) as asked:
         await asyncio.sleep(ALONE_S)
@@ -158,13 +158,13 @@ async def _besiege(process: Process, found: Besieged) -> None:
 
 
 async def _hold_all(name: str, port: int, found: Besieged) -> None:
-    """All who hold on in one way, until the last of them is closed."""
+    """All clients that hold connections in one way, until the last of them is closed."""
     way = HOLDS[name]
     found.held_s[name] = await asyncio.gather(*(_held(way.hold, port) for _ in range(way.clients)))
 
 
 async def _flood(port: int, found: Besieged) -> None:
-    """More images than may wait, until enough have been refused; over bare sockets, which take no time of their own."""
+    """Ask for more images than may wait, until enough requests were refused; bare sockets cost the least time."""
 
     async def ask() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -188,20 +188,20 @@ Hold = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any
 
 
 async def _held(hold: Hold, port: int) -> float:
-    """Seconds until the service closed a connection."""
+    """The seconds until the service closed a connection."""
     reader, writer = await asyncio.open_connection(sock=await _narrow(port), limit=4096)
     began = time.perf_counter()
     try:
         await hold(reader, writer)
     except OSError:
-        pass  # it is closed, which is what is waited for
+        pass  # the service has closed it, as it should
     finally:
         writer.transport.abort()
     return time.perf_counter() - began
 
 
 async def _narrow(port: int) -> socket.socket:
-    """A connection for which the kernel keeps little of an answer that nobody takes."""
+    """A connection for which the kernel buffers little of an answer."""
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     narrow.setblocking(False)
@@ -242,7 +242,7 @@ async def _ask_in_a_row(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 async def _take_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Ask for 12 MB, and take a little now and then."""
+    """Ask for 12 MB, and take a little of it now and then."""
     writer.write(MUCH)
     while await reader.read(SLOWLY):
         await _say_something(writer)
@@ -257,14 +257,14 @@ async def _take_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def _say_something(writer: asyncio.StreamWriter) -> None:
-    """A line feed between requests means nothing, and fails when the other side is gone."""
+    """Send a line feed, which means nothing between requests, but fails once the service has closed."""
     writer.write(b"\r\n")
     await writer.drain()
     await asyncio.sleep(DRIP_S)
 
 
 class Way(NamedTuple):
-    """How many hold on to the service in one way, and when each is to be closed."""
+    """One way to hold a connection: the number of clients, and the deadline at which the service closes each."""
 
     clients: int
     hold: Hold
@@ -303,7 +303,7 @@ def _tables(found: Besieged) -> Sequence[page.Table]:
     return [
         page.Table("The run", ("", ""), list(about.items())),
         page.Table("Answers, ms", ("", "requests", "p50", "p99", "most"), rows),
-        page.Table("How long the others held out", ("", "connections", "s, the first", "s, the last"), held),
+        page.Table("How long the others held on", ("", "connections", "s, the first", "s, the last"), held),
     ]
 
 
@@ -321,7 +321,9 @@ def _quantile(values: Sequence[float], percent: int) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.siege", description=__doc__)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a page whose section is written, docs/reliability.md")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page that gets the section, such as docs/reliability.md"
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""A short look for inputs that break the service; `make fuzz` is the long one."""
+"""A short search for inputs that break the service; `make fuzz` is the long one."""
 
 import re
 from collections.abc import Callable
@@ -20,19 +20,19 @@ OF_THE_DESCRIPTION = 8  # examples of each operation
 
 
 def test_mutated_requests_are_answered_in_time_and_without_errors_of_our_own(impatient: Process) -> None:
-    """Eight methods at every route and every way in first, as they are; afterwards the service is as it was."""
+    """First the good requests, and eight methods at every route; afterwards the service is unharmed."""
     host, port = impatient.address
     findings = fuzz(host, port, INPUTS, seed=1)
 
     assert findings.bugs == []
     assert findings.inputs == INPUTS > len([*good_requests.good(), *good_requests.any_method()])
-    assert findings.closed < INPUTS / 20  # most are told why
-    assert len(findings.statuses) > 5  # it does not all end at the first check
+    assert findings.closed < INPUTS / 20  # most get an answer
+    assert len(findings.statuses) > 5  # the inputs get beyond the first check
     assert unharmed(impatient) == []
 
 
 def test_no_route_is_left_out(impatient: Process) -> None:
-    """Whatever the description lists is fuzzed, under the default model or a named one."""
+    """Every route of the OpenAPI description is fuzzed, with the default model or a named one."""
     told = httpx.get(f"{impatient.url}/openapi.json").json()["paths"]
     routes = {re.sub(r"\{\w+\}", "[^/]+", re.sub(r"^/v1/models/\{\w+\}/", "/v1/", path)) for path in told}
     tried = {re.sub(r"^/v1/models/[^/]+/", "/v1/", target.split("?")[0]) for target in targets()}
@@ -41,18 +41,20 @@ def test_no_route_is_left_out(impatient: Process) -> None:
 
 
 def targets() -> set[str]:
-    """What the good requests ask for."""
+    """The targets of the good requests."""
     return {request.split(b" ")[1].decode() for request in good_requests.good()}
 
 
 @pytest.mark.parametrize("prop", PROPERTIES, ids=lambda prop: prop.__name__)
-def test_property_holds_of_whatever_is_made_up(subject: Subject, prop: Callable[..., None]) -> None:
-    """No error of our own, no traceback, nothing long; and readers give what they promise, or refuse."""
+def test_property_holds_of_all_inputs(subject: Subject, prop: Callable[..., None]) -> None:
+    """Answers are short and not errors of our own; readers return what they promise, or refuse."""
     assert hold(prop, subject, EXAMPLES) >= EXAMPLES / 2
 
 
-def test_openapi_description_can_be_taken_at_its_word(tmp_path: Path) -> None:
-    """Answers are described, methods and media types are those that it lists, and keys are needed where it says so."""
-    with serving(tmp_path, *PATIENT, LATENTD_API_KEYS=KEY) as process:  # no deadline is among the answers described
+def test_service_keeps_to_its_openapi_description(tmp_path: Path) -> None:
+    """It describes all answers, methods and media types, and says where keys are needed."""
+    with serving(
+        tmp_path, *PATIENT, LATENTD_API_KEYS=KEY
+    ) as process:  # patient, since the description has no answers for deadlines
         assert conforms(process.url, OF_THE_DESCRIPTION) > 20 * OF_THE_DESCRIPTION
         assert unharmed(process) == []

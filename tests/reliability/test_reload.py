@@ -1,4 +1,4 @@
-"""Reload under fire: whatever appears in the store or leaves it, no valid request fails."""
+"""Reloads under load: versions appear in the store and leave it, and no valid request fails."""
 
 import asyncio
 from collections import Counter
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.anyio
 CALLERS = 4
 RELOADS = 50
 KEPT = 3  # versions of a model that are served
-LOOKS = 5  # of which the median is taken
-PLATEAU_MIB = 3  # in the second half; if the models of that half were never let go, it would be 5
+MEASUREMENTS = 5  # of which the median is taken
+PLATEAU_MIB = 3  # growth allowed in the second half; it would be 5 if the models of that half were never freed
 
 
 @asynccontextmanager
 async def under_load(url: str) -> AsyncIterator[Counter[tuple[int, str]]]:
-    """Callers who ask one request after the other; how often which status came from which model."""
+    """Clients that send one request after the other; counts the answers by status and model."""
     seen: Counter[tuple[int, str]] = Counter()
     stop = asyncio.Event()
 
@@ -47,7 +47,7 @@ async def under_load(url: str) -> AsyncIterator[Counter[tuple[int, str]]]:
 
 
 async def until(holds: Callable[[], object], what: str) -> None:
-    """Wait for it, in vain for ten seconds at most."""
+    """Wait until a condition holds, for at most ten seconds."""
     for _ in range(500):
         if holds():
             return
@@ -56,12 +56,12 @@ async def until(holds: Callable[[], object], what: str) -> None:
 
 
 def resident_mib(process: int) -> float:
-    """Its memory."""
+    """The resident memory of a process, in MiB."""
     with open(f"/proc/{process}/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * 4096 / 2**20
 
 
-@pytest.mark.timeout(400)  # 25 exchanges, each of which may take ten seconds on a busy machine
+@pytest.mark.timeout(400)  # 25 replacements, each up to ten seconds on a busy machine
 async def test_fifty_reloads_lose_no_request(started: list[Process], store: Store, tmp_path: Path) -> None:
     """Good versions take over, spoilt ones are refused with their reason, and a good one after them is picked up."""
     process = await asyncio.to_thread(Process, store.root, "--reload-s", "0.05", MALLOC_ARENA_MAX="1")
@@ -85,11 +85,14 @@ async def test_fifty_reloads_lose_no_request(started: list[Process], store: Stor
     assert {refused["version"] for refused in models["refused"]} == spoilt(shelf, good)
     assert all(refused["reason"] and str(store.root) not in refused["reason"] for refused in models["refused"])
     assert f'latentd_versions_refused_total{{model="grey"}} {RELOADS // 2}.0' in metrics
-    assert median(memory[-LOOKS:]) - median(memory[len(memory) // 2 - LOOKS // 2 :][:LOOKS]) < PLATEAU_MIB
+    assert (
+        median(memory[-MEASUREMENTS:]) - median(memory[len(memory) // 2 - MEASUREMENTS // 2 :][:MEASUREMENTS])
+        < PLATEAU_MIB
+    )
 
 
 async def exchanged(shelf: Shelf, spoil: Spoil, seen: Counter[tuple[int, str]], *, is_removed: bool) -> str:
-    """A spoilt version and a good one appear, which callers soon see; it may be removed while they ask it."""
+    """Add a spoilt version and a good one, wait until clients get the good one, and perhaps remove it."""
     shelf.add(spoil)
     good = f"grey@{shelf.add(unspoilt)}"
     await until(lambda: (200, good) in seen, "a good version is not picked up")
@@ -101,7 +104,7 @@ async def exchanged(shelf: Shelf, spoil: Spoil, seen: Counter[tuple[int, str]], 
 
 
 async def told(client: httpx.AsyncClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """What is served and refused, as soon as it is so, or after ten seconds."""
+    """The models served and refused, as soon as they fulfil a condition, or else after ten seconds."""
     for _ in range(100):
         models: dict[str, Any] = (await client.get("/v1/models")).json()
         if holds(models):
@@ -111,24 +114,24 @@ async def told(client: httpx.AsyncClient, holds: Callable[[dict[str, Any]], bool
 
 
 def numbers(models: dict[str, Any]) -> list[int]:
-    """The versions of the model that are served."""
+    """The version numbers of the model that are served."""
     return [summary["version"] for summary in models["models"] if summary["model"] == "grey"]
 
 
 def spoilt(shelf: Shelf, good: set[str]) -> set[int]:
-    """Those that are still there; each has been looked at when it was new."""
+    """The spoilt versions that are still in the store."""
     return {number for number in shelf.numbers() if f"grey@{number}" not in good}
 
 
 def served(shelf: Shelf, good: set[str]) -> list[int]:
-    """The newest of the good ones."""
+    """The newest good versions."""
     return [number for number in shelf.numbers() if f"grey@{number}" in good][-KEPT:]
 
 
 async def test_version_that_is_completed_later_is_picked_up(
     started: list[Process], store: Store, tmp_path: Path
 ) -> None:
-    """Somebody may copy files one by one."""
+    """An operator may copy its files one by one."""
     process = await asyncio.to_thread(Process, store.root, "--reload-s", "0.05")
     started.append(process)
     shelf = Shelf(store, "grey", tmp_path / "workshop")

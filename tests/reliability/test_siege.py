@@ -1,4 +1,4 @@
-"""A good client does not notice hundreds that hold on; `make siege` writes down what it measured."""
+"""A good client beside hundreds that hold their connections; `make siege` records the measurements."""
 
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +20,7 @@ WITHSTOOD = Besieged(
 
 
 def test_good_client_is_answered_while_others_hold_on_or_flood(tmp_path: Path) -> None:
-    """Whoever holds on is closed at the deadline, whoever floods is refused at once."""
+    """Clients that hold connections are closed at the deadline; clients that flood are refused at once."""
     found = siege(tmp_path)
 
     assert problems(found, BUSY) == []
@@ -43,7 +43,7 @@ def test_good_client_is_answered_while_others_hold_on_or_flood(tmp_path: Path) -
         (replace(WITHSTOOD, left=["images still wait"]), "images still wait"),
     ],
 )
-def test_what_a_service_must_not_do_is_said(found: Besieged, said: str) -> None:
-    """Each by itself."""
+def test_fault_is_named(found: Besieged, said: str) -> None:
+    """Each fault alone."""
     assert problems(WITHSTOOD, STRICT) == []
     assert problems(found, STRICT) == [said]

@@ -1,6 +1,6 @@
-"""Versions of a model in every state in which a store can hold them: good ones, and all that can go wrong with one.
+"""Versions of a model in every state in which a store can hold them: good ones, and damaged ones of each kind.
 
-Each is made elsewhere and moved into the store in one step, so that nobody sees it before it is as it should be.
+Each is made elsewhere and moved into the store in one step, so that the service never sees it half made.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Spoil = Callable[[Path], None]
 
 
 class Shelf:
-    """One model of a store, to which versions are added."""
+    """One model of a store, whose versions are added and removed."""
 
     def __init__(self, store: Store, name: str, workshop: Path) -> None:
         self._folder = store.root / name
@@ -34,7 +34,7 @@ class Shelf:
         self._made = 0
 
     def add(self, spoil: Spoil) -> int:
-        """Another version, spoilt first; its number, which no other has had."""
+        """Make a version, spoil it and add it; return its number, which no earlier version has had."""
         self._made += 1
         version = self._workshop.publish(self._name, make_model(GREY, seed=self._made))
         made = self._workshop.folder(version)
@@ -44,65 +44,65 @@ class Shelf:
         return number
 
     def remove(self, number: int) -> None:
-        """Take a version away in one step, as somebody would who cleans up."""
+        """Remove a version in one step, as a careful operator does."""
         away = self._folder / f".away-{number}"
         os.rename(self._folder / str(number), away)
         shutil.rmtree(away)
 
     def newest(self) -> int:
-        """The highest number."""
+        """The highest version number."""
         return max(self.numbers())
 
     def numbers(self) -> list[int]:
-        """All that are there."""
+        """The version numbers in the store."""
         return sorted(int(folder.name) for folder in self._folder.iterdir() if folder.name.isdecimal())
 
 
 def unspoilt(folder: Path) -> None:
-    """A good version."""
+    """Leave the version good."""
 
 
 def truncated(folder: Path) -> None:
-    """Weights without their last bytes."""
+    """Cut off the last bytes of the weights."""
     _write(folder / WEIGHTS, (folder / WEIGHTS).read_bytes()[:-1_000])
 
 
 def wrongly_hashed(folder: Path) -> None:
-    """A bit of the weights is not what it was."""
+    """Flip one bit of the weights."""
     content = bytearray((folder / WEIGHTS).read_bytes())
     content[-1] ^= 1
     _write(folder / WEIGHTS, bytes(content))
 
 
 def wrongly_shaped(folder: Path) -> None:
-    """A tensor of another network, and a card that vouches for it."""
+    """Store a tensor of another network, with the right hash in the card."""
     _change(folder, lambda state: state.update({"decoder.output.bias": torch.zeros(65)}))
 
 
 def not_finite(folder: Path) -> None:
-    """A number that is none, and a card that vouches for it."""
+    """Store weights that are not numbers, with the right hash in the card."""
     _change(folder, lambda state: state["decoder.output.bias"].fill_(torch.nan))
 
 
 def without_card(folder: Path) -> None:
-    """Weights, and nobody knows of what."""
+    """Remove the card."""
     (folder / CARD).unlink()
 
 
 def half_written(folder: Path) -> None:
-    """A card, and weights that are still to come."""
+    """Remove the weights, as in a version that is still being copied."""
     (folder / WEIGHTS).unlink()
 
 
 def linked(folder: Path) -> None:
-    """Weights that lie somewhere else."""
+    """Move the weights elsewhere, and leave a link to them."""
     elsewhere = folder.parent / f"elsewhere-{folder.name}"
     (folder / WEIGHTS).rename(elsewhere)
     (folder / WEIGHTS).symlink_to(elsewhere)
 
 
 def piped(folder: Path) -> None:
-    """Weights that never end."""
+    """Put a pipe in place of the weights, which never ends."""
     (folder / WEIGHTS).unlink()
     os.mkfifo(folder / WEIGHTS)
 
