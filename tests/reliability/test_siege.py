@@ -40,7 +40,7 @@ def test_good_client_is_answered_while_others_hold_on_or_flood(tmp_path: Path) -
         (replace(WITHSTOOD, flood=Counter({429: 1, 503: 2})), "the flood got 2 answers 503"),
         (replace(WITHSTOOD, retry_after={"1", "soon"}), "Retry-After: soon"),
         (replace(WITHSTOOD, tracebacks=2), "2 bodies with a traceback"),
-        (replace(WITHSTOOD, left=["images still wait"]), "images still wait"),
+        (replace(WITHSTOOD, harm=["images still wait"]), "images still wait"),
     ],
 )
 def test_fault_is_named(found: Besieged, said: str) -> None:

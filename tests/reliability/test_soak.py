@@ -36,7 +36,7 @@ def measurements(growing: str | None = None) -> list[Measurement]:
         (Soaked(measurements=measurements(), lost=1), "1 good requests without a right answer"),
         (Soaked(measurements=measurements(), statuses=Counter({"500": 2})), "2 answers 500"),
         (Soaked(measurements=measurements(), statuses=Counter({"traceback": 1})), "1 answers traceback"),
-        (Soaked(measurements=measurements(), left=["it is not ready"]), "it is not ready"),
+        (Soaked(measurements=measurements(), harm=["it is not ready"]), "it is not ready"),
         *(
             (Soaked(measurements=measurements(quantity.name)), f"{quantity.title}: grew from")
             for quantity in QUANTITIES
