@@ -53,7 +53,7 @@ def write_tree(remarks: dict[str, str]) -> str:
     }
     folders = {f"{parent}/" for file in files for parent in Path(file).parents if parent != Path()}
     folders |= {path for path in remarks if path.endswith("/") and (ROOT / path).is_dir()}
-    order = {path: place for place, path in enumerate(remarks)}
+    order = {path: index for index, path in enumerate(remarks)}
 
     def place(path: str) -> list[tuple[bool, int, str]]:
         """Files stand before folders, and alphabetically; folders stand as before, new ones last."""
