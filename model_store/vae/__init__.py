@@ -1,6 +1,6 @@
-"""The model itself: networks and their mathematics, the language in which cards are written.
+"""Our family of models: networks, their mathematics, and the records that describe them in a card.
 
-Pure torch: no files, no HTTP, no clock. It imports nothing of the rest of the project.
+Pure torch: no files, no HTTP, no clock. This package imports nothing else of the project.
 """
 
 from .config import (

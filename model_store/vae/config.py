@@ -1,7 +1,7 @@
-"""VAEConfig: everything that must be known to build a network. It is the part of a card that a program obeys.
+"""VAEConfig: everything that is needed to build a network.
 
-Every size is bounded, so that a card from a stranger cannot ask for more memory than a machine has.
-It knows no tensors: `model.py` builds the network from it.
+Every size has a bound, so that a card from a stranger cannot ask for more memory than a machine has.
+This module knows no tensors: `model.py` builds the network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Activation = Literal["tanh", "relu", "silu"]
 _SEND_THAT_SHAPE = "send them in that shape"
 _NO_ENCODER = Lack("has no encoder", "sample, decode and traverse work, and interpolate between latents")
 
-# a kind of posterior, and what a model of that kind lacks; what is not listed, it can do
+# the kinds of posterior that lack an operation; a kind that is not listed for an operation can do it
 _LACKS: dict[tuple[str, Operation], Lack] = {
     ("point", "sample"): Lack(
         "is a plain autoencoder, which has no prior to draw from",
@@ -60,7 +60,7 @@ class ConvConfig(Record):
 
     @property
     def reduction(self) -> int:
-        """How many pixels of a side become one cell of the smallest feature map."""
+        """The number of pixels of a side that become one cell of the smallest feature map."""
         return int(2 ** len(self.widths))
 
 
@@ -74,7 +74,7 @@ class BernoulliConfig(Record):
 
 
 class GaussianConfig(Record):
-    """Real-valued pixels: the decoder gives their mean, and their variance where that is not fixed."""
+    """Real-valued pixels: the decoder gives their mean, and their variance unless it is fixed."""
 
     kind: Literal["gaussian"] = "gaussian"
     standard_deviation: Annotated[float, Field(gt=0, le=10)] | None = Field(
@@ -85,7 +85,7 @@ class GaussianConfig(Record):
 
     @property
     def numbers_per_value(self) -> int:
-        """How many numbers the decoder gives for each pixel and channel."""
+        """The number of numbers that the decoder gives for each pixel and channel."""
         return 2 if self.standard_deviation is None else 1
 
 
@@ -95,7 +95,7 @@ class DiscretisedLogisticConfig(Record):
     kind: Literal["discretised_logistic"] = "discretised_logistic"
     numbers_per_value: ClassVar[int] = 2
     is_binary: ClassVar[bool] = False
-    is_8_bit: ClassVar[bool] = True  # a probability of 8-bit pixels, so that bits per dimension mean something
+    is_8_bit: ClassVar[bool] = True  # only a probability of 8-bit pixels can be told in bits per dimension
 
 
 class StandardNormalConfig(Record):
@@ -125,7 +125,7 @@ class VAEConfig(FamilyConfig):
         ValueError: the parts do not fit each other; the message names both values.
     """
 
-    # not written: cards from before there were families stay as they are
+    # "vae" is not written: a card without `family` and a new card have the same text
     family: Annotated[Literal["vae"], Field(exclude_if=lambda family: family == "vae")] = "vae"
     image_shape: tuple[Literal[1, 3], Side, Side]
     latent_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
@@ -135,7 +135,7 @@ class VAEConfig(FamilyConfig):
     prior: Prior = StandardNormalConfig()
 
     def latent_shape_of(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The latent shape of the model, which takes images of one shape alone.
+        """The latent shape of the model, which takes only images of its one shape.
 
         Raises:
             ShapeMismatch: the images have another shape.
@@ -145,7 +145,7 @@ class VAEConfig(FamilyConfig):
         return self.latent_shape
 
     def image_shape_of(self, latent_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """The image shape of the model, which takes latents of one shape alone.
+        """The image shape of the model, which takes only latents of its one shape.
 
         Raises:
             ShapeMismatch: the latents have another shape.
@@ -160,17 +160,17 @@ class VAEConfig(FamilyConfig):
 
     @property
     def numbers_per_latent(self) -> int:
-        """How many numbers the encoder gives for each value of a latent: a mean and a log-variance, or a point."""
+        """2 if the encoder gives a mean and a log-variance for each value of a latent, 1 if it gives a point."""
         return 1 if self.posterior == "point" else 2
 
     @property
     def encoder_channels(self) -> int:
-        """How many numbers the encoder gives along dimension 1."""
+        """The size of the encoder's output along dimension 1."""
         return self.latent_shape[0] * self.numbers_per_latent
 
     @property
     def decoder_channels(self) -> int:
-        """How many numbers the decoder gives for the channels of a pixel."""
+        """The size of the decoder's output along dimension 1."""
         return self.image_shape[0] * self.likelihood.numbers_per_value
 
     @model_validator(mode="after")

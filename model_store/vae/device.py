@@ -1,21 +1,21 @@
-"""Where a network is computed: the meaning of `auto`, and the memory order that convolutions like."""
+"""The device of a network: which one `auto` means, and the memory order in which convolutions are fastest."""
 
 import torch
 from torch import nn
 
 
 class NoSuchDevice(ValueError):
-    """This machine has no such device."""
+    """This machine does not have the named device."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is no device {name!r} here; take auto, cpu, or cuda:N where there is one.")
+        super().__init__(f"This machine has no device {name!r}; name auto, cpu, or cuda:N for the number N of a GPU.")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one, else the CPU.
+    """The device with that name; `auto` is the GPU if the machine has one, else the CPU.
 
     Raises:
-        NoSuchDevice: there is none of that name.
+        NoSuchDevice: the machine does not have it.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -27,4 +27,4 @@ def choose_device(name: str) -> torch.device:
 
 def use_channels_last(model: nn.Module) -> None:
     """Store the weights with the channels last, the order in which convolutions are computed fastest."""
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations

@@ -1,4 +1,4 @@
-"""The evidence lower bound and its tighter relatives, in nats per image.
+"""The evidence lower bound and the importance-weighted bound, in nats per image.
 
 Training, evaluation and the service take them from here, so that all three give the same numbers. The loss that a
 training step minimises is not here but in `training.objective`.
@@ -83,8 +83,8 @@ def log_weight(posterior: DiagonalGaussian, normal: Tensor, log_likelihood_nats:
 
 
 def bits_per_dimension(nats: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """−log₂ p(x) for each of an image's C·H·W values, of log p(x) or a bound of it in nats.
+    """−log₂ p(x) for each of the C·H·W values of an image, from log p(x) or a bound of it in nats.
 
-    It means something for the probability of 8-bit pixels alone: for a discretised likelihood.
+    Only the probability of 8-bit pixels can be told in bits per dimension: the likelihood must be discretised.
     """
     return -nats / (math.prod(image_shape) * math.log(2))

@@ -1,7 +1,7 @@
 """The four questions that the configuration record of every family answers.
 
-A family is a kind of autoencoder whose networks are described by one record: ours is `VAEConfig`. The service and the
-training ask these questions and never look at what a record holds.
+A family is a kind of autoencoder, with one record that describes its networks; ours is `VAEConfig`. The service and
+the training ask these questions and never look into the record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 
 class Lack(NamedTuple):
-    """Why a model cannot do an operation, as the rest of a sentence after its name, and what to do instead."""
+    """The reason why a model cannot do an operation, to follow the name of the model; and what to do instead."""
 
     reason: str
     remedy: str

@@ -111,9 +111,9 @@ def likelihood(config: VAEConfig, numbers: Tensor) -> Likelihood:
 
 
 def decoder_numbers(config: VAEConfig, mean: Tensor, variance: float, images: int) -> Tensor:
-    """The decoder's numbers (decoder_channels, H, W) that say only what a set of images has as its mean and variance.
+    """The numbers (decoder_channels, H, W) of a decoder that gives the mean of a set of images for every latent.
 
-    `mean` is (C, H, W) over so many `images`, and `variance` that of a pixel around it.
+    `mean` is the mean image (C, H, W) of a number of `images`; `variance` is the mean variance of a pixel around it.
     """
     match config.likelihood:
         case BernoulliConfig():

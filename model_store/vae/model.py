@@ -1,4 +1,4 @@
-"""VAE: a network built from its configuration. It encodes and decodes, and knows nothing else."""
+"""VAE: the network that a `VAEConfig` describes. It encodes images and decodes latents."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .networks.mlp import MLPDecoder, MLPEncoder
 from .posterior import DiagonalGaussian, Point
 from .priors import prior
 
-# exp of either end is a float32 above zero and below infinity, whatever the image
+# for both ends, exp is a float32 above zero and below infinity
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
 
 class NoPosterior(TypeError):
-    """A model without an encoder, or whose encoder gives no distribution, was asked for one."""
+    """A posterior was asked of a model that has no encoder, or whose encoder gives a point."""
 
 
 class VAE(nn.Module):
     """A variational autoencoder (Kingma and Welling 2014): an encoder q(z|x), a decoder p(x|z) and a prior p(z).
 
-    With `posterior="point"` it is a plain autoencoder, with `posterior="none"` a decoder alone. The networks may be of
-    any precision; what goes in and comes out is float32.
+    With `posterior="point"` it is a plain autoencoder, with `posterior="none"` a decoder without an encoder. The
+    weights can have any precision; inputs and outputs are float32.
     """
 
     def __init__(self, config: VAEConfig) -> None:
@@ -35,7 +35,7 @@ class VAE(nn.Module):
         self.decoder = _decoder(config)
 
     def encode(self, images: Tensor) -> DiagonalGaussian | Point:
-        """What the encoder says of float images (B, C, H, W) in [0, 1].
+        """The posterior, or the point of a plain autoencoder, of float images (B, C, H, W) in [0, 1].
 
         Raises:
             NoPosterior: the model has no encoder.
@@ -49,10 +49,10 @@ class VAE(nn.Module):
         return DiagonalGaussian(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
 
     def posterior(self, images: Tensor) -> DiagonalGaussian:
-        """The posterior of float images (B, C, H, W) in [0, 1], a distribution.
+        """The posterior distribution of float images (B, C, H, W) in [0, 1].
 
         Raises:
-            NoPosterior: the model has none, as a plain autoencoder or a decoder alone.
+            NoPosterior: the model is a plain autoencoder, or a decoder without an encoder.
         """
         posterior = self.encode(images)
         if isinstance(posterior, Point):

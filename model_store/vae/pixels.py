@@ -1,7 +1,7 @@
-"""The one data contract between pictures and networks.
+"""Pixels and images: the values of pictures and the values that networks read.
 
-`pixels` are uint8 (B, C, H, W) in 0 … 255, as files hold them; `images` are float (B, C, H, W) in [0, 1], as networks
-see them. Everything here works on batches and on any device.
+`pixels` are uint8 (B, C, H, W) in 0 … 255, as in picture files; `images` are float (B, C, H, W) in [0, 1], as networks
+read them. All functions take batches on any device.
 """
 
 from math import inf, isqrt, log10
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _MIDDLE_GREY = 128
-LINE = 1  # pixels between two tiles of a grid
+LINE = 1  # pixels between two tiles of a contact sheet
 
 
 def to_images(pixels: Tensor) -> Tensor:
@@ -24,33 +24,33 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def binarise(pixels: Tensor, uniform: Tensor) -> Tensor:
-    """Binary images: each pixel is on with the probability that its grey value states, by `uniform` noise in [0, 1).
+    """Binary images: each pixel is 1 with its grey value as the probability, drawn by `uniform` noise in [0, 1).
 
-    Drawn anew for every epoch this is dynamic binarisation (Salakhutdinov and Murray 2008, "On the quantitative
+    With new noise in every epoch this is dynamic binarisation (Salakhutdinov and Murray 2008, "On the quantitative
     analysis of deep belief networks", section 5; the protocol of Burda et al. 2016, section 5).
     """
     return (to_images(pixels) > uniform).to(torch.float32)
 
 
 def threshold(pixels: Tensor) -> Tensor:
-    """Binary images without chance: a pixel is on from the middle grey upwards."""
+    """Binary images without noise: a pixel is 1 if it is middle grey or brighter."""
     return (pixels >= _MIDDLE_GREY).to(torch.float32)
 
 
 def psnr_db(mse: float) -> float:
-    """The peak signal-to-noise ratio in decibels of images in [0, 1], from their mean squared error; inf for none."""
+    """The peak signal-to-noise ratio in decibels of images in [0, 1], from their mean squared error; infinite for 0."""
     return -10 * log10(mse) if mse else inf
 
 
 def columns_of_grid(count: int) -> int:
-    """Columns of the squarest grid that holds `count` pictures: 16 → 4, 10 → 4, 2 → 2."""
+    """The number of columns that makes a contact sheet of `count` pictures most square: 16 → 4, 10 → 4, 2 → 2."""
     return isqrt(count - 1) + 1
 
 
 def contact_sheet(pixels: Tensor, columns: int | None = None) -> Tensor:
-    """One picture (C, H', W') from a batch (B, C, H, W), row by row; thin grey lines part the tiles, the rest is grey.
+    """One picture (C, H', W') of a batch (B, C, H, W), row by row, with grey lines between tiles; empty tiles are grey.
 
-    The height H' of R rows is R·H + R - 1 lines of a pixel, and so is the width.
+    R rows have the height H' = R·H + R − 1 in pixels; the width follows in the same way from the columns.
     """
     count, channels, height, width = pixels.shape
     columns = columns or columns_of_grid(count)

@@ -1,6 +1,6 @@
-"""How an image is judged: which pixels, by which draws, and in which words that is said beside the number.
+"""How an image is scored: which pixels, by which posterior draws, and the words for it beside the number.
 
-Evaluation and service take it from here, so that with the same seed they give the same numbers, and say the same.
+Evaluation and service use the same functions, so that with the same seed they give the same numbers and words.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ Binarise = Literal["sample", "threshold"]
 
 
 def binarised_for_scoring(config: VAEConfig, pixels: Tensor, seed: int, how: Binarise = "sample") -> Tensor:
-    """The uint8 pixels (B, C, H, W) whose likelihood a model states: black and white ones for a Bernoulli model.
+    """The uint8 pixels (B, C, H, W) that are scored: black and white for a model with a binary likelihood.
 
-    They are drawn by their grey values with the seed, or cut at the middle grey; other models take them as they are.
+    Black and white are drawn with the seed (the grey value is the probability of white), or cut at the middle grey. For
+    other likelihoods the pixels stay as they are.
     """
     if not config.likelihood.is_binary:
         return pixels
@@ -30,12 +31,12 @@ def binarised_for_scoring(config: VAEConfig, pixels: Tensor, seed: int, how: Bin
 
 
 def posterior_noise(seed: int, number: int, count: int, shape: tuple[int, ...]) -> Tensor:
-    """Noise (count, *shape) of the `number`-th of several posterior draws for the same images."""
+    """Noise (count, *shape) for the posterior draw with that number; each draw of the same images has its own noise."""
     return standard_normal(derived_seed(seed, f"draw {number}"), count, shape)
 
 
 def describe_protocol(config: VAEConfig, how: Binarise = "sample") -> str:
-    """What `binarised_for_scoring` did, for people."""
+    """The words for what `binarised_for_scoring` does, for the protocol beside a number."""
     if config.likelihood.is_binary:
         return "binarised at the middle grey" if how == "threshold" else "each binarised once by its grey values"
     if config.likelihood.is_8_bit:

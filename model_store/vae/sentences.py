@@ -1,4 +1,4 @@
-"""Sentences of our own about values that pydantic refuses, since clients, operators and trainers read them.
+"""Sentences in our own words about values that pydantic refuses; clients, operators and trainers read them.
 
 A sentence never repeats the value, which may be a secret or very long, unless the value is a short number.
 """
@@ -20,7 +20,8 @@ _LIST = "must be a list"
 _FIELDS = "must hold named fields"
 _TIME = "must be a time with its zone, as 2026-01-31T12:00:00Z"
 
-# Of each type of error the end of a sentence that begins with the value's place; pydantic's context fills the braces.
+# for each type of error the end of a sentence that begins with the place of the value; the context of pydantic's error
+# fills the braces
 _PREDICATES = {
     "missing": "is required; add it",
     "greater_than": "must be greater than {gt}",
@@ -63,7 +64,7 @@ _LONGEST_PLACE, _LONGEST_MESSAGE = 80, 300
 
 
 def sentence(problem: ErrorDetails, model: type[BaseModel] | None = None) -> str:
-    """One of the problems that a ValidationError lists, without a full stop; `model` is what refused the value."""
+    """A sentence about one error of a ValidationError, without a full stop; `model` is the class that raised it."""
     place = ".".join(map(str, problem["loc"]))[:_LONGEST_PLACE] or "it"
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "value_error":
@@ -77,12 +78,12 @@ def sentence(problem: ErrorDetails, model: type[BaseModel] | None = None) -> str
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The known name that is nearest to an unknown one, as the next part of a sentence; empty where none is near."""
+    """The known name that is most similar to `name`, as the next part of a sentence; empty if none is similar."""
     return "".join(f"; did you mean {near}?" for near in get_close_matches(name[:_LONGEST_PLACE], list(known), n=1))
 
 
 def counted(number: int, units: str) -> str:
-    """A number and its unit, of which the first word is a plural with an s: `1 image`, `1,024 images`."""
+    """A number and its units: `1 image`, `1,024 images`. The first word of `units` is a plural with an s."""
     word, space, rest = units.partition(" ")
     return f"{number:,} {word.removesuffix('s') if number == 1 else word}{space}{rest}"
 
@@ -94,7 +95,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def unknown(name: str, known: Collection[str]) -> str:
-    """The end of a sentence that begins with an unknown name."""
+    """The end of a sentence that begins with an unknown name: the known names, and the most similar one."""
     if not known:
         return "is not known; leave it out"
     guess = did_you_mean(name, known)
@@ -102,7 +103,7 @@ def unknown(name: str, known: Collection[str]) -> str:
 
 
 def _plain(value: object) -> object:
-    """A bound without a needless fraction, a choice of words without quotes."""
+    """A bound without the fraction .0, a choice of words without quotes."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value.replace("'", "") if isinstance(value, str) else value
@@ -116,7 +117,7 @@ def _instead_of(value: object) -> str:
 
 
 def _names(model: type[BaseModel] | None, place: tuple[int | str, ...]) -> set[str]:
-    """The fields that are known where an unknown one was found.
+    """The names of the fields that are known at the place of an unknown field.
 
     A place also has the numbers of list entries and the kinds of unions, which narrow the choice but are not fields.
     """

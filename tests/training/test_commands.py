@@ -69,7 +69,7 @@ def test_run_is_not_resumed_with_other_data(
         pytest.param(["--data", "/proc/version"], "it is a file, but neither .npy nor .npz", id="file"),
         pytest.param(["--set", "name=.x"], "as in mnist@1.\n", id="one-full-stop"),
         pytest.param(["--data", "/no[/b]where"], "No images in /no[/b]where", id="markup"),
-        pytest.param(["--device", "abacus"], "There is no device 'abacus'", id="device"),
+        pytest.param(["--device", "abacus"], "This machine has no device 'abacus'", id="device"),
         pytest.param(["--store", "/proc/none"], "/proc/none", id="store"),
     ],
 )

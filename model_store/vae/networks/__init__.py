@@ -1,1 +1,1 @@
-"""The networks of a variational autoencoder: fully connected and convolutional."""
+"""Encoders and decoders: fully connected and convolutional."""

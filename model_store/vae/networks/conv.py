@@ -1,8 +1,9 @@
 """Residual convolutional encoder and decoder, for latent vectors and latent grids.
 
 Strided convolutions change the resolution and residual blocks work at it (He et al. 2016, "Identity mappings in deep
-residual networks": activation before weight). There is no normalisation, so an image's answer owes nothing to the
-others; instead each block starts as the identity (its last convolution at zero), which keeps deep stacks trainable.
+residual networks": activation before weight). There is no normalisation, so that the answer for an image does not
+depend on the other images of a batch. Instead each block starts as the identity (its last convolution is zero), which
+keeps deep networks trainable.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..config import ConvConfig, VAEConfig
 
 
 class ResidualBlock(nn.Sequential):
-    """x + f(x), with f two 3×3 convolutions; the identity when training begins. (B, width, h, w) stays so."""
+    """x + f(x), where f is two 3×3 convolutions and zero when training begins: (B, width, h, w) → the same shape."""
 
     def __init__(self, width: int) -> None:
         first = nn.Conv2d(width, width, kernel_size=3, padding=1)
@@ -28,12 +29,14 @@ class ResidualBlock(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) → the same shape."""
-        change: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return change + features  # in the memory order of the convolution, which the next one likes best
+        change: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch has no annotation for it
+        return (
+            change + features
+        )  # the sum has the memory order of its first operand: that of a convolution's output, which is the fastest
 
 
 class ConvEncoder(nn.Sequential):
-    """Images → what the posterior is made of, side by side: (B, C, H, W) → (B, encoder_channels, …)."""
+    """Images → mean and log-variance side by side, or a point: (B, C, H, W) → (B, encoder_channels, …)."""
 
     def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
         channels = (config.image_shape[0], *network.widths)
@@ -42,7 +45,7 @@ class ConvEncoder(nn.Sequential):
 
 
 class ConvDecoder(nn.Sequential):
-    """Latents → the numbers of each pixel, which the likelihood interprets: (B, *latent) → (B, channels, H, W).
+    """Latents → the numbers that the likelihood reads: (B, *latent_shape) → (B, decoder_channels, H, W).
 
     The head gives the smallest map, (B, widths[-1], H/reduction, W/reduction).
     """

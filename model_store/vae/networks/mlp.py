@@ -12,7 +12,7 @@ _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class MLPEncoder(nn.Sequential):
-    """Images → what the posterior is made of, side by side: (B, C, H, W) → (B, encoder_channels, …)."""
+    """Images → mean and log-variance side by side, or a point: (B, C, H, W) → (B, encoder_channels, …)."""
 
     def __init__(self, config: VAEConfig, network: MLPConfig) -> None:
         hidden = _hidden_layers(network, prod(config.image_shape), *network.hidden)
@@ -20,7 +20,7 @@ class MLPEncoder(nn.Sequential):
 
 
 class MLPDecoder(nn.Sequential):
-    """Latents → the numbers of each pixel, which the likelihood interprets: (B, *latent) → (B, channels, H, W)."""
+    """Latents → the numbers that the likelihood reads: (B, *latent_shape) → (B, decoder_channels, H, W)."""
 
     def __init__(self, config: VAEConfig, network: MLPConfig) -> None:
         mirrored = network.hidden[::-1]
@@ -29,7 +29,7 @@ class MLPDecoder(nn.Sequential):
 
 
 def _between(hidden: nn.Module, width: int, shape: tuple[int, ...]) -> OrderedDict[str, nn.Module]:
-    """Layers that take any shape, and the one behind them, which gives the wanted shape."""
+    """Layers from tensors of any shape, through the hidden layers, to tensors of `shape`."""
     output = nn.Linear(width, prod(shape))
     return OrderedDict(flatten=nn.Flatten(), hidden=hidden, output=output, unflatten=nn.Unflatten(1, shape))
 
