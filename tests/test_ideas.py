@@ -1,4 +1,4 @@
-"""The ideas on real digits and with the model that ships: what pixels prefer, what the model does, what it rejects."""
+"""The ideas of docs/theory.md on real digits and with the shipped model."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def elbo(model: VAE, pixels: Tensor) -> Tensor:
 
 
 def share(preferred: Tensor) -> float:
-    """Of how many images something holds."""
+    """The fraction of images that are preferred."""
     return preferred.double().mean().item()
 
 

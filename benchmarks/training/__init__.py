@@ -1,1 +1,1 @@
-"""How fast our training loop is beside others, with the same network and batch; each trainer is a process."""
+"""The speed of our training loop beside other loops with the same network and batch; each trainer is a process."""

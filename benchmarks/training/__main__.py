@@ -1,4 +1,4 @@
-"""`python -m benchmarks.training`: images/s of our training loop beside others, an epoch of each in turn.
+"""`python -m benchmarks.training`: compare the speed of our training loop with other loops, an epoch of each in turn.
 
 Same network, batch, threads and images. Ours also binarises each image anew, averages its weights and clips its
 gradients, as a run does.
@@ -52,7 +52,7 @@ class Trainer:
         )
 
     def epoch(self) -> float:
-        """Let it train for an epoch; gives its images/s.
+        """Train for an epoch; return the images/s.
 
         Raises:
             RuntimeError: the process has ended.
@@ -67,14 +67,14 @@ class Trainer:
         raise RuntimeError(f"{self._name} ended before its epoch did: {environments.reason(self._log.read())}")
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.kill()
         self._process.wait()
         self._log.close()
 
 
 def main() -> None:
-    """Measure, print a table, and write it where `--out` says."""
+    """Measure, print a table, and write it into the page that `--out` names."""
     options, console = _parser().parse_args(), Console(soft_wrap=True)
     peers, missed = _peers(options.pythae)
     rows, targets = [], []
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def _peers(is_pythae_asked: bool) -> tuple[list[str], str]:
-    """Who is measured beside us, and what is to be said of who is not."""
+    """The peers to measure, and a note for each peer that cannot be measured."""
     if not is_pythae_asked:
         return [PLAIN, BARE], ""
     try:
@@ -114,14 +114,14 @@ def _device(options: argparse.Namespace) -> str:
 
 
 def _target(task: Task, rates: dict[str, list[float]]) -> Target:
-    """On a CPU to be twice as quick as a plain loop, on a GPU nearly as quick as the bare step."""
+    """The targets: twice as fast as a plain loop on a CPU, nearly as fast as the bare step on a GPU."""
     peer, wanted = (PLAIN, 2.0) if task.device == "cpu" else (BARE, 0.9)
     name = f"{task.recipe}, {task.precision}: images/s over the {TITLES[peer]}'s"
     return Target(name, wanted, median(_ratios(rates, peer)), at_least=True)
 
 
 def measure(task: Task, peers: Sequence[str], rounds: int) -> dict[str, list[float]]:
-    """Images/s of ours and the peers in each round, after one that is not counted."""
+    """Images/s of our loop and the peers in each round, after a warm-up round that does not count."""
     names = [OURS, *peers]
     with _trainers(names, task) as trainers:
         epochs = [[trainer.epoch() for trainer in trainers] for _ in range(rounds + 1)][1:]
@@ -139,7 +139,7 @@ def _trainers(names: Sequence[str], task: Task) -> Iterator[list[Trainer]]:
 
 
 def _settings(recipes: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each recipe as it stands, and in float32 where that is something else: the plain loop is like it in that."""
+    """Each recipe unchanged, and also in float32 if it has another precision, since the plain loop uses float32."""
     for name in recipes:
         yield name, ()
         if read_recipe(name).optimiser.precision != "float32":
@@ -170,20 +170,29 @@ def _cells(rates: dict[str, list[float]], peers: Sequence[str]) -> Iterator[str]
 
 
 def _ratios(rates: dict[str, list[float]], peer: str) -> list[float]:
-    """Ours over theirs, of each round."""
+    """The ratio of our images/s to a peer's, for each round."""
     return [ours / theirs for ours, theirs in zip(rates[OURS], rates[peer], strict=True)]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
-    parser.add_argument("--recipes", nargs="+", default=["mnist-mlp", "mnist"], help="(%(default)s)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each trainer (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="epochs of each that count (%(default)s)")
     parser.add_argument(
-        "--pythae", action=argparse.BooleanOptionalAction, default=True, help="beside Pythae too, in its environment"
+        "--recipes", nargs="+", default=["mnist-mlp", "mnist"], help="recipes to train; default: %(default)s"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a page whose section is written, docs/benchmarks.md")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="threads of each trainer; default: %(default)s"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="epochs of each trainer that count; default: %(default)s")
+    parser.add_argument(
+        "--pythae",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also measure Pythae, in its own environment",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page to write the table into, such as docs/benchmarks.md"
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The least that a step is: forward, backward, fused Adam, on one batch again and again, in the recipe's precision.
+"""The bare step: forward, backward and fused Adam on the same batch every time, in the recipe's precision.
 
 With the same network, batch and precision a loop is faster by chance only. `python -m benchmarks.training.bare TASK`.
 """

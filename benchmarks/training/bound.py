@@ -1,4 +1,4 @@
-"""The negative bound as one would write it, for networks with a Bernoulli likelihood."""
+"""The negative bound in its plain form, for networks with a Bernoulli likelihood."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model_store.vae import VAE
 
 
 def negative_bound(model: VAE, images: Tensor) -> Tensor:
-    """In nats, summed over images (B, C, H, W) in [0, 1] (Kingma and Welling 2014, eq. 10 and appendix B)."""
+    """The bound in nats, summed over images (B, C, H, W) in [0, 1] (Kingma and Welling 2014, eq. 10 and appendix B)."""
     if model.encoder is None:
         raise ValueError("the model has no encoder; expected a variational autoencoder's")
     mean, log_variance = model.encoder(images).float().chunk(2, dim=1)

@@ -13,7 +13,7 @@ from . import protocol
 
 
 def main() -> None:
-    """Train on images of noise."""
+    """Train on random images."""
     task = protocol.task()
     console.console.quiet = True
     recipe = read_recipe(task.recipe, [*task.overrides, f"epochs={task.epochs}"])

@@ -1,4 +1,4 @@
-"""The loop that one would write: a DataLoader, Adam, float32. `python -m benchmarks.training.plain TASK`."""
+"""A plain loop: a DataLoader, Adam, float32. `python -m benchmarks.training.plain TASK`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .bound import negative_bound
 
 
 def main() -> None:
-    """Train on images of noise."""
+    """Train on random images."""
     task = protocol.task()
     model = VAE(VAEConfig.model_validate_json(task.network)).to(task.device)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -1,4 +1,4 @@
-"""What a trainer is told and what it answers: a task at its start, a line in for each epoch, a line out with images/s.
+"""The protocol of a trainer: a task as its argument, a line of input for each epoch, a line of output with images/s.
 
 It imports nothing but torch and the standard library, so that every peer's environment can.
 """
@@ -20,7 +20,7 @@ IMAGES = 12_800  # of an epoch
 
 @dataclass(frozen=True)
 class Task:
-    """A recipe with what is set in it, the network and batch that it gives, and where and how often to train."""
+    """A recipe with its changes, the network and batch that it gives, the device, and the number of epochs."""
 
     recipe: str
     overrides: tuple[str, ...]
@@ -33,19 +33,19 @@ class Task:
     epochs: int
 
     def told(self) -> str:
-        """As an argument of a command."""
+        """The task as an argument of a command."""
         return json.dumps(asdict(self))
 
 
 def task() -> Task:
-    """What this process was told; its threads are set."""
+    """Read the task of this process, and set its threads."""
     found = Task(**json.loads(sys.argv[1]))
     torch.set_num_threads(found.threads)
     return found
 
 
 def pixels(image_shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Images of noise, uint8 (12800, C, H, W); a trainer's speed does not depend on what they show."""
+    """Random images, uint8 (12800, C, H, W); a trainer's speed does not depend on their content."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (IMAGES, *image_shape), dtype=torch.uint8, generator=generator)
 
@@ -62,11 +62,11 @@ def train(epochs: int, epoch: Callable[[], None], device: str) -> None:
 
 
 def wait_for_turn() -> None:
-    """Wait until this trainer may use the machine; the end of input ends it."""
+    """Wait for the turn of this trainer; the end of the input ends the process."""
     if not sys.stdin.readline():
         raise SystemExit
 
 
 def report(images_per_s: float) -> None:
-    """Say how fast the epoch was."""
+    """Print the speed of the epoch."""
     print(f"images_per_s {images_per_s}", flush=True)  # this is the protocol

@@ -23,7 +23,7 @@ from . import protocol
 
 
 class Encoder(BaseEncoder):  # type: ignore[misc]
-    """Our encoder in Pythae's words."""
+    """Our encoder with Pythae's interface."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Encoder(BaseEncoder):  # type: ignore[misc]
 
 
 class Decoder(BaseDecoder):  # type: ignore[misc]
-    """Our decoder in Pythae's words, which takes probabilities."""
+    """Our decoder with Pythae's interface, which takes probabilities."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class Turns(TrainingCallback):  # type: ignore[misc]
         self.began = time.perf_counter()
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Stop it."""
+        """Stop the clock."""
         protocol.report(protocol.IMAGES / (time.perf_counter() - self.began))
 
 
 def main() -> None:
-    """Train on images of noise."""
+    """Train on random images."""
     task = protocol.task()
     logging.disable(logging.INFO)
     config = VAEConfig.model_validate_json(task.network)

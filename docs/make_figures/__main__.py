@@ -1,4 +1,4 @@
-"""`python -m docs.make_figures [NAME …]`: the figures of theory.md. Every number there is one that is said here."""
+"""`python -m docs.make_figures [NAME …]`: make the figures of theory.md, and print every number of that page."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ FIGURES: dict[str, Callable[[Material], Figure]] = {
 
 
 def main() -> None:
-    """Make the figures that are named, or all of them."""
+    """Make the named figures, or all figures."""
     parser = argparse.ArgumentParser(prog="python -m docs.make_figures", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FIGURES)}; all if left out")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's IDX files; without it they are downloaded")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(FIGURES)}; all by default")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="the folder of MNIST's IDX files; by default they are downloaded"
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - FIGURES.keys():
         parser.error(f"no figure is called {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
@@ -41,7 +43,7 @@ def main() -> None:
 
 
 def make(names: Sequence[str], material: Material) -> None:
-    """Write the figures of these names."""
+    """Make and write the figures of these names."""
     FOLDER.mkdir(exist_ok=True)
     for name in names:
         began = time.perf_counter()

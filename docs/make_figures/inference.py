@@ -1,4 +1,4 @@
-"""Ideas 3 and 5: the plane of latents, and what the KL does to it."""
+"""Ideas 3 and 5: the plane of latents, and the effect of the KL on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def kl(material: Material) -> Figure:
 
 
 def say_scores(model: VAE, pixels: Tensor, name: str) -> float:
-    """What a model spends on uint8 pixels (N, C, H, W), and where it puts them; gives the mean KL in nats."""
+    """Print the scores of uint8 pixels (N, C, H, W) and the spread of their latents; return the mean KL in nats."""
     scores, places = score(model, pixels), means(model, pixels)
     say(f"  {name}: log-likelihood {scores.log_likelihood_nats.mean():.1f} − KL {scores.kl_nats.mean():.2f}")
     say(f"    = ELBO {scores.elbo_nats.mean():.1f} nats, mean of {len(pixels)} test images")

@@ -1,4 +1,4 @@
-"""What the figures are made of: images, their classes, the shipped model, and small models trained for a figure."""
+"""The material of the figures: images, their classes, the shipped model, and small models trained for a figure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What the figures are made of: the images and the model mnist@1, and the classes (10 000,) of the test images."""
+    """The images, the model mnist@1, and the classes (10 000,) of the test images."""
 
     images: Dataset
     labels: Tensor
@@ -41,7 +41,7 @@ class Material:
         return replace(self.images, train=self.images.train[:20_000], validation=self.images.validation[:1000])
 
     def trained(self, *changes: str) -> VAE:
-        """The recipe mnist-mlp with these changes, on the few images."""
+        """Train the recipe mnist-mlp with these changes, on the few images."""
         say(f"  training mnist-mlp with {', '.join(changes)}")
         run = start(read_recipe("mnist-mlp", changes), CPU)
         train(run, self.few, lambda _: None)
@@ -49,15 +49,16 @@ class Material:
 
     @cached_property
     def plane(self) -> VAE:
-        """A variational autoencoder with two latents, which several figures show."""
+        """A variational autoencoder with two latents; several figures share it."""
         return self.trained(*PLANE)
 
 
 def gather(place: Path | None) -> Material:
-    """The material, from a folder or downloaded.
+    """Read the material from a folder, or download it.
 
     Raises:
-        BadData, DataNotFound, DownloadFailed: as they say.
+        DataNotFound, DownloadFailed: there are no images.
+        BadData: the images or labels cannot be used.
     """
     store = Store()
     shipped = store.load(store.resolve(SHIPPED))
@@ -65,20 +66,21 @@ def gather(place: Path | None) -> Material:
 
 
 def fetch_labels() -> Path:
-    """The cache's folder that holds the classes of the test images, which training has no use for."""
+    """Download the classes of the test images into the cache, and return their folder. Training does not use them."""
     mnist = PublicDataset(DATASETS["mnist"].mirrors, {LABELS: LABELS_SHA256})
     return fetch("mnist", DEFAULT_CACHE, {"mnist": mnist})
 
 
 def read_labels(folder: Path) -> Tensor:
-    """The classes 0 … 9 of the test images, (N,), from an IDX file: eight bytes of header, then one for each.
+    """Read the classes 0 … 9 of the test images, (N,), from an IDX file: eight bytes of header, then a byte for each.
 
     Raises:
-        BadData, DataNotFound: the folder has none, or another file of that name.
+        DataNotFound: the folder has no such file.
+        BadData: the file is not an IDX file of labels.
     """
     path = idx.find(folder, LABELS)
     if path is None:
-        raise DataNotFound(folder, f"it has no {LABELS} or {LABELS}.gz, by which the figures are coloured")
+        raise DataNotFound(folder, f"it has no {LABELS} or {LABELS}.gz, which gives the figures their colours")
     content = idx.read_bytes(path)
     if content[:4] != b"\x00\x00\x08\x01":
         raise BadData(path, "it is not an IDX file of labels")

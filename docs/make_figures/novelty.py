@@ -1,4 +1,4 @@
-"""Idea 7: samples, and how far they are from every training image."""
+"""Idea 7: samples, and their distance to the nearest training image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .parts import samples, show
 
 
 def novelty(material: Material) -> Figure:
-    """Samples of mnist@1, each beside the training image nearest to it, and how far all are."""
+    """Samples of mnist@1 with their nearest training images, and a histogram of the distances."""
     pixels, train = samples(material.shipped, 1000), material.images.train
     distances = {
         "samples": nearest(to_images(pixels), train),
@@ -35,7 +35,7 @@ def novelty(material: Material) -> Figure:
 
 
 def nearest_image(pixels: Tensor, train: Tensor) -> Tensor:
-    """Of uint8 training pixels (N, C, H, W) the image nearest to one of (C, H, W)."""
+    """The image of uint8 training pixels (N, C, H, W) that is nearest to `pixels` (C, H, W)."""
     image = to_images(pixels.unsqueeze(0))
     distances = torch.cat([(to_images(part) - image).square().flatten(1).sum(1) for part in torch.split(train, 5000)])
     return train[distances.argmin()]

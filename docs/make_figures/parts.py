@@ -1,4 +1,4 @@
-"""What several figures have in common: latents, pictures and numbers."""
+"""The parts that several figures share: latents, pictures and numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEGEND = {"markerscale": 4.0, "handletextpad": 0.1, "columnspacing": 0.8}
 
 @torch.inference_mode()
 def means(model: VAE, pixels: Tensor) -> Tensor:
-    """The latents that an encoder names for uint8 pixels (N, C, H, W), (N, *latent_shape)."""
+    """The means of the latents of uint8 pixels (N, C, H, W), (N, *latent_shape)."""
     return torch.cat([model.encode(to_images(part)).mean for part in torch.split(pixels, 500)])
 
 
@@ -34,36 +34,36 @@ def samples(model: VAE, count: int) -> Tensor:
 
 
 def show(axes: Axes, pixels: Tensor, columns: int | None = None, title: str = "") -> None:
-    """Pixels uint8 (N, 1, H, W) as one picture."""
+    """Show pixels uint8 (N, 1, H, W) as one picture."""
     axes.imshow(contact_sheet(pixels, columns)[0], cmap="gray", interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=10)
 
 
 def scatter(axes: Axes, latents: Tensor, labels: Tensor) -> None:
-    """Latents (N, 2), coloured by class (N,)."""
+    """Plot latents (N, 2), coloured by class (N,)."""
     for digit in range(10):
         first, second = latents[labels == digit].T.tolist()
         axes.scatter(first, second, s=3, color=f"C{digit}", label=str(digit), linewidths=0)
 
 
 def circles(axes: Axes) -> None:
-    """Where the prior is one and two standard deviations from its mean."""
+    """Draw the circles at one and two standard deviations of the prior."""
     angles = torch.linspace(0, 2 * math.pi, 200)
     for radius in (1, 2):
         axes.plot((radius * angles.cos()).tolist(), (radius * angles.sin()).tolist(), color="black", linewidth=0.8)
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """A number with a proper minus."""
+    """A number with a typographic minus sign."""
     return f"{value:.{digits}f}".replace("-", "−")
 
 
 def percent(which: Tensor) -> str:
-    """How many of booleans (N,) are true."""
+    """The percentage of booleans (N,) that are true."""
     return f"{100 * which.double().mean():.1f} %"
 
 
 def numbers(values: Tensor) -> str:
-    """A few numbers in a line."""
+    """A few numbers as a line of text."""
     return ", ".join(f"{value:.2f}" for value in values.tolist())

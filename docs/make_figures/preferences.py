@@ -1,4 +1,4 @@
-"""Idea 2: which copy of a digit pixels and models prefer."""
+"""Idea 2: which copy of a digit the pixels prefer, and which the model."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def shifted(pixels: Tensor, right: int = 1, down: int = 0) -> Tensor:
 
 
 def window(first: Tensor, side: int, length: int) -> Tensor:
-    """Which of `length` places lie in the window of `side` that begins at `first` (N,): booleans (N, length)."""
+    """The `length` places that lie in the window of `side` that begins at `first` (N,): booleans (N, length)."""
     places = torch.arange(length)
     return (places >= first.unsqueeze(1)) & (places < first.unsqueeze(1) + side)
 
 
 def say_preferences(model: VAE, original: Tensor) -> None:
-    """Of how many digits the pixels prefer (b), and the model (c), for several (c)."""
+    """Print for how many digits the pixels prefer (b), and the model (c), for several shifts (c)."""
     erasure = erased(original)
     bounds, errors = score(model, erasure, DRAWS).elbo_nats, squared_error(erasure, original)
     say(f"  (a) ELBO {score(model, original, DRAWS).elbo_nats.mean():.1f} nats")

@@ -1,4 +1,4 @@
-"""Idea 4: how the bound reaches log p(x)."""
+"""Idea 4: the bound rises towards log p(x)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m training` as a person calls it, from recipe to published version."""
+"""`python -m training` as a user runs it, from the recipe to the published version."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def test_run_leaves_its_figures_with_the_version(call: list[str], tmp_path: Path
 
 
 def test_second_run_publishes_the_next_version(call: list[str], tmp_path: Path) -> None:
-    """Nothing is overwritten."""
+    """A published version is never overwritten."""
     main([*call, "--set", "epochs=1"])
     main([*call, "--set", "epochs=1", "name=bars"])
 
@@ -52,7 +52,7 @@ def test_second_run_publishes_the_next_version(call: list[str], tmp_path: Path) 
 def test_run_is_not_resumed_with_other_data(
     call: list[str], idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A model of two data sets would be nobody's."""
+    """The card could not name the data set of such a model."""
     main([*call, "--set", "epochs=1"])
     (run,) = (tmp_path / "the runs").iterdir()
     (idx_folder / "t10k-images-idx3-ubyte.gz").unlink()
@@ -76,7 +76,7 @@ def test_run_is_not_resumed_with_other_data(
 def test_what_cannot_work_is_one_line_before_any_work(
     call: list[str], changes: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No traceback, and no hour lost."""
+    """The error is one line, not a traceback after an hour of training."""
     assert main([*call, *changes]) == 1
 
     assert message in capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_recipe_and_run_exclude_each_other(call: list[str]) -> None:
 
 
 def test_log_file_has_no_escape_sequences(call: list[str]) -> None:
-    """Bars and colours are for terminals, though FORCE_COLOR is set in many build systems."""
+    """Many build systems set FORCE_COLOR; a log file still has no bars and no colours."""
     environment = {**os.environ, "FORCE_COLOR": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "training", *call, "--set", "epochs=1"], capture_output=True, check=True, env=environment

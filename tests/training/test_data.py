@@ -1,4 +1,4 @@
-"""The three splits of a run, and the batches it learns from."""
+"""The three splits of a run, and its batches."""
 
 import hashlib
 import os
@@ -50,7 +50,7 @@ def test_hash_is_of_every_pixel(recipe: Recipe, idx_folder: Path) -> None:
 
 
 def test_other_size_needs_a_rule(recipe_file: Path, idx_folder: Path) -> None:
-    """8×8 images for a 4×4 model: an error that names the remedy, or pictures brought to size."""
+    """8×8 images for a 4×4 model are an error that names the remedy, or are resized by the recipe's rule."""
     smaller = ["model.image_shape=[1, 4, 4]"]
 
     with pytest.raises(BadData, match=r"\(1, 8, 8\) .* set data\.resize"):
@@ -61,7 +61,7 @@ def test_other_size_needs_a_rule(recipe_file: Path, idx_folder: Path) -> None:
 
 
 def test_images_set_apart_to_choose_by_choose(recipe: Recipe, tmp_path: Path) -> None:
-    """None of the training images is drawn for it."""
+    """The training images are not divided where the data has images to choose the weights by."""
     np.savez(tmp_path / "bars.npz", train=bars(50)[:, 0].numpy(), val=bars(7)[:, 0].numpy())
 
     dataset = load_dataset(recipe, tmp_path / "bars.npz")
@@ -71,7 +71,7 @@ def test_images_set_apart_to_choose_by_choose(recipe: Recipe, tmp_path: Path) ->
 
 
 def test_recipe_without_a_source_needs_data(recipe_file: Path, idx_folder: Path) -> None:
-    """A recipe of one's own names no public data set."""
+    """A user's own recipe need not name a public data set."""
     recipe_file.write_text(recipe_file.read_text().replace('[data]\nsource = "mnist"\n', ""))
     recipe = read_recipe(str(recipe_file))
 
@@ -81,7 +81,7 @@ def test_recipe_without_a_source_needs_data(recipe_file: Path, idx_folder: Path)
 
 
 def test_path_outside_utf8_is_an_error_before_any_work(recipe: Recipe, tmp_path: Path) -> None:
-    """Neither a run nor a card could hold a name in Latin-1; the place is not read."""
+    """A run and a card cannot hold a name in Latin-1, so the folder is not read."""
     place = Path(os.fsdecode(bytes(tmp_path) + b"/\xe9t\xe9"))
     place.mkdir()
     (tmp_path / "link").symlink_to(place)
@@ -99,7 +99,7 @@ def test_too_few_images_are_an_error(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_batches_hold_every_image_once_in_a_drawn_order() -> None:
-    """The last one may be smaller; the same generator gives the same order."""
+    """The last batch may be smaller; the same generator gives the same order."""
     pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
 
     def batches(seed: int) -> list[list[int]]:

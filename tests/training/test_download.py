@@ -1,4 +1,4 @@
-"""Downloads, from a server on this machine: once, and only what has the right hash."""
+"""Downloads from a server on this machine: each file once, and only with the right hash."""
 
 import gzip
 import hashlib
@@ -20,7 +20,7 @@ HASHES = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.i
 
 
 class Mirror:
-    """A server with some files; it remembers what was asked for."""
+    """A server of some files; it remembers the requested paths."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         asked: list[str] = []
@@ -43,14 +43,14 @@ class Mirror:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.server.shutdown()
         self.server.server_close()
 
 
 @pytest.fixture
 def good() -> Iterator[Mirror]:
-    """A mirror that has the files, packed."""
+    """A mirror that has the compressed files."""
     mirror = Mirror({f"{name}.gz": gzip.compress(content) for name, content in FILES.items()})
     yield mirror
     mirror.close()
@@ -70,7 +70,7 @@ def datasets(*urls: str) -> dict[str, PublicDataset]:
 
 
 def test_files_are_downloaded_once(tmp_path: Path, good: Mirror) -> None:
-    """The second time they come out of the cache."""
+    """The second call reads the files from the cache."""
     folder = fetch("bars", tmp_path, datasets(good.url))
     fetch("bars", tmp_path, datasets(good.url))
 
@@ -79,14 +79,14 @@ def test_files_are_downloaded_once(tmp_path: Path, good: Mirror) -> None:
 
 
 def test_next_mirror_is_asked_when_one_gives_something_else(tmp_path: Path, bad: Mirror, good: Mirror) -> None:
-    """What has the wrong hash is not used, wherever it is from."""
+    """A file with the wrong hash is not used; the next mirror is asked."""
     folder = fetch("bars", tmp_path, datasets(bad.url, good.url))
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
 
 
 def test_nothing_is_kept_of_what_has_the_wrong_hash(tmp_path: Path, bad: Mirror) -> None:
-    """Both hashes are in the message, and the way round it."""
+    """The message has both hashes and the remedy."""
     with pytest.raises(DownloadFailed, match=r"its SHA-256 is .*, expected .*--data"):
         fetch("bars", tmp_path, datasets(bad.url))
 
@@ -94,17 +94,17 @@ def test_nothing_is_kept_of_what_has_the_wrong_hash(tmp_path: Path, bad: Mirror)
 
 
 def test_mirror_that_does_not_answer_is_named(tmp_path: Path) -> None:
-    """With its address."""
+    """The message has the mirror's address."""
     with pytest.raises(DownloadFailed, match=r"http://127\.0\.0\.1:9/"):
         fetch("bars", tmp_path, datasets("http://127.0.0.1:9"))
 
 
 def test_unknown_data_set_lists_those_that_can_be_downloaded(tmp_path: Path) -> None:
-    """And the remedy."""
-    with pytest.raises(DataNotFound, match="only mnist, fashion-mnist can be downloaded; give --data"):
+    """The message names the known data sets and the remedy."""
+    with pytest.raises(DataNotFound, match="only mnist, fashion-mnist can be downloaded; name a folder with --data"):
         fetch("celeba", tmp_path)
 
 
 def test_known_data_sets_have_a_hash_for_each_file() -> None:
-    """A file without one could be anything."""
+    """Every file that can be downloaded has a SHA-256."""
     assert all(set(dataset.sha256) == {idx.TRAIN, idx.TEST} for dataset in DATASETS.values())

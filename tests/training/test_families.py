@@ -52,7 +52,7 @@ USUAL = {
 
 
 def published(changes: list[str], recipe_file: Path, idx_folder: Path, tmp_path: Path) -> StoredModel:
-    """What a run with these changes puts into a store."""
+    """Train with these changes, and return the published model."""
     store = tmp_path / "store"
     places = ["--data", str(idx_folder), "--store", str(store), "--runs", str(tmp_path / "runs"), "--device", "cpu"]
     assert main([str(recipe_file), *places, "--set", *changes]) == 0
@@ -60,13 +60,13 @@ def published(changes: list[str], recipe_file: Path, idx_folder: Path, tmp_path:
 
 
 def crossings(count: int, generator: torch.Generator) -> Tensor:
-    """Pictures of some white rows and columns, uint8 (count, 1, 8, 8): 65 000 different ones, too many to remember."""
+    """Pictures of some white rows and columns, uint8 (count, 1, 8, 8): there are 65 000, too many to remember."""
     rows, columns = (torch.rand(2, count, 8, generator=generator) < 0.25).unbind()
     return (rows.unsqueeze(2) | columns.unsqueeze(1)).unsqueeze(1).to(torch.uint8) * 255
 
 
 def trained(dataset: Dataset, recipe_file: Path, *changes: str) -> Run:
-    """A run to its end."""
+    """A run that was trained to its end."""
     run = start(read_recipe(str(recipe_file), changes), torch.device("cpu"))
     train(run, dataset, lambda _: None)
     return run
@@ -76,7 +76,7 @@ def trained(dataset: Dataset, recipe_file: Path, *changes: str) -> Run:
 def test_family_is_trained_measured_and_published(
     family: str, recipe_file: Path, idx_folder: Path, tmp_path: Path
 ) -> None:
-    """Training raises its objective, and the card has the numbers that mean something for it, and no others."""
+    """The card has the metrics of its family and no others."""
     stored = published(FAMILIES[family], recipe_file, idx_folder, tmp_path)
     found = {metric.name for metric in stored.card.metrics}
     bits = {"bits_per_dimension"} if family == "discretised" else set()
@@ -106,7 +106,7 @@ def test_inference_beats_draws_from_the_prior(recipe_file: Path, idx_folder: Pat
 
 
 def test_kl_weight_trades_reconstruction_for_regularisation(recipe_file: Path, idx_folder: Path) -> None:
-    """A larger β spends less KL and rebuilds less well (idea 5)."""
+    """A larger β gives a smaller KL and worse reconstructions (idea 5)."""
     dataset = load_dataset(read_recipe(str(recipe_file)), idx_folder)
     runs = [trained(dataset, recipe_file, "epochs=12", f"objective.kl_weight={weight}") for weight in (0.1, 1, 5)]
     scores = [score(run.averaged, dataset.test) for run in runs]
@@ -119,7 +119,7 @@ def test_kl_weight_trades_reconstruction_for_regularisation(recipe_file: Path, i
 def test_stored_model_is_measured_again_to_the_same_numbers(
     recipe_file: Path, idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`python -m training.evaluate` prints what the card says, with its protocol."""
+    """`python -m training.evaluate` prints the numbers of the card, with their protocols."""
     card = published(["seed=3"], recipe_file, idx_folder, tmp_path).card
 
     assert evaluate(["bars", "--data", str(idx_folder), "--store", str(tmp_path / "store")]) == 0
@@ -132,7 +132,7 @@ def test_stored_model_is_measured_again_to_the_same_numbers(
 def test_model_is_not_measured_on_other_images(
     recipe_file: Path, idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The card knows its images by their hash; a number for others would mean something else."""
+    """The card has the hash of its images; numbers for other images would mean something else."""
     published(["seed=3"], recipe_file, idx_folder, tmp_path)
     (idx_folder / "t10k-images-idx3-ubyte.gz").write_bytes((idx_folder / "train-images-idx3-ubyte").read_bytes())
     (idx_folder / "t10k-images-idx3-ubyte.gz").rename(idx_folder / "t10k-images-idx3-ubyte")
@@ -153,7 +153,7 @@ def by_hand(tmp_path: Path, recipe: Recipe) -> str:
 def test_model_that_was_published_by_hand_is_measured_on_data(
     by_hand: str, idx_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On the images that are set apart to test with; nothing is said of training images, which are not known."""
+    """It is measured on the test images; metrics that need the training images are left out."""
     assert evaluate(["bars", "--store", by_hand, "--data", str(idx_folder)]) == 0
     said = capsys.readouterr().out
 
@@ -169,7 +169,7 @@ def test_model_that_was_published_by_hand_needs_data(by_hand: str, capsys: pytes
 
 
 def test_images_for_a_model_published_by_hand_are_brought_to_size(by_hand: str, tmp_path: Path) -> None:
-    """By the option, since no recipe says how; without a division all images are measured."""
+    """The option --resize says how, since there is no recipe; without a test set all images are measured."""
     np.save(tmp_path / "large.npy", bars(20, side=16)[:, 0].numpy())
     call = ["bars", "--store", by_hand, "--data", str(tmp_path / "large.npy")]
 
@@ -180,7 +180,7 @@ def test_images_for_a_model_published_by_hand_are_brought_to_size(by_hand: str, 
 def test_recipe_of_another_release_in_a_card_is_refused_in_our_words(
     recipe_file: Path, idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line, and not the report of a library."""
+    """The error is one line in our words, not the report of a library."""
     store = tmp_path / "store"
     published(["seed=3"], recipe_file, idx_folder, tmp_path)
     path = store / "bars" / "1" / "card.json"

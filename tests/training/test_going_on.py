@@ -1,4 +1,4 @@
-"""A run that was stopped, by a signal or by a disk: it says what is kept, and the command that it prints goes on."""
+"""A run that was stopped by a signal or a full disk says what is kept, and prints the command that continues it."""
 
 import errno
 import io
@@ -36,7 +36,7 @@ sys.meta_path.insert(0, Finder)
 
 
 def raises(error: BaseException) -> Callable[..., NoReturn]:
-    """A function that always raises this."""
+    """A function that always raises this error."""
 
     def fake(*_: object, **__: object) -> NoReturn:
         raise error
@@ -50,7 +50,7 @@ def full() -> OSError:
 
 
 class FullAfter:
-    """A disk that takes some files whole; from then on it is full."""
+    """A disk that is full after some files."""
 
     def __init__(self, files: int) -> None:
         self.free = files
@@ -89,7 +89,7 @@ def versions(store: Path) -> list[str]:
 def test_signal_leaves_a_run_that_the_printed_command_continues(
     call: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    """A process of its own, stopped while it trains; the command alone leads into the same store."""
+    """The printed command, without further flags, publishes into the same store."""
     process = subprocess.Popen(
         [sys.executable, "-m", "training", *call, "--set", "epochs=100000"], stdout=subprocess.PIPE, text=True
     )
@@ -113,7 +113,7 @@ def test_signal_leaves_a_run_that_the_printed_command_continues(
 def test_signal_during_the_imports_ends_the_command_in_one_line(
     tmp_path: Path, module: str, number: signal.Signals
 ) -> None:
-    """Before anything slow is imported the handler is there."""
+    """The handler is installed before the slow imports."""
     (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_TORCH.format(number=int(number)))
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
 
@@ -134,7 +134,7 @@ ALONE = ["unshare", "--pid", "--fork", "--kill-child"]
     reason="no process may have a table of processes of its own here",
 )
 def test_process_1_obeys_sigterm(tmp_path: Path) -> None:
-    """As the only process of a container, for which the kernel drops signals that have no handler."""
+    """The kernel drops signals without a handler for process 1 of a container."""
     (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_TORCH.format(number=int(signal.SIGTERM)))
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
 
@@ -156,7 +156,7 @@ def test_signal_before_the_first_epoch_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """While the images are read as well; no folder of a run is left."""
+    """The folder of the run is removed, or was not made yet."""
     monkeypatch.setattr(f"training.__main__.{moment}", sends(number))
 
     assert main(call) == STATUS[number]
@@ -167,7 +167,7 @@ def test_signal_before_the_first_epoch_is_one_line(
 def test_signal_before_a_resumed_run_trains_says_that_the_run_is_unchanged(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """While its images are read: the epochs that it has are kept."""
+    """The epochs before it was stopped are kept."""
     monkeypatch.setattr("training.loop.train_step", raises(full()))
     main(call)
     (run,) = (tmp_path / "the runs").iterdir()
@@ -181,7 +181,7 @@ def test_signal_before_a_resumed_run_trains_says_that_the_run_is_unchanged(
 def test_signal_during_an_evaluation_is_one_line(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It has nothing to keep."""
+    """An evaluation keeps nothing."""
     main([*call, "--set", "epochs=1"])
     capsys.readouterr()
     monkeypatch.setattr("training.evaluate.__main__.load_dataset", sends(signal.SIGINT))
@@ -193,7 +193,7 @@ def test_signal_during_an_evaluation_is_one_line(
 def test_signal_in_the_first_epoch_leaves_a_run_at_epoch_0(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It can be gone on with as well."""
+    """A run without a whole epoch can be resumed as well."""
     with monkeypatch.context() as patch:
         patch.setattr("training.loop.train_step", sends(signal.SIGTERM))
         assert main(call) == 143
@@ -211,7 +211,7 @@ def test_resumed_run_remembers_the_flags_that_it_was_given_last(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Relative ones as well, from another folder: a run that was sent elsewhere goes there with --resume alone."""
+    """A run that was sent to another store publishes there with --resume alone; relative paths become absolute."""
     monkeypatch.setattr("training.loop.train_step", raises(full()))
     main([*call, "--strict", "--device", "cpu"])
     (run,) = (tmp_path / "the runs").iterdir()
@@ -229,7 +229,7 @@ def test_resumed_run_remembers_the_flags_that_it_was_given_last(
 
 
 def test_finished_run_is_published_once(call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Resumed, it says which version it is; its images are not even read."""
+    """When it is resumed, it says which version it is; its images are not read."""
     main(call)
     (run,) = (tmp_path / "the runs").iterdir()
     capsys.readouterr()
@@ -243,7 +243,7 @@ def test_finished_run_is_published_once(call: list[str], tmp_path: Path, capsys:
 def test_run_that_ends_right_after_publishing_is_published_once(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The version's weights say that it is there; a broken card beside it does not hide that."""
+    """The run is recognised by the weights of the version, though another version has a broken card."""
     publish = Store.publish
 
     def last(*arguments: Any, **more: Any) -> NoReturn:
@@ -264,7 +264,7 @@ def test_run_that_ends_right_after_publishing_is_published_once(
 
 
 def test_finished_run_can_be_published_into_another_store(call: list[str], tmp_path: Path) -> None:
-    """There it is not yet."""
+    """The other store does not have the version yet."""
     main(call)
     (run,) = (tmp_path / "the runs").iterdir()
 
@@ -276,7 +276,7 @@ def test_finished_run_can_be_published_into_another_store(call: list[str], tmp_p
 def test_disk_that_is_full_before_the_first_epoch(
     call: list[str], tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Which folder, and the flag that names another; nothing is left on the disk."""
+    """The message names the folder and the flag for another folder; nothing is left on the disk."""
     monkeypatch.setattr("training.checkpoint.os.fsync", FullAfter(files).fsync)
 
     assert main(call) == 1
@@ -289,7 +289,7 @@ def test_disk_that_is_full_before_the_first_epoch(
 def test_disk_that_becomes_full_keeps_the_run_up_to_the_last_epoch(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One message; half a checkpoint does not keep the disk full; the command that is printed goes on."""
+    """The half-written checkpoint is removed, and the printed command continues the run."""
     with monkeypatch.context() as patch:
         patch.setattr("training.checkpoint.os.fsync", FullAfter(3).fsync)
         assert main(call) == 1
@@ -305,7 +305,7 @@ def test_disk_that_becomes_full_keeps_the_run_up_to_the_last_epoch(
 def test_full_store_is_named_and_the_run_is_kept(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The hours are not lost: the command goes on, into another store if need be."""
+    """The printed command publishes the run, into another store if the user names it."""
     with monkeypatch.context() as patch:
         patch.setattr(Store, "publish", raises(full()))
         assert main(call) == 1
@@ -322,7 +322,7 @@ def test_full_store_is_named_and_the_run_is_kept(
 def test_disk_that_is_neither_the_runs_nor_the_stores_is_not_blamed_on_them(
     call: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The figures may need a temporary file."""
+    """A figure that cannot be written is reported with its own path."""
     error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/somewhere/figures")
     monkeypatch.setattr("training.publish.figures", raises(error))
 
@@ -333,7 +333,7 @@ def test_disk_that_is_neither_the_runs_nor_the_stores_is_not_blamed_on_them(
 
 
 def test_folder_of_runs_that_cannot_be_made_is_named(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """For any reason."""
+    """The message has the reason of the operating system."""
     assert main([*call, "--runs", "/proc/none"]) == 1
     assert "Cannot write to /proc/none: No such file or directory. Mend that" in capsys.readouterr().out
 
@@ -348,7 +348,7 @@ class FullLog(io.StringIO):
 def test_full_disk_of_the_log_does_not_end_the_run(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hours of training are worth more than a line about them."""
+    """A line that cannot be printed is dropped."""
     monkeypatch.setattr(console, "console", Console(file=FullLog()))
 
     assert main(call) == 0
@@ -359,7 +359,7 @@ def test_full_disk_of_the_log_does_not_end_the_run(
 def test_path_that_is_not_utf_8_is_refused_before_any_work(
     call: list[str], tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither `run.json` nor a printed command could name it."""
+    """`run.json` and a printed command could not hold the path."""
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9")
 
     assert main([*call, flag, path]) == 1

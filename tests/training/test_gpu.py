@@ -1,4 +1,4 @@
-"""Training on a CUDA device. Skipped, visibly, where there is none."""
+"""Training on a CUDA device; skipped on other machines."""
 
 from pathlib import Path
 

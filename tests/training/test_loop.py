@@ -1,4 +1,4 @@
-"""Training: it learns, it can be repeated, and a run that was stopped goes on as if it had not been."""
+"""Training learns, can be repeated, and gives the same model after a stop."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +31,7 @@ def forget(_: dict[str, Any]) -> None:
 
 
 class Stop(Exception):
-    """What a test interrupts a run with."""
+    """The exception with which a test interrupts a run."""
 
 
 def stopped_after(epochs: int, folder: Path, run: Run, dataset: Dataset) -> None:
@@ -47,12 +47,12 @@ def stopped_after(epochs: int, folder: Path, run: Run, dataset: Dataset) -> None
 
 
 def flat(model: VAE) -> torch.Tensor:
-    """All weights in a row."""
+    """All weights as one vector."""
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
 
 
 def assert_equal_states(one: Any, other: Any) -> None:
-    """Bit for bit, whatever is nested in what."""
+    """Compare nested states bit for bit, without the times."""
     assert type(one) is type(other)
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other)
@@ -79,7 +79,7 @@ def test_training_raises_the_bound(recipe: Recipe, dataset: Dataset) -> None:
 
 
 def test_bfloat16_trains_as_far_as_float32(recipe_file: Path, dataset: Dataset) -> None:
-    """Only the products are rounded: the weights stay float32, and the bound is as high within a nat."""
+    """Only products are computed in bfloat16: the weights stay float32, and the bounds differ by less than a nat."""
     bounds = []
     for precision in ("float32", "bfloat16"):
         run = start(read_recipe(str(recipe_file), [f"optimiser.precision={precision}"]), CPU)
@@ -92,7 +92,7 @@ def test_bfloat16_trains_as_far_as_float32(recipe_file: Path, dataset: Dataset) 
 
 
 def test_same_recipe_and_data_give_the_same_weights(recipe: Recipe, dataset: Dataset) -> None:
-    """Bit for bit on a CPU."""
+    """On a CPU the weights agree bit for bit."""
     runs = [start(recipe, CPU), start(recipe, CPU)]
     for run in runs:
         train(run, dataset, forget)
@@ -104,7 +104,7 @@ def test_same_recipe_and_data_give_the_same_weights(recipe: Recipe, dataset: Dat
 def test_resumed_run_is_the_run_that_was_not_stopped(
     recipe: Recipe, dataset: Dataset, tmp_path: Path, epochs: int
 ) -> None:
-    """Weights, averages, optimiser and history agree bit for bit after a stop and a way through the disk."""
+    """Weights, averages, optimiser and history agree bit for bit after a stop and a checkpoint on the disk."""
     whole = start(recipe, CPU)
     train(whole, dataset, forget)
 
@@ -117,7 +117,7 @@ def test_resumed_run_is_the_run_that_was_not_stopped(
 
 
 def test_best_weights_are_those_of_the_best_validation(recipe: Recipe, dataset: Dataset) -> None:
-    """What is published is not what came last, but what did best on images it has not learned from."""
+    """The published weights are the best on the validation images, not the last."""
     run = start(recipe, CPU)
     train(run, dataset, forget)
     best = max(run.history, key=lambda epoch: epoch.validation_nats)
@@ -127,7 +127,7 @@ def test_best_weights_are_those_of_the_best_validation(recipe: Recipe, dataset: 
 
 
 def test_divergence_is_an_error_that_names_the_remedy(recipe_file: Path, dataset: Dataset) -> None:
-    """And not a model full of NaN."""
+    """A model of NaN is not published."""
     recipe = read_recipe(str(recipe_file), ["optimiser.learning_rate=1e30", "optimiser.warmup_fraction=0"])
 
     with pytest.raises(Diverged, match=r"a learning rate of 1e\+30; try a smaller one"):
@@ -135,7 +135,7 @@ def test_divergence_is_an_error_that_names_the_remedy(recipe_file: Path, dataset
 
 
 def test_learning_rate_rises_and_falls(recipe: Recipe) -> None:
-    """From nothing to its peak at the end of the warm-up, then along a cosine to nothing."""
+    """It rises from 0 to its peak at the end of the warm-up, and falls to 0 along a cosine."""
     peak, warmup = recipe.optimiser.learning_rate, recipe.optimiser.warmup_fraction
 
     assert learning_rate(recipe, 0) == 0
@@ -148,7 +148,7 @@ def test_learning_rate_rises_and_falls(recipe: Recipe) -> None:
 def test_every_step_learns(
     recipe_file: Path, dataset: Dataset, epochs: int, batch_images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first, in the warm-up, the last, at the end of the fall, and the only one of a small data set."""
+    """The first step, in the warm-up, the last step, near zero, and the only step of a small data set."""
     changes = [f"epochs={epochs}", f"optimiser.batch_images={batch_images}", "objective.kl_warmup_fraction=1"]
     run = start(read_recipe(str(recipe_file), changes), CPU)
     weights, step = [flat(run.model)], run.optimiser.step
@@ -177,7 +177,7 @@ def test_every_step_learns(
 def test_bound_of_the_validation_that_is_not_finite_is_divergence(
     recipe: Recipe, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else no epoch would be the best, and the weights of the beginning would be published."""
+    """Otherwise no epoch would be the best, and the initial weights would be published."""
     monkeypatch.setattr("training.loop.validate", lambda *_: Validation(float("nan"), None))
 
     with pytest.raises(Diverged):
@@ -185,14 +185,14 @@ def test_bound_of_the_validation_that_is_not_finite_is_divergence(
 
 
 def test_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
-    """By its name."""
+    """The message names the folder."""
     with pytest.raises(RunNotFound, match=f"{tmp_path}: No such file"):
         checkpoint.describe(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"half", b"PK\x03\x04"], ids=["missing", "empty", "text", "cut-off"])
 def test_checkpoint_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    """Whatever a full disk has left of it."""
+    """A full disk may leave any part of the file."""
     if content is not None:
         (tmp_path / "checkpoint.pt").write_bytes(content)
 
@@ -201,7 +201,7 @@ def test_checkpoint_that_cannot_be_read_is_named(tmp_path: Path, content: bytes 
 
 
 def test_evaluation_is_the_same_number_every_time(recipe: Recipe, dataset: Dataset) -> None:
-    """The draws belong to the protocol."""
+    """The seed of the draws is part of the protocol."""
     model = start(recipe, CPU).model
 
     assert torch.equal(score(model, dataset.test).elbo_nats, score(model, dataset.test).elbo_nats)

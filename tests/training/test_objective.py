@@ -21,25 +21,25 @@ IMAGES = torch.ones(6, 1, 4, 4)
 
 
 def model(posterior: Posterior = "diagonal_gaussian") -> VAE:
-    """A small model of some kind."""
+    """A small model."""
     torch.manual_seed(0)
     return VAE(VAEConfig(image_shape=(1, 4, 4), latent_shape=(3,), network=NETWORK, posterior=posterior))
 
 
 def noise(vae: VAE, recipe: ObjectiveRecipe) -> Tensor:
-    """What a step on `IMAGES` draws."""
+    """The noise of a step on `IMAGES`."""
     shape = objective.noise_shape(vae.config, recipe, len(IMAGES))
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def compute(vae: VAE, progress: float = 1.0, **changes: object) -> objective.Objective:
-    """The objective of `IMAGES` with some changes of the plain one."""
+    """The objective of `IMAGES` with some changes of the recipe."""
     recipe = ObjectiveRecipe.model_validate(changes)
     return objective.compute(vae, IMAGES, noise(vae, recipe), recipe, progress)
 
 
 def test_plain_objective_is_the_negative_bound() -> None:
-    """The loss is −ELBO, averaged over the images; so is what is reported, with its sign turned."""
+    """The loss is the mean of −ELBO over the images, and the reported number is the mean ELBO."""
     vae = model()
     found = compute(vae)
     expected = bound_of(vae, IMAGES, noise(vae, ObjectiveRecipe())[0]).elbo_nats.mean()
@@ -50,7 +50,7 @@ def test_plain_objective_is_the_negative_bound() -> None:
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 4.0])
 def test_kl_weight_weighs_the_kl_and_leaves_the_report(weight: float) -> None:
-    """β − 1 times the KL is added to the loss; the bound that is reported is the bound."""
+    """β − 1 times the KL is added to the loss; the reported bound does not change."""
     vae = model()
     kl = vae.posterior(IMAGES).kl_nats().mean()
 
@@ -59,14 +59,14 @@ def test_kl_weight_weighs_the_kl_and_leaves_the_report(weight: float) -> None:
 
 
 def test_kl_weight_rises_through_the_warm_up() -> None:
-    """From nothing to all of it, in a straight line."""
+    """It rises linearly from 0 to its full value."""
     recipe = ObjectiveRecipe(kl_weight=2.0, kl_warmup_fraction=0.5)
 
     assert [objective.kl_weight(recipe, progress) for progress in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
 
 
 def test_free_nats_are_not_punished() -> None:
-    """A dimension whose mean KL is below λ counts as λ and has no gradient; one above counts as it is."""
+    """A dimension whose mean KL is below λ counts as λ and has no gradient; other dimensions count as they are."""
     vae = model()
     kl = vae.posterior(IMAGES).kl_nats_per_dimension().mean(0)
     free = kl.sort().values[1].item() + 1e-6  # two of three dimensions are below
@@ -123,7 +123,7 @@ def test_generator_without_an_encoder_is_trained_on_the_evidence() -> None:
 def test_objective_that_would_do_nothing_is_refused(
     recipe: Recipe, posterior: str, changes: dict[str, object], message: str
 ) -> None:
-    """A recipe cannot say what its training does not do."""
+    """A recipe cannot ask for a change that training would ignore."""
     values = recipe.model_dump(mode="json")
     values["model"]["posterior"] = posterior
     values["objective"].update(changes)

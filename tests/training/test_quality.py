@@ -1,4 +1,4 @@
-"""A model that has learned nothing of use says so: in the run, in its card, and where the card is shown."""
+"""A model that has learned nothing has warnings: in the run, in its card, and in the output of commands."""
 
 import math
 from pathlib import Path
@@ -27,7 +27,7 @@ def dataset(recipe: Recipe, idx_folder: Path) -> Dataset:
 
 
 def config(recipe_file: Path, *changes: str) -> VAEConfig:
-    """The configuration of a model, changed."""
+    """The configuration of a model, with changes."""
     return read_recipe(str(recipe_file), [f"model.{change}" for change in changes]).model
 
 
@@ -66,19 +66,19 @@ def test_mean_image_cannot_be_bettered_by_another_spread(recipe_file: Path, kind
 
 
 def spread(pixels: Tensor, factor: float) -> Tensor:
-    """Pixels as far again from the middle grey."""
+    """Multiply the distance of pixels from the middle grey."""
     return ((pixels.float() - 128) * factor + 128).round().clamp(0, 255).to(torch.uint8)
 
 
 def test_good_model_has_no_warning(recipe: Recipe, dataset: Dataset) -> None:
-    """Better than the mean image, and with latents that tell images apart."""
+    """The model is better than the mean image, and its latents carry more than a bit."""
     known = mean_image_nats(recipe.model, dataset.train, dataset.test).mean().item()
 
     assert warnings(VAE(recipe.model), dataset, "elbo_nats", known + 0.1, 0.7) == []
 
 
 def test_bound_below_that_of_the_mean_image_is_a_warning(recipe: Recipe, dataset: Dataset) -> None:
-    """Both numbers, and what to do."""
+    """The warning has both numbers and the remedy."""
     (said,) = warnings(VAE(recipe.model), dataset, "elbo_nats", -1.3e8, 20.0)
 
     assert said.startswith("elbo_nats is -1.3e+08, below the -")
@@ -86,7 +86,7 @@ def test_bound_below_that_of_the_mean_image_is_a_warning(recipe: Recipe, dataset
 
 
 def test_kl_of_less_than_a_bit_is_a_warning(recipe: Recipe, dataset: Dataset) -> None:
-    """Posterior collapse."""
+    """The posterior has collapsed to the prior."""
     (said,) = warnings(VAE(recipe.model), dataset, "elbo_nats", 0.0, 0.01)
 
     assert said.startswith("kl_nats is 0.01, less than one bit (0.69 nats): the posterior has collapsed")
@@ -103,7 +103,7 @@ def test_kl_of_less_than_a_bit_is_a_warning(recipe: Recipe, dataset: Dataset) ->
 def test_model_that_has_not_learned_says_so_everywhere(
     call: list[str], tmp_path: Path, changes: list[str], measures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the run, in the card, in `show` and in an evaluation; it is published all the same."""
+    """The warnings are in the run, the card, `show` and an evaluation; the model is published as well."""
     store = ["--store", str(tmp_path / "the store")]
     assert main([*call, "--set", "epochs=1", "optimiser.learning_rate=1e-9", *changes]) == 0
     run = capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_model_that_has_not_learned_says_so_everywhere(
 def test_model_whose_numbers_are_not_finite_is_not_published(
     recipe_file: Path, dataset: Dataset, posterior: str
 ) -> None:
-    """In one sentence: a card cannot state them."""
+    """The error is one sentence."""
     model = VAE(config(recipe_file, f"posterior={posterior}"))
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, math.nan)

@@ -1,4 +1,4 @@
-"""A recipe decides everything, and says at once what is wrong with it."""
+"""Recipes: reading, changing and checking them."""
 
 from pathlib import Path
 
@@ -28,12 +28,12 @@ def test_shipped_recipe_begins_with_its_command(path: Path) -> None:
 
 
 def test_recipe_is_read_from_a_path(recipe_file: Path) -> None:
-    """Any TOML file will do."""
+    """A recipe can be any TOML file."""
     assert read_recipe(str(recipe_file)).name == "bars"
 
 
 def test_changes_replace_single_values(recipe_file: Path) -> None:
-    """Dotted keys, TOML values, and bare words for strings."""
+    """A change has a dotted key and a TOML value; a bare word is a string."""
     changes = [
         "epochs=7",
         "optimiser.learning_rate=1e-4",
@@ -68,19 +68,19 @@ def test_change_that_does_not_fit_is_an_error_before_any_work(recipe_file: Path,
 
 
 def test_all_problems_are_named_at_once(recipe_file: Path) -> None:
-    """Nobody has to mend and try one by one."""
+    """The user need not correct them one by one."""
     with pytest.raises(BadRecipe, match=r"epochs.*seed|seed.*epochs"):
         read_recipe(str(recipe_file), ["epochs=-1", "seed=-1"])
 
 
 def test_unknown_name_lists_the_shelf() -> None:
-    """What there is stands in the message."""
+    """The message lists the shipped recipes."""
     with pytest.raises(BadRecipe, match="one of burda, fashion, mnist, mnist-autoencoder, mnist-mlp, mnist-tighter"):
         read_recipe("celeba")
 
 
 def test_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
-    """By its path."""
+    """The message names the file."""
     path = tmp_path / "recipe.toml"
     path.write_text("epochs = ")
 
@@ -89,7 +89,7 @@ def test_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
 
 
 def test_recipe_is_frozen(recipe_file: Path) -> None:
-    """It cannot change while it is followed."""
+    """A recipe cannot change during a run."""
     recipe = read_recipe(str(recipe_file))
 
     with pytest.raises(ValidationError, match="frozen"):

@@ -1,4 +1,4 @@
-"""Images from IDX files, arrays and folders; and what is said of those that cannot be read."""
+"""Images from IDX files, arrays and folders, and the messages about files that cannot be read."""
 
 import gzip
 import os
@@ -22,7 +22,7 @@ SPLITS = {"train": 10, "valid": 4, "test": 6}
 
 
 def test_idx_files_are_read_plain_and_packed(idx_folder: Path) -> None:
-    """Value for value, with a test set of their own."""
+    """All values agree, and the test set is kept."""
     splits = read(idx_folder, SHAPE, "none", strict=False)
 
     assert torch.equal(splits.train, bars(400))
@@ -41,7 +41,7 @@ def test_idx_files_are_read_plain_and_packed(idx_folder: Path) -> None:
     ],
 )
 def test_file_that_is_no_idx_is_named(tmp_path: Path, content: bytes, message: str) -> None:
-    """With what its header says and what it has."""
+    """The message has the length by the header and the length of the file."""
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
 
@@ -50,7 +50,7 @@ def test_file_that_is_no_idx_is_named(tmp_path: Path, content: bytes, message: s
 
 
 def test_packed_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
-    """An interrupted copy is no data."""
+    """A file that was cut off does not unpack."""
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(idx_bytes(bars(2)))[:-9])
 
@@ -59,7 +59,7 @@ def test_packed_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
 
 
 def test_npy_holds_training_images(tmp_path: Path) -> None:
-    """(N, H, W) means grey."""
+    """An array (N, H, W) holds grey images."""
     np.save(tmp_path / "bars.npy", bars(10)[:, 0].numpy())
 
     splits = read(tmp_path / "bars.npy", SHAPE, "none", strict=False)
@@ -70,7 +70,7 @@ def test_npy_holds_training_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [("train", "test"), ("x_train", "x_test")], ids="-".join)
 def test_npz_holds_both_sets(tmp_path: Path, names: tuple[str, str]) -> None:
-    """Under either of the usual pairs of names, channels last."""
+    """Both usual pairs of names are known; channels come last."""
     path = tmp_path / "bars.npz"
     npz(path, **{names[0]: bars(10).permute(0, 2, 3, 1).numpy(), names[1]: bars(4)[:, 0].numpy()})
 
@@ -107,7 +107,7 @@ def test_packed_bits_are_black_and_white_images(tmp_path: Path) -> None:
     ],
 )
 def test_array_that_is_no_images_is_named(tmp_path: Path, array: np.ndarray, message: str) -> None:
-    """With its type and shape; and nothing is ever unpickled."""
+    """The message has its type and shape; nothing is ever unpickled."""
     path = tmp_path / "array.npy"
     np.save(path, array, allow_pickle=True)
 
@@ -131,7 +131,7 @@ def npz(path: Path, **named: np.ndarray) -> bytes:
     "case", ["empty.npy", "empty.npz", "cut.npy", "cut.npz", "member.npz", "objects.npz", "text.npy"]
 )
 def test_array_file_that_cannot_be_read_is_one_line(tmp_path: Path, case: str) -> None:
-    """The file and the reason, for each way in which NumPy fails."""
+    """The message has the file and the reason, for each way in which NumPy fails."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (50, 8, 8), np.uint8)
     np.save(tmp_path / "whole.npy", images)
@@ -171,7 +171,7 @@ def test_arrays_that_are_left_out_are_named(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_npz_without_images_lists_what_it_has(tmp_path: Path) -> None:
-    """And what was expected."""
+    """The message also lists the expected names."""
     path = tmp_path / "labels.npz"
     np.savez(path, labels=np.zeros(3))
 
@@ -192,7 +192,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_folder_is_read_to_any_depth_in_order(pictures: Path) -> None:
-    """Every picture, brought to size by the recipe's rule."""
+    """Every picture is resized by the recipe's rule."""
     splits = folder.read_folder(pictures, SHAPE, "stretch", strict=True)
 
     assert splits.train.shape == (3, 1, 8, 8)
@@ -201,7 +201,7 @@ def test_folder_is_read_to_any_depth_in_order(pictures: Path) -> None:
 
 
 def test_broken_picture_is_named_counted_and_skipped(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The others are used."""
+    """The other pictures are used."""
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
 
     train = folder.read_folder(pictures, SHAPE, "cover", strict=False).train
@@ -213,7 +213,7 @@ def test_broken_picture_is_named_counted_and_skipped(pictures: Path, capsys: pyt
 
 
 def test_broken_exif_does_not_stop_a_run(pictures: Path) -> None:
-    """The pixels are good; nobody needs the rest."""
+    """The pixels are good, and metadata is not used."""
     exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x02\x00\x00\xff\xff\xff\xff"
     Image.new("L", (8, 8)).save(pictures / "camera.jpg", exif=exif)
 
@@ -223,7 +223,7 @@ def test_broken_exif_does_not_stop_a_run(pictures: Path) -> None:
 
 
 def test_broken_picture_is_an_error_when_strict(pictures: Path) -> None:
-    """By its name."""
+    """The error names the picture."""
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
 
     with pytest.raises(BadData, match=r"broken\.png"):
@@ -247,7 +247,7 @@ def filled(folder: Path, count: int) -> None:
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation", "Val"])
 def test_folders_of_splits_divide_the_data(tmp_path: Path, validation: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """As people lay them out; what stands beside them is named."""
+    """The usual names of subfolders are known; a warning names what is outside them."""
     for name, count in {"train": 5, validation: 3, "test": 2, "extra": 1}.items():
         filled(tmp_path / "data" / name, count)
 
@@ -273,7 +273,7 @@ def test_folder_without_test_pictures_may_have_a_validation_split(tmp_path: Path
 
 
 def test_two_folders_of_one_split_are_an_error(tmp_path: Path) -> None:
-    """The user decides which of them is meant."""
+    """The user must decide which folder is meant."""
     for name in ("train", "val", "valid"):
         filled(tmp_path / "data" / name, 1)
 
@@ -282,7 +282,7 @@ def test_two_folders_of_one_split_are_an_error(tmp_path: Path) -> None:
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A link to a folder above it is a loop, which is found."""
+    """A link to a folder above itself is a loop, which is not followed."""
     filled(tmp_path / "elsewhere", 2)
     filled(tmp_path / "data" / "deep", 1)
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
@@ -300,7 +300,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path, capsys: pytest.Capture
     [("a.jfif", "JPEG"), ("a.avif", "AVIF"), ("a.tif", "TIFF"), ("a.bmp", "BMP"), ("a.gif", "GIF"), ("A.PGM", "PPM")],
 )
 def test_formats_that_pillow_reads_are_read(tmp_path: Path, name: str, picture_format: str) -> None:
-    """Whatever their suffix is called."""
+    """All usual suffixes of a format are known, in upper and lower case."""
     Image.new("L", (8, 8), 77).save(tmp_path / name, picture_format)
 
     assert len(folder.read_folder(tmp_path, SHAPE, "none", strict=True).train) == 1
@@ -341,7 +341,7 @@ def test_hidden_and_generated_files_are_left_out(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
 def test_animation_is_named_and_skipped(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its first frame alone may show nothing."""
+    """The first frame of an animation may be empty."""
     filled(tmp_path / "data", 1)
     frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
     frames[0].save(tmp_path / "data" / f"moving.{suffix}", save_all=True, append_images=frames[1:])
@@ -381,7 +381,7 @@ def test_lab_picture_is_named_counted_and_skipped(pictures: Path, capsys: pytest
 def test_every_error_of_pillow_skips_its_picture(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run goes on with the others, whichever step fails."""
+    """The other pictures are used, whichever step fails."""
 
     def fail(picture: Image.Image, *_: object, **__: object) -> None:
         raise error
@@ -398,7 +398,7 @@ def test_every_error_of_pillow_skips_its_picture(
 
 
 def test_pictures_of_another_size_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With their count, their size and the remedy."""
+    """The message has their count, their size and the remedy."""
     filled(tmp_path / "data", 300)
 
     with pytest.raises(BadData, match=r"300 of 300 pictures .* 16×16 .* 300 of 8×8, .* set data\.resize to contain"):
@@ -407,7 +407,7 @@ def test_pictures_of_another_size_are_one_line(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_many_broken_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first twenty are named."""
+    """The message names the first twenty."""
     filled(tmp_path / "data", 1)
     for number in range(300):
         (tmp_path / "data" / f"broken-{number}.png").write_bytes(b"")
@@ -433,7 +433,7 @@ def test_picture_that_is_not_a_file_is_named(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_file_names_outside_utf8_are_read_and_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A name in Latin-1 can be printed, too."""
+    """A name in Latin-1 is printed with escapes."""
     filled(tmp_path / "data", 1)
     Path(os.fsdecode(bytes(tmp_path / "data") + b"/\xe9t\xe9.png")).write_bytes(b"broken")
 
@@ -444,7 +444,7 @@ def test_file_names_outside_utf8_are_read_and_escaped(tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize("place", ["empty", "nowhere"])
 def test_place_without_images_is_an_error(tmp_path: Path, place: str) -> None:
-    """Whether it is empty or not there."""
+    """The folder may be empty or missing."""
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(DataNotFound, match=f"{place}: it (does not exist|has no pictures)"):

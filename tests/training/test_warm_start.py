@@ -1,4 +1,4 @@
-"""A run can begin from a trained model: a shorter way to a tighter bound, or to more of the same images."""
+"""A run can begin from a stored model."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from training.warm_start import pinned, warm_start
 
 @pytest.fixture
 def store(recipe_file: Path, idx_folder: Path, tmp_path: Path) -> Store:
-    """With bars@1 in it."""
+    """A store with bars@1."""
     root = tmp_path / "store"
     places = ["--store", str(root), "--runs", str(tmp_path / "runs")]
     assert main([str(recipe_file), "--data", str(idx_folder), *places]) == 0
@@ -28,7 +28,7 @@ def changed(recipe_file: Path, *changes: str) -> Recipe:
 
 
 def test_run_begins_with_the_weights_of_the_stored_model(store: Store, recipe_file: Path) -> None:
-    """All of them; a bare name means the newest version, and the recipe then says which that was."""
+    """A bare name means the newest version; the recipe then names this version."""
     recipe = pinned(changed(recipe_file, "begin_from=bars"), store)
     run = start(recipe, torch.device("cpu"))
     warm_start(run, store)
@@ -39,7 +39,7 @@ def test_run_begins_with_the_weights_of_the_stored_model(store: Store, recipe_fi
 
 
 def test_run_that_names_no_model_keeps_its_drawn_weights(store: Store, recipe: Recipe) -> None:
-    """Those of the seed."""
+    """The weights are drawn from the seed."""
     run, other = start(pinned(recipe, store), torch.device("cpu")), start(recipe, torch.device("cpu"))
     warm_start(run, store)
 
@@ -47,7 +47,7 @@ def test_run_that_names_no_model_keeps_its_drawn_weights(store: Store, recipe: R
 
 
 def test_model_of_another_build_is_refused(store: Store, recipe_file: Path) -> None:
-    """Before any work."""
+    """The error comes before any work."""
     recipe = changed(recipe_file, "begin_from=bars@1", "model.latent_shape=[3]")
 
     with pytest.raises(BadRecipe, match=r"bars@1 has another \[model\]"):
@@ -55,13 +55,13 @@ def test_model_of_another_build_is_refused(store: Store, recipe_file: Path) -> N
 
 
 def test_model_that_is_not_there_is_refused(store: Store, recipe_file: Path) -> None:
-    """By the words of the store."""
+    """The error is the store's."""
     with pytest.raises(ModelNotFound, match="bars@7"):
         pinned(changed(recipe_file, "begin_from=bars@7"), store)
 
 
 def test_command_continues_from_a_version(store: Store, recipe_file: Path, idx_folder: Path, tmp_path: Path) -> None:
-    """And publishes the next, whose card says where it began."""
+    """The card of the next version says where the run began."""
     places = ["--store", str(store.root), "--runs", str(tmp_path / "runs")]
     more = ["--set", "epochs=1", "begin_from=bars"]
 

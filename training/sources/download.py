@@ -58,7 +58,9 @@ def fetch(name: str, cache: Path, datasets: dict[str, PublicDataset] = DATASETS)
         DownloadFailed: no mirror gave a file with the right hash.
     """
     if name not in datasets:
-        raise DataNotFound(f"the data set {name}", f"only {', '.join(datasets)} can be downloaded; give --data")
+        raise DataNotFound(
+            f"the data set {name}", f"only {', '.join(datasets)} can be downloaded; name a folder with --data"
+        )
     dataset = datasets[name]
     folder = cache.expanduser() / name
     folder.mkdir(parents=True, exist_ok=True)
