@@ -1,1 +1,1 @@
-"""What listens: processes, their port, its connections, and the signals that end them."""
+"""The processes that listen, their port, its connections, and the signals that end them."""

@@ -1,4 +1,4 @@
-"""The limits that a server keeps: those of one connection, and those of its end."""
+"""The limits that a server keeps, for a connection and for its own shutdown."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = False
         self._head_bytes = 0  # of this head, as far as the parser has reported it
         # Bytes since the parser last began a request or reported a part of a body. A header, a trailer or a chunk
-        # extension that does not end is reported to nobody, but counts here.
+        # extension without an end is never reported, but counts here.
         self._unreported_bytes = 0
         self._ends_at = math.inf
         self._stuck_since: float | None = None  # since when the client has not taken all of an answer
@@ -146,7 +146,7 @@ class Connection(HttpToolsProtocol):
             return  # data_received reads the request again, without its Upgrade header
         super().on_headers_complete()
         if self.pipeline:
-            self.flow.resume_reading()  # uvicorn pauses here; only who reads notices that the client leaves
+            self.flow.resume_reading()  # uvicorn pauses here, and would not notice that the client leaves
         else:
             self._at_work = self.cycle
 

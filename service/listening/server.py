@@ -20,7 +20,7 @@ from .bounds import Bounds, Shutdown
 from .connection import Connection
 from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
 
-LAST_REQUESTS_S = 0.5  # for a client who connected just before the end to send its request
+LAST_REQUESTS_S = 0.5  # for a client that connected just before the end to send its request
 POLL_TICKS = 5  # of uvicorn's main loop, which are a tenth of a second each
 
 log = structlog.get_logger()
@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, answer the clients who have connected already, then end."""
+        """Stop listening, answer the clients that have connected already, then end."""
         self._slot.port.retire(self._slot.number)
         for listening in self.servers:
             listening.close()

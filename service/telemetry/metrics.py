@@ -18,9 +18,9 @@ from .timings import Timings
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
-_SECONDS_HELP = "From the first byte in to the last out"
+_SECONDS_HELP = "Seconds from the head of a request to the end of its answer"
 _STAGES_HELP = "Seconds that requests spend in each stage: read, queue, compute, write"
-_BATCHES_HELP = "Images computed at once: encode, decode, render (to 8 bits), score"
+_BATCHES_HELP = "Images of each computed batch, by forward pass: encode, decode, render (to 8 bits), score"
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus_client finds the folder of shared counts
 
@@ -61,7 +61,7 @@ class Metrics:
         self._refused = counter("latentd_versions_refused", "Published versions that could not be served", ["model"])
         self._splits = counter("latentd_oom_splits", "Batches that did not fit into the device's memory")
         self._queues = gauge("latentd_queue_images", "Images waiting to be computed", ["model"])
-        self.in_flight = gauge("latentd_requests_in_flight", "Requests under way")
+        self.in_flight = gauge("latentd_requests_in_flight", "Requests that are being answered")
         gauge("latentd_tasks", "Tasks of the event loop").set_function(_tasks)
         # cached, since prometheus_client looks a child up by the text of its labels at each call
         self._count = cache(self._requests.labels)
@@ -91,7 +91,7 @@ class Metrics:
         self._refused.labels(name).inc()
 
     def version_left(self, model: str) -> None:
-        """Called when a version is no longer served: its series end, unless processes share them in files."""
+        """Called when a version is not served any more: its series end, unless processes share them in files."""
         if self._folder is not None:
             return
         for metric in (self._requests, self._queues):

@@ -1,4 +1,4 @@
-"""Timings: where a request spends its time."""
+"""The seconds that a request spends in each stage."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the service bears: hostile bytes, mixed traffic, reloads under fire; short in tests, long by command."""
+"""How the service bears hostile bytes, mixed traffic and reloads under load: short in tests, long by command."""

@@ -53,7 +53,7 @@ MUCH = LONG * 8  # 12 MB: more than the kernel buffers
 
 
 class Limits(NamedTuple):
-    """What is allowed: seconds after a deadline, ms by which p99 rises, ms of a refusal for a percentage of them."""
+    """The allowed limits: seconds after a deadline, ms by which p99 rises, ms of a refusal for a percentage of them."""
 
     late_s: float
     noticed_ms: float

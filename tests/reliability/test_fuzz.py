@@ -52,7 +52,7 @@ def test_property_holds_of_all_inputs(subject: Subject, prop: Callable[..., None
 
 
 def test_service_keeps_to_its_openapi_description(tmp_path: Path) -> None:
-    """It describes all answers, methods and media types, and says where keys are needed."""
+    """The description has all answers, methods and media types, and says where keys are needed."""
     with serving(
         tmp_path, *PATIENT, LATENTD_API_KEYS=KEY
     ) as process:  # patient, since the description has no answers for deadlines

@@ -82,12 +82,12 @@ async def connected(app: App) -> AsyncIterator[tuple[Connection, socket.socket]]
 
 
 async def say(client: socket.socket, content: bytes) -> None:
-    """Send it all."""
+    """Send some bytes."""
     await asyncio.get_running_loop().sock_sendall(client, content)
 
 
 async def heard(client: socket.socket, answers: int) -> bytes:
-    """What came until that many answers, or the end."""
+    """The bytes received up to a number of answers, or up to the end."""
     said, loop = b"", asyncio.get_running_loop()
     while len(statuses(said)) < answers and (part := await loop.sock_recv(client, 65_536)):
         said += part
@@ -95,7 +95,7 @@ async def heard(client: socket.socket, answers: int) -> bytes:
 
 
 async def take(client: socket.socket, size: int) -> int:
-    """Take that many bytes, or all until the end; how many there were."""
+    """Take a number of bytes, or all until the end; return how many there were."""
     taken, loop = 0, asyncio.get_running_loop()
     while taken < size and (part := await loop.sock_recv(client, size - taken)):
         taken += len(part)
@@ -103,7 +103,7 @@ async def take(client: socket.socket, size: int) -> int:
 
 
 async def until(holds: Callable[[], object]) -> None:
-    """Wait for it, in vain for ten seconds at most."""
+    """Wait until a condition holds, for at most ten seconds."""
     async with asyncio.timeout(10):
         while not holds():
             await asyncio.sleep(0.001)
