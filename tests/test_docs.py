@@ -90,7 +90,7 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_page_of_metrics_names_every_series() -> None:
-    """Each series of our own has a row; those of Python and of the process are prometheus_client's."""
+    """Each of our series has a row. The series of Python and of the process come from prometheus_client."""
     page = (DOCS / "how-to" / "read-the-metrics.md").read_text(encoding="utf-8")
     series = set(re.findall(r"^# TYPE (latentd_\w+) ", Metrics().text().decode(), re.MULTILINE))
     creations = {name for name in series if name.endswith("_created")}  # times that prometheus_client adds to counters

@@ -47,7 +47,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.timeout(300)  # the quickstart trains a model, and each command imports torch
 @pytest.mark.parametrize("page", PICTURES)
 def test_commands_work_as_written(page: str, url: str, store: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ BATCHES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """Images/s of each round: our service's, and those of the best bare loop, with its name."""
+    """Images/s of each round: our service's rate, and the rate and name of the best bare loop."""
 
     batch: Batch
     ours: list[float]
