@@ -46,12 +46,12 @@ def test_training_publishes_there_and_evaluation_and_list_read_there(
 
 
 def test_service_reads_there(named: Path) -> None:
-    """By the same rule, though its settings have a reader of their own."""
+    """The service reads its settings in another way, but by the same rule."""
     assert read_settings([]).store == named
 
 
 def test_flag_wins(named: Path, tmp_path: Path) -> None:
-    """Over the environment, in every command."""
+    """In every command, the flag `--store` wins over the environment."""
     assert read_settings(["--store", str(tmp_path)]).store == store_folder(tmp_path) == tmp_path
 
 
@@ -72,7 +72,7 @@ def test_empty_setting_counts_as_not_set(capsys: pytest.CaptureFixture[str]) -> 
 def test_help_says_where_the_default_comes_from(
     command: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Setting and present value."""
+    """The help names the setting and its present value."""
     with pytest.raises(SystemExit, match="0"):
         command(arguments)
     said = capsys.readouterr().out

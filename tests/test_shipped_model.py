@@ -1,4 +1,4 @@
-"""The digits' models that ship: what their cards promise, and that they know a digit when they see one."""
+"""The digit models that ship: they keep the promises of their cards and recognise digits."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ PAIRS = 16
 
 @pytest.fixture(scope="module", params=["mnist@1", "mnist@2"])
 def shipped(request: pytest.FixtureRequest) -> StoredModel:
-    """As the service would read it."""
+    """A shipped model, read as the service reads it."""
     store = Store()
     return store.load(store.resolve(request.param))
 
@@ -39,7 +39,7 @@ def elbo(shipped: StoredModel, pixels: Tensor) -> Tensor:
 
 
 def test_shipped_store_has_a_default_model() -> None:
-    """Requests without a model's name mean the digits, whatever is published beside them."""
+    """Requests without a model's name mean the digits, also after other models were published."""
     assert Store().default() == "mnist"
 
 
@@ -65,8 +65,8 @@ def test_test_digits_have_about_the_bound_that_the_card_says(shipped: StoredMode
     assert abs(elbo(shipped, digits).mean().item() - metric.value) < 38
 
 
-def test_digits_are_likelier_than_what_is_no_digit(shipped: StoredModel, digits: Tensor) -> None:
-    """Each of them beats its own negative, its mirrored and erased self on the whole, and noise."""
+def test_digits_are_likelier_than_other_images(shipped: StoredModel, digits: Tensor) -> None:
+    """Each digit scores higher than its negative and than noise; on average, also than its mirror image."""
     noise = torch.randint(0, 2, digits.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8) * 255
     scores = elbo(shipped, digits)
 

@@ -12,13 +12,13 @@ from .test_verify import flip_byte
 
 
 def run(store: Store, *arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Exit status and what was printed."""
+    """Run a command; return its exit status and its output."""
     status = main([*arguments, "--store", str(store.root)])
     return status, capsys.readouterr().out
 
 
 def test_list_shows_a_row_for_each_version(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """Name, shapes, size and score at a glance."""
+    """A row shows name, shapes, size and score."""
     status, text = run(store, "list", capsys=capsys)
 
     assert status == 0
@@ -26,7 +26,7 @@ def test_list_shows_a_row_for_each_version(store: Store, capsys: pytest.CaptureF
 
 
 def test_list_is_not_cut_without_a_terminal(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """A pipe has no width; long names stay whole in one line."""
+    """A pipe has no width: long names stay whole, in one line."""
     name = "a" * 64
     store.publish(name, make_model())
 
@@ -37,7 +37,7 @@ def test_list_is_not_cut_without_a_terminal(store: Store, capsys: pytest.Capture
 
 
 def test_list_of_the_shipped_models_fits_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    """So that a terminal cuts nothing off."""
+    """A terminal of 80 columns shows the table whole."""
     _, text = run(Store(), "list", capsys=capsys)
 
     assert max(map(len, text.splitlines())) <= 80
@@ -49,14 +49,14 @@ def test_list_of_an_empty_store_says_so(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_list_marks_the_default_model(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """The version that requests without a model's name mean."""
+    """The list marks the version that answers requests without a model's name."""
     _, text = run(store, "list", capsys=capsys)
 
     assert [line.split()[0] for line in text.splitlines() if "(default)" in line] == ["colour@1"]
 
 
 def test_folder_that_looks_like_a_version_is_told(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wherever a person would look for it."""
+    """The list, the verification and the error all give the reason."""
     store.folder(ModelVersion("grey", 1)).rename(store.root / "grey" / "v1")
     reason = "grey/v1: 'v1' is not a version"
 
@@ -67,13 +67,13 @@ def test_folder_that_looks_like_a_version_is_told(store: Store, capsys: pytest.C
 
 
 def test_default_model_is_chosen_and_printed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """For every service on this store."""
+    """The command writes the choice for every service on this store."""
     assert run(store, "default", "grey", capsys=capsys) == (0, "grey\n")
     assert run(store, "default", capsys=capsys) == (0, "grey\n")
 
 
 def test_missing_choice_of_a_default_model_is_an_error(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """With what can be done."""
+    """The error says how to choose."""
     (store.root / "_default").unlink()
 
     status, text = run(store, "default", capsys=capsys)
@@ -89,7 +89,7 @@ def test_card_without_metrics_has_no_table_of_them(store: Store, capsys: pytest.
 
 
 def test_number_without_a_unit_has_none(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """A card says "1" for it."""
+    """The unit of a plain number is "1" in a card and is not shown."""
     store.publish("blue", make_model(), metrics=[Metric(name="mse", value=0.25, unit="1", protocol="none")])
 
     _, text = run(store, "show", "blue", capsys=capsys)
@@ -99,7 +99,7 @@ def test_number_without_a_unit_has_none(store: Store, capsys: pytest.CaptureFixt
 
 
 def test_show_prints_the_card_and_the_protocol_of_each_number(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """A number without its protocol means nothing."""
+    """Each number stands beside the way in which it was measured."""
     status, text = run(store, "show", "grey", capsys=capsys)
 
     assert status == 0
@@ -107,7 +107,7 @@ def test_show_prints_the_card_and_the_protocol_of_each_number(store: Store, caps
 
 
 def test_verify_passes_a_sound_store(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every version is read as the service would read it."""
+    """The command reads every version as the service does."""
     status, text = run(store, "verify", capsys=capsys)
 
     assert (status, "sound versions: 2 of 2" in text) == (0, True)
@@ -139,7 +139,7 @@ def test_broken_card_is_shown_in_the_list(store: Store, capsys: pytest.CaptureFi
 
 
 def test_unknown_model_is_an_error_in_one_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """What there is stands in it."""
+    """The error lists the models of the store."""
     status, text = run(store, "show", "blue", capsys=capsys)
 
     assert status == 1
@@ -147,7 +147,7 @@ def test_unknown_model_is_an_error_in_one_line(store: Store, capsys: pytest.Capt
 
 
 def test_missing_store_is_an_error_in_one_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """No traceback."""
+    """The command prints one line and no traceback."""
     status, text = run(Store(store.root / "nowhere"), "list", capsys=capsys)
 
     assert status == 1

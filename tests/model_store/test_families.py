@@ -47,7 +47,7 @@ def test_image_of_another_shape_is_refused() -> None:
 
 
 def test_latent_of_another_shape_is_refused() -> None:
-    """A grid is not the vector that the model takes."""
+    """The model takes a vector, so a grid is refused."""
     with pytest.raises(ShapeMismatch, match="send them in that shape"):
         POINT.image_shape_of((3, 1, 1))
 
@@ -62,20 +62,20 @@ def test_latent_of_another_shape_is_refused() -> None:
     ids=["vae", "point", "decoder"],
 )
 def test_operations_that_a_model_lacks(config: VAEConfig, lacking: set[str]) -> None:
-    """What it lacks has a reason and a remedy; everything else it can do."""
+    """A model can do every operation that it does not lack."""
     assert {operation for operation in OPERATIONS if config.lacks(operation)} == lacking
     assert config.can == set(OPERATIONS) - lacking
 
 
 def test_card_of_the_first_family_does_not_name_it(store: Store) -> None:
-    """Cards from before there were families have the same text as new ones."""
+    """Cards without the field `family` and new cards have the same text."""
     card = json.loads((store.folder(store.resolve("grey")) / "card.json").read_text())
 
     assert "family" not in card["model"]
 
 
 def test_card_may_name_its_family(store: Store) -> None:
-    """`vae` in a card means the same as nothing."""
+    """A card with `vae` and a card without a family are the same."""
     before = store.card(store.resolve("grey"))
 
     add_to_card(store, family="vae")
@@ -84,7 +84,7 @@ def test_card_may_name_its_family(store: Store) -> None:
 
 
 def test_unknown_family_is_refused(store: Store) -> None:
-    """A card of a later release says what this one does not know."""
+    """A card of a later release may have a family that this release does not know."""
     add_to_card(store, family="taesd")
 
     with pytest.raises(UnknownFormat, match=r"model\.family must be vae"):

@@ -1,4 +1,4 @@
-"""How a picture becomes pixels: upright, on black, in the model's channels and size."""
+"""Pictures to pixels: upright, on black, in the model's channels and size."""
 
 import io
 
@@ -11,21 +11,21 @@ from model_store.pictures import Resize, UnusablePicture, picture_to_pixels, pix
 
 
 def striped(width: int, height: int) -> Image.Image:
-    """Grey, with a white left half."""
+    """A grey picture with a white left half."""
     values = np.zeros((height, width), np.uint8)
     values[:, : width // 2] = 255
     return Image.fromarray(values)
 
 
 def test_grey_picture_is_taken_as_it_is() -> None:
-    """(1, H, W), value for value."""
+    """The pixels are (1, H, W), with the same values."""
     values = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
     assert torch.equal(picture_to_pixels(Image.fromarray(values), (1, 3, 4), "none"), torch.from_numpy(values)[None])
 
 
 def test_colour_picture_has_channels_first() -> None:
-    """(3, H, W)."""
+    """The pixels are (3, H, W)."""
     pixels = picture_to_pixels(Image.new("RGB", (4, 3), (10, 20, 30)), (3, 3, 4), "none")
 
     assert pixels.shape == (3, 3, 4)
@@ -34,7 +34,7 @@ def test_colour_picture_has_channels_first() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_every_mode_becomes_the_models_channels(mode: str) -> None:
-    """A white picture is white in grey and in colour, whatever it was saved as."""
+    """A white picture is white in grey and in colour, in every mode that it was saved in."""
     white = Image.new("RGB", (4, 4), "white").convert(mode)
 
     assert picture_to_pixels(white, (1, 4, 4), "none").tolist() == [[[255] * 4] * 4]
@@ -59,14 +59,14 @@ def test_transparent_palette_is_black() -> None:
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
-    """0 … 65535 becomes 0 … 255."""
+    """The range 0 … 65535 becomes 0 … 255."""
     values = np.array([[0, 257, 32896, 65535]], np.uint16)
 
     assert picture_to_pixels(Image.fromarray(values), (1, 1, 4), "none").flatten().tolist() == [0, 1, 128, 255]
 
 
 def reread(picture: Image.Image, picture_format: str) -> Image.Image:
-    """A picture as it comes out of a file."""
+    """A picture that was saved and opened again."""
     file = io.BytesIO()
     picture.save(file, picture_format)
     return Image.open(io.BytesIO(file.getvalue()))
@@ -110,7 +110,7 @@ def test_values_without_a_known_white_are_refused(values: np.ndarray, message: s
 
 
 def test_black_sixteen_bit_picture_is_black() -> None:
-    """A picture without any bright value may be meant."""
+    """A picture can be dark on purpose."""
     assert picture_to_pixels(Image.fromarray(np.zeros((1, 2), np.uint16)), (1, 1, 2), "none").max() == 0
 
 
@@ -134,7 +134,7 @@ def test_arrays_are_scaled_as_pictures_are(big_endian: bool) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_picture_is_turned_upright(orientation: int) -> None:
-    """For each of EXIF's orientations as Pillow itself would do it."""
+    """Each orientation of EXIF gives the picture that Pillow's own function gives."""
     picture = Image.linear_gradient("L").resize((4, 2))
     exif = picture.getexif()
     exif[0x0112] = orientation
@@ -147,7 +147,7 @@ def test_picture_is_turned_upright(orientation: int) -> None:
 
 
 def test_broken_exif_leaves_the_picture_as_it_is() -> None:
-    """Its pixels are good all the same."""
+    """The pixels of a picture with broken EXIF data can be used."""
     picture = striped(4, 2)
     picture.info["exif"] = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x02\x00\x00\xff\xff\xff\xff"
 
@@ -181,13 +181,13 @@ def test_long_thin_picture_keeps_a_pixel_of_each_side(size: tuple[int, int], res
 
 
 def test_size_stays_where_it_is_not_asked_for() -> None:
-    """The caller compares."""
+    """The function returns the size as it is, and the caller compares it."""
     assert picture_to_pixels(striped(6, 4), (1, 16, 16), "none").shape == (1, 4, 6)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_survive_the_way_to_a_picture_and_back(channels: int) -> None:
-    """Grey and colour."""
+    """Grey and colour pixels survive the way to a picture and back."""
     pixels = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     assert torch.equal(picture_to_pixels(pixels_to_picture(pixels), (channels, 5, 7), "none"), pixels)

@@ -39,7 +39,7 @@ def test_published_model_is_read_back_exactly(store: Store) -> None:
 
 
 def test_loaded_model_is_for_inference(store: Store) -> None:
-    """Nothing of it wants a gradient."""
+    """The model is in evaluation mode, and no parameter has a gradient."""
     model = store.load(store.resolve("grey")).model
 
     assert not model.training
@@ -64,7 +64,7 @@ def test_bare_name_means_the_newest_version(store: Store) -> None:
 
 @pytest.mark.parametrize("reference", ["blue", "grey@7"])
 def test_unknown_model_is_not_found(store: Store, reference: str) -> None:
-    """The error says what there is."""
+    """The error lists the versions of the store."""
     with pytest.raises(ModelNotFound, match=f"No model {reference}; there is .*grey@1"):
         store.resolve(reference)
 
@@ -72,14 +72,14 @@ def test_unknown_model_is_not_found(store: Store, reference: str) -> None:
 @pytest.mark.parametrize(
     "reference", ["", "..", "../grey", "grey/1", "grey@", "grey@0", "grey@01", "grey@-1", "a" * 65, "a\n"]
 )
-def test_what_is_no_name_never_becomes_a_path(store: Store, reference: str) -> None:
+def test_text_that_is_not_a_name_never_becomes_a_path(store: Store, reference: str) -> None:
     """Only names and versions are looked up."""
     with pytest.raises(InvalidName):
         store.resolve(reference)
 
 
-def test_what_is_in_a_versions_place_is_not_replaced(store: Store) -> None:
-    """Versions are immutable, and so is whatever somebody else has put there."""
+def test_file_in_the_place_of_a_version_is_not_replaced(store: Store) -> None:
+    """A file that another program put in the place of a version stays."""
     place = store.folder(ModelVersion("grey", 2))
     place.write_text("mine")
 
@@ -89,8 +89,8 @@ def test_what_is_in_a_versions_place_is_not_replaced(store: Store) -> None:
     assert place.read_text() == "mine"
 
 
-def test_published_files_can_be_read_by_others_and_written_by_nobody(tmp_path: Path) -> None:
-    """A service under another user reads what a careful trainer, with a umask of 077, wrote."""
+def test_published_files_can_be_read_by_all_users_and_written_by_none(tmp_path: Path) -> None:
+    """A service of another user can read what a trainer with a umask of 077 wrote."""
     mask = os.umask(0o077)
     try:
         store = Store(tmp_path)
@@ -103,7 +103,7 @@ def test_published_files_can_be_read_by_others_and_written_by_nobody(tmp_path: P
 
 
 def test_store_that_cannot_be_written_is_found_before_an_hour_is_spent(store: Store) -> None:
-    """`prepare` writes where `publish` will, and leaves nothing."""
+    """`prepare` writes where `publish` will write, and leaves nothing."""
     before = sorted((store.root / "grey").iterdir())
     store.prepare("grey")
     (store.root / "flat").touch()
@@ -114,7 +114,7 @@ def test_store_that_cannot_be_written_is_found_before_an_hour_is_spent(store: St
 
 
 def test_figures_are_kept_beside_the_weights(store: Store) -> None:
-    """A version holds whatever else is published with it."""
+    """A version has all files that are published with it."""
     version = store.publish("grey", make_model(), files={"samples.png": b"picture"})
 
     assert (store.folder(version) / "samples.png").read_bytes() == b"picture"
@@ -158,7 +158,7 @@ def test_links_to_folders_are_models_and_versions(store: Store, tmp_path: Path) 
     ],
 )
 def test_folder_with_a_card_in_the_wrong_place_has_a_reason(store: Store, path: str, reason: str) -> None:
-    """It looks like a version, and nobody could ask for it."""
+    """The folder looks like a version, but no reference names it."""
     shutil.copytree(store.root / "grey" / "1", store.root / path)
 
     assert [*store.misplaced()] == [path]
@@ -168,7 +168,7 @@ def test_folder_with_a_card_in_the_wrong_place_has_a_reason(store: Store, path: 
 @pytest.mark.parametrize("path", ["blue", "grey/2"])
 @pytest.mark.parametrize("target", ["/nowhere/at/all", "."], ids=["nowhere", "loop"])
 def test_link_that_leads_nowhere_has_a_reason(store: Store, path: str, target: str) -> None:
-    """Its volume is not mounted, or it leads to itself."""
+    """The link's volume is not mounted, or the link leads to itself."""
     link = store.root / path
     link.symlink_to(link if target == "." else target)
 
@@ -177,7 +177,7 @@ def test_link_that_leads_nowhere_has_a_reason(store: Store, path: str, target: s
 
 
 def test_model_that_is_not_found_has_the_reason_of_its_folders(store: Store) -> None:
-    """Its only version is there, under a name that is not a version."""
+    """The folder of the only version has a name that is not a version's number."""
     (store.root / "grey" / "1").rename(store.root / "grey" / "v1")
 
     with pytest.raises(ModelNotFound, match=r"No model grey; there is colour@1\. grey/v1: 'v1' is not a version"):
@@ -185,7 +185,7 @@ def test_model_that_is_not_found_has_the_reason_of_its_folders(store: Store) -> 
 
 
 def test_default_model_is_the_chosen_one(store: Store) -> None:
-    """Other users' services can read the choice, which the next one replaces."""
+    """Services of other users can read the choice; a later choice replaces it."""
     store.choose_default("grey")
     store.choose_default("grey@1")
 
@@ -195,7 +195,7 @@ def test_default_model_is_the_chosen_one(store: Store) -> None:
 
 
 def test_default_model_has_to_be_there_when_it_is_chosen(store: Store) -> None:
-    """A name that was mistyped is an error, and the choice stays."""
+    """A mistyped name is an error, and the earlier choice stays."""
     with pytest.raises(ModelNotFound):
         store.choose_default("gray")
 
@@ -212,7 +212,7 @@ def test_file_of_the_default_model_that_names_no_model_is_an_error(store: Store,
 
 
 def test_model_that_may_not_be_read_has_a_reason(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume's lost+found, which belongs to root, has none: that is not the name of a model."""
+    """The folder lost+found of a volume has no reason: its name is not the name of a model."""
     (store.root / "lost+found").mkdir()
 
     def guarded(folder: Path, read: Callable[[Path], object]) -> object:
@@ -233,8 +233,8 @@ def test_missing_store_is_named() -> None:
         Store(Path("/nowhere/at/all")).versions()
 
 
-def test_next_publisher_removes_what_a_killed_one_left(store: Store) -> None:
-    """The lock has gone with its process, so what is unfinished is nobody's."""
+def test_next_publisher_removes_the_folder_of_a_killed_one(store: Store) -> None:
+    """The system releases the lock of a dead process, so an unfinished folder under the lock is abandoned."""
     abandoned = store.root / "grey" / ".incoming-2"
     abandoned.mkdir()
     (abandoned / "weights.safetensors").write_bytes(b"half")
@@ -244,7 +244,7 @@ def test_next_publisher_removes_what_a_killed_one_left(store: Store) -> None:
 
 
 def test_unreadable_publication_never_appears(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not read back, because the disk lost a byte of it, is not published."""
+    """A version that does not read back, because the disk lost a byte, is not published."""
     write = place_module._write_folder
 
     def lossy(folder: Path, files: dict[str, bytes]) -> Path:
@@ -258,13 +258,13 @@ def test_unreadable_publication_never_appears(store: Store, monkeypatch: pytest.
 
 
 def publish_some(root: Path, times: int) -> None:
-    """In a process of its own."""
+    """Publish several versions; runs in a process of its own."""
     for _ in range(times):
         Store(root).publish("grey", make_model())
 
 
 def test_publishers_at_the_same_time_take_turns(store: Store) -> None:
-    """Four processes publish three versions each: twelve new ones, all sound."""
+    """Four processes publish three versions each: twelve new versions, all sound."""
     processes = [
         multiprocessing.get_context("spawn").Process(target=publish_some, args=(store.root, 3)) for _ in range(4)
     ]
@@ -290,7 +290,7 @@ def publish_and_die(root: Path, step: str) -> None:
 
 @pytest.mark.parametrize("step", ["_write_folder", "_sync", "_read", "rename"])
 def test_kill_at_any_step_leaves_the_old_versions_and_no_half_one(store: Store, step: str) -> None:
-    """Before, during and after the writing: readers see grey@1, and the next publisher succeeds."""
+    """Killed before, during or after the writing: readers see grey@1, and the next publisher succeeds."""
     process = multiprocessing.get_context("spawn").Process(target=publish_and_die, args=(store.root, step))
     process.start()
     process.join()
@@ -301,7 +301,7 @@ def test_kill_at_any_step_leaves_the_old_versions_and_no_half_one(store: Store, 
 
 
 def test_fingerprint_changes_with_the_files(store: Store) -> None:
-    """So that a version which was refused is looked at again when it was mended."""
+    """A refused version is read again after its files were mended."""
     version = ModelVersion("grey", 1)
     before = store.fingerprint(version)
     os.utime(store.folder(version) / "card.json", (1, 1))

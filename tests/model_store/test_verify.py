@@ -31,7 +31,7 @@ def rewrite_card(store: Store, change: Callable[[dict[str, Any]], object], versi
 
 
 def rewrite_weights(store: Store, change: Callable[[dict[str, Tensor]], object]) -> None:
-    """Change the weights of grey@1, and let the card know the new file."""
+    """Change the weights of grey@1, and write the new hash and size into the card."""
     path = store.folder(GREY) / "weights.safetensors"
     state = safetensors.torch.load(path.read_bytes())
     change(state)
@@ -43,7 +43,7 @@ def rewrite_weights(store: Store, change: Callable[[dict[str, Tensor]], object])
 
 
 def flip_byte(path: Path) -> None:
-    """One bit of the last byte."""
+    """Flip one bit of the last byte."""
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.chmod(0o644)
@@ -51,7 +51,7 @@ def flip_byte(path: Path) -> None:
 
 
 def test_flipped_byte_is_found(store: Store) -> None:
-    """The hash in the card is of every byte."""
+    """The hash in the card covers every byte."""
     flip_byte(store.folder(GREY) / "weights.safetensors")
 
     with pytest.raises(CorruptWeights, match="its SHA-256 is not the one in the card"):
@@ -59,7 +59,7 @@ def test_flipped_byte_is_found(store: Store) -> None:
 
 
 def test_missing_file_is_found(store: Store) -> None:
-    """A card alone is no model."""
+    """A card without weights is not a model."""
     (store.folder(GREY) / "weights.safetensors").unlink()
 
     with pytest.raises(CorruptWeights, match="No such file"):
@@ -78,7 +78,7 @@ def test_link_to_other_weights_is_refused(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
 def test_pipe_in_a_files_place_is_not_waited_for(store: Store, name: str) -> None:
-    """It would never end."""
+    """Reading a pipe would never end."""
     path = store.folder(GREY) / name
     path.unlink()
     os.mkfifo(path)
@@ -88,7 +88,7 @@ def test_pipe_in_a_files_place_is_not_waited_for(store: Store, name: str) -> Non
 
 
 def test_weights_that_are_larger_than_their_card_says_are_not_read(store: Store) -> None:
-    """However large they are."""
+    """The size in the card is the limit."""
     path = store.folder(GREY) / "weights.safetensors"
     path.chmod(0o644)
     with path.open("ab") as file:
@@ -116,7 +116,7 @@ BIAS = "decoder.output.bias"
     ],
 )
 def test_tensor_that_does_not_fit_the_card_is_found(store: Store, change: Callable[..., object], message: str) -> None:
-    """Keys, shapes, types and values are compared with the network, even where the hash is right."""
+    """Names, shapes, types and values are compared with the network, even if the hash is right."""
     rewrite_weights(store, change)
 
     with pytest.raises(CorruptWeights, match=message):
@@ -132,7 +132,7 @@ def test_tensor_that_does_not_fit_the_card_is_found(store: Store, change: Callab
     ],
 )
 def test_card_that_counts_wrong_is_found(store: Store, claim: str, count: int, message: str) -> None:
-    """What a card says of its weights is true."""
+    """The sizes in the card are compared with the file and the network."""
     rewrite_card(store, lambda card: card["weights"].update({claim: count}))
 
     with pytest.raises(CorruptWeights, match=message):
@@ -148,7 +148,7 @@ HOSTILE_HEADERS = {
 
 @pytest.mark.parametrize("header", HOSTILE_HEADERS)
 def test_hostile_header_is_an_error_like_any_other(store: Store, header: str) -> None:
-    """Even with the right hash."""
+    """A header that lies is found, even if the hash is right."""
     text = HOSTILE_HEADERS[header]
     content = len(text).to_bytes(8, "little") + text + b"\0"
     path = store.folder(GREY) / "weights.safetensors"
@@ -160,7 +160,7 @@ def test_hostile_header_is_an_error_like_any_other(store: Store, header: str) ->
         store.load(GREY)
 
 
-def test_file_that_is_no_safetensors_is_found(store: Store) -> None:
+def test_file_that_is_not_safetensors_is_found(store: Store) -> None:
     """A pickle with the right hash is never unpickled."""
     path = store.folder(GREY) / "weights.safetensors"
     path.chmod(0o644)
@@ -204,7 +204,7 @@ def test_file_that_is_no_safetensors_is_found(store: Store) -> None:
     ],
 )
 def test_card_that_cannot_be_known_is_refused(store: Store, change: Callable[..., object], message: str) -> None:
-    """What this release does not know, it does not guess."""
+    """This release does not guess the meaning of values that it does not know."""
     rewrite_card(store, change)
 
     with pytest.raises(UnknownFormat, match=message):
@@ -221,8 +221,8 @@ def test_card_that_cannot_be_known_is_refused(store: Store, change: Callable[...
         pytest.param(b" " * (2**20 + 1), "larger than 1048576 bytes", id="large"),
     ],
 )
-def test_file_that_is_no_card_is_refused(store: Store, content: bytes, message: str) -> None:
-    """Whatever lies there, the answer is one clear error."""
+def test_file_that_is_not_a_card_is_refused(store: Store, content: bytes, message: str) -> None:
+    """Every other content gives one clear error."""
     path = store.folder(GREY) / "card.json"
     path.chmod(0o644)
     path.write_bytes(content)

@@ -36,14 +36,14 @@ def test_unknown_key_is_refused() -> None:
 
 
 def test_config_survives_the_way_through_json() -> None:
-    """What a card holds is what was configured."""
+    """A configuration survives the way to JSON and back."""
     config = VAEConfig(image_shape=(3, 28, 28), latent_shape=(4, 7, 7), network=GRID)
 
     assert VAEConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_config_is_frozen() -> None:
-    """A network's description cannot change under it."""
+    """The description of a network cannot change after the network was built."""
     config = MLPConfig(hidden=(8,))
 
     with pytest.raises(ValidationError, match="frozen"):

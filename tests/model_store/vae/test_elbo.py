@@ -12,7 +12,7 @@ from ...bounds import bound_of
 
 
 def tiny_vae(pixels: int = 4) -> VAE:
-    """A model whose images can all be counted."""
+    """A model with so few pixels that all its images can be listed."""
     torch.manual_seed(4)
     return VAE(VAEConfig(image_shape=(1, 1, pixels), latent_shape=(2,), network=MLPConfig(hidden=(8,))))
 

@@ -22,7 +22,7 @@ LATENTS, PIXELS, NOISE = 2, 12, 0.5
 
 
 class LinearGaussian(VAE):
-    """A VAE with a linear decoder, and an encoder that is linear too and therefore wrong about the posterior."""
+    """A VAE with a linear decoder, and a linear encoder that is wrong about the posterior."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(
@@ -69,7 +69,7 @@ def gap(model: LinearGaussian, images: Tensor) -> Tensor:
 
 
 def pictures(count: int) -> Tensor:
-    """Images of no particular kind."""
+    """Random images."""
     return torch.randn(count, 1, 3, 4, generator=torch.Generator().manual_seed(1))
 
 

@@ -1,4 +1,4 @@
-"""What decoders say of images, against torch.distributions and against a sum over every value there is."""
+"""Likelihoods against torch.distributions, and against a sum over every value of a pixel."""
 
 import math
 
@@ -22,7 +22,7 @@ LEVELS = torch.arange(256) / 255
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """Numbers as decoders give them."""
+    """Random numbers in place of a decoder's."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -53,7 +53,7 @@ def test_gaussian_of_fixed_variance_is_the_squared_error() -> None:
 @pytest.mark.parametrize("log_scale", [-8.0, -5.5, -3.0, 0.0, 2.0])
 @pytest.mark.parametrize("location", [-0.5, 0.0, 0.1234, 0.5, 1.0, 3.0])
 def test_discretised_logistic_sums_to_one_over_all_values(location: float, log_scale: float) -> None:
-    """It is a probability of 256 values, whatever the decoder says: narrow, wide, inside, outside.
+    """The likelihood is a probability of 256 values for every answer of a decoder: narrow, wide, inside, outside.
 
     The narrowest scale magnifies a pixel's float32 rounding 3000 times: two parts in ten thousand.
     """
@@ -66,7 +66,7 @@ def test_discretised_logistic_sums_to_one_over_all_values(location: float, log_s
 
 
 def test_discretised_logistic_is_the_mass_between_two_edges() -> None:
-    """Against the difference of two sigmoids in float64, where that still has digits."""
+    """The reference is the difference of two sigmoids in float64, where the difference still has digits."""
     location, log_scale = torch.tensor(0.4), torch.tensor(-3.0)
     edges = torch.cat([torch.tensor([-math.inf]), (torch.arange(255) + 0.5) / 255, torch.tensor([math.inf])]).double()
     mass = torch.sigmoid((edges - location) / log_scale.double().exp()).diff()
@@ -79,7 +79,7 @@ def test_discretised_logistic_is_the_mass_between_two_edges() -> None:
 
 
 def test_discretised_logistic_has_finite_gradients_far_from_the_image() -> None:
-    """Where a difference of sigmoids would round to zero, and its logarithm to −∞."""
+    """A difference of sigmoids would round to zero, and its logarithm to −∞."""
     location = torch.full((1, 1, 1, 256), 5.0, requires_grad=True)
     log_scale = torch.full((1, 1, 1, 256), -8.0, requires_grad=True)
 
@@ -93,7 +93,7 @@ def test_discretised_logistic_has_finite_gradients_far_from_the_image() -> None:
 
 @pytest.mark.parametrize("likelihood", [GaussianConfig(), DiscretisedLogisticConfig()])
 def test_no_latent_can_make_a_likelihood_infinite(likelihood: GaussianConfig | DiscretisedLogisticConfig) -> None:
-    """Scales are kept where the likelihood of any picture is finite."""
+    """Scales stay in the range in which the likelihood of every picture is finite."""
     torch.manual_seed(6)
     model = VAE(
         VAEConfig(image_shape=(3, 4, 4), latent_shape=(2,), network=MLPConfig(hidden=(8,)), likelihood=likelihood)

@@ -1,4 +1,4 @@
-"""Encoders and decoders: shapes, precision, and answers that owe nothing to the rest of the batch."""
+"""Encoders and decoders: shapes, precision, and answers that do not depend on the rest of the batch."""
 
 import pytest
 import torch
@@ -41,14 +41,14 @@ def test_decode_gives_probabilities_of_the_image_shape(model: VAE) -> None:
 
 
 def test_an_image_is_encoded_alike_alone_and_in_company(model: VAE) -> None:
-    """There is no batch statistic: alone and among others the latents agree to float32's rounding."""
+    """No network has batch statistics: alone and among others the latents agree to float32's rounding."""
     images = torch.rand(7, *model.config.image_shape)
 
     torch.testing.assert_close(model.encode(images[3:4]).mean, model.encode(images).mean[3:4])
 
 
 def test_networks_of_half_precision_answer_in_float32(model: VAE) -> None:
-    """Whatever the networks compute in, what goes in and comes out is float32."""
+    """Networks of any precision take and give float32."""
     images = torch.rand(2, *model.config.image_shape)
     full = model.encode(images).mean
 
@@ -59,7 +59,7 @@ def test_networks_of_half_precision_answer_in_float32(model: VAE) -> None:
 
 
 def test_no_image_can_make_a_variance_infinite() -> None:
-    """The log-variance is kept where its exponential is a finite float32 above zero."""
+    """The log-variance stays in the range in which its exponential is a finite float32 above zero."""
     model = VAE(CONFIGS["mlp"])
     torch.nn.init.constant_(model.get_parameter("encoder.output.bias"), 1e30)
 
@@ -69,7 +69,7 @@ def test_no_image_can_make_a_variance_infinite() -> None:
 
 
 def test_residual_block_begins_as_the_identity() -> None:
-    """So that a deep stack trains from its first step."""
+    """A deep network can then train from its first step."""
     features = torch.randn(2, 8, 4, 4)
 
     assert torch.equal(ResidualBlock(8)(features), features)

@@ -1,4 +1,4 @@
-"""The data contract between pictures and networks."""
+"""The conversions between pictures and the tensors of networks."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ from model_store.vae.pixels import binarise, columns_of_grid, contact_sheet, to_
 
 
 def test_every_pixel_value_survives_the_way_to_images_and_back() -> None:
-    """uint8 → [0, 1] → uint8 loses nothing."""
+    """The way from uint8 to [0, 1] and back loses nothing."""
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
 
     assert torch.equal(to_pixels(to_images(pixels)), pixels)
 
 
 def test_values_outside_the_range_are_clipped() -> None:
-    """A network may overshoot; a picture cannot."""
+    """A network may give values outside the range; a picture cannot have them."""
     assert to_pixels(torch.tensor([-0.5, 1.5])).tolist() == [0, 255]
 
 
@@ -43,13 +43,13 @@ def test_grey_pixels_are_on_as_often_as_they_are_bright() -> None:
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (16, 4), (17, 5)])
 def test_grid_is_as_square_as_it_can_be(count: int, columns: int) -> None:
-    """The fewest columns that make a square hold the pictures."""
+    """The number of columns is the side of the smallest square that holds the pictures."""
     assert columns_of_grid(count) == columns
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid_is_laid_row_by_row_with_grey_between_and_at_the_end(channels: int) -> None:
-    """The third of three pictures begins the second row; the empty place beside it cannot be taken for a picture."""
+    """The third of three pictures begins the second row; the empty tile beside it does not look like a picture."""
     pictures = torch.tensor([0, 20, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, channels, 2, 2)
     expected = [
         [0, 0, 128, 20, 20],
@@ -63,7 +63,7 @@ def test_grid_is_laid_row_by_row_with_grey_between_and_at_the_end(channels: int)
 
 
 def test_grid_of_one_row_has_lines_between_its_pictures_alone() -> None:
-    """None surrounds them."""
+    """Lines part the pictures, and no line surrounds them."""
     pictures = torch.tensor([0, 255, 0], dtype=torch.uint8).view(3, 1, 1, 1)
 
     assert contact_sheet(pictures, columns=3).tolist() == [[[0, 128, 255, 128, 0]]]
@@ -95,7 +95,7 @@ def test_seeds_for_several_things_differ_and_are_seeds() -> None:
 
 
 def test_noise_differs_between_seeds() -> None:
-    """Another seed, another draw."""
+    """Another seed gives another draw."""
     assert not torch.equal(standard_normal(7, 1, (32,)), standard_normal(8, 1, (32,)))
 
 

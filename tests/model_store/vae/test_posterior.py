@@ -10,13 +10,13 @@ from model_store.vae import DiagonalGaussian
 
 
 def random_posterior(*shape: int) -> DiagonalGaussian:
-    """Means and log-variances of the size that encoders give."""
+    """A posterior with means and log-variances as encoders give them."""
     generator = torch.Generator().manual_seed(1)
     return DiagonalGaussian(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
 
 
 def reference(posterior: DiagonalGaussian) -> Independent[Normal]:
-    """The same distribution by someone else."""
+    """The same distribution, of torch.distributions."""
     scale = (0.5 * posterior.log_variance).exp()
     return Independent(Normal(posterior.mean, scale), posterior.mean.ndim - 1)
 
@@ -47,7 +47,7 @@ def test_kl_is_zero_exactly_at_the_prior() -> None:
 
 
 def test_sample_without_noise_is_the_mean() -> None:
-    """z = μ + σ · 0."""
+    """Without noise the draw is the mean."""
     posterior = random_posterior(4, 8)
 
     assert torch.equal(posterior.sample(torch.zeros(4, 8)), posterior.mean)

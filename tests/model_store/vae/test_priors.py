@@ -12,7 +12,7 @@ from ...bounds import bound_of
 
 
 def gaussian() -> DiagonalGaussian:
-    """Three posteriors of four dimensions, none so far out that Φ rounds to 1."""
+    """Three posteriors of four dimensions, near enough to 0 that Φ does not round to 1."""
     generator = torch.Generator().manual_seed(1)
     return DiagonalGaussian(torch.rand(3, 4, generator=generator), -2 * torch.rand(3, 4, generator=generator))
 
@@ -61,7 +61,7 @@ def test_importance_weights_are_those_of_the_unit_cube() -> None:
 
 
 def test_normal_coordinates_of_latents_are_where_they_came_from() -> None:
-    """There and back again; the cube's corners have finite coordinates."""
+    """The two transforms undo each other; the corners of the cube have finite coordinates."""
     normal = torch.linspace(-4, 4, 33).unsqueeze(1)
 
     torch.testing.assert_close(Uniform().to_normal(Uniform().from_normal(normal)), normal, atol=2e-3, rtol=0)
@@ -69,7 +69,7 @@ def test_normal_coordinates_of_latents_are_where_they_came_from() -> None:
 
 
 def test_density_is_that_of_the_unit_cube() -> None:
-    """Against torch's Beta(1, 1), which is uniform; outside there is nothing."""
+    """The reference is torch's Beta(1, 1), which is uniform; outside the cube the density is zero."""
     latents = torch.tensor([[0.2, 0.9], [0.5, 0.5]])
     reference = TransformedDistribution(Beta(torch.ones(2), torch.ones(2)), AffineTransform(0.0, 1.0))
 
@@ -78,7 +78,7 @@ def test_density_is_that_of_the_unit_cube() -> None:
 
 
 def test_decoder_of_a_uniform_model_reads_the_unit_cube() -> None:
-    """What a bound decodes lies between 0 and 1."""
+    """The latents that a bound decodes lie between 0 and 1."""
     torch.manual_seed(4)
     model = VAE(
         VAEConfig(image_shape=(1, 4, 4), latent_shape=(2,), network=MLPConfig(hidden=(8,)), prior=UniformConfig())

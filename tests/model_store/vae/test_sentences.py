@@ -11,21 +11,21 @@ from model_store.vae.sentences import counted, did_you_mean
 
 
 class Round(Record):
-    """Has a radius."""
+    """A shape with a radius."""
 
     kind: Literal["round"] = "round"
     radius: Annotated[float, Field(gt=0, le=10)] = 1.0
 
 
 class Square(Record):
-    """Has a side."""
+    """A shape with a side."""
 
     kind: Literal["square"] = "square"
     side: Annotated[int, Field(ge=1, lt=5)] = 1
 
 
 class Drawing(Record):
-    """Holds shapes."""
+    """A record that holds shapes."""
 
     title: Annotated[str, Field(min_length=2, max_length=4, pattern="^[a-z]+$")] = "abc"
     is_filled: bool = False
@@ -81,14 +81,14 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_problem_is_told_in_our_words(case: str) -> None:
-    """Place, expectation, and of the value a short number at most."""
+    """A sentence has the place and the expectation; it repeats the value only if that is a short number."""
     value, expected = CASES[case]
 
     assert told(value) == [expected]
 
 
 def test_each_problem_has_a_sentence() -> None:
-    """In the order in which they were found."""
+    """The sentences have the order in which the errors were found."""
     assert told({"title": "a", "paper": "x"}) == [
         "title must have a length of at least 2", "paper must be thick or thin",
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def test_kind_of_error_without_a_sentence_shows_none_of_pydantics_words() -> Non
 
 @pytest.mark.parametrize(("name", "guess"), [("sead", "; did you mean seed?"), ("colour", ""), ("", "")])
 def test_nearest_name_is_guessed_where_one_is_near(name: str, guess: str) -> None:
-    """Else no name is better than a wrong one."""
+    """If no name is similar, none is proposed."""
     assert did_you_mean(name, ["seed", "n"]) == guess
 
 
@@ -129,5 +129,5 @@ def told(value: Any) -> list[str]:
     ],
 )
 def test_one_of_a_unit_is_no_plural(number: int, units: str, text: str) -> None:
-    """The unit is its first word."""
+    """The first word of the units is made singular."""
     assert counted(number, units) == text
