@@ -62,10 +62,12 @@ class Waiting:
 
 
 @asynccontextmanager
-async def connected(app: App) -> AsyncIterator[tuple[Connection, socket.socket]]:
+async def connected(
+    app: App, on_change: Callable[[], None] = lambda: None
+) -> AsyncIterator[tuple[Connection, socket.socket]]:
     """Both ends of a connection."""
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
-    connection = Connection(BOUNDS, Metrics(), lambda: None, config=config, server_state=ServerState(), app_state={})
+    connection = Connection(BOUNDS, Metrics(), on_change, config=config, server_state=ServerState(), app_state={})
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: connection, "127.0.0.1", 0)
     client = socket.socket()
@@ -107,6 +109,18 @@ async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not holds():
             await asyncio.sleep(0.001)
+
+
+async def test_connection_says_when_it_is_made_and_when_it_is_lost() -> None:
+    """The worker then publishes its number of connections, which decides which worker accepts the next one."""
+    changes: list[None] = []
+    async with connected(answer, lambda: changes.append(None)) as (connection, client):
+        made = len(changes), len(connection.connections)
+        reset(client)
+        await until(lambda: len(changes) == 2)
+        lost = len(connection.connections)
+
+    assert (made, lost) == ((1, 1), 0)
 
 
 async def test_few_requests_wait_behind_one_another() -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.listening.shared_port import Acceptor, ConnectionCount, SharedPort, bind
+from service.listening.shared_port import ENDED, Acceptor, ConnectionCount, SharedPort, bind
 
 pytestmark = pytest.mark.anyio
 
@@ -33,3 +33,24 @@ async def test_clients_that_have_connected_when_the_port_closes_are_answered() -
     assert said == [b"hello"] * 64
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=20)
+
+
+async def test_worker_is_ahead_while_it_has_more_connections_than_another() -> None:
+    """Connections that are being accepted count as well; a worker that has ended is not compared."""
+    port = SharedPort(bind("127.0.0.1", 0), workers=2)
+    connections: set[object] = set()
+    first, second = ConnectionCount(port, 0, connections), ConnectionCount(port, 1, set())
+    ahead = [first.is_ahead]
+    first.accepting(+1)
+    ahead.append(first.is_ahead)
+    connections.add("a connection")
+    first.accepting(-1)
+    ahead.append(first.is_ahead)
+    second.accepting(+1)
+    ahead.append(first.is_ahead)
+    second.accepting(-1)
+    port.set_connections(1, ENDED)
+    ahead.append(first.is_ahead)
+    port.socket.close()
+
+    assert ahead == [False, True, True, False, False]
