@@ -6,6 +6,7 @@ import io
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -341,7 +342,7 @@ async def test_seeded_sample_of_a_pinned_version_can_be_kept_for_ever(client: ht
 
 
 async def test_sample_whose_last_bits_may_differ_is_named_weakly(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a GPU's do, or a model's for which no batch size agrees; who holds it is told so all the same."""
 
@@ -351,7 +352,7 @@ async def test_sample_whose_last_bits_may_differ_is_named_weakly(
     monkeypatch.setattr(batch_plan, "reproducible_sizes", nothing_agrees)
     logs.configure("warning", settings.log_format)
     with structlog.testing.capture_logs() as logged:
-        async with running(settings) as (_, client):
+        async with running(settings, cache=tmp_path) as (_, client):
             tag = (await client.get("/v1/models/grey@1/sample?seed=7")).headers["etag"]
             again = await client.get("/v1/models/grey@1/sample?seed=7", headers={"If-None-Match": tag})
 
