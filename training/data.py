@@ -14,7 +14,7 @@ from torch import Tensor
 from model_store import DataSummary
 from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
 
-from .errors import BadData, DataNotFound, NotText
+from .errors import HOW_TO_RESIZE, BadData, DataNotFound, NotText
 from .recipe import Recipe
 from .sources import read
 from .sources.download import DATASETS, DEFAULT_CACHE, fetch
@@ -125,8 +125,7 @@ def _fit(source: Path, pixels: Tensor, shape: tuple[int, int, int], resize: Resi
     if resize == "none" and found[1:] != shape[1:]:
         raise BadData(
             source,
-            f"its images are {found} (C, H, W), but the model takes {shape}; "
-            "set data.resize to contain (pad), cover (crop) or stretch",
+            f"its images are {found} (C, H, W), but the model takes {shape}; {HOW_TO_RESIZE}",
         )
     return torch.stack([picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels])
 

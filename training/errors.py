@@ -17,6 +17,10 @@ TrainingError
 from collections.abc import Sequence
 from pathlib import Path
 
+HOW_TO_RESIZE = (
+    "set data.resize to contain (pad), cover (crop) or stretch; to evaluate a model without a recipe, set --resize"
+)
+
 
 def _clause(reason: object) -> str:
     """A reason as part of a sentence: one line without a full stop."""

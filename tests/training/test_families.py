@@ -168,12 +168,15 @@ def test_model_that_was_published_by_hand_needs_data(by_hand: str, capsys: pytes
     assert "name test images with --data" in capsys.readouterr().out
 
 
-def test_images_for_a_model_published_by_hand_are_brought_to_size(by_hand: str, tmp_path: Path) -> None:
+def test_images_for_a_model_published_by_hand_are_brought_to_size(
+    by_hand: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The option --resize says how, since there is no recipe; without a test set all images are measured."""
     np.save(tmp_path / "large.npy", bars(20, side=16)[:, 0].numpy())
     call = ["bars", "--store", by_hand, "--data", str(tmp_path / "large.npy")]
 
     assert evaluate(call) == 1
+    assert "to evaluate a model without a recipe, set --resize" in capsys.readouterr().out
     assert evaluate([*call, "--resize", "stretch"]) == 0
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from model_store.pictures import Resize, UnusablePicture, picture_to_pixels
 
 from ..console import track, warn
-from ..errors import BadData, DataNotFound
+from ..errors import HOW_TO_RESIZE, BadData, DataNotFound
 from .listing import is_hidden, list_pictures
 from .splits import Splits
 
@@ -143,5 +143,5 @@ def _wrong_sizes(folder: Path, misfits: list[_Misfit], pictures: int, image_shap
     return BadData(
         f"{len(misfits):,} of {pictures:,} pictures in {folder}",
         f"each has another size than the recipe's {image_shape[1]}×{image_shape[2]} (height × width): "
-        f"{'; '.join(found)}{more}; set data.resize to contain (pad), cover (crop) or stretch",
+        f"{'; '.join(found)}{more}; {HOW_TO_RESIZE}",
     )
