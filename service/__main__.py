@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_settings(arguments: list[str]) -> Settings:
-    """The settings of flags and environment.
+    """The settings that flags and environment give.
 
     Raises:
         ValueError: one of them is wrong; the message has one line.
@@ -91,7 +91,7 @@ def read_settings(arguments: list[str]) -> Settings:
 
 
 def _wrong_flag(said: str) -> str:
-    """What argparse has said of a flag, with a remedy; the value of an unknown flag may be a secret."""
+    """argparse's message about a flag, with a remedy. The value of an unknown flag is left out: it may be a secret."""
     if "unrecognized arguments" not in said:
         return f"{said.rpartition('error parsing CLI: ')[2]}; python -m service --help lists all flags"
     words = said.partition("unrecognized arguments: ")[2].split()
@@ -124,14 +124,14 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def _take_all_descriptors() -> None:
-    """Raise the soft limit, often 1024, to the hard one: each connection takes one, and silent ones could take all."""
+    """Raise the soft limit of open files, often 1024, to the hard limit: each connection takes a descriptor."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # some systems allow fewer than their hard limit says
+    with suppress(OSError, ValueError):  # some systems refuse their own hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process, though a thread of it may still compute: when Python stops such a thread, torch aborts."""
+    """End the process at once, since a thread may still compute: torch aborts if Python stops such a thread."""
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

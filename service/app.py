@@ -1,4 +1,4 @@
-"""The composition root: settings in, an ASGI application out. It imports everything; only `__main__` imports it."""
+"""The composition root: makes the ASGI application from the settings. Only `__main__` imports it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import structlog
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -42,8 +41,6 @@ from .settings import Settings
 from .telemetry.metrics import Metrics
 from .web import page
 
-log = structlog.get_logger()
-
 
 def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
     """The application. It reads its models when it is started, and answers 503 until then.
@@ -70,10 +67,10 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and looks for OpenTelemetry's providers at each request (8 µs)
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         openapi_tags=openapi.TAGS,
-        # beside the OpenAPI itself, whatever prefix a proxy has put in front
+        # relative to the OpenAPI's own address, so that a proxy's prefix stays in front
         servers=[{"url": ".", "description": "this service"}],
         root_path_in_servers=False,
-        redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has used
+        redirect_slashes=False,  # a redirect would name the scheme and host between proxy and service
         lifespan=partial(_lifespan, settings.reload_s),
     )
     limits = Limits(
@@ -102,7 +99,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
 
 
 def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """FastAPI's description, made at the first request for it, with a format for each integer."""
+    """FastAPI's OpenAPI, made at the first request for it, with a format for each integer."""
     if app.openapi_schema is None:
         openapi.describe_integers(describe())
     return describe()
@@ -113,21 +110,17 @@ def _asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, set
     stack: ASGIApp = app.build_middleware_stack()
     stack = Router(stack, mounts, state, locked=("/metrics",) if settings.metrics_need_key else ())
     if settings.cors_origins:
-        stack = _cors(stack, settings.cors_origins)
+        stack = CORSMiddleware(
+            stack,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "If-None-Match", "X-Request-Id"),
+            expose_headers=("ETag", "Retry-After", "Server-Timing", "X-Model", "X-Request-Id", "X-Seed"),
+        )
     stack = RootPath(stack, settings.root_path or "")
     if settings.forwarded_by:
         stack = Forwarded(stack, settings.forwarded_by)
     return Access(stack, state.metrics, state.lifecycle)
-
-
-def _cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "If-None-Match", "X-Request-Id"),
-        expose_headers=("ETag", "Retry-After", "Server-Timing", "X-Model", "X-Request-Id", "X-Seed"),
-    )
 
 
 def _registry(settings: Settings, metrics: Metrics) -> Registry:
@@ -149,7 +142,7 @@ def _registry(settings: Settings, metrics: Metrics) -> Registry:
 
 @asynccontextmanager
 async def _lifespan(reload_s: float, app: FastAPI) -> AsyncIterator[None]:
-    """Read the models beside the first requests, look for new ones from time to time, end with the device."""
+    """Refresh the models and watch the device while the app runs, and close the device at the end."""
     registry: Registry = app.state.parts.registry
     background_tasks = [
         asyncio.create_task(work) for work in (registry.refresh_forever(reload_s), registry.device.watch())

@@ -1,4 +1,4 @@
-"""Which format an answer gets: what `?format=` says, else the best that Accept allows (RFC 9110, section 12.5.1)."""
+"""The format of an answer: the one that `?format=` names, else the best that Accept allows (RFC 9110, 12.5.1)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safe
 
 
 def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[Format]) -> Format:
-    """One of the `offered`, of which the first is the default; `accept` is the header of that name.
+    """One of the `offered` formats, of which the first is the default. `accept` is the Accept header.
 
     Raises:
-        NotAcceptable: none of them is wanted.
+        NotAcceptable: the client accepts none of them.
     """
     if wanted is not None:
         if wanted not in offered:
@@ -44,7 +44,7 @@ def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[F
 
 
 def _media_range(text: str) -> tuple[str, float]:
-    """A range such as `image/*` and its quality, 1 where none is given and 0 where it is no number."""
+    """A media range such as `image/*`, and its quality: 1 if none is given, 0 if it is not a number."""
     media, *parameters = (part.strip() for part in text.split(";"))
     qualities = [value for key, _, value in (parameter.partition("=") for parameter in parameters) if key == "q"]
     try:
@@ -54,7 +54,7 @@ def _media_range(text: str) -> tuple[str, float]:
 
 
 def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """The quality that the most specific matching range gives."""
+    """The quality of the most specific range that matches."""
     family = media_type.partition("/")[0] + "/*"
     for pattern in (media_type, family, "*/*"):
         if qualities := [quality for media, quality in ranges if media == pattern]:

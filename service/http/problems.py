@@ -1,4 +1,4 @@
-"""Errors as HTTP: one table from error to status, one form for all of them (RFC 9457, problem details)."""
+"""Problem documents (RFC 9457): one table gives each error its status, and all errors have one form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from model_store.vae.sentences import sentence
 
 from .. import errors
 
-CLIENT_GONE = 499  # nobody receives it; it is what logs and metrics call a caller who hung up
+CLIENT_GONE = 499  # only for logs and metrics: a client that hung up receives no answer
 
 STATUS: dict[type[Exception], int] = {
     errors.BadRequest: 400,
@@ -89,19 +89,19 @@ def documented_errors(*statuses: int) -> Responses:
 
 
 def install(app: FastAPI) -> None:
-    """Let the app answer every error as a problem."""
+    """Make the app answer every error with a problem document."""
     for error in STATUS:
-        app.add_exception_handler(error, _known)
+        app.add_exception_handler(error, _respond)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
 
 
 def respond(state: MutableMapping[str, Any], error: Exception) -> JSONResponse:
-    """The problem that an error is. The request's state keeps the reason for the log.
+    """The problem document of an error. The request's state keeps the reason for the log.
 
     Raises:
-        the error itself if it has no status, which is a bug of ours.
+        the error itself if it has no status: then it is a bug of the service.
     """
     if not any(kind in STATUS for kind in type(error).__mro__):
         raise error
@@ -117,7 +117,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     index: int | None = None,
 ) -> JSONResponse:
-    """A problem of a `kind`, which is a CamelCase word; `index` names the image or latent that is at fault."""
+    """A problem document. Its type and title come from `kind`, a CamelCase word such as `BadImage`."""
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind)
     body = Problem(
         type=f"urn:latentd:problem:{words.lower().replace(' ', '-')}",
@@ -133,8 +133,8 @@ def problem(
 
 
 def bug(request_id: str) -> JSONResponse:
-    """The problem that is our own fault; the caller can do nothing but tell us."""
-    detail = f"The service has a bug here; its log says more under the request's id {request_id}."
+    """The problem document of a bug of the service. The client can only report the request's id."""
+    detail = f"The service has a bug; its log says more under the request id {request_id}. Please report that id."
     return problem(request_id, 500, "InternalError", detail)
 
 
@@ -142,12 +142,12 @@ async def _bug(request: Request, _: Exception) -> JSONResponse:
     return bug(request.state.request_id)
 
 
-async def _known(request: Request, error: Exception) -> JSONResponse:
+async def _respond(request: Request, error: Exception) -> JSONResponse:
     return respond(request.scope["state"], error)
 
 
 def as_problem(request_id: str, error: Exception) -> JSONResponse:
-    """The problem that an error of the table is."""
+    """The problem document of an error that is in the table."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {}
     if retry_after_s := getattr(error, "retry_after_s", None):
@@ -158,14 +158,14 @@ def as_problem(request_id: str, error: Exception) -> JSONResponse:
 
 
 async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse:
-    """The first parameter that is wrong, as a route of FastAPI's own has found it."""
+    """Name the first wrong parameter that FastAPI has found at a route of its own."""
     first: ErrorDetails = cast(RequestValidationError, error).errors()[0]
     first["loc"] = first["loc"][1:]  # without the word query
-    return await _known(request, errors.InvalidParameter(sentence(first)))
+    return await _respond(request, errors.InvalidParameter(sentence(first)))
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
-    """What the router itself says: no such path, not that method."""
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """Explain an error of FastAPI's router: no such address, or a method that the address does not take."""
     error = cast(HTTPException, error)
     phrase = HTTPStatus(error.status_code).phrase
     kind = phrase.title().replace(" ", "").replace("-", "")
@@ -181,7 +181,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """The methods of every route at this address; the router's own list is that of the first route alone."""
+    """The methods of all routes at this address. FastAPI's own list has only those of the first route."""
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     scopes = [{**request.scope, "method": method} for method in _METHODS]
     allowed = [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
@@ -189,7 +189,7 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 def _nearest(request: Request) -> str:
-    """The same address without slashes at its end, if something is there; else the list of all addresses."""
+    """A hint: the same address without a slash at its end if that exists, else where all addresses are listed."""
     path: str = request.scope["path"].rstrip("/")
     routes: Sequence[BaseRoute] = request.app.router.routes
     if path != request.scope["path"] and any(

@@ -1,6 +1,6 @@
-"""The service behind reverse proxies: the scheme, the host and the path under which clients reach it.
+"""Reverse proxies: the scheme, the host and the path under which clients reach the service.
 
-A proxy may cut the prefix off a request's path, or leave it there: both lead to the same answer.
+A proxy may cut the prefix off a request's path or leave it there. The answer is the same.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")
-_IPV4_ON_IPV6 = "::ffff:"  # how a socket that listens on :: names clients of IPv4
+_IPV4_ON_IPV6 = "::ffff:"  # a socket that listens on :: writes this before an IPv4 address
 
 
 class RootPath:
-    """Pure ASGI that lets a request's path begin with the service's prefix, as ASGI wants it."""
+    """Pure ASGI that makes a request's path begin with the service's prefix, as ASGI demands."""
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; the prefix by itself leads to the page, whose links need the slash at its end."""
+        """Pass a request on. The prefix alone leads to the page, whose relative links need a slash at the end."""
         if scope["type"] == "http":
-            if scope["path"] == "*":  # of OPTIONS, which asks whether the server answers (RFC 9110, section 9.3.7)
+            if scope["path"] == "*":  # OPTIONS * asks whether the server answers at all (RFC 9110, section 9.3.7)
                 await Response(status_code=204)(scope, receive, send)
                 return
             root_path = scope["root_path"] = scope.get("root_path") or self._root_path
@@ -41,16 +41,16 @@ class RootPath:
 
 
 class Forwarded:
-    """Pure ASGI that believes the X-Forwarded headers of named proxies, and of no other client.
+    """Pure ASGI that applies the X-Forwarded headers of trusted proxies, and ignores those of all other clients.
 
-    Of several values in X-Forwarded-Host and X-Forwarded-Prefix the last counts, which the nearest proxy wrote.
+    If X-Forwarded-Host or X-Forwarded-Prefix has several values, the last one counts: the nearest proxy wrote it.
     """
 
     def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
         self._app = ProxyHeadersMiddleware(app, list(proxies))  # type: ignore[arg-type]  # uvicorn has types of its own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on as its client sent it; uvicorn reads X-Forwarded-Proto and X-Forwarded-For."""
+        """Pass a request on as its client sent it. uvicorn's middleware applies the -Proto and -For headers."""
         if scope["type"] == "http" and scope.get("client"):
             host, port = scope["client"]
             scope["client"] = host.removeprefix(_IPV4_ON_IPV6), port
@@ -60,7 +60,7 @@ class Forwarded:
 
 
 def _apply(scope: Scope) -> None:
-    """Put what the headers say into the scope; a value that cannot be a host or a prefix is ignored."""
+    """Apply X-Forwarded-Host and X-Forwarded-Prefix; ignore a value that cannot be a host or a prefix."""
     given = {name: value.rpartition(b",")[2].strip() for name, value in scope["headers"]}
     if _HOST.fullmatch(host := given.get(b"x-forwarded-host", b"")):
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"host"] + [(b"host", host)]

@@ -1,4 +1,4 @@
-"""The pages for people: `/` shows what runs here, `/docs` lists all addresses. Every link in them is relative."""
+"""Pages for people: `/` shows the models, `/docs` lists all addresses. Links are relative, for use behind proxies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..inference.served_model import ServedModel
 router = APIRouter(include_in_schema=False)
 
 _PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
-_LOOK = "sample?n=16&amp;seed=7&amp;format=png"
-_LOOK_AT_POINTS = Template("traverse?dims=$dims&amp;steps=4&amp;span=1&amp;format=png")
+_SAMPLE = "sample?n=16&amp;seed=7&amp;format=png"
+_TRAVERSE = Template("traverse?dims=$dims&amp;steps=4&amp;span=1&amp;format=png")
 _MODEL = Template(
-    '<article><img src="v1/models/$name/$question" alt="images that $name makes">'
+    '<article><img src="v1/models/$name/$images_url" alt="images that $name makes">'
     '<div><h2><a href="v1/models/$name">$name</a></h2><p>images $images, latents $latents, $parameters parameters</p>'
     "$warnings</div></article>"
 )
@@ -31,14 +31,14 @@ _MODEL = Template(
 @router.head("/")
 @router.get("/")
 async def page(request: Request, state: CurrentState) -> HTMLResponse:
-    """Links to everything else, and a look at each model."""
+    """The start page: links, example commands, and images of each model."""
     models = "\n".join(_article(served) for served in state.registry.served) or "<p>No models yet.</p>"
     return HTMLResponse(_PAGE.substitute(models=models, address=escape(str(request.base_url).rstrip("/"))))
 
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """The OpenAPI as a page, by files that fastapi_offline brings along, so that no other host is needed."""
+    """The OpenAPI as a page. fastapi_offline brings its scripts along, so that no other host is needed."""
     return get_swagger_ui_html(
         openapi_url="openapi.json",
         title="latentd",
@@ -49,12 +49,12 @@ async def docs() -> HTMLResponse:
 
 
 def _article(served: ServedModel) -> str:
-    """A model, and sixteen images that it makes; a plain autoencoder has no samples, but points that can be moved."""
+    """A model and sixteen images that it makes. A plain autoencoder has no samples: its images come from traverse."""
     config = served.card.model
     dims = ",".join(map(str, range(min(4, prod(config.latent_shape)))))
     return _MODEL.substitute(
         name=escape(str(served.version)),
-        question=_LOOK_AT_POINTS.substitute(dims=dims) if "sample" not in config.can else _LOOK,
+        images_url=_TRAVERSE.substitute(dims=dims) if "sample" not in config.can else _SAMPLE,
         images=shape_text(config.image_shape),
         latents=shape_text(config.latent_shape),
         parameters=f"{served.card.weights.parameters:,}",

@@ -1,4 +1,4 @@
-"""The service in process: its app on a store of small models, and a client that speaks to it without a socket."""
+"""The service in process: its app with small models, and a client without a socket."""
 
 import re
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(store: Store, plans: Path) -> Settings:
-    """Small limits, and nothing of the environment."""
+    """Small limits, and no setting of the environment."""
     return Settings(
         store=store.root,
         cache=plans,
@@ -42,13 +42,13 @@ def settings(store: Store, plans: Path) -> Settings:
 
 @pytest.fixture(autouse=True)
 def quiet() -> None:
-    """The service's own log, errors only."""
+    """The service logs errors only."""
     logs.configure("error", "auto")
 
 
 @asynccontextmanager
 async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
-    """An app with its models read, and a client that speaks to it; some settings are other than those of the others."""
+    """An app that has read its models, and its client; `changed` settings replace the given ones."""
     app = create_app(Settings.model_validate(settings.model_dump() | changed))
     await app.state.parts.registry.refresh()
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -60,43 +60,43 @@ async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[
 
 
 async def holds_no_traceback(response: httpx.Response) -> None:
-    """No answer to any test may hold one."""
+    """Check that an answer has no traceback. Every answer to every test is checked."""
     assert b"Traceback" not in await response.aread()
 
 
 @pytest.fixture
 async def service(settings: Settings) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
-    """The app as it is for most tests."""
+    """The app and its client, with the settings of most tests."""
     async with running(settings) as service:
         yield service
 
 
 @pytest.fixture
 def app(service: tuple[FastAPI, httpx.AsyncClient]) -> FastAPI:
-    """The app with its models read."""
+    """The app, which has read its models."""
     return service[0]
 
 
 @pytest.fixture
 def client(service: tuple[FastAPI, httpx.AsyncClient]) -> httpx.AsyncClient:
-    """Speaks HTTP to the app."""
+    """The client of the app."""
     return service[1]
 
 
 @pytest.fixture
 async def unharmed(client: httpx.AsyncClient) -> AsyncIterator[None]:
-    """After the test the service is as it was."""
+    """After the test, check that the service is as it was before."""
     yield
     await check_unharmed(client)
 
 
 async def check_unharmed(client: httpx.AsyncClient) -> None:
-    """It is ready, and idle but for this question."""
+    """Check that the service is ready, and has no request under way but this one."""
     check_gauges((await client.get("/metrics")).text, under_way=1)
     assert (await client.get("/readyz")).status_code == 200
 
 
 def check_gauges(metrics: str, *, under_way: int) -> None:
-    """No other requests are under way than these, and no images wait; whatever was done to the service before."""
+    """Check that only `under_way` requests are in flight and no images wait, after all that a test has done."""
     assert f"latentd_requests_in_flight {under_way:.1f}" in metrics
     assert set(re.findall(r"(?m)^latentd_queue_images\{.*\} (\S+)$", metrics)) <= {"0.0"}

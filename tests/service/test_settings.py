@@ -1,4 +1,4 @@
-"""Settings of the environment: what an empty one means, and what those of libraries may change."""
+"""Settings of the environment: empty variables, and variables of libraries."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..process import Process
 
 
 def test_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose files pass variables on, set or not; as a path, an empty one would be the current folder."""
+    """Compose files pass variables on even if they are not set. As a path, an empty one would be the current folder."""
     plain = read_settings([])
     for name in Settings.model_fields:
         monkeypatch.setenv(f"LATENTD_{name.upper()}", "")
@@ -23,12 +23,12 @@ def test_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("flag", ["--store=", "--cache=", "--host="])
 def test_empty_flag_is_not_set(flag: str) -> None:
-    """A script may pass a variable that is empty."""
+    """A script may pass an empty variable as a flag."""
     assert read_settings([flag]) == read_settings([])
 
 
 def test_variables_of_libraries_change_nothing(started: list[Process], store: Store, tmp_path: Path) -> None:
-    """A machine has them for other programs: the counts begin at 0, no folder is written, and the service starts."""
+    """Variables for other programs on the machine change no count, write no folder and do not prevent the start."""
     counts = tmp_path / "counts"
     counts.mkdir()
     foreign = {
@@ -53,7 +53,7 @@ def test_variables_of_libraries_change_nothing(started: list[Process], store: St
 
 
 def test_default_model_that_is_missing_is_logged(started: list[Process], store: Store) -> None:
-    """An operator reads why the service does not become ready, and where the store is."""
+    """The log tells an operator why the service does not become ready, and where the store is."""
     process = Process(store.root, "--default-model=blue")
     started.append(process)
     line = process.wait_for("not ready")

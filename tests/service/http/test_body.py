@@ -1,4 +1,4 @@
-"""Memory for bodies is bounded over all requests, and given back."""
+"""The memory for bodies is bounded for all requests together, and is given back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,8 +15,8 @@ from ..wire import PNG, picture
 pytestmark = pytest.mark.anyio
 
 
-def test_share_is_given_back_whatever_happens() -> None:
-    """And the one that was turned away had none."""
+def test_reservation_is_given_back_after_an_error() -> None:
+    """A request that was refused holds no memory."""
     memory = BodyMemory(10)
     with memory.reserve() as first, memory.reserve() as second:
         first.take(6)
@@ -28,7 +28,7 @@ def test_share_is_given_back_whatever_happens() -> None:
 
 
 async def test_bodies_beyond_the_memory_are_429(settings: Settings) -> None:
-    """A body that has begun is finished, and then there is memory again."""
+    """A body that the service has begun to read is read to its end, and then its memory is free again."""
     rest = asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -55,6 +55,6 @@ async def test_bodies_beyond_the_memory_are_429(settings: Settings) -> None:
 
 
 def test_memory_is_large_enough_for_one_body() -> None:
-    """Else the largest could never be read."""
+    """Otherwise the largest body could never be read."""
     with pytest.raises(ValueError, match="raise the first"):
         Settings(max_bodies_bytes=2048, max_body_bytes=4096)

@@ -1,4 +1,4 @@
-"""Pages of other people may call the service where the operator names them, and nowhere else."""
+"""Pages of other sites may call the service if the operator names their origin."""
 
 from collections.abc import AsyncIterator
 
@@ -17,7 +17,7 @@ OURS = "https://example.org"
 
 @pytest.fixture
 async def shared(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A service with a key, that a page may call."""
+    """A client of a service that has a key, and that pages of two origins may call."""
     origins = f"{OURS}, http://localhost:3000"
     async with running(settings, api_keys="first", cors_origins=origins) as (_, client):
         yield client
@@ -25,13 +25,13 @@ async def shared(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def preflight(client: httpx.AsyncClient, origin: str) -> httpx.Response:
-    """What a browser asks before it sends a picture and a key."""
+    """The preflight that a browser sends before it sends a picture and a key."""
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
     return await client.options("/v1/encode", headers={"Origin": origin, **asked})
 
 
 async def test_named_origin_may_send_a_key(shared: httpx.AsyncClient) -> None:
-    """The preflight itself has none, as browsers send it."""
+    """The preflight itself carries no key: browsers send it so."""
     answer = await preflight(shared, OURS)
 
     assert answer.status_code == 200
@@ -42,7 +42,7 @@ async def test_named_origin_may_send_a_key(shared: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.org", "https://example.org.evil.org", "null", "http://example.org"])
 async def test_other_origins_may_not(shared: httpx.AsyncClient, origin: str) -> None:
-    """Neither ask beforehand, nor read an answer."""
+    """The preflight is refused, and no answer names the origin."""
     before = await preflight(shared, origin)
     answer = await shared.get("/v1/sample", headers={"Origin": origin, "Authorization": "Bearer first"})
 
@@ -51,7 +51,7 @@ async def test_other_origins_may_not(shared: httpx.AsyncClient, origin: str) -> 
 
 
 async def test_pages_can_read_what_headers_say(shared: httpx.AsyncClient) -> None:
-    """The seed of a sample, for one; and caches keep origins apart."""
+    """Such as the seed of a sample. Vary makes caches keep origins apart."""
     answer = await shared.get("/v1/sample", headers={"Origin": OURS, "Authorization": "Bearer first"})
 
     assert answer.headers["access-control-allow-origin"] == OURS
@@ -59,8 +59,8 @@ async def test_pages_can_read_what_headers_say(shared: httpx.AsyncClient) -> Non
     assert "Origin" in answer.headers["vary"]
 
 
-async def test_without_origins_nobody_may(client: httpx.AsyncClient) -> None:
-    """As before there were any."""
+async def test_without_origins_no_page_may(client: httpx.AsyncClient) -> None:
+    """The service then answers as if CORS did not exist."""
     assert (await preflight(client, OURS)).status_code == 405
     assert "access-control-allow-origin" not in (await client.get("/v1/sample", headers={"Origin": OURS})).headers
 
@@ -69,6 +69,6 @@ async def test_without_origins_nobody_may(client: httpx.AsyncClient) -> None:
     "origins", ["*", "example.org", "https://*.example.org", "https://a.org/path", "https://a.org,"]
 )
 def test_origins_are_named_in_full(origins: str) -> None:
-    """A star would let everybody's pages in."""
+    """A star would let the pages of every site call the service."""
     with pytest.raises(ValidationError, match="a scheme and a host"):
         Settings(cors_origins=origins)

@@ -1,4 +1,4 @@
-"""Bad input gets a clear answer: the right status, one form, no traceback, nothing of the input; the service lives."""
+"""Bad input gets a clear answer: the right status and form, no traceback and no echo; the service goes on."""
 
 import io
 import json
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 def npy_header(shape: str) -> bytes:
-    """An npy file whose header has that text for its shape, and no data."""
+    """An npy file without data, whose header has this text as its shape."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
 
@@ -114,8 +114,8 @@ CASES = {
         {"method": "DELETE", "url": "/v1/sample"}, 405, "does not take DELETE; send GET or HEAD"),
     "wrong-method": (get("/v1/encode"), 405, "does not take GET; send POST"),
     "latents-as-a-picture": (encode(picture(), "?format=png"), 406, "ask for one of json, npy, safetensors"),
-    "format-nobody-has": ({**get("/v1/sample"), "headers": {"Accept": "audio/mpeg"}}, 406, "image/png"),
-    "media-type-nobody-reads": (encode(b"x", **{"Content-Type": "text/plain"}),
+    "format-that-does-not-exist": ({**get("/v1/sample"), "headers": {"Accept": "audio/mpeg"}}, 406, "image/png"),
+    "media-type-that-is-not-read": (encode(b"x", **{"Content-Type": "text/plain"}),
                                415, "The Content-Type text/plain is not supported; send one of image/png"),
     "media-type-of-markup": (encode(b"x", **{"Content-Type": "<script>/x"}), 415, "The Content-Type is not supported"),
     "no-media-type": ({"method": "POST", "url": "/v1/encode", "content": b"x"},
@@ -299,7 +299,7 @@ UNREASONABLE = {
 
 @pytest.fixture
 def memory(service: object) -> Iterator[None]:
-    """What Python takes from now on is traced."""
+    """Trace the memory that Python takes during the test."""
     tracemalloc.start()
     yield
     tracemalloc.stop()
@@ -308,7 +308,7 @@ def memory(service: object) -> Iterator[None]:
 @pytest.mark.parametrize("case", UNREASONABLE)
 @pytest.mark.usefixtures("unharmed", "memory")
 async def test_number_beyond_reason_costs_nothing(client: httpx.AsyncClient, case: str) -> None:
-    """No batch, and less than a megabyte, however much it asks for."""
+    """The request causes no batch and takes less than a megabyte, however much it asks for."""
     before = await batches(client)
     tracemalloc.reset_peak()
     held = tracemalloc.get_traced_memory()[0]
@@ -321,7 +321,7 @@ async def test_number_beyond_reason_costs_nothing(client: httpx.AsyncClient, cas
 
 
 async def test_sensible_number_is_a_batch(client: httpx.AsyncClient) -> None:
-    """Which shows that they are counted where others are none."""
+    """This shows that the count of batches, which other tests expect not to grow, works."""
     before = await batches(client)
     await client.get("/v1/sample?n=2")
 
@@ -329,14 +329,14 @@ async def test_sensible_number_is_a_batch(client: httpx.AsyncClient) -> None:
 
 
 async def batches(client: httpx.AsyncClient) -> float:
-    """How many have been computed since the start."""
+    """The number of batches that have been computed since the start."""
     metrics = (await client.get("/metrics")).text
     return sum(map(float, re.findall(r"(?m)^latentd_batch_images_count\{.*\} (\S+)$", metrics)))
 
 
 @pytest.mark.parametrize("way", ["raw", "multipart", "base64"])
 async def test_picture_is_checked_however_it_comes_in(client: httpx.AsyncClient, way: str) -> None:
-    """A bomb is a bomb in every wrapping."""
+    """A picture that claims too many pixels is refused raw, in multipart and in base64."""
     bomb = png_header(60_000, 60_000)
     requests = {
         "raw": encode(bomb),
@@ -347,8 +347,8 @@ async def test_picture_is_checked_however_it_comes_in(client: httpx.AsyncClient,
     assert (await client.request(**requests[way])).status_code == 413
 
 
-async def test_latents_of_more_values_are_read_where_so_many_are_meant(settings: Settings) -> None:
-    """What is wrong with them is told."""
+async def test_json_of_many_latents_is_read_if_requests_may_have_many(settings: Settings) -> None:
+    """The error then names the wrong shape, not the number of values."""
     body = f'{{"latents": {many("[1,1]", 22_000)}}}'
     more = {"max_body_bytes": 1_000_000, "max_images_per_request": 22_000, "queue_images": 22_000}
     async with running(settings, **more) as (_, client):
@@ -359,7 +359,7 @@ async def test_latents_of_more_values_are_read_where_so_many_are_meant(settings:
 
 
 async def test_body_without_a_length_is_bounded_too(client: httpx.AsyncClient) -> None:
-    """Chunks are counted as they come."""
+    """Chunks are counted when they arrive."""
 
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(1000):
@@ -372,7 +372,7 @@ async def test_body_without_a_length_is_bounded_too(client: httpx.AsyncClient) -
 
 
 async def test_value_is_not_echoed(client: httpx.AsyncClient) -> None:
-    """A secret in a wrong place does not come back, nor does a megabyte."""
+    """A secret that was sent in the wrong place is not sent back, and neither is a long value."""
     secret = "s3cret" * 1000
 
     responses = [
@@ -386,7 +386,7 @@ async def test_value_is_not_echoed(client: httpx.AsyncClient) -> None:
 
 
 async def test_names_come_back_cut_short(client: httpx.AsyncClient) -> None:
-    """Whoever made a slip in one sees which; ninety thousand characters of it are nobody's."""
+    """A misspelt name is shown, so that the client can correct it; a very long one is cut."""
     name = "sead" + "d" * 90_000
 
     responses = [
@@ -400,7 +400,7 @@ async def test_names_come_back_cut_short(client: httpx.AsyncClient) -> None:
 
 
 async def test_latents_at_the_edge_of_what_is_allowed_are_decoded(client: httpx.AsyncClient) -> None:
-    """To pixels that are finite."""
+    """Their pixels are finite."""
     edge = npy(np.array([[1e4, -1e4, 1e4], [-1e4, 1e4, 0]], np.float32))
     response = await client.post("/v1/decode?format=npy", content=edge, headers=NPY)
 
@@ -411,7 +411,7 @@ async def test_latents_at_the_edge_of_what_is_allowed_are_decoded(client: httpx.
 async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller sees no traceback; the log does."""
+    """The client sees no traceback. The log has it."""
 
     def burst(*_: object, **__: object) -> None:
         raise ZeroDivisionError("inside")
@@ -427,13 +427,13 @@ async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
 
 
 async def test_method_that_is_not_allowed_lists_those_that_are(client: httpx.AsyncClient) -> None:
-    """In Allow."""
+    """The header Allow has them."""
     assert (await client.get("/v1/encode")).headers["allow"] == "POST"
 
 
 @pytest.mark.parametrize("url", ["/v1/sample", "/v1/traverse", "/readyz", "/v1/models"])
 async def test_allow_lists_the_methods_of_every_route_at_an_address(client: httpx.AsyncClient, url: str) -> None:
-    """HEAD has a route of its own at some addresses."""
+    """At some addresses HEAD has a route of its own."""
     allowed = (await client.delete(url)).headers["allow"].split(", ")
 
     assert "GET" in allowed
@@ -441,7 +441,7 @@ async def test_allow_lists_the_methods_of_every_route_at_an_address(client: http
 
 
 async def test_route_of_fastapi_says_what_is_wrong_in_our_words(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """No route of today reads its query by FastAPI; one of tomorrow may."""
+    """No route reads its query by FastAPI today; a future route may."""
 
     @app.get("/new")
     async def new(n: Annotated[int, Query(ge=1)]) -> int:
@@ -458,7 +458,7 @@ async def test_route_of_fastapi_says_what_is_wrong_in_our_words(app: FastAPI, cl
 
 
 def test_every_error_has_a_status() -> None:
-    """The table is complete: whatever the service raises, a caller gets it as a problem."""
+    """The table is complete: a client receives every error of the service as a problem document."""
     leaves = {error for error in vars(errors).values() if isinstance(error, type) and not error.__subclasses__()}
 
     assert {error for error in leaves if issubclass(error, errors.ServiceError)} <= STATUS.keys()

@@ -1,4 +1,4 @@
-"""What orchestrators, monitors and people look at."""
+"""Probes, metrics, the list of models and the start page."""
 
 import re
 
@@ -20,7 +20,7 @@ PNG = {"Content-Type": "image/png"}
 
 
 async def test_service_is_starting_until_its_models_are_read(settings: Settings) -> None:
-    """503 with Retry-After, but alive."""
+    """/readyz answers 503 with Retry-After, and /livez 200."""
     transport = httpx.ASGITransport(create_app(settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
         ready, alive, sample = [await client.get(path) for path in ("/readyz", "/livez", "/v1/sample")]
@@ -32,7 +32,7 @@ async def test_service_is_starting_until_its_models_are_read(settings: Settings)
 
 
 async def test_ready_service_says_so(client: httpx.AsyncClient) -> None:
-    """And /healthz says what it serves."""
+    """/readyz says ready, and /healthz lists what is served."""
     assert (await client.get("/readyz")).json() == {"status": "ready"}
     assert (await client.get("/healthz")).json() == {
         "status": "ready",
@@ -46,7 +46,7 @@ async def test_ready_service_says_so(client: httpx.AsyncClient) -> None:
 async def test_service_without_its_default_model_tells_the_reason(
     app: FastAPI, client: httpx.AsyncClient, store: Store
 ) -> None:
-    """To probes, and to requests that name no model; without the path of the store."""
+    """Probes and requests that name no model receive the reason, which does not tell the path of the store."""
     (store.root / "grey").rename(store.root / ".grey")
     await app.state.parts.registry.refresh()
     ready, health, sample = [await client.get(path) for path in ("/readyz", "/healthz", "/v1/sample")]
@@ -61,7 +61,7 @@ async def test_service_without_its_default_model_tells_the_reason(
 async def test_folders_that_are_not_versions_are_listed_as_refused(
     app: FastAPI, client: httpx.AsyncClient, store: Store
 ) -> None:
-    """With the reason; nobody has to look into the log."""
+    """The list gives the reason, so that an operator need not read the log."""
     (store.root / "colour" / "1").rename(store.root / "colour" / "01")
     await app.state.parts.registry.refresh()
 
@@ -75,7 +75,7 @@ async def test_folders_that_are_not_versions_are_listed_as_refused(
 
 
 async def test_draining_service_is_not_ready_but_still_answers(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """Who was sent here before the balancer knew is not turned away."""
+    """Requests that the balancer sends before it notices are still answered."""
     app.state.parts.lifecycle.drain()
 
     assert (await client.get("/readyz")).status_code == 503
@@ -84,7 +84,7 @@ async def test_draining_service_is_not_ready_but_still_answers(app: FastAPI, cli
 
 
 async def test_models_are_listed_with_the_default_one_marked(client: httpx.AsyncClient) -> None:
-    """Shapes and sizes, so that a client knows what to send."""
+    """The list has shapes and sizes, so that a client knows what to send."""
     models = {entry["model"]: entry for entry in (await client.get("/v1/models")).json()["models"]}
 
     assert models.keys() == {"colour", "grey"}
@@ -94,17 +94,15 @@ async def test_models_are_listed_with_the_default_one_marked(client: httpx.Async
 
 
 async def test_card_is_the_one_in_the_store(client: httpx.AsyncClient, store: Store) -> None:
-    """With every metric's protocol."""
+    """It has every metric with its protocol."""
     answer = (await client.get("/v1/models/grey")).json()
 
     assert (answer["model"], answer["version"]) == ("grey", 1)
     assert answer["card"] == store.card(store.resolve("grey")).model_dump(mode="json")
 
 
-async def test_new_version_is_answered_after_a_look_at_the_store(
-    app: FastAPI, client: httpx.AsyncClient, store: Store
-) -> None:
-    """Without a restart, and the old one can still be pinned."""
+async def test_new_version_is_served_after_a_refresh(app: FastAPI, client: httpx.AsyncClient, store: Store) -> None:
+    """No restart is needed, and a request can still pin the old version."""
     old = await client.get("/v1/models/grey/sample?seed=7")
     store.publish("grey", make_model(seed=1))
     await app.state.parts.registry.refresh()
@@ -124,7 +122,7 @@ def value(metrics: str, line: str) -> float:
 
 
 async def test_metrics_count_requests_batches_and_where_time_goes(client: httpx.AsyncClient) -> None:
-    """By route, model and code; in images; by stage."""
+    """Requests by route, model and code; batches by images; time by stage."""
     await client.get("/v1/sample?n=4")
     await client.post("/v1/models/grey/reconstruct", content=picture(), headers=PNG)
     await client.get("/v1/sample?n=0")
@@ -144,7 +142,7 @@ async def test_metrics_count_requests_batches_and_where_time_goes(client: httpx.
 async def test_metrics_forget_versions_that_are_served_no_longer(
     app: FastAPI, client: httpx.AsyncClient, store: Store
 ) -> None:
-    """The counts of the others stay."""
+    """The counts of other models stay."""
     for _ in range(5):
         await client.get("/v1/models/grey/sample")
         await client.get("/v1/models/colour/sample")
@@ -159,7 +157,7 @@ async def test_metrics_forget_versions_that_are_served_no_longer(
 
 @pytest.mark.usefixtures("unharmed")
 async def test_labels_are_never_what_a_caller_made_up(client: httpx.AsyncClient) -> None:
-    """Ten thousand invented paths and models are two lines."""
+    """Ten thousand invented paths and models make two lines."""
     for number in range(5000):
         await client.get(f"/made/up/{number}")
         await client.get(f"/v1/models/madeup{number}/sample")
@@ -184,7 +182,7 @@ async def test_labels_are_never_what_a_caller_made_up(client: httpx.AsyncClient)
 )
 @pytest.mark.usefixtures("unharmed")
 async def test_request_id_is_taken_if_it_is_harmless(client: httpx.AsyncClient, given: str, kept: bool) -> None:
-    """Else a new one is made; nobody writes into the log."""
+    """Else a new id is made, so that clients cannot write into the log."""
     response = await client.get("/livez", headers=[(b"X-Request-Id", given.encode())])
 
     assert (response.headers["x-request-id"] == given) == kept
@@ -193,7 +191,7 @@ async def test_request_id_is_taken_if_it_is_harmless(client: httpx.AsyncClient, 
 
 @pytest.mark.parametrize("path", ["/readyz", "/v1/models", "/v1/models/grey@1/sample?seed=7"])
 async def test_head_has_the_headers_of_get(client: httpx.AsyncClient, path: str) -> None:
-    """A cache, or a balancer, may ask with either."""
+    """A cache or a balancer may send either method."""
     got, probed = await client.get(path), await client.head(path)
     own = {"x-request-id", "server-timing", "date"}  # each request's
 
@@ -204,7 +202,7 @@ async def test_head_has_the_headers_of_get(client: httpx.AsyncClient, path: str)
 
 
 async def test_page_links_everything_and_shows_each_model(client: httpx.AsyncClient) -> None:
-    """For a person who wonders what runs here; every link on it answers."""
+    """Every link on the page leads to an answer."""
     page = (await client.get("/")).text
     links = {link.replace("&amp;", "&") for link in re.findall(r'(?:href|src)="([^"]+)"', page)}
 
@@ -214,7 +212,7 @@ async def test_page_links_everything_and_shows_each_model(client: httpx.AsyncCli
 
 
 async def test_page_shows_the_warnings_of_a_card(store: Store, settings: Settings) -> None:
-    """As text, whatever stands in them; a model without warnings has none."""
+    """Warnings are shown as text, even if they contain HTML. A model without warnings shows none."""
     store.publish("useless", make_model(), warnings=["kl_nats is <b>0</b>"])
 
     async with running(settings) as (_, client):
@@ -225,7 +223,7 @@ async def test_page_shows_the_warnings_of_a_card(store: Store, settings: Setting
 
 
 async def test_docs_need_no_other_host(client: httpx.AsyncClient) -> None:
-    """They work without a network."""
+    """The docs work without access to other hosts."""
     page = (await client.get("/docs")).text
     sources = re.findall(r'(?:href|src)="([^"]+)"', page)
 

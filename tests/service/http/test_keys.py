@@ -1,4 +1,4 @@
-"""Where keys are set, /v1 takes one; probes never do."""
+"""If keys are set, /v1 needs one; probes never do."""
 
 import os
 import time
@@ -34,7 +34,7 @@ async def locked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     [None, "", "Bearer", "Bearer ", "Bearer wrong", "Bearer fir", "Bearer first2", "Basic first", "first", "Bearer é"],
 )
 async def test_without_a_right_key_there_is_no_answer(locked: httpx.AsyncClient, header: str | None) -> None:
-    """401, with the scheme; also for models that do not exist, so that nothing is learned."""
+    """The answer is 401 with the scheme, also for models that do not exist, so that clients cannot search for them."""
     headers = [] if header is None else [(b"Authorization", header.encode())]
     responses = [await locked.get(path, headers=headers) for path in ("/v1/sample", "/v1/models", "/v1/models/blue")]
 
@@ -44,21 +44,21 @@ async def test_without_a_right_key_there_is_no_answer(locked: httpx.AsyncClient,
 
 @pytest.mark.parametrize("key", ["first", "second"])
 async def test_any_of_the_keys_opens(locked: httpx.AsyncClient, key: str) -> None:
-    """So that one can be replaced while the other still works."""
+    """So a key can be replaced while the other still works."""
     response = await locked.get("/v1/sample", headers={"Authorization": f"Bearer {key}"})
 
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize("keys", [",", " ", "a,,b", "a b", "é", "a,"])
-def test_keys_that_cannot_be_meant_are_refused(keys: str) -> None:
-    """A service never starts open, or with a key that nobody can send, because of a slip."""
+def test_malformed_keys_are_refused(keys: str) -> None:
+    """A typing mistake never opens the service, or gives it a key that no client can send."""
     with pytest.raises(ValidationError, match="a key has visible ASCII"):
         Settings(api_keys=keys)
 
 
 async def test_samples_behind_a_key_are_private(locked: httpx.AsyncClient) -> None:
-    """A shared cache does not hand them on."""
+    """A shared cache must not give them to other clients."""
     response = await locked.get("/v1/models/grey@1/sample?seed=7", headers={"Authorization": "Bearer first"})
 
     assert response.headers["cache-control"].startswith("private")
@@ -71,7 +71,7 @@ async def test_probes_are_open(locked: httpx.AsyncClient, path: str) -> None:
 
 
 async def test_metrics_are_open_unless_they_are_to_have_a_key(settings: Settings) -> None:
-    """What is served, and how much, is not everybody's business."""
+    """An operator may want to hide which models are served, and how often."""
     statuses = []
     for need_key in (False, True):
         async with running(settings, api_keys="first", metrics_need_key=need_key) as (_, client):
@@ -88,7 +88,7 @@ def test_metrics_cannot_need_a_key_that_does_not_exist(settings: Settings) -> No
 
 
 async def test_key_counts_only_where_it_belongs(locked: httpx.AsyncClient) -> None:
-    """Two headers are none, and a query is written into logs."""
+    """Two headers are refused, and so is a key in the query, which proxies write into logs."""
     twice = [("Authorization", "Bearer first"), ("Authorization", "Bearer first")]
 
     assert (await locked.get("/v1/sample", headers=twice)).status_code == 401
@@ -101,7 +101,7 @@ OTHER = [(b"authorization", b"bearer second")]
 Spoil = Callable[[Path], object]
 SPOILT: dict[str, Spoil] = {
     "empty": lambda file: replace(file, ""),
-    "comment": lambda file: replace(file, "# nobody\n"),
+    "comment": lambda file: replace(file, "# no key\n"),
     "two-words": lambda file: replace(file, "two words\n"),
     "not-ascii": lambda file: replace(file, "sch\u00f6n\n"),
     "missing": lambda file: file.unlink(),
@@ -117,14 +117,14 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def curious(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is looked at each time."""
+def checked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is checked at each request."""
     monkeypatch.setattr(keys, "POLL_S", 0.0)
 
 
-@pytest.mark.usefixtures("curious")
+@pytest.mark.usefixtures("checked_each_time")
 def test_keys_are_exchanged_while_the_service_runs(file: Path) -> None:
-    """Both are good for a while, then the old one no longer."""
+    """Both keys are valid for a while, then only the new key."""
     known = Keys(file=file)
     seen = [(known.admit(BEARER), known.admit(OTHER))]
     for content in ("first\nsecond\n", "second\n"):
@@ -134,10 +134,10 @@ def test_keys_are_exchanged_while_the_service_runs(file: Path) -> None:
     assert seen == [(True, False), (True, True), (False, True)]
 
 
-@pytest.mark.usefixtures("curious")
+@pytest.mark.usefixtures("checked_each_time")
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_file_that_is_spoilt_leaves_its_keys_good(file: Path, spoil: Spoil) -> None:
-    """Nobody is locked out by a slip, nor let in; and once it is right again, it counts."""
+def test_keys_stay_valid_when_their_file_is_spoilt(file: Path, spoil: Spoil) -> None:
+    """A mistake in the file neither locks clients out nor lets them in. The corrected file counts again."""
     known = Keys(file=file)
     spoil(file)
 
@@ -150,7 +150,7 @@ def test_file_that_is_spoilt_leaves_its_keys_good(file: Path, spoil: Spoil) -> N
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_service_does_not_start_with_a_file_that_is_spoilt(file: Path, settings: Settings, spoil: Spoil) -> None:
-    """Neither open to all, nor closed to all."""
+    """It would be open to every client, or closed to every client."""
     spoil(file)
 
     with pytest.raises(ValueError, match="key"):
@@ -158,7 +158,7 @@ def test_service_does_not_start_with_a_file_that_is_spoilt(file: Path, settings:
 
 
 def test_keys_of_settings_and_file_are_both_good(file: Path) -> None:
-    """One may be a person's, the others a secret that is mounted."""
+    """One key may be a person's, the others a mounted secret."""
     known = Keys([SecretStr("second")], file)
 
     assert known.admit(BEARER)
@@ -167,7 +167,7 @@ def test_keys_of_settings_and_file_are_both_good(file: Path) -> None:
 
 
 def test_file_of_a_running_service_is_exchanged(file: Path, started: list[Process], store: Store) -> None:
-    """Without a restart: the new key is let in, and the old one no longer."""
+    """Without a restart the new key becomes valid and the old key invalid."""
     process = Process(store.root, f"--api-keys-file={file}")
     started.append(process)
     process.wait_for("ready")
@@ -183,12 +183,12 @@ def test_file_of_a_running_service_is_exchanged(file: Path, started: list[Proces
 
 
 def status(process: Process, key: str) -> int:
-    """Of a sample that is asked for with a key."""
+    """The status of a sample that is requested with a key."""
     return httpx.get(f"{process.url}/v1/sample", headers={"Authorization": f"Bearer {key}"}).status_code
 
 
 def replace(file: Path, content: str) -> None:
-    """As orchestrators do: another file under the same name."""
+    """Replace the file by another under the same name, as orchestrators do."""
     fresh = file.with_name("fresh")
     fresh.write_text(content, encoding="utf-8")
     os.replace(fresh, file)

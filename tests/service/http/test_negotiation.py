@@ -1,4 +1,4 @@
-"""Which format an answer gets."""
+"""The format of an answer, by parameter and by Accept."""
 
 import pytest
 
@@ -19,24 +19,24 @@ from service.http.negotiation import IMAGE_FORMATS, LATENT_FORMATS, Format, choo
         pytest.param("image/png;q=0.1, image/jpeg;q=0.9", "jpeg", id="qualities"),
         pytest.param("image/png;q=0, */*", "jpeg", id="all-but-one"),
         pytest.param("*/*;q=0.5, application/json;q=0.6", "json", id="specific-above-general"),
-        pytest.param("image/jpeg;q=oops, application/x-npy", "npy", id="quality-that-is-no-number"),
+        pytest.param("image/jpeg;q=oops, application/x-npy", "npy", id="quality-that-is-not-a-number"),
         pytest.param("application/vnd.safetensors; charset=x", "safetensors", id="other-parameters"),
     ],
 )
 def test_accept_decides(accept: str | None, expected: Format) -> None:
-    """The best quality wins, the most specific range counts, and our own order breaks ties."""
+    """The best quality wins, the most specific range counts, and the order of the offered formats breaks ties."""
     assert choose_format(None, accept, IMAGE_FORMATS) == expected
 
 
 def test_format_parameter_wins_over_accept() -> None:
-    """A person can type it into a browser."""
+    """A person can type the parameter into a browser's address."""
     assert choose_format("npy", "image/png", IMAGE_FORMATS) == "npy"
 
 
 @pytest.mark.parametrize(
     ("wanted", "accept"), [("png", None), (None, "image/png"), (None, "text/html"), (None, "application/json;q=0")]
 )
-def test_what_cannot_be_given_is_refused(wanted: Format | None, accept: str | None) -> None:
-    """Latents are no picture."""
+def test_format_that_is_not_offered_is_refused(wanted: Format | None, accept: str | None) -> None:
+    """Latents cannot be answered as a picture."""
     with pytest.raises(NotAcceptable, match="json"):
         choose_format(wanted, accept, LATENT_FORMATS)

@@ -1,4 +1,4 @@
-"""The service behind reverse proxies: every link leads to the service, whatever prefix stands before its addresses."""
+"""Behind reverse proxies every link leads to the service, with any prefix before its addresses."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -25,14 +25,14 @@ FORWARDED = {
 
 
 class Proxy(httpx.AsyncBaseTransport):
-    """A reverse proxy for everything under /ai/latentd, and for nothing else."""
+    """A reverse proxy that forwards the addresses under /ai/latentd, and no others."""
 
     def __init__(self, app: FastAPI, upstream_path: Callable[[str], str]) -> None:
         self._upstream = httpx.ASGITransport(app)
         self._upstream_path = upstream_path
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Ask the service, with a Host of its own."""
+        """Forward a request to the service, with another Host."""
         if not request.url.path.startswith("/ai/latentd/"):
             return httpx.Response(502)
         request.url = request.url.copy_with(path=self._upstream_path(request.url.path))
@@ -57,7 +57,7 @@ async def proxied(settings: Settings, request: pytest.FixtureRequest) -> AsyncIt
 
 @pytest.mark.parametrize("page", ["/", "/docs"])
 async def test_every_link_of_a_page_stays_behind_the_prefix(proxied: httpx.AsyncClient, page: str) -> None:
-    """Pictures, scripts, styles and the OpenAPI are found."""
+    """The links to pictures, scripts, styles and the OpenAPI work."""
     text = (await proxied.get(PUBLIC + page)).text
     links = re.findall(r'(?:href|src)="([^"]+)"', text) + re.findall(r"url: '([^']+)'", text)
     urls = {urljoin(PUBLIC + page, link.replace("&amp;", "&")) for link in links}
@@ -67,7 +67,7 @@ async def test_every_link_of_a_page_stays_behind_the_prefix(proxied: httpx.Async
 
 
 async def test_server_of_the_openapi_is_behind_the_prefix(proxied: httpx.AsyncClient) -> None:
-    """Its address is relative to that of the OpenAPI."""
+    """The server's address is relative to the address of the OpenAPI."""
     (server,) = (await proxied.get(f"{PUBLIC}/openapi.json")).json()["servers"]
 
     assert urljoin(f"{PUBLIC}/openapi.json", server["url"]).rstrip("/") == PUBLIC
@@ -101,7 +101,7 @@ async def test_prefix_alone_leads_to_the_page(settings: Settings) -> None:
 
 
 async def test_addresses_in_messages_carry_the_prefix(settings: Settings) -> None:
-    """The one that lists all addresses, and the one without a slash at its end."""
+    """Both the address of the docs and the address without a slash at its end."""
     async with running(settings, root_path="/latentd") as (_, client):
         details = [
             (await client.get(path)).json()["detail"]
@@ -145,7 +145,7 @@ async def test_other_clients_cannot_tell_an_address(settings: Settings, proxies:
         {"X-Forwarded-Proto": "javascript"},
     ],
 )
-async def test_forwarded_value_that_cannot_be_meant_is_ignored(settings: Settings, headers: dict[str, str]) -> None:
+async def test_impossible_forwarded_value_is_ignored(settings: Settings, headers: dict[str, str]) -> None:
     """The page shows the address of the request itself."""
     async with running(settings, forwarded_by="*") as (_, client):
         page = (await client.get("/", headers=headers)).text
@@ -164,21 +164,21 @@ async def test_ipv4_proxy_is_known_on_a_socket_of_ipv6(settings: Settings) -> No
 
 
 @pytest.mark.parametrize("prefix", ["latentd", "/a b", "//a", "/a/../b%20", "http://example.org/a", "/v1", "/v1/a"])
-def test_prefix_that_cannot_be_one_is_refused(prefix: str) -> None:
-    """A prefix that the service's own addresses begin with would have two meanings."""
+def test_impossible_prefix_is_refused(prefix: str) -> None:
+    """A prefix must be a path, and must not be the beginning of the service's own addresses."""
     with pytest.raises(ValueError, match="root_path"):
         Settings(root_path=prefix)
 
 
 @pytest.mark.parametrize("proxies", ["proxy.example.org", "10.0.0.1/8", "127.0.0.1,*", "127.0.0.1,"])
 def test_proxy_that_is_not_an_address_is_refused(proxies: str) -> None:
-    """Names would have to be looked up for each request."""
+    """A host name would need a DNS request for each request."""
     with pytest.raises(ValueError, match="forwarded_by"):
         Settings(forwarded_by=proxies)
 
 
 async def test_no_address_of_the_service_may_be_its_prefix(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """Each first word of an address is refused."""
+    """The first part of each address is refused as a prefix."""
     addresses = {*app.openapi()["paths"], "/docs", "/openapi.json", "/static-offline-docs"}
 
     for first in {address.split("/")[1] for address in addresses}:

@@ -238,7 +238,7 @@ def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
         pytest.param(["--device", "cuda:77"], {}, "no device 'cuda:77'", id="device"),
         pytest.param([], {"LATENTD_PORT": "tcp://10.0.0.1:80"}, "enableServiceLinks: false", id="kubernetes"),
         pytest.param([], {"LATENTD_API_KEYS": ","}, "a key has visible ASCII", id="keys"),
-        pytest.param(["--default-model", "../x"], {}, "is no model's name", id="model"),
+        pytest.param(["--default-model", "../x"], {}, "is not the name of a model", id="model"),
         pytest.param(["--queue-images", "9"], {}, "raise the first", id="limits"),
     ],
 )
