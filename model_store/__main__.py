@@ -19,7 +19,10 @@ FULL_WIDTH = 10_000
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 if something is wrong with a model or the store, 2 for a wrong call."""
     options = _parser().parse_args(arguments)
-    store, console = Store(options.store), _console()
+    terminal = Console(highlight=False)
+    # a pipe or a file gets a console that is so wide that no table is cut
+    console = terminal if terminal.is_terminal else Console(highlight=False, width=FULL_WIDTH)
+    store = Store(options.store)
     try:
         if options.command == "list":
             return list_models(store, console)
@@ -90,12 +93,6 @@ def _is_sound(store: Store, console: Console, version: ModelVersion) -> bool:
 def _print_fault(console: Console, place: str, reason: str) -> None:
     console.print(f"[red]✗[/red] [bold]{escape(place)}[/bold]", end="  ")
     console.print(reason, markup=False, soft_wrap=True)
-
-
-def _console() -> Console:
-    """A console as wide as the terminal; for a pipe or a file it is so wide that no table is cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=FULL_WIDTH)
 
 
 def _default_version(store: Store) -> ModelVersion | None:

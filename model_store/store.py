@@ -101,10 +101,14 @@ class Store:
         """
         try:
             content = self._place.read_default()
+            if content is not None:
+                reference = content.decode().strip()
+                parse_reference(reference)
+                return reference
         except OSError as error:
             raise UnusableDefault(self._place.default_file, error.strerror or str(error)) from error
-        if content is not None:
-            return _reference(content, self._place.default_file)
+        except ValueError as error:
+            raise UnusableDefault(self._place.default_file, "it holds something else") from error
         names = {version.name for version in self.versions()}
         names |= {name for path in self.misplaced() if is_name(name := path.partition("/")[0])}
         if len(names) != 1:
@@ -198,16 +202,6 @@ class Store:
             with self._place.incoming(version, everything) as incoming:
                 _read(incoming, version)
         return version
-
-
-def _reference(content: bytes, path: Path) -> str:
-    """The reference in the file that names the default model."""
-    try:
-        reference = content.decode().strip()
-        parse_reference(reference)
-    except ValueError as error:
-        raise UnusableDefault(path, "it holds something else") from error
-    return reference
 
 
 def _read(files: VersionFolder, version: ModelVersion) -> StoredModel:

@@ -50,10 +50,11 @@ def facts(card: Card) -> Table:
     if trained is None:
         return table
     data, epochs = trained.data, counted(trained.epochs, "epochs")
+    device = re.sub(r"\b1 threads\b", "1 thread", escape(trained.device))  # cards of older releases say "1 threads"
     table.add_row("data", f"{escape(data.name)}; sha256 {data.sha256[:16]}…")
     table.add_row("", f"{counted(data.train_images, 'images')} to train on, {data.validation_images:,} to choose by")
     table.add_row("", f"{data.test_images:,} to test with")
-    table.add_row("training", f"{epochs} in {_duration(trained.seconds)} on {_device(trained.device)}")
+    table.add_row("training", f"{epochs} in {_duration(trained.seconds)} on {device}")
     table.add_row("", f"best epoch {trained.best_epoch}, seed {trained.seed}, torch {trained.torch}")
     table.add_row("commit", escape(trained.git_commit or "not known"))
     return table
@@ -83,10 +84,6 @@ def _cells(card: Card) -> tuple[str, ...]:
         f"{elbo.value:.2f}" if elbo else "–",
         f"{card.created:%Y-%m-%d}",
     )
-
-
-def _device(name: str) -> str:
-    return re.sub(r"\b1 threads\b", "1 thread", escape(name))  # cards of older releases say "1 threads"
 
 
 def _duration(seconds: float) -> str:
