@@ -1,4 +1,4 @@
-"""How much one request may ask for, and what it must look like before any of it is computed."""
+"""The limits of one request. Its images and latents are checked before anything is computed for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model_store.vae.family import ShapeMismatch
 from ..errors import BadValue, TooLarge, WrongShape, about_row
 from ..inference.served_model import ServedModel
 
-LARGEST_LATENT = 10_000.0
+LARGEST_LATENT = 10_000.0  # a decoder may overflow beyond it, and no image has such latents
 
 _FEWER = "send, or ask for, fewer images in one request"
 
@@ -99,5 +99,5 @@ def _check_values(model: ServedModel, latents: Tensor) -> None:
         remedy = f"latents of {model.version} are within {lowest:g} and {highest:g}, the support of its prior"
         check_range(latents, lowest, highest, "A latent", remedy)
     else:
-        remedy = f"latents must be finite and within ±{LARGEST_LATENT:g}; those of images lie within a few units of 0"
+        remedy = f"latents must be finite and within ±{LARGEST_LATENT:g}; the latents of images are a few units from 0"
         check_range(latents, -LARGEST_LATENT, LARGEST_LATENT, "A latent", remedy)

@@ -1,4 +1,4 @@
-"""Ways through the latents, in normal coordinates: from one image to another, and along single dimensions."""
+"""Paths through the latents, in normal coordinates: from one latent to another, and along single dimensions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from torch import Tensor
 
 PathKind = Literal["linear", "spherical"]
 
-_SMALLEST_ANGLE = 1e-4
+_SMALLEST_SINE = 1e-4  # below it the quotient at the end of `between` loses float32 digits, and is 0 / 0 at last
 
 
 def between(start: Tensor, end: Tensor, steps: int, path: PathKind) -> Tensor:
     """Latents (steps, *latent_shape) from `start` to `end`, both included.
 
-    The spherical path keeps the length of latents typical for a normal distribution, which the straight one cuts
-    (Shoemake 1985, "Animating rotation with quaternion curves", section 3.3; White 2016, "Sampling generative
-    networks", section 2.1). Without an angle between the two it is the straight one.
+    Latents of a normal distribution in many dimensions have nearly the same length. The spherical path keeps that
+    length, while the straight path is shorter in the middle (Shoemake 1985, "Animating rotation with quaternion
+    curves", section 3.3; White 2016, "Sampling generative networks", section 2.1). Without an angle between the two
+    latents the spherical path is the straight one.
     """
     progress = torch.linspace(0, 1, steps).view(steps, *(1,) * start.ndim)
     if path == "linear" or not (start.any() and end.any()):
         return torch.lerp(start, end, progress)
     cosine = torch.cosine_similarity(start.flatten(), end.flatten(), dim=0)
     angle = torch.acos(cosine.clamp(-1, 1))
-    if angle.sin() < _SMALLEST_ANGLE:
+    if angle.sin() < _SMALLEST_SINE:
         return torch.lerp(start, end, progress)
     return (((1 - progress) * angle).sin() * start + (progress * angle).sin() * end) / angle.sin()
 

@@ -1,4 +1,4 @@
-"""What breaks below: one image of a batch, the device's memory, the device. Everyone else is answered."""
+"""Faults below an operation: an image of a batch, the memory of the device, the device. Others are answered."""
 
 import asyncio
 import re
@@ -24,9 +24,9 @@ Break = Callable[[Tensor], None]
 
 @pytest.fixture(autouse=True)
 def timeless(app: FastAPI) -> None:
-    """Batches of the default model have several images, however slow the machine was at its warm-up.
+    """Give the default model batches of several images, however slow the machine was at its warm-up.
 
-    Their images are computed one by one, so that sizes agree whichever kernels the processor has.
+    The images are computed one by one, so that all batch sizes agree, whatever kernels the processor has.
     """
     runner = app.state.parts.registry.find(None).runner
     runner.plans = {operation: BatchPlan(dict.fromkeys((1, 2, 4, 8), 0.0)) for operation in runner.plans}
@@ -39,7 +39,7 @@ def timeless(app: FastAPI) -> None:
 
 
 def decode_with(app: FastAPI, broken: Break, *, poison: bool = False) -> list[int]:
-    """Let the default model's decoder do something first with its rows; how many it was given each time."""
+    """Call a function with the rows of each batch before the default model's decoder; return the numbers of rows."""
     runner = app.state.parts.registry.find(None).runner
     compute, batches = runner.forward_passes["render"], []
 
@@ -54,18 +54,18 @@ def decode_with(app: FastAPI, broken: Break, *, poison: bool = False) -> list[in
 
 
 async def decode(client: httpx.AsyncClient, *first: float) -> list[httpx.Response]:
-    """A request for each latent, all at once."""
+    """Send a request for each latent, all at the same time."""
     bodies = [npy(torch.tensor([[value, 0.0, 0.0]]).numpy()) for value in first]
     return await asyncio.gather(*(client.post("/v1/decode", content=body, headers=NPY) for body in bodies))
 
 
 async def metric(client: httpx.AsyncClient, name: str) -> float:
-    """A number that Prometheus is told."""
+    """The value of a metric at /metrics."""
     return float(re.findall(rf"(?m)^{re.escape(name)} (\S+)$", (await client.get("/metrics")).text)[0])
 
 
 async def test_one_poisoned_image_of_eight_fails_alone(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """The others have the pictures that they would have had."""
+    """The other requests get the same pictures as without it."""
     alone = [answer.content for answer in await decode(client, *range(7))]
     batches = decode_with(app, lambda _: None, poison=True)
     *good, bad = await decode(client, *range(7), POISON)
@@ -77,7 +77,7 @@ async def test_one_poisoned_image_of_eight_fails_alone(app: FastAPI, client: htt
 
 
 async def test_image_whose_computation_raises_fails_alone(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """With a 500, since it is no fault of the client's; the others of its batch have their pictures."""
+    """The request gets a 500, since the client is not at fault; the others of the batch get their pictures."""
 
     def raise_at_poison(latents: Tensor) -> None:
         batches.append(len(latents))
@@ -95,7 +95,7 @@ async def test_image_whose_computation_raises_fails_alone(app: FastAPI, client: 
 
 
 async def test_batch_that_does_not_fit_is_halved_until_it_does(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """Everybody is answered, and it is counted."""
+    """Every request is answered, and the metric counts the splits."""
 
     def fits_two(latents: Tensor) -> None:
         if len(latents) > 2:
@@ -111,7 +111,7 @@ async def test_batch_that_does_not_fit_is_halved_until_it_does(app: FastAPI, cli
 
 
 async def test_not_even_one_image_fits(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """503, to be tried again; the next one may fit."""
+    """The answer is 503 with Retry-After, since the next request may fit."""
 
     def fits_none(_: Tensor) -> None:
         raise torch.OutOfMemoryError
@@ -129,7 +129,7 @@ async def test_not_even_one_image_fits(app: FastAPI, client: httpx.AsyncClient) 
 
 
 async def test_device_side_assert_loses_the_device(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """Everyone in the batch is told, and whoever comes later; readiness is red at once."""
+    """Every request of the batch and every later request is told; /readyz is red at once."""
 
     def assert_on_device(_: Tensor) -> None:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")

@@ -1,4 +1,4 @@
-"""Too many callers, too little time, callers who leave, and a device that fails."""
+"""Too many requests, too little time, clients that hang up, and a device that fails."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Gate:
-    """Stands before a model's runner, and lets a batch pass when it is opened."""
+    """Stands in front of a model's runner, and lets batches pass after it is opened."""
 
     def __init__(self, model: ServedModel) -> None:
         self._run = model.batcher.run
@@ -60,19 +60,19 @@ def hold_up(model: ServedModel, forward_pass: str, turn: int) -> list[str]:
 
 @pytest.fixture
 def gate(app: FastAPI) -> Gate:
-    """Before the default model."""
+    """A closed gate in front of the default model."""
     return Gate(app.state.parts.registry.find(None))
 
 
 async def waiting(app: FastAPI, images: int) -> None:
-    """Until that many images are in the default model's queue."""
+    """Return when this many images are in the queue of the default model."""
     batcher = app.state.parts.registry.find(None).batcher
     while batcher.waiting_images != images:
         await asyncio.sleep(0)
 
 
 async def fill(app: FastAPI, client: httpx.AsyncClient, gate: Gate) -> list[asyncio.Task[httpx.Response]]:
-    """Callers until the queue has no room for 16 images more: one is computed behind the gate, six wait."""
+    """Send requests until the queue has no room for 16 images more: one is at the gate, six are in the queue."""
     computing = asyncio.create_task(client.get("/v1/sample"))
     while not gate.batches:
         await asyncio.sleep(0)
@@ -84,7 +84,7 @@ async def fill(app: FastAPI, client: httpx.AsyncClient, gate: Gate) -> list[asyn
 async def test_full_queue_is_429_with_a_whole_number_of_seconds(
     app: FastAPI, client: httpx.AsyncClient, gate: Gate
 ) -> None:
-    """At once, while others wait; and who waits is answered."""
+    """The refusal comes at once, while others wait; the requests in the queue are answered."""
     others = await fill(app, client, gate)
 
     refused = await client.get("/v1/sample?n=16")
@@ -99,7 +99,7 @@ async def test_full_queue_is_429_with_a_whole_number_of_seconds(
 async def test_pictures_that_find_no_room_are_not_decoded(
     app: FastAPI, client: httpx.AsyncClient, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is noise drawn for samples: work is not done to be thrown away."""
+    """For samples no noise is drawn either: work that would be lost is not begun."""
     others = await fill(app, client, gate)
     done: list[str] = []
     monkeypatch.setattr(pictures, "decode", lambda *_: done.append("decode"))
@@ -144,7 +144,7 @@ SLOW: Mapping[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("operation", SLOW)
 async def test_remedy_for_a_passed_deadline_fits_the_operation(settings: Settings, operation: str) -> None:
-    """A caller can send less only of what the operation takes."""
+    """The message asks the client to send less of something that the operation takes."""
     request, remedy = SLOW[operation]
     async with running(settings, timeout_s=0.05) as (app, client):
         Gate(app.state.parts.registry.find(None))
@@ -155,7 +155,7 @@ async def test_remedy_for_a_passed_deadline_fits_the_operation(settings: Setting
 
 
 async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
-    """Reconstruct asks the device twice, and has no more time for it."""
+    """Reconstruct takes two forward passes; the deadline does not start again with the second."""
     async with running(settings, timeout_s=2) as (app, client):
         begun = hold_up(app.state.parts.registry.find(None), "render", turn=1)
         response = await client.post("/v1/reconstruct", content=picture(), headers=PNG)
@@ -167,7 +167,7 @@ async def test_deadline_is_of_the_whole_answer(settings: Settings) -> None:
 async def test_small_request_overtakes_the_rest_of_a_large_one(
     app: FastAPI, client: httpx.AsyncClient, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large one is computed in parts, and after each it is the turn of those who wait."""
+    """A large request is computed in parts, and other requests are computed between the parts."""
     plans = app.state.parts.registry.find(None).runner.plans
     monkeypatch.setitem(plans, "render", BatchPlan({8: 0.0}))
     finished: list[int] = []
@@ -189,7 +189,7 @@ async def test_small_request_overtakes_the_rest_of_a_large_one(
 
 
 async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> None:
-    """What was computed is dropped, what was not begun is not computed, and the queue is empty."""
+    """The first draws are dropped, the others are not computed, and the queue is empty."""
     async with running(settings, timeout_s=2) as (app, client):
         model = app.state.parts.registry.find(None)
         begun = hold_up(model, "score", turn=2)
@@ -201,7 +201,7 @@ async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> No
 
 
 async def test_large_picture_does_not_hold_up_others(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small file may unpack to many pixels; they are decoded in another thread than the one that answers."""
+    """A small file may unpack to many pixels; it is decoded in another thread than the event loop."""
     threads: list[threading.Thread] = []
     decode = pictures.decode
 
@@ -219,7 +219,7 @@ async def test_large_picture_does_not_hold_up_others(settings: Settings, monkeyp
 
 
 async def call_and_hang_up(app: FastAPI, hang_up: asyncio.Event) -> None:
-    """A sample request whose caller leaves when told to."""
+    """Ask for a sample, and hang up when the event is set."""
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
         "path": "/v1/sample", "raw_path": b"/v1/sample", "query_string": b"", "headers": [], "root_path": "",
@@ -239,8 +239,8 @@ async def call_and_hang_up(app: FastAPI, hang_up: asyncio.Event) -> None:
     await app(scope, receive, send)
 
 
-async def test_caller_who_hung_up_costs_no_computation(app: FastAPI, client: httpx.AsyncClient, gate: Gate) -> None:
-    """Their place in the queue is free, and the model never sees them."""
+async def test_client_that_hung_up_costs_no_computation(app: FastAPI, client: httpx.AsyncClient, gate: Gate) -> None:
+    """The place in the queue becomes free, and the model never computes the image."""
     hang_up = asyncio.Event()
     computing = asyncio.create_task(client.get("/v1/sample"))
     while not gate.batches:
@@ -260,7 +260,7 @@ async def test_caller_who_hung_up_costs_no_computation(app: FastAPI, client: htt
 
 
 async def test_body_that_does_not_arrive_is_408(settings: Settings) -> None:
-    """A slow caller is told so."""
+    """The message names the time limit."""
 
     async def slow() -> AsyncIterator[bytes]:
         yield picture()[:10]
@@ -274,7 +274,7 @@ async def test_body_that_does_not_arrive_is_408(settings: Settings) -> None:
 
 
 async def test_lost_device_is_503_and_not_ready(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """An orchestrator sends requests elsewhere; the process still answers that it lives."""
+    """An orchestrator sends requests elsewhere; /livez still answers 200."""
 
     async def fail(key: BatchKey, payloads: Sequence[Rows]) -> object:
         def lose() -> Never:

@@ -1,4 +1,4 @@
-"""The models that are served."""
+"""The served models and their cards."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ModelsAnswer(BaseModel):
 
 
 class CardAnswer(Answer):
-    """One model's card: what it is, where it comes from, how well it does."""
+    """The card of one model: its network, its data and its measured numbers."""
 
     card: Card
 
@@ -52,7 +52,7 @@ class CardAnswer(Answer):
 @router.head("", include_in_schema=False)
 @router.get("", summary="all models that are served", responses=documented_errors(401))
 async def models(state: CurrentState) -> ModelsAnswer:
-    """Every model and version that answers now, and those that are refused, with the reason."""
+    """Every version that is served, and every published version that cannot be served, with the reason."""
     registry = state.registry
     default = registry.default
     refused = [
@@ -70,7 +70,7 @@ async def models(state: CurrentState) -> ModelsAnswer:
 
 @router.get("/{model}", summary="one model's card", responses=documented_errors(401, 404, 503))
 async def card(request: Request, state: CurrentState) -> CardAnswer:
-    """What the model is, where it comes from, and how well it does, by which protocol."""
+    """The card: the network, the data it was trained on, and each measured number with its protocol."""
     model = state.registry.find(request.path_params["model"])
     request.state.model = model.name  # for the log and the metrics
     return CardAnswer(model=model.version.name, version=model.version.number, card=model.card)

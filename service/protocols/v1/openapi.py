@@ -1,4 +1,4 @@
-"""What the OpenAPI says of bodies that are not JSON: each format that is read or answered, under its media type."""
+"""The OpenAPI of bodies and answers: each format that is read or written, under its media type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TAGS = [
     {
         "name": "operations",
         "description": "Each operation also has a shorter address without `/models/{model}`, such as `/v1/encode`: "
-        "there the default model answers, which `/v1/models` marks.",
+        "it means the default model, which `/v1/models` marks.",
     },
     {"name": "models", "description": "The models that are served."},
     {"name": "health", "description": "For orchestrators and monitors."},
@@ -42,7 +42,7 @@ def _body(media_types: Sequence[str], json_body: type[JsonBody]) -> dict[str, An
 
 
 def images_body() -> dict[str, Any]:
-    """A body of images. It is described only after every operation is known, since it ignores what they answer."""
+    """A body of images. It is described after every operation is known, since it lists the members of their answers."""
     return _body(IMAGE_BODIES, ImagesBody)
 
 
@@ -63,12 +63,12 @@ def responses(formats: Sequence[Format], *, reads_body: bool = False) -> Respons
     """
     binary = {MEDIA_TYPES[answer]: {"schema": _BINARY} for answer in formats if answer != "json"}
     headers = {
-        "X-Model": {"description": "the version that answered", "schema": {"type": "string"}},
+        "X-Model": {"description": "the model and version of this answer", "schema": {"type": "string"}},
         "X-Seed": {
-            "description": "gives a drawn answer again",
+            "description": "the seed that gives this answer again",
             "schema": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
         },
-        "Server-Timing": {"description": "milliseconds per stage", "schema": {"type": "string"}},
+        "Server-Timing": {"description": "milliseconds of each stage", "schema": {"type": "string"}},
     }
     errors = _ERRORS | (_BODY_ERRORS if reads_body else {})
     return {200: {"content": binary, "headers": headers}} | errors

@@ -1,4 +1,4 @@
-"""Bodies: whole or refused, taken in any form that an answer has, and with the same pixels in each form."""
+"""Bodies are taken whole or refused, in every form that an answer has, and give the same pixels in each form."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ BODIES = {
 
 
 async def statuses(client: httpx.AsyncClient, url: str, kind: bytes, bodies: list[bytes]) -> list[int]:
-    """The status of each body's answer; every error is a problem in JSON."""
+    """The status of the answer to each body. Every error must be a problem in JSON."""
     headers = {"Content-Type": kind.decode()}
     answers = [await client.post(url, content=body, headers=headers) for body in bodies]
     assert {answer.headers["content-type"] for answer in answers if answer.status_code != 200} <= {
@@ -39,7 +39,7 @@ async def statuses(client: httpx.AsyncClient, url: str, kind: bytes, bodies: lis
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.usefixtures("unharmed")
 async def test_body_that_is_cut_off_anywhere_is_refused(client: httpx.AsyncClient, name: str) -> None:
-    """A part of a body is never taken for the whole; behind the closing boundary of multipart nothing is missed."""
+    """A part of a body is never taken for the whole body; a multipart body is whole at its closing boundary."""
     url, kind, body = BODIES[name]
     body = body.removesuffix(b"\r\n")
     expected = 422 if kind == b"image/png" else 400
@@ -51,7 +51,7 @@ async def test_body_that_is_cut_off_anywhere_is_refused(client: httpx.AsyncClien
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.usefixtures("unharmed")
 async def test_damaged_body_is_never_an_error_of_the_service(client: httpx.AsyncClient, name: str) -> None:
-    """Bytes are changed, lost and doubled: the answer is a success or a client's error."""
+    """Bytes are changed, removed and doubled; the answer is a success or an error of the client."""
     url, kind, body = BODIES[name]
     chance = random.Random(name)  # noqa: S311  # it guards nothing
     damaged = []
@@ -76,7 +76,7 @@ ENDS = [[0.5, -1.0, 2.0], [0.0, 0.5, 0.0]]
 
 
 async def answer(client: httpx.AsyncClient, model: str, operation: str, form: str) -> httpx.Response:
-    """Two images or latents, as an operation answers them in a form."""
+    """The answer of an operation with two images or latents, in one format."""
     path = f"/v1/models/{model}"
     if operation == "sample":
         return await ok(await client.get(f"{path}/sample?n=2&seed=7&format={form}"))
@@ -88,7 +88,7 @@ async def answer(client: httpx.AsyncClient, model: str, operation: str, form: st
 
 
 async def sent_on(client: httpx.AsyncClient, address: str, given: httpx.Response) -> httpx.Response:
-    """The answer to an answer."""
+    """The answer to a request whose body is another answer."""
     headers = {"Content-Type": given.headers["content-type"]}
     return await ok(await client.post(address, content=given.content, headers=headers))
 
@@ -98,7 +98,7 @@ async def sent_on(client: httpx.AsyncClient, address: str, given: httpx.Response
 async def test_latents_of_an_answer_are_decoded(
     client: httpx.AsyncClient, operation: str, form: str, asked: str
 ) -> None:
-    """The images are those of the latents alone, whatever else the answer holds."""
+    """The images are the same as from the latents alone; other members of the answer are ignored."""
     for model in ("grey", "colour"):
         address = f"/v1/models/{model}/{asked}?format=npy"
         latents = (await answer(client, model, operation, "json")).json()["latents"]
@@ -111,7 +111,7 @@ async def test_latents_of_an_answer_are_decoded(
 
 @pytest.mark.parametrize(("operation", "form"), ANSWERS_WITH_IMAGES)
 async def test_images_of_an_answer_are_encoded(client: httpx.AsyncClient, operation: str, form: str) -> None:
-    """The latents are those of the images as npy, whatever else the answer holds."""
+    """The latents are the same as from the images as npy; other members of the answer are ignored."""
     for model in ("grey", "colour"):
         given, plain = [await answer(client, model, operation, wanted) for wanted in (form, "npy")]
         for asked in ("encode", "reconstruct?format=npy", "score?seed=7"):
@@ -125,7 +125,7 @@ async def test_images_of_an_answer_are_encoded(client: httpx.AsyncClient, operat
 async def test_interpolation_is_between_the_images_of_an_answer(
     client: httpx.AsyncClient, operation: str, form: str
 ) -> None:
-    """A sample's JSON has latents too, and they are taken."""
+    """The JSON of a sample has images and latents; the latents are taken."""
     given, plain = [await answer(client, "colour", operation, wanted) for wanted in (form, "npy")]
     address = "/v1/models/colour/interpolate"
 
@@ -133,7 +133,7 @@ async def test_interpolation_is_between_the_images_of_an_answer(
 
 
 async def test_metadata_of_safetensors_is_ignored(client: httpx.AsyncClient) -> None:
-    """The latents are decoded as without it."""
+    """The images are the same with the metadata and without it."""
     latents = {"latents": np.array(ENDS, np.float32)}
     plain, described = [
         await client.post("/v1/decode", content=safetensors.numpy.save(latents, about), headers=SAFETENSORS)
@@ -144,7 +144,7 @@ async def test_metadata_of_safetensors_is_ignored(client: httpx.AsyncClient) -> 
 
 
 async def test_largest_answer_can_be_sent_back(client: httpx.AsyncClient) -> None:
-    """Sixteen images are the limit of a request; their JSON is not too much for the next one."""
+    """A request may have sixteen images; the JSON of sixteen images is not too large for the next request."""
     given = await ok(await client.get("/v1/sample?n=16&format=json"))
 
     await sent_on(client, "/v1/decode", given)
@@ -159,14 +159,14 @@ def shaded(mode: str) -> Image.Image:
 
 
 def saved(image: Image.Image) -> bytes:
-    """A PNG."""
+    """The bytes of the picture as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def array_bodies(values: np.ndarray) -> list[dict[str, Any]]:
-    """Images (B, H, W, C) as npy and as safetensors, of 8 bits and of floats that mean the same."""
+    """Images (B, H, W, C) as npy and as safetensors, with 8 bits and with the same values as floats."""
     arrays = [values, values.astype(np.float32) / 255, torch.from_numpy(values).div(255).numpy()]
     bodies = []
     for array in arrays:
@@ -179,7 +179,7 @@ def array_bodies(values: np.ndarray) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("model", ["grey", "colour"])
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 async def test_array_is_taken_as_the_same_picture(client: httpx.AsyncClient, model: str, mode: str) -> None:
-    """The same resizing, the same grey, the same black behind what is transparent."""
+    """Resizing, conversion to grey and the black behind transparent pixels are the same."""
     image = shaded(mode)
     values = np.stack([np.asarray(image).reshape(6, 12, -1)] * 2)
 
@@ -194,7 +194,7 @@ async def test_array_is_taken_as_the_same_picture(client: httpx.AsyncClient, mod
 async def test_very_narrow_image_keeps_a_pixel_of_its_width(
     client: httpx.AsyncClient, resize: str, size: tuple[int, int]
 ) -> None:
-    """A picture and an array of it have the same latents, and not those of black."""
+    """A picture and an array of it have the same latents, which are not the latents of black."""
     address, narrow = f"/v1/encode?resize={resize}", np.full((1, *size), 255, np.uint8)
     sent = saved(Image.fromarray(narrow[0]))
     of_picture = await ok(await client.post(address, content=sent, headers=PNG))
@@ -206,7 +206,7 @@ async def test_very_narrow_image_keeps_a_pixel_of_its_width(
 
 
 async def test_float_images_a_rounding_beyond_their_range_are_taken(client: httpx.AsyncClient) -> None:
-    """As in training: a scaled or resized image may end a little above 1, and white is white."""
+    """As in training, a scaled or resized image may end a little above 1; such a pixel is white."""
     white = np.full((1, 8, 8), 255, np.uint8)
     whiter = np.nextafter(np.ones((1, 8, 8), np.float32), np.float32(2))
     plain, beyond = [
@@ -217,7 +217,7 @@ async def test_float_images_a_rounding_beyond_their_range_are_taken(client: http
 
 
 async def test_half_precision_images_are_taken(client: httpx.AsyncClient) -> None:
-    """Black and white are exact in it, and 16 bits suffice for 8."""
+    """Half precision holds black and white exactly, and 8-bit values closely enough."""
     values = np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)
     halves = (values / 255).astype(np.float16)
     plain, half = [await client.post("/v1/encode", content=npy(array), headers=NPY) for array in (values, halves)]
@@ -226,7 +226,7 @@ async def test_half_precision_images_are_taken(client: httpx.AsyncClient) -> Non
 
 
 async def test_interpolation_takes_float_images_and_tells_them_from_latents(client: httpx.AsyncClient) -> None:
-    """By their shape, where an array has no name."""
+    """The shape tells them apart where the array has no name."""
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)
     plain, floats = [
         await client.post("/v1/interpolate", content=npy(array), headers=NPY)
@@ -253,7 +253,7 @@ BASE64 = {
 
 @pytest.mark.parametrize("name", BASE64)
 async def test_base64_is_taken_in_every_usual_form(client: httpx.AsyncClient, name: str) -> None:
-    """The picture is that of the strict form."""
+    """Each form gives the same picture as the strict form."""
     plain, other = [
         await ok(await client.post("/v1/encode", json={"images": [text]})) for text in (PNG_BASE64, BASE64[name])
     ]
@@ -263,7 +263,7 @@ async def test_base64_is_taken_in_every_usual_form(client: httpx.AsyncClient, na
 
 
 async def test_byte_order_mark_before_json_is_ignored(client: httpx.AsyncClient) -> None:
-    """Some editors and shells write it."""
+    """Some editors and shells write one."""
     body = b'\xef\xbb\xbf{"latents": [[0, 0, 0]]}'
 
     await ok(await client.post("/v1/decode", content=body, headers=JSON))
@@ -271,7 +271,7 @@ async def test_byte_order_mark_before_json_is_ignored(client: httpx.AsyncClient)
 
 @pytest.mark.parametrize("kind", ["image/png", "IMAGE/PNG", "application/octet-stream"])
 async def test_part_without_a_file_name_is_a_picture_by_its_type(client: httpx.AsyncClient, kind: str) -> None:
-    """It keeps its place among the files."""
+    """The picture keeps its place among the others."""
     shades = [picture(colour=value) for value in (0, 128, 255)]
     mixed: dict[str, tuple[str | None, bytes, str]] = {
         "a": ("a.png", shades[0], "image/png"),
@@ -314,7 +314,7 @@ AT_FAULT: dict[str, tuple[str, dict[str, Any], int | None]] = {
 
 @pytest.mark.parametrize("name", AT_FAULT)
 async def test_problem_names_the_index_of_the_image_at_fault(client: httpx.AsyncClient, name: str) -> None:
-    """Counted from 0, so that a program can leave it out; absent where no single image is at fault."""
+    """The index counts from 0, so that a program can leave the image out; without one image at fault it is absent."""
     operation, sent, index = AT_FAULT[name]
     response = await client.post(f"/v1/{operation}", **sent)
 
@@ -334,7 +334,7 @@ async def test_float_images_beyond_their_range_are_refused(client: httpx.AsyncCl
 
 
 async def test_requests_beside_each_other_keep_their_own_index(client: httpx.AsyncClient) -> None:
-    """An index belongs to one request."""
+    """The index of one request does not appear in the problem of another."""
     answers = await asyncio.gather(
         *(client.post("/v1/encode", **multipart(*[GOOD] * count, BAD)) for count in range(5))
     )

@@ -1,4 +1,4 @@
-"""score, interpolate, traverse over HTTP, and what the relatives of the VAE answer where they cannot."""
+"""Score, interpolate and traverse over HTTP; and for each kind of model, the operations that it can do and lacks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ USUAL = ScoreQuantiles(elbo_nats=tuple(-200.0 + 2 * number for number in range(1
 
 @pytest.fixture
 def store(store: Store) -> Store:
-    """One model of every family."""
+    """A store with one model of each kind."""
     fixed = GaussianConfig(standard_deviation=0.1)
     store.publish("ae", make_model(small(posterior="point", likelihood=fixed)), latents=SPREAD)
     store.publish("ae-plain", make_model(small(posterior="point", likelihood=fixed)))
@@ -47,7 +47,7 @@ def store(store: Store) -> Store:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Room for a traversal; small batches, since so many models are warmed up."""
+    """Limits that allow a traversal, and small batches, since many models are warmed up."""
     return settings.model_copy(update={"max_images_per_request": 64, "max_batch_images": 2})
 
 
@@ -57,7 +57,7 @@ def grey(count: int) -> np.ndarray:
 
 
 async def scored(client: httpx.AsyncClient, model: str, query: str, images: np.ndarray | None = None) -> dict[str, Any]:
-    """The answer to score."""
+    """The JSON that score answers."""
     content = npy(grey(4) if images is None else images)
     response = await ok(await client.post(f"/v1/models/{model}/score?{query}", content=content, headers=NPY))
     answer: dict[str, Any] = response.json()
@@ -70,7 +70,7 @@ async def scored(client: httpx.AsyncClient, model: str, query: str, images: np.n
 async def test_score_is_the_number_of_trainings_evaluation(
     client: httpx.AsyncClient, store: Store, model: str, seed: int, draws: int
 ) -> None:
-    """Same images, same seed, same draws: the service and a card's protocol agree to float32's rounding."""
+    """The service and training's evaluation agree for the same images, seed and draws, but for rounding."""
     pixels = torch.from_numpy(grey(4)).unsqueeze(1)
     expected = evaluated(store.load(store.resolve(model)).model, pixels, draws, seed)
 
@@ -83,7 +83,7 @@ async def test_score_is_the_number_of_trainings_evaluation(
 
 
 async def test_score_says_by_which_protocol(client: httpx.AsyncClient) -> None:
-    """Binarisation, draws and seed belong to the number."""
+    """The protocol names the binarisation, the number of draws and the seed."""
     drawn = await scored(client, "grey", "seed=7&importance_samples=3")
     cut = await scored(client, "grey", "seed=7&binarise=threshold")
     eight_bit = await scored(client, "eight-bit", "seed=7")
@@ -94,7 +94,7 @@ async def test_score_says_by_which_protocol(client: httpx.AsyncClient) -> None:
 
 
 async def test_bits_per_dimension_are_for_8_bit_models_only(client: httpx.AsyncClient) -> None:
-    """−ELBO / (64 ln 2) for 64 pixels; a number for binary pixels would mean nothing."""
+    """An image of 64 pixels has −ELBO / (64 ln 2); for binary pixels the number would have no meaning."""
     found = await scored(client, "eight-bit", "seed=7")
 
     assert (await scored(client, "grey", "seed=7"))["bits_per_dimension"] is None
@@ -102,7 +102,7 @@ async def test_bits_per_dimension_are_for_8_bit_models_only(client: httpx.AsyncC
 
 
 async def test_percentile_ranks_among_the_models_own_test_images(client: httpx.AsyncClient) -> None:
-    """Between the card's quantiles it is interpolated; a card without them gives none."""
+    """The percentile is interpolated between the quantiles in the card; a card without quantiles gives null."""
     found = await scored(client, "known", "seed=7")
 
     assert (await scored(client, "grey", "seed=7"))["percentile"] is None
@@ -112,7 +112,7 @@ async def test_percentile_ranks_among_the_models_own_test_images(client: httpx.A
 
 
 async def test_percentile_is_not_given_for_pixels_that_were_cut(client: httpx.AsyncClient) -> None:
-    """They score higher than the drawn ones of the quantiles, and would hide an anomaly."""
+    """Cut pixels score higher than the drawn pixels behind the quantiles, which would hide an anomaly."""
     assert (await scored(client, "known", "seed=7&binarise=threshold"))["percentile"] is None
 
 
@@ -121,7 +121,7 @@ async def test_percentile_is_not_given_for_pixels_that_were_cut(client: httpx.As
 async def test_row_that_is_too_long_for_a_picture_format_is_413(
     app: FastAPI, client: httpx.AsyncClient, form: str, limit: str
 ) -> None:
-    """PNG and arrays hold it; the message names the side that is too long."""
+    """The message names the longest side of the format; PNG and arrays have no such limit."""
     app.state.sessions.limits = replace(app.state.sessions.limits, images=10_000, pixels=10**9)
     response = await client.post(f"/v1/models/grey/interpolate?format={form}&steps=8200", json={"latents": ENDS})
 
@@ -130,7 +130,7 @@ async def test_row_that_is_too_long_for_a_picture_format_is_413(
 
 
 async def test_score_of_an_image_is_the_same_alone_and_in_company(client: httpx.AsyncClient) -> None:
-    """Its noise belongs to the seed and its place: the first of four is the one alone."""
+    """The noise of an image depends on the seed and its place: the first of four images scores as it does alone."""
     together = await scored(client, "grey", "seed=7&importance_samples=4")
     alone = await scored(client, "grey", "seed=7&importance_samples=4", grey(4)[:1])
 
@@ -138,7 +138,7 @@ async def test_score_of_an_image_is_the_same_alone_and_in_company(client: httpx.
 
 
 async def test_more_images_than_a_batch_are_scored_as_each_alone(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """Hundred images take each draw in batches of their own, which agree with the first image alone."""
+    """A hundred images take several batches for each draw; the first image scores as it does alone."""
     app.state.sessions.limits = replace(app.state.sessions.limits, images=100, pixels=10**9, draws=1000)
     together = await scored(client, "grey", "seed=7&importance_samples=3", grey(100))
     alone = await scored(client, "grey", "seed=7&importance_samples=3", grey(100)[:1])
@@ -148,7 +148,7 @@ async def test_more_images_than_a_batch_are_scored_as_each_alone(app: FastAPI, c
 
 
 async def test_unseeded_score_tells_the_seed_that_gives_it_again(client: httpx.AsyncClient) -> None:
-    """In X-Seed, as any answer in which something was drawn."""
+    """X-Seed has the seed, as in every answer in which something was drawn."""
     first = await ok(await client.post("/v1/models/grey/score", content=picture(), headers=PNG))
     again = await client.post(f"/v1/models/grey/score?seed={first.headers['x-seed']}", content=picture(), headers=PNG)
 
@@ -156,7 +156,7 @@ async def test_unseeded_score_tells_the_seed_that_gives_it_again(client: httpx.A
 
 
 async def test_score_is_json_and_nothing_else(client: httpx.AsyncClient) -> None:
-    """Another format is 406."""
+    """Score in another format is 406."""
     response = await client.post("/v1/models/grey/score?format=npy", content=picture(), headers=PNG)
 
     assert response.status_code == 406
@@ -164,7 +164,7 @@ async def test_score_is_json_and_nothing_else(client: httpx.AsyncClient) -> None
 
 @pytest.mark.usefixtures("unharmed")
 async def test_importance_samples_are_bounded(client: httpx.AsyncClient) -> None:
-    """413 names the limit."""
+    """The message of the 413 names the limit."""
     response = await client.post("/v1/models/grey/score?importance_samples=16385", content=picture(), headers=PNG)
 
     assert response.status_code == 413
@@ -189,10 +189,10 @@ async def test_importance_samples_are_bounded(client: httpx.AsyncClient) -> None
     ],
 )
 @pytest.mark.usefixtures("unharmed")
-async def test_question_without_meaning_is_422_and_says_why(
+async def test_operation_that_a_model_lacks_is_422_and_says_why(
     client: httpx.AsyncClient, method: str, path: str, reason: str
 ) -> None:
-    """A relative of the VAE answers what it can, and for the rest says what it lacks and what works."""
+    """The message says what the model lacks and which operations work."""
     sent = {"GET": None, "POST": picture()}[method]
     response = await client.request(method, f"/v1/models/{path}", content=sent, headers=PNG)
 
@@ -202,12 +202,12 @@ async def test_question_without_meaning_is_422_and_says_why(
 
 @pytest.mark.parametrize("path", ["generator/sample?n=4", "generator/traverse", "uniform/sample?n=4", "ae/traverse"])
 async def test_relatives_answer_what_they_can(client: httpx.AsyncClient, path: str) -> None:
-    """A decoder alone samples, a uniform prior is sampled, an autoencoder is traversed where its card knows how."""
+    """A decoder alone samples, a uniform prior is sampled, and an autoencoder is traversed by its card."""
     await ok(await client.get(f"/v1/models/{path}"))
 
 
 async def test_autoencoder_encodes_points(client: httpx.AsyncClient) -> None:
-    """log_variance is null, and a draw is the point itself."""
+    """The log-variance is null, and a draw is the point itself."""
     answers = [
         (await ok(await client.post(f"/v1/models/ae/encode{query}", content=picture(), headers=PNG))).json()
         for query in ("", "?latents=sample&seed=1")
@@ -219,7 +219,7 @@ async def test_autoencoder_encodes_points(client: httpx.AsyncClient) -> None:
 
 
 async def test_latents_of_a_uniform_model_lie_in_the_unit_cube(client: httpx.AsyncClient) -> None:
-    """What encode gives decode takes; what lies outside is 422."""
+    """Decode takes the latents that encode gives; latents outside of the cube are 422."""
     encoded = (await ok(await client.post("/v1/models/uniform/encode", content=picture(), headers=PNG))).json()
     outside = await client.post("/v1/models/uniform/decode", json={"latents": [[0.5, 0.5, 1.5]]})
 
@@ -249,7 +249,7 @@ PAIRS: Mapping[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("way", PAIRS)
 async def test_interpolation_takes_images_or_latents_in_every_form(client: httpx.AsyncClient, way: str) -> None:
-    """Eight pictures in a row, unless another number is asked for."""
+    """The answer is eight pictures in a row, unless `steps` says another number."""
     picture = opened(await ok(await client.post("/v1/models/grey/interpolate", **PAIRS[way])))
 
     assert picture.size == (8 * 8 + 7, 8)
@@ -258,7 +258,7 @@ async def test_interpolation_takes_images_or_latents_in_every_form(client: httpx
 @pytest.mark.parametrize("path", ["linear", "spherical"])
 @pytest.mark.parametrize("model", ["grey", "uniform"])
 async def test_interpolation_ends_at_what_was_sent(client: httpx.AsyncClient, path: str, model: str) -> None:
-    """The first and the last image are the latents' own, to a grey value."""
+    """The first and the last image are the images of the two latents, to one grey value."""
     ends = [[0.2, 0.9, 0.5], [0.7, 0.1, 0.3]]
     query = f"/v1/models/{model}/interpolate?format=npy&steps=5&path={path}"
     between = read_npy(await ok(await client.post(query, json={"latents": ends})))
@@ -269,7 +269,7 @@ async def test_interpolation_ends_at_what_was_sent(client: httpx.AsyncClient, pa
 
 
 async def test_interpolation_between_images_is_the_one_between_their_means(client: httpx.AsyncClient) -> None:
-    """Images are encoded, and their means are the ends."""
+    """Images are encoded, and their posterior means are the ends."""
     latents = (await ok(await client.post("/v1/models/grey/encode", content=npy(grey(2)), headers=NPY))).json()[
         "latents"
     ]
@@ -298,8 +298,8 @@ async def test_interpolation_between_images_is_the_one_between_their_means(clien
     ],
 )
 @pytest.mark.usefixtures("unharmed")
-async def test_what_is_no_pair_is_refused(client: httpx.AsyncClient, sent: dict[str, Any], reason: str) -> None:
-    """422, with what was expected."""
+async def test_anything_but_a_pair_is_refused(client: httpx.AsyncClient, sent: dict[str, Any], reason: str) -> None:
+    """The message of the 422 says what was expected."""
     response = await client.post("/v1/models/grey/interpolate", **sent)
 
     assert response.status_code == 422
@@ -307,7 +307,7 @@ async def test_what_is_no_pair_is_refused(client: httpx.AsyncClient, sent: dict[
 
 
 async def test_traversal_is_a_row_for_each_dimension(client: httpx.AsyncClient) -> None:
-    """Nine columns; a model of three latents has three rows, and the middle column is the prior's middle."""
+    """Three latents give three rows of nine columns; the middle column is the middle of the prior."""
     images = read_npy(await ok(await client.get("/v1/models/grey/traverse?format=npy")))
     middle = read_npy(await ok(await client.post("/v1/models/grey/decode?format=npy", json={"latents": [[0, 0, 0]]})))
     shown = opened(await ok(await client.get("/v1/models/grey/traverse")))
@@ -317,7 +317,7 @@ async def test_traversal_is_a_row_for_each_dimension(client: httpx.AsyncClient) 
 
 
 async def test_traversal_moves_one_dimension_by_standard_deviations(client: httpx.AsyncClient) -> None:
-    """Column 0 of dimension 2 is −span along it, and the last +span."""
+    """In the row of dimension 2, the first column is at −span and the last column at +span."""
     query = "/v1/models/grey/traverse?format=npy&dims=2&steps=3&span=1.5"
     moved = read_npy(await ok(await client.get(query)))
     latents = [[0, 0, -1.5], [0, 0, 0], [0, 0, 1.5]]
@@ -328,7 +328,7 @@ async def test_traversal_moves_one_dimension_by_standard_deviations(client: http
 
 
 async def test_even_number_of_steps_has_no_middle(client: httpx.AsyncClient) -> None:
-    """Both ends are there, and the two columns in between are a third of the way from each other."""
+    """Both ends are present, and the two columns between them divide the way into thirds."""
     moved = read_npy(await ok(await client.get("/v1/models/grey/traverse?format=npy&dims=0&steps=4&span=1.5")))
     latents = {"latents": [[place, 0, 0] for place in (-1.5, -0.5, 0.5, 1.5)]}
 
@@ -339,7 +339,7 @@ async def test_even_number_of_steps_has_no_middle(client: httpx.AsyncClient) -> 
 
 @pytest.mark.parametrize("query", ["dims=1&dims=2&dims=0", "dims=1,2&dims=0", "dims=1&dims=2,0"])
 async def test_list_may_repeat_its_key_or_use_commas(client: httpx.AsyncClient, query: str) -> None:
-    """Each of its values counts, in order; a dictionary of the query would keep the last alone."""
+    """Every value counts, in order; a dictionary made of the query would keep only the last one."""
     repeated = await ok(await client.get(f"/v1/traverse?format=npy&steps=3&{query}"))
     listed = await ok(await client.get("/v1/traverse?format=npy&steps=3&dims=1,2,0"))
 
@@ -348,7 +348,7 @@ async def test_list_may_repeat_its_key_or_use_commas(client: httpx.AsyncClient, 
 
 
 async def test_traversal_begins_with_the_dimension_that_tells_most(client: httpx.AsyncClient) -> None:
-    """By the KL in the card; the order of rows is that of the list where one is given."""
+    """Rows are ordered by the KL in the card, or as in `dims` if it is given."""
     by_kl = await ok(await client.get("/v1/models/known/traverse"))
     listed = await ok(await client.get("/v1/models/known/traverse?dims=1,2,0"))
 
@@ -356,7 +356,7 @@ async def test_traversal_begins_with_the_dimension_that_tells_most(client: httpx
 
 
 async def test_traversal_of_an_autoencoder_moves_by_the_spread_in_its_card(client: httpx.AsyncClient) -> None:
-    """Around the mean of its latents; the widest dimension comes first."""
+    """The traversal starts at the mean of the latents; the widest dimension comes first."""
     moved = read_npy(await ok(await client.get("/v1/models/ae/traverse?format=npy&steps=3&span=1")))
     latents = {"latents": [[1, -2, -1], [1, 0, -1], [1, 2, -1]]}
 
@@ -366,7 +366,7 @@ async def test_traversal_of_an_autoencoder_moves_by_the_spread_in_its_card(clien
 
 
 async def test_seeded_traversal_begins_at_that_sample(client: httpx.AsyncClient) -> None:
-    """The middle column is what sample draws with the seed."""
+    """The middle column is the image that sample draws with the seed."""
     moved = read_npy(await ok(await client.get("/v1/models/grey/traverse?format=npy&steps=3&seed=5")))
     drawn = read_npy(await ok(await client.get("/v1/models/grey/sample?format=npy&seed=5")))
 
@@ -388,7 +388,7 @@ async def test_seeded_traversal_begins_at_that_sample(client: httpx.AsyncClient)
 async def test_traversal_that_cannot_be_made_is_refused(
     client: httpx.AsyncClient, query: str, status: int, reason: str
 ) -> None:
-    """With the value's name and what would do."""
+    """The message names the parameter and the values that are possible."""
     response = await client.get(f"/v1/models/grey/traverse?{query}")
 
     assert response.status_code == status
@@ -396,7 +396,7 @@ async def test_traversal_that_cannot_be_made_is_refused(
 
 
 def test_spherical_path_keeps_the_length_of_equally_long_latents() -> None:
-    """Where the straight path cuts through the middle."""
+    """The straight path is shorter in the middle."""
     start, end = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([0.0, 2.0, 0.0])
     round_about, straight = (paths.between(start, end, 5, path) for path in ("spherical", "linear"))
 
@@ -406,7 +406,7 @@ def test_spherical_path_keeps_the_length_of_equally_long_latents() -> None:
 
 @pytest.mark.parametrize("end", [[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
 def test_spherical_path_is_finite_where_there_is_no_angle(end: list[float]) -> None:
-    """Same direction, opposite direction, nothing at all: it is the straight path."""
+    """For latents of the same direction, of opposite directions, or zero, the path is the straight one."""
     latents = paths.between(torch.tensor([1.0, 0.0]), torch.tensor(end), 4, "spherical")
 
     torch.testing.assert_close(latents, paths.between(torch.tensor([1.0, 0.0]), torch.tensor(end), 4, "linear"))

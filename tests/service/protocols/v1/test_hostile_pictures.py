@@ -1,4 +1,4 @@
-"""Pictures that are none, that are more than they seem, or that are odd: the same answer however they come in."""
+"""Files that are not pictures, that unpack to more than they seem, or are odd: each way in gives one answer."""
 
 import io
 import struct
@@ -28,12 +28,12 @@ WAYS: dict[str, Callable[[bytes], dict[str, Any]]] = {
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
-    """How a picture comes in."""
+    """The way in which a picture is sent."""
     return str(request.param)
 
 
 def bomb(side: int) -> bytes:
-    """A whole PNG of that many zeroes a side; a thousandth of its pixels."""
+    """A valid PNG of zeroes, with this many pixels a side; the file has a thousandth as many bytes as pixels."""
     rows = zlib.compressobj()
     data = b"".join(rows.compress(bytes(side + 1)) for _ in range(side)) + rows.flush()
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
@@ -41,45 +41,45 @@ def bomb(side: int) -> bytes:
 
 
 def with_chunks(*chunks: tuple[bytes, bytes], before: bytes = b"IDAT", colour: int = 255) -> bytes:
-    """A good PNG with more pieces, before the one that is named."""
+    """A valid PNG with more chunks, before the named chunk."""
     good = picture(colour=colour)
     at = good.index(before) - 4
     return good[:at] + b"".join(chunk(kind, data) for kind, data in chunks) + good[at:]
 
 
 def flipped(content: bytes, at: int) -> bytes:
-    """With all bits of one byte the other way round."""
+    """The bytes with all bits of one byte inverted."""
     return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    """A picture in a format."""
+    """The bytes of a picture in a format."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def with_texts(count: int, size: int) -> bytes:
-    """A good PNG with so many texts of zeroes, each of its own name."""
+    """A valid PNG with this many texts of zeroes, each with its own name."""
     text = zlib.compress(bytes(size), 9)
     return with_chunks(*[(b"zTXt", b"%d\0\0" % number + text) for number in range(count)])
 
 
 def with_scans(count: int) -> bytes:
-    """A good progressive JPEG whose last scan comes that many times."""
+    """A valid progressive JPEG whose last scan is repeated this many times."""
     good = saved(Image.new("L", (8, 8)), "JPEG", progressive=True)
     at = good.rindex(b"\xff\xda")
     return good[:at] + good[at:-2] * count + good[-2:]
 
 
 def with_segments(count: int, segment: bytes) -> bytes:
-    """A good JPEG with a segment that many times, and behind it bytes of something else."""
+    """A valid JPEG with a segment repeated this many times, and other bytes after the picture."""
     good = saved(WHITE, "JPEG", quality=100)
     return good[:2] + segment * count + good[2:] + bytes(65_536)
 
 
 def interlaced() -> bytes:
-    """A white PNG of 8×8 in the seven passes of Adam7, each with its width and height here."""
+    """A white PNG of 8×8 in the seven passes of Adam7; each pass has its width and height here."""
     passes = ((1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4))
     rows = b"".join((b"\0" + b"\xff" * width) * height for width, height in passes)
     header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 1)
@@ -130,7 +130,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_what_cannot_be_a_picture_is_refused(client: httpx.AsyncClient, way: str, name: str) -> None:
-    """Without a traceback, and without a word of what was sent."""
+    """The answer has no traceback and no part of the sent bytes."""
     content, status = REFUSED[name]
 
     answer = await client.post("/v1/encode", **WAYS[way](content))
@@ -145,7 +145,7 @@ async def test_what_cannot_be_a_picture_is_refused(client: httpx.AsyncClient, wa
 async def test_pixels_that_cannot_be_afforded_are_never_unpacked(
     client: httpx.AsyncClient, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their number is in the head of the file."""
+    """The number of pixels is read from the head of the file."""
     unpacked: list[ImageFile.ImageFile] = []
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda bomb: unpacked.append(bomb))  # noqa: PLW0108  # a method
     bombs = [content for content, status in REFUSED.values() if status == 413]
@@ -180,7 +180,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 async def test_odd_pictures_of_white_are_white(client: httpx.AsyncClient, way: str, name: str) -> None:
-    """Their latents are those of a plain one."""
+    """Their latents are the same as of a plain white picture."""
     plain = await client.post("/v1/encode", content=picture(colour=255), headers=PNG)
     odd = await client.post("/v1/encode", **WAYS[way](ODD[name]))
 
@@ -189,7 +189,7 @@ async def test_odd_pictures_of_white_are_white(client: httpx.AsyncClient, way: s
 
 
 async def test_sixteen_bit_grey_is_scaled_and_not_clipped(client: httpx.AsyncClient, way: str) -> None:
-    """Half of 65535 is half of 255."""
+    """Half of 65535 becomes half of 255."""
     deep = saved(Image.fromarray(np.full((8, 8), 32_896, np.uint16)), "PNG")
     answers = [await client.post("/v1/encode", **WAYS[way](content)) for content in (deep, picture(colour=128))]
 
@@ -197,7 +197,7 @@ async def test_sixteen_bit_grey_is_scaled_and_not_clipped(client: httpx.AsyncCli
 
 
 async def test_picture_is_turned_upright(client: httpx.AsyncClient, way: str) -> None:
-    """By its EXIF, before its size is compared."""
+    """The EXIF orientation is applied before the size is compared."""
     image = Image.linear_gradient("L").resize((8, 8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -209,7 +209,7 @@ async def test_picture_is_turned_upright(client: httpx.AsyncClient, way: str) ->
 
 
 async def test_picture_is_turned_upright_by_what_stands_behind_its_pixels(client: httpx.AsyncClient) -> None:
-    """A PNG may have its EXIF there."""
+    """A PNG may have its EXIF after the pixels."""
     exif = Image.Exif()
     exif[0x0112] = 6
     plain = picture()
@@ -223,7 +223,7 @@ async def test_picture_is_turned_upright_by_what_stands_behind_its_pixels(client
 async def test_no_more_text_is_unpacked_than_one_picture_may_have(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many pictures a request has, each with more."""
+    """The limit holds for all pictures of a request together."""
     texts: list[bytes] = []
     unpack = PngImagePlugin._safe_zlib_decompress
 
@@ -239,7 +239,7 @@ async def test_no_more_text_is_unpacked_than_one_picture_may_have(
 
 
 async def test_of_what_else_is_in_a_picture_nothing_is_kept() -> None:
-    """Neither while the request waits for a thread, nor until all its pictures are decoded."""
+    """Metadata uses no memory while the request waits for a thread, nor while its other pictures are decoded."""
     target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "none", 64, 64)
     words = ((b"tEXt", b"a\0b"), (b"iCCP", b"a\0\0" + zlib.compress(b"b")), (b"prVt", b"c"))
     before, behind = with_chunks(*words), with_chunks(*words, before=b"IEND")
@@ -267,7 +267,7 @@ async def test_of_what_else_is_in_a_picture_nothing_is_kept() -> None:
 async def test_picture_of_many_bytes_is_read_beside_the_event_loop(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, size: int, threads: list[str]
 ) -> None:
-    """Few pixels may take long too. Opened, then decoded; in threads that nobody else needs."""
+    """Few pixels may take long too. Such a picture is opened and decoded in the threads of `offload`."""
     found: list[str] = []
     for name in ("open_all", "decode"):
         monkeypatch.setattr(pictures, name, noting_its_thread(found, getattr(pictures, name)))
@@ -279,7 +279,7 @@ async def test_picture_of_many_bytes_is_read_beside_the_event_loop(
 
 
 def noting_its_thread(found: list[str], function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which notes the kind of thread it is called in."""
+    """The function, which notes the pool of threads in which it is called."""
 
     def noting(*args: object) -> object:
         found.append(threading.current_thread().name.partition("_")[0])
@@ -289,7 +289,7 @@ def noting_its_thread(found: list[str], function: Callable[..., Any]) -> Callabl
 
 
 async def test_pixels_are_counted_over_all_pictures_of_a_request(client: httpx.AsyncClient) -> None:
-    """Each is affordable, all together are not."""
+    """Each picture is below the limit, all together are above it."""
     answer = await client.post("/v1/encode?resize=cover", **multipart(*[picture((90, 90))] * 3))
 
     assert answer.status_code == 413

@@ -1,4 +1,4 @@
-"""The OpenAPI tells the truth about bodies that are not JSON."""
+"""The OpenAPI describes bodies that are not JSON as they are."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ PICTURES = LATENTS | {"image/png", "image/jpeg", "image/webp"}
 
 @pytest.fixture
 async def paths(client: httpx.AsyncClient) -> dict[str, Any]:
-    """What /openapi.json says of each path."""
+    """The paths of /openapi.json."""
     described: dict[str, Any] = (await client.get("/openapi.json")).json()
     return dict(described["paths"])
 
@@ -40,7 +40,7 @@ async def paths(client: httpx.AsyncClient) -> dict[str, Any]:
 async def test_operation_lists_every_form_in_and_out(
     paths: dict[str, Any], operation: str, method: str, taken: set[str], given: set[str]
 ) -> None:
-    """Binary ones as binary."""
+    """Formats other than JSON are described as binary."""
     described = paths[f"/v1/models/{{model}}/{operation}"][method]
     body = described.get("requestBody", {"content": {}})["content"]
     answers = described["responses"]["200"]["content"]
@@ -56,7 +56,7 @@ async def test_operation_lists_every_form_in_and_out(
 
 @pytest.mark.parametrize("operation", ["encode", "decode", "reconstruct", "score", "interpolate"])
 async def test_operation_lists_its_errors_as_problems(paths: dict[str, Any], operation: str) -> None:
-    """Every status of the contract."""
+    """Every status of the HTTP contract is listed."""
     responses = paths[f"/v1/models/{{model}}/{operation}"]["post"]["responses"]
     errors = {"400", "401", "404", "406", "408", "413", "414", "415", "422", "429", "431", "500", "503", "504"}
 
@@ -65,7 +65,7 @@ async def test_operation_lists_its_errors_as_problems(paths: dict[str, Any], ope
 
 
 async def test_bodies_list_what_they_ignore_and_problems_their_index(paths: dict[str, Any]) -> None:
-    """Any answer may be sent back; a client that is generated finds the index of the image at fault."""
+    """Any answer may be sent back, and a generated client finds the index of the image at fault."""
     described = paths["/v1/models/{model}/decode"]["post"]
     body = described["requestBody"]["content"]["application/json"]["schema"]
     problem = described["responses"]["422"]["content"]["application/problem+json"]["schema"]
@@ -78,14 +78,14 @@ async def test_bodies_list_what_they_ignore_and_problems_their_index(paths: dict
 
 
 async def test_named_operations_describe_the_model_in_their_path(paths: dict[str, Any]) -> None:
-    """Beside those of the query."""
+    """The name of the model is listed beside the parameters of the query."""
     named = [parameter["name"] for parameter in paths["/v1/models/{model}/sample"]["get"]["parameters"]]
 
     assert sorted(named) == ["format", "model", "n", "seed", "temperature"]
 
 
 async def test_each_operation_is_listed_once(client: httpx.AsyncClient) -> None:
-    """For named models; a note says how to mean the default model."""
+    """The listed addresses name a model; a note explains the addresses of the default model."""
     described = (await client.get("/openapi.json")).json()
     (note,) = [tag["description"] for tag in described["tags"] if tag["name"] == "operations"]
     listed = [
@@ -98,7 +98,7 @@ async def test_each_operation_is_listed_once(client: httpx.AsyncClient) -> None:
 
 
 async def test_every_integer_has_a_format_that_its_bounds_fit(client: httpx.AsyncClient) -> None:
-    """So that a generated client has a type which holds it."""
+    """A generated client then has a type that holds the value."""
     schemas = [each for each in dicts_in((await client.get("/openapi.json")).json()) if each.get("type") == "integer"]
     largest = {"int32": 2**31 - 1, "int64": 2**63 - 1}
 
@@ -110,7 +110,7 @@ async def test_every_integer_has_a_format_that_its_bounds_fit(client: httpx.Asyn
 
 
 def dicts_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Every JSON object, however deep."""
+    """Every JSON object in a value, at any depth."""
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     yield from [value] if isinstance(value, dict) else []
     for child in children:
@@ -118,7 +118,7 @@ def dicts_in(value: Any) -> Iterator[dict[str, Any]]:
 
 
 async def test_operation_ids_are_unique(paths: dict[str, Any]) -> None:
-    """So that a client can be generated."""
+    """Generated clients name their functions by these ids."""
     ids = [described["operationId"] for path in paths.values() for described in path.values()]
 
     assert len(ids) == len(set(ids))

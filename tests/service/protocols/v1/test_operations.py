@@ -1,4 +1,4 @@
-"""encode, decode, sample, reconstruct over HTTP: every form in, every form out, and the same numbers in all of them."""
+"""Encode, decode, sample and reconstruct over HTTP: the numbers are the same in every format, in and out."""
 
 import asyncio
 import base64
@@ -50,7 +50,7 @@ SAME_PICTURE = sorted(WAYS_IN.keys() - {"jpeg", "webp"})
 
 @pytest.mark.parametrize("way", WAYS_IN)
 async def test_encode_takes_an_image_in_every_form(client: httpx.AsyncClient, way: str) -> None:
-    """Three latents, mean and log-variance, all finite."""
+    """The answer has three latents, their mean and their log-variance, all finite."""
     answer = (await ok(await client.post("/v1/encode", **WAYS_IN[way]))).json()
 
     assert answer.keys() == {"model", "version", "latents", "mean", "log_variance"}
@@ -61,14 +61,14 @@ async def test_encode_takes_an_image_in_every_form(client: httpx.AsyncClient, wa
 
 @pytest.mark.parametrize("way", SAME_PICTURE)
 async def test_same_image_has_the_same_latents_in_every_form(client: httpx.AsyncClient, way: str) -> None:
-    """To the last digit."""
+    """The latents are equal to the last digit."""
     expected = (await client.post("/v1/encode", **WAYS_IN["png"])).json()
 
     assert (await client.post("/v1/encode", **WAYS_IN[way])).json() == expected
 
 
 async def test_encode_keeps_the_order_of_many(client: httpx.AsyncClient) -> None:
-    """As parts, as JSON, as an array."""
+    """Parts, JSON and arrays keep the order of the images."""
     shades = [picture(colour=value) for value in (0, 128, 255)]
     array = np.stack([np.full((8, 8), value, np.uint8) for value in (0, 128, 255)])
     one_by_one = [
@@ -98,7 +98,7 @@ async def test_encode_answers_the_same_numbers_in_every_format(client: httpx.Asy
 
 
 async def test_encode_gives_the_mean_unless_a_draw_is_asked_for(client: httpx.AsyncClient) -> None:
-    """A draw has a seed, told in X-Seed, that gives it again; the mean needs none."""
+    """X-Seed has the seed that gives a draw again; the mean has no seed."""
     post = WAYS_IN["png"]
     mean = await client.post("/v1/encode", **post)
     drawn = await client.post("/v1/encode?latents=sample", **post)
@@ -114,7 +114,7 @@ async def test_encode_gives_the_mean_unless_a_draw_is_asked_for(client: httpx.As
 async def test_drawn_seed_survives_a_reader_of_doubles(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, drawn: Callable[[int], int]
 ) -> None:
-    """JavaScript's JSON.parse makes every number a double; the picture can be had again all the same."""
+    """JavaScript's JSON.parse makes every number a double; the seed still gives the same picture."""
     monkeypatch.setattr(secrets, "randbelow", drawn)
     answer = (await client.get("/v1/sample?format=json")).json()
     again = (await client.get(f"/v1/sample?format=json&seed={int(float(answer['seed']))}")).json()
@@ -123,7 +123,7 @@ async def test_drawn_seed_survives_a_reader_of_doubles(
 
 
 async def test_named_seed_may_be_as_large_as_a_signed_integer_of_64_bits(client: httpx.AsyncClient) -> None:
-    """Who names it, knows it."""
+    """A client that names a large seed knows it already, so no reader has to hold it."""
     answer = await client.get(f"/v1/sample?format=json&seed={2**63 - 1}")
 
     assert answer.headers["x-seed"] == str(2**63 - 1)
@@ -131,7 +131,7 @@ async def test_named_seed_may_be_as_large_as_a_signed_integer_of_64_bits(client:
 
 
 async def test_draw_is_the_mean_plus_scaled_noise(client: httpx.AsyncClient) -> None:
-    """z = μ + σ ε, with ε of the seed: (z − μ) / σ is the same for every image at the same place."""
+    """z = μ + σ ε with ε of the seed, so (z − μ) / σ is the same for every image at the same place."""
     answers = [
         (await client.post("/v1/encode?latents=sample&seed=5", content=picture(colour=value), headers=PNG)).json()
         for value in (30, 200)
@@ -148,7 +148,7 @@ async def test_draw_is_the_mean_plus_scaled_noise(client: httpx.AsyncClient) -> 
 async def test_picture_of_another_size_is_brought_to_the_models(
     client: httpx.AsyncClient, resize: str, corner: int
 ) -> None:
-    """White, twice as wide as high: padded with black, or filled."""
+    """A white picture, twice as wide as high, is padded with black, or cropped, or distorted."""
     wide = picture(size=(32, 16), colour=255)
     expected = np.full((1, 8, 8), 255, np.uint8)
     expected[0, :2] = expected[0, -2:] = corner
@@ -159,7 +159,7 @@ async def test_picture_of_another_size_is_brought_to_the_models(
 
 
 async def test_colour_picture_becomes_grey_for_a_grey_model(client: httpx.AsyncClient) -> None:
-    """And grey becomes colour for the other."""
+    """A grey picture becomes a colour picture for a colour model."""
     colourful = picture(mode="RGB", colour=(200, 100, 50))
 
     await ok(await client.post("/v1/models/grey/encode", content=colourful, headers=PNG))
@@ -167,7 +167,7 @@ async def test_colour_picture_becomes_grey_for_a_grey_model(client: httpx.AsyncC
 
 
 async def test_latents_may_be_a_grid(client: httpx.AsyncClient) -> None:
-    """Nothing assumes a vector."""
+    """Operations do not assume that latents are vectors."""
     answer = (await client.post("/v1/models/colour/encode", content=picture(), headers=PNG)).json()
     decoded = await client.post("/v1/models/colour/decode?format=npy", json={"latents": answer["latents"]})
 
@@ -196,7 +196,7 @@ LATENTS = np.array([[0.5, -1.0, 2.0], [0.0, 0.0, 0.0]], np.float32)
     ],
 )
 async def test_decode_takes_latents_in_every_form(client: httpx.AsyncClient, sent: dict[str, Any]) -> None:
-    """The same latents, the same images; these values are exact in half precision too."""
+    """The same latents give the same images; half precision holds these values exactly."""
     expected = read_npy(await client.post("/v1/decode?format=npy", json={"latents": LATENTS.tolist()}))
 
     assert expected.shape == (2, 8, 8, 1)
@@ -204,7 +204,7 @@ async def test_decode_takes_latents_in_every_form(client: httpx.AsyncClient, sen
 
 
 async def test_images_are_the_same_in_every_format(client: httpx.AsyncClient) -> None:
-    """PNG and lossless WebP hold the pixels of npy, which are those of safetensors, rounded; JPEG is near."""
+    """PNG and lossless WebP hold the pixels of npy, which are the rounded images of safetensors; JPEG is close."""
     url, params = "/v1/sample", {"seed": 7, "n": 1}
     get = {name: await ok(await client.get(url, params={**params, "format": name})) for name in
            ("png", "webp", "jpeg", "npy", "safetensors", "json")}  # fmt: skip
@@ -222,7 +222,7 @@ async def test_images_are_the_same_in_every_format(client: httpx.AsyncClient) ->
 
 
 async def test_several_images_as_one_picture_are_a_grid(client: httpx.AsyncClient) -> None:
-    """Row by row, in the order of the array, with a line of one pixel between them."""
+    """The images stand row by row, in order, with a line of one pixel between them."""
     array = read_npy(await client.get("/v1/sample?n=4&seed=7&format=npy"))
     grid = np.asarray(opened(await client.get("/v1/sample?n=4&seed=7")))
 
@@ -232,7 +232,7 @@ async def test_several_images_as_one_picture_are_a_grid(client: httpx.AsyncClien
 
 
 async def test_sample_in_json_has_its_seed_and_latents(client: httpx.AsyncClient) -> None:
-    """Decoding the latents gives the images again."""
+    """Decoding the latents gives the same images."""
     answer = (await client.get("/v1/sample?n=2&seed=7", headers={"Accept": "application/json"})).json()
     decoded = (await client.post("/v1/decode?format=json", json={"latents": answer["latents"]})).json()
 
@@ -242,7 +242,7 @@ async def test_sample_in_json_has_its_seed_and_latents(client: httpx.AsyncClient
 
 
 async def test_unseeded_sample_tells_the_seed_that_gives_it_again(client: httpx.AsyncClient) -> None:
-    """And two of them differ; by chance they would agree once in 2⁶³."""
+    """Two unseeded samples differ; by chance they would be equal once in 2⁵³."""
     first, second = await client.get("/v1/sample"), await client.get("/v1/sample")
     again = await client.get("/v1/sample", params={"seed": first.headers["x-seed"]})
 
@@ -251,14 +251,14 @@ async def test_unseeded_sample_tells_the_seed_that_gives_it_again(client: httpx.
 
 
 async def test_image_of_a_seed_does_not_depend_on_how_many_are_asked_for(client: httpx.AsyncClient) -> None:
-    """The first of ten is the first of one."""
+    """The first image of ten is the image of one."""
     one, ten = [read_npy(await client.get(f"/v1/sample?seed=7&n={n}&format=npy")) for n in (1, 10)]
 
     assert np.array_equal(ten[:1], one)
 
 
 async def test_sample_is_the_same_bytes_alone_and_under_load(client: httpx.AsyncClient) -> None:
-    """Whoever shares the batch."""
+    """Other requests in the batch change nothing."""
     alone = {seed: (await client.get(f"/v1/sample?seed={seed}&n={seed % 3 + 1}")).content for seed in range(30)}
 
     crowd = await asyncio.gather(*(client.get(f"/v1/sample?seed={seed}&n={seed % 3 + 1}") for seed in range(30)))
@@ -267,7 +267,7 @@ async def test_sample_is_the_same_bytes_alone_and_under_load(client: httpx.Async
 
 
 async def test_encode_is_the_same_alone_and_in_a_full_batch(client: httpx.AsyncClient) -> None:
-    """Within 1e-5, relative or absolute; on a CPU it is the same bits."""
+    """The latents agree within 1e-5, relative or absolute; on a CPU they have the same bits."""
     shades = [npy(np.full((1, 8, 8), value, np.uint8)) for value in range(0, 240, 30)]
     alone = [read_npy(await client.post("/v1/encode?format=npy", content=shade, headers=NPY)) for shade in shades]
 
@@ -280,7 +280,7 @@ async def test_encode_is_the_same_alone_and_in_a_full_batch(client: httpx.AsyncC
 
 
 async def test_temperature_scales_the_draw(client: httpx.AsyncClient) -> None:
-    """Zero is the middle of the prior, two is twice as far from it."""
+    """Temperature 0 is the middle of the prior; 2 is twice as far from it as 1."""
     latents = {
         temperature: np.array(
             (await client.get(f"/v1/sample?seed=7&format=json&temperature={temperature}")).json()["latents"]
@@ -293,7 +293,7 @@ async def test_temperature_scales_the_draw(client: httpx.AsyncClient) -> None:
 
 
 async def test_reconstruct_is_encode_then_decode(client: httpx.AsyncClient) -> None:
-    """With the distance from the original on the scale [0, 1]."""
+    """JSON has the distance from the original, on the scale [0, 1]."""
     post = WAYS_IN["png"]
     latents = (await client.post("/v1/encode", **post)).json()["latents"]
     decoded = safetensors.numpy.load(
@@ -310,7 +310,7 @@ async def test_reconstruct_is_encode_then_decode(client: httpx.AsyncClient) -> N
 
 
 async def test_reconstruct_gives_a_picture_by_default(client: httpx.AsyncClient) -> None:
-    """One for one."""
+    """Each picture gives one picture."""
     response = await ok(await client.post("/v1/reconstruct", content=picture(), headers=PNG))
 
     assert response.headers["content-type"] == "image/png"
@@ -318,7 +318,7 @@ async def test_reconstruct_gives_a_picture_by_default(client: httpx.AsyncClient)
 
 
 async def test_answers_name_the_model_and_where_the_time_went(client: httpx.AsyncClient) -> None:
-    """In headers, so that binary answers have it too."""
+    """Headers hold both, so that binary answers have them too."""
     response = await client.post("/v1/models/grey@1/reconstruct", content=picture(), headers=PNG)
     stages = [part.split(";")[0] for part in response.headers["server-timing"].split(", ")]
 
@@ -326,8 +326,8 @@ async def test_answers_name_the_model_and_where_the_time_went(client: httpx.Asyn
     assert stages == ["read", "queue", "compute", "write"]
 
 
-async def test_seeded_sample_of_a_pinned_version_can_be_kept_for_ever(client: httpx.AsyncClient) -> None:
-    """Who holds it already is told so, without computing."""
+async def test_seeded_sample_of_a_pinned_version_may_be_cached_for_a_year(client: httpx.AsyncClient) -> None:
+    """A client that holds the sample gets a 304 without a computation."""
     response = await client.get("/v1/models/grey@1/sample?seed=7")
     held = {"If-None-Match": response.headers["etag"]}
     again = await client.get("/v1/models/grey@1/sample?seed=7", headers=held)
@@ -344,7 +344,7 @@ async def test_seeded_sample_of_a_pinned_version_can_be_kept_for_ever(client: ht
 async def test_sample_whose_last_bits_may_differ_is_named_weakly(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a GPU's do, or a model's for which no batch size agrees; who holds it is told so all the same."""
+    """On a GPU, or where no batch size gives the same bytes, the ETag is weak; the 304 works all the same."""
 
     async def nothing_agrees(*_: object, **__: object) -> list[int]:
         return []
@@ -364,7 +364,7 @@ async def test_sample_whose_last_bits_may_differ_is_named_weakly(
 async def test_sample_has_another_name_where_another_processor_computes_it(
     app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A strong ETag promises the same bytes, and other kernels round otherwise."""
+    """A strong ETag promises the same bytes, and other kernels round in another way."""
     here = await client.get("/v1/models/grey@1/sample?seed=7")
     monkeypatch.setattr(app.state.parts.registry.device, "fingerprint", "another processor's")
     there = await client.get("/v1/models/grey@1/sample?seed=7", headers={"If-None-Match": here.headers["etag"]})
@@ -374,14 +374,14 @@ async def test_sample_has_another_name_where_another_processor_computes_it(
 
 
 async def test_seeded_sample_of_the_newest_version_must_be_asked_for_again(client: httpx.AsyncClient) -> None:
-    """Tomorrow it may be another version."""
+    """Another version may be the newest one tomorrow."""
     response = await client.get("/v1/models/grey/sample?seed=7")
 
     assert response.headers["cache-control"] == "public, no-cache"
 
 
 async def test_unseeded_sample_is_not_kept(client: httpx.AsyncClient) -> None:
-    """The next one is another."""
+    """The next sample is another one."""
     response = await client.get("/v1/models/grey@1/sample")
 
     assert response.headers["cache-control"] == "no-store"
@@ -389,7 +389,7 @@ async def test_unseeded_sample_is_not_kept(client: httpx.AsyncClient) -> None:
 
 
 async def test_kept_formats_are_kept_apart(client: httpx.AsyncClient) -> None:
-    """A PNG does not answer for a JSON."""
+    """The ETag of a PNG is not the ETag of the JSON."""
     tags = {
         (await client.get("/v1/models/grey@1/sample?seed=7", headers={"Accept": accept})).headers["etag"]
         for accept in ("image/png", "application/json", "application/x-npy")
@@ -399,7 +399,7 @@ async def test_kept_formats_are_kept_apart(client: httpx.AsyncClient) -> None:
 
 
 async def test_several_models_answer_at_once(client: httpx.AsyncClient) -> None:
-    """Each with its own images."""
+    """Each model answers with its own images."""
     grey, colour = await asyncio.gather(
         client.get("/v1/models/grey/sample?format=npy"), client.get("/v1/models/colour/sample?format=npy")
     )
@@ -409,7 +409,7 @@ async def test_several_models_answer_at_once(client: httpx.AsyncClient) -> None:
 
 
 async def test_phone_portrait_is_a_picture(client: httpx.AsyncClient) -> None:
-    """An MPO holds the JPEG that everybody sees, and behind it what it was made of."""
+    """An MPO file holds a JPEG, and after it the pictures from which the phone made it."""
     buffer = io.BytesIO()
     Image.new("L", (8, 8), 90).save(buffer, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
 
@@ -421,14 +421,14 @@ async def test_phone_portrait_is_a_picture(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models", "/v1/sample"])
 async def test_head_answers_as_get_would(client: httpx.AsyncClient, path: str) -> None:
-    """Some load balancers probe with it."""
+    """Some load balancers probe with HEAD."""
     assert (await client.head(path)).status_code == 200
 
 
 async def test_equal_weights_under_another_name_have_another_tag(
     app: FastAPI, client: httpx.AsyncClient, store: Store
 ) -> None:
-    """The answer names its model, so a copy's answer is another."""
+    """The answer names its model, so the answer of a copy has other bytes."""
     store.publish("copy", store.load(store.resolve("grey")).model)
     await app.state.parts.registry.refresh()
     tags = [(await client.get(f"/v1/models/{name}/sample?seed=7")).headers["etag"] for name in ("grey", "copy")]
@@ -437,7 +437,7 @@ async def test_equal_weights_under_another_name_have_another_tag(
 
 
 async def test_large_bodies_are_answered_as_small_ones(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """They are parsed in a thread; the numbers are the same."""
+    """Large bodies are parsed in a thread; the numbers are the same."""
     padded = json.dumps({"images": [base64_of(picture())]}) + " " * 70_000
 
     large = await client.post("/v1/encode", content=padded, headers=JSON)
