@@ -24,14 +24,10 @@ async def interpolate(
     session.limits.check_count(session.model, steps)
     if len(pair) != 2:
         raise BadValue(f"An interpolation is between two images or latents, not {len(pair)}; send two.")
-    start, end = await _ends(session, pair)
+    if pair.dtype == torch.uint8:
+        start, end = (await session.encode_raw(pair)).mean
+    else:
+        session.limits.check_latents(session.model, pair)
+        start, end = session.prior.to_normal(pair)
     normal = await offload(4 * steps * start.numel(), paths.between, start, end, steps, path)
     return await session.images_of(session.prior.from_normal(normal), pixel_type)
-
-
-async def _ends(session: Session, pair: Tensor) -> Tensor:
-    """Two latents in normal coordinates (2, *latent_shape): the sent ones, or the means of the sent images."""
-    if pair.dtype == torch.uint8:
-        return (await session.encode_raw(pair)).mean
-    session.limits.check_latents(session.model, pair)
-    return session.prior.to_normal(pair)

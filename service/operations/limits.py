@@ -14,7 +14,7 @@ from model_store.vae.family import ShapeMismatch
 from ..errors import BadValue, TooLarge, WrongShape, about_row
 from ..inference.served_model import ServedModel
 
-LARGEST_LATENT = 10_000.0  # a decoder may overflow beyond it, and no image has such latents
+LARGEST_LATENT = 10_000.0  # no image has larger latents, and a decoder could overflow
 
 _FEWER = "send, or ask for, fewer images in one request"
 
@@ -46,7 +46,13 @@ class Limits:
         with _about_shape("A latent is", model):
             model.card.model.image_shape_of(tuple(latents.shape[1:]))
         self.check_count(model, len(latents))
-        _check_values(model, latents)
+        lowest, highest = model.prior.support
+        if isfinite(lowest) and isfinite(highest):
+            remedy = f"latents of {model.version} are within {lowest:g} and {highest:g}, the support of its prior"
+            check_range(latents, lowest, highest, "A latent", remedy)
+            return
+        remedy = f"latents must be finite and within ±{LARGEST_LATENT:g}; the latents of images are a few units from 0"
+        check_range(latents, -LARGEST_LATENT, LARGEST_LATENT, "A latent", remedy)
 
     def check_count(self, model: ServedModel, images: int) -> None:
         """Raise TooLarge for more images, or more pixels in all of them, than one request may have."""
@@ -91,13 +97,3 @@ def check_range(rows: Tensor, lowest: float, highest: float, name: str, remedy: 
         return
     with about_row(int(is_outside.flatten(1).any(1).nonzero()[0])):
         raise BadValue(f"{name} holds {float(rows[is_outside][0]):g}; {remedy}.")
-
-
-def _check_values(model: ServedModel, latents: Tensor) -> None:
-    lowest, highest = model.prior.support
-    if isfinite(lowest) and isfinite(highest):
-        remedy = f"latents of {model.version} are within {lowest:g} and {highest:g}, the support of its prior"
-        check_range(latents, lowest, highest, "A latent", remedy)
-    else:
-        remedy = f"latents must be finite and within ±{LARGEST_LATENT:g}; the latents of images are a few units from 0"
-        check_range(latents, -LARGEST_LATENT, LARGEST_LATENT, "A latent", remedy)

@@ -83,15 +83,13 @@ def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Sco
     bits = bits_per_dimension(bound.elbo_nats, config.image_shape) if config.likelihood.is_8_bit else None
     # pixels that were cut at the middle score higher than those of the card's quantiles, which were drawn
     is_comparable = binarise == "sample" or not config.likelihood.is_binary
+    percentile = None
+    if card.scores is not None and is_comparable:
+        percentile = np.interp(bound.elbo_nats, card.scores.elbo_nats, np.arange(101.0)).tolist()
     return Score(
         bound=bound,
         bits_per_dimension=bits,
-        percentile=_percentiles(card, bound.elbo_nats) if is_comparable else None,
+        percentile=percentile,
         protocol=f"{describe_protocol(config, binarise)}, K = {bound.draws} posterior draws, seed {seed}",
         seed=seed,
     )
-
-
-def _percentiles(card: Card, elbo_nats: Tensor) -> list[float] | None:
-    """The rank of each image among the test images of the card, 0 to 100."""
-    return None if card.scores is None else np.interp(elbo_nats, card.scores.elbo_nats, np.arange(101.0)).tolist()

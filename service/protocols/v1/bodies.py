@@ -11,19 +11,17 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from model_store.pictures import FLOAT_TOLERANCE, Resize
-from model_store.vae.pixels import to_pixels
+from model_store.pictures import Resize
 
-from ...errors import BadValue
-from ...formats import pictures, tensors
+from ...formats import pictures
 from ...formats.multipart import MULTIPART, read_files
 from ...formats.pictures import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...http.body import media_type_of
 from ...http.call import Call
 from ...offload import LIGHT_BYTES, offload
-from ...operations.limits import check_range
 from ...operations.session import Session
+from .array_bodies import as_latents, read_any_array, read_image_array, read_latent_array
 from .json_bodies import (
     JSON,
     ImagesBody,
@@ -40,12 +38,6 @@ LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
 # opening a picture can take sixteen times as long as other work on as many bytes: text in its header may be compressed
 _OPENING_COST = 16
-_NPY_FLOATS = (torch.float32, torch.float16)
-_FLOATS = (*_NPY_FLOATS, torch.bfloat16)
-_SHAPES = {
-    NPY: "(B, H, W) or (B, H, W, C) with C from 1 to 4",
-    SAFETENSORS: "(B, C, H, W) with C from 1 to 4",
-}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,7 +55,7 @@ async def read_images(call: Call, session: Session, resize: Resize) -> Tensor:
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
-            images = await _parse(call, len(body), _read_image_array, media_type, body)
+            images = await _parse(call, len(body), read_image_array, media_type, body)
             return await _fit_array(call, session, images, resize)
         return await _decode_pictures(call, session, content_type, body, resize)
 
@@ -91,7 +83,7 @@ async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
         media_type = media_type_of(content_type)
         if media_type in (NPY, SAFETENSORS):
             latent_shape = session.model.card.model.latent_shape
-            array = await _parse(call, len(body), _read_any_array, media_type, body, latent_shape)
+            array = await _parse(call, len(body), read_any_array, media_type, body, latent_shape)
             return array if array.dtype != torch.uint8 else await _fit_array(call, session, array, resize)
         if media_type == JSON:
             latents = await _parse(call, len(body), _read_latents_of_pair, body, longest_answer_values(session))
@@ -142,55 +134,14 @@ def _read_pictures(content_type: str, body: bytes, max_images: int, max_values: 
     return [body]
 
 
-def _read_image_array(media_type: str, body: bytes) -> Tensor:
-    """Pixels uint8 (B, C, H, W)."""
-    if media_type == NPY:
-        return _as_pixels(media_type, tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images"))
-    return _as_pixels(media_type, tensors.read_safetensors(body, {"images": (torch.uint8, *_FLOATS)})[1])
-
-
 def _read_latents(media_type: str, body: bytes, max_values: int) -> Tensor:
     """Latents float32 (B, …), at least one."""
-    if media_type == NPY:
-        return _as_latents(tensors.read_npy(body, _NPY_FLOATS, "latents"))
-    if media_type == SAFETENSORS:
-        return _as_latents(tensors.read_safetensors(body, {"latents": _FLOATS})[1])
-    return _as_latents(read_numbers(read_json(LatentsBody, body, max_values).latents))
-
-
-def _read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...]) -> Tensor:
-    """Pixels uint8 or latents float32. In safetensors the name tells them apart, in npy the type and the shape."""
-    if media_type == SAFETENSORS:
-        name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": (torch.uint8, *_FLOATS)})
-        return _as_latents(array) if name == "latents" else _as_pixels(media_type, array)
-    array = tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images or latents")
-    is_latents = array.dtype != torch.uint8 and (array.ndim < 3 or array.shape[1:] == latent_shape)
-    return _as_latents(array) if is_latents else _as_pixels(media_type, array)
+    if media_type != JSON:
+        return read_latent_array(media_type, body)
+    return as_latents(read_numbers(read_json(LatentsBody, body, max_values).latents))
 
 
 def _read_latents_of_pair(body: bytes, max_values: int) -> Tensor | None:
     """Latents float32 (B, …) of a JSON body, or None where it holds images."""
     pair = read_json(PairBody, body, max_values)
     return None if pair.latents is None else read_numbers(pair.latents).float()
-
-
-def _as_latents(array: Tensor) -> Tensor:
-    """Latents float32, at least one."""
-    if not array.numel():
-        raise BadValue("The latents are empty; send at least one.")
-    return array.float()
-
-
-def _as_pixels(media_type: str, images: Tensor) -> Tensor:
-    """Pixels uint8 (B, C, H, W). An npy array has its channels last or has none, safetensors has them first."""
-    shape, channels_at = tuple(images.shape), 1 if media_type == SAFETENSORS else -1
-    if media_type == NPY and images.ndim == 3:
-        images = images.unsqueeze(-1)
-    if images.ndim != 4 or not 1 <= images.shape[channels_at] <= 4 or not images.numel():
-        raise BadValue(f"The images are {shape}; expected {_SHAPES[media_type]}, with one image at least.")
-    images = images.movedim(channels_at, 1)
-    if images.dtype != torch.uint8:
-        remedy = "float images are in [0, 1]: divide by 255, or send uint8"
-        check_range(images, -FLOAT_TOLERANCE, 1 + FLOAT_TOLERANCE, "An image", remedy)
-        images = to_pixels(images.float())
-    return images.contiguous()

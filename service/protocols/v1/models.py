@@ -11,7 +11,6 @@ from model_store.vae.record import Count
 
 from ...http.problems import documented_errors
 from ...http.state import CurrentState
-from ...inference.served_model import ServedModel
 from .answers import Answer, VersionNumber
 
 router = APIRouter(tags=["models"], prefix="/models")
@@ -63,9 +62,18 @@ async def models(state: CurrentState) -> ModelsAnswer:
         RefusedVersion(model=path.partition("/")[0], version=None, reason=f"{path}: {reason}")
         for path, reason in registry.misplaced.items()
     ]
-    return ModelsAnswer(
-        models=[_summary(served, is_default=served is default) for served in registry.served], refused=refused
-    )
+    served = [
+        ModelSummary(
+            model=model.version.name,
+            version=model.version.number,
+            is_default=model is default,
+            image_shape=model.card.model.image_shape,
+            latent_shape=model.card.model.latent_shape,
+            parameters=model.card.weights.parameters,
+        )
+        for model in registry.served
+    ]
+    return ModelsAnswer(models=served, refused=refused)
 
 
 @router.get("/{model}", summary="one model's card", responses=documented_errors(401, 404, 503))
@@ -74,15 +82,3 @@ async def card(request: Request, state: CurrentState) -> CardAnswer:
     model = state.registry.find(request.path_params["model"])
     request.state.model = model.name  # for the log and the metrics
     return CardAnswer(model=model.version.name, version=model.version.number, card=model.card)
-
-
-def _summary(served: ServedModel, *, is_default: bool) -> ModelSummary:
-    config = served.card.model
-    return ModelSummary(
-        model=served.version.name,
-        version=served.version.number,
-        is_default=is_default,
-        image_shape=config.image_shape,
-        latent_shape=config.latent_shape,
-        parameters=served.card.weights.parameters,
-    )

@@ -1,0 +1,83 @@
+"""Bodies that are arrays, npy or safetensors: images and latents, and how they are told apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model_store.pictures import FLOAT_TOLERANCE
+from model_store.vae.pixels import to_pixels
+
+from ...errors import BadValue
+from ...formats import tensors
+from ...formats.tensors import NPY, SAFETENSORS
+from ...operations.limits import check_range
+
+_NPY_FLOATS = (torch.float32, torch.float16)
+_FLOATS = (*_NPY_FLOATS, torch.bfloat16)
+_SHAPES = {
+    NPY: "(B, H, W) or (B, H, W, C) with C from 1 to 4",
+    SAFETENSORS: "(B, C, H, W) with C from 1 to 4",
+}
+
+
+def read_image_array(media_type: str, body: bytes) -> Tensor:
+    """Pixels uint8 (B, C, H, W).
+
+    Raises:
+        MalformedBody, BadValue: the array cannot be read, or does not hold images.
+    """
+    if media_type == NPY:
+        return _as_pixels(media_type, tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images"))
+    return _as_pixels(media_type, tensors.read_safetensors(body, {"images": (torch.uint8, *_FLOATS)})[1])
+
+
+def read_latent_array(media_type: str, body: bytes) -> Tensor:
+    """Latents float32 (B, …), at least one.
+
+    Raises:
+        MalformedBody, BadValue: the array cannot be read, or does not hold latents.
+    """
+    if media_type == NPY:
+        return as_latents(tensors.read_npy(body, _NPY_FLOATS, "latents"))
+    return as_latents(tensors.read_safetensors(body, {"latents": _FLOATS})[1])
+
+
+def read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...]) -> Tensor:
+    """Pixels uint8 or latents float32. In safetensors the name tells them apart, in npy the type and the shape.
+
+    Raises:
+        MalformedBody, BadValue: the array cannot be read, or holds neither.
+    """
+    if media_type == SAFETENSORS:
+        name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": (torch.uint8, *_FLOATS)})
+        return as_latents(array) if name == "latents" else _as_pixels(media_type, array)
+    array = tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images or latents")
+    is_latents = array.dtype != torch.uint8 and (array.ndim < 3 or array.shape[1:] == latent_shape)
+    return as_latents(array) if is_latents else _as_pixels(media_type, array)
+
+
+def as_latents(array: Tensor) -> Tensor:
+    """Latents float32.
+
+    Raises:
+        BadValue: the array is empty.
+    """
+    if not array.numel():
+        raise BadValue("The latents are empty; send at least one.")
+    return array.float()
+
+
+def _as_pixels(media_type: str, images: Tensor) -> Tensor:
+    """Pixels uint8 (B, C, H, W). An npy array has its channels last or has none, safetensors has them first."""
+    shape, channels_at = tuple(images.shape), 1 if media_type == SAFETENSORS else -1
+    if media_type == NPY and images.ndim == 3:
+        images = images.unsqueeze(-1)
+    if images.ndim != 4 or not 1 <= images.shape[channels_at] <= 4 or not images.numel():
+        raise BadValue(f"The images are {shape}; expected {_SHAPES[media_type]}, with one image at least.")
+    images = images.movedim(channels_at, 1)
+    if images.dtype != torch.uint8:
+        remedy = "float images are in [0, 1]: divide by 255, or send uint8"
+        check_range(images, -FLOAT_TOLERANCE, 1 + FLOAT_TOLERANCE, "An image", remedy)
+        images = to_pixels(images.float())
+    return images.contiguous()
