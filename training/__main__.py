@@ -136,7 +136,7 @@ def _say_how_to_use(version: ModelVersion, store: Store) -> None:
     for warning in card.warnings:
         console.warn(f"Warning: {warning}")
     console.say(f"Serve it: python -m service{place}, then")
-    operation = "traverse" if card.model.posterior == "point" else "sample?n=16"
+    operation = "sample?n=16" if "sample" in card.model.can else "traverse"
     console.say(f"  curl 'localhost:8000/v1/models/{version.name}/{operation}' -o images.png")
 
 
