@@ -30,25 +30,21 @@ from .report import IMPORTANCE_SAMPLES, report
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status is 0 when the model was measured, 130 or 143 after a signal."""
+    options = _parser().parse_args(arguments)
     with raise_stopped():
         try:
-            return _run(arguments)
+            store = Store(options.store)
+            stored = store.load(store.resolve(options.model))
+            dataset = load_test(stored.card, options.data, options.cache, options.resize)
+            first = dataclasses.replace(dataset, test=dataset.test[: options.images])
+            model = stored.model.to(choose_device(options.device))
+            found = report(model, first, options.importance_samples)
         except Stopped as stopped:
             console.say("Stopped; nothing is measured.")
             return stopped.status
-
-
-def _run(arguments: list[str] | None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        store = Store(options.store)
-        stored = store.load(store.resolve(options.model))
-        dataset = _first(load_test(stored.card, options.data, options.cache, options.resize), options.images)
-        model = stored.model.to(choose_device(options.device))
-        found = report(model, dataset, options.importance_samples)
-    except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
-        console.fail(str(error))
-        return 1
+        except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
+            console.fail(str(error))
+            return 1
     console.console.print(f"{stored.version}\n", tables.metrics(found.metrics))
     for warning in found.warnings:
         console.warn(f"Warning: {warning}")
@@ -83,10 +79,6 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resiz
         trained_on = card.training.data.name
         raise BadData(dataset.name, f"the model was trained on other images ({trained_on}); name those with --data")
     return dataset
-
-
-def _first(dataset: Dataset, images: int | None) -> Dataset:
-    return dataset if images is None else dataclasses.replace(dataset, test=dataset.test[:images])
 
 
 def _at_least_one(text: str) -> int:

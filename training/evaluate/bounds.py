@@ -70,7 +70,11 @@ def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) ->
     """log p(x|z) of each image at the encoder's point, (N,): not a bound, but all that a plain autoencoder has."""
     device = model.device
     parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
-    return _together(_at_the_mean(model, to_images(part.to(device))) for part in parts)
+
+    def likelihoods(images: Tensor) -> Tensor:
+        return model.decode(model.prior.from_normal(model.encode(images).mean)).log_prob(images)
+
+    return _together(likelihoods(to_images(part.to(device))) for part in parts)
 
 
 @torch.inference_mode()
@@ -84,10 +88,6 @@ def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
         return (remade - images).square().flatten(1).mean(1)
 
     return _together(errors(part) for part in torch.split(pixels, _BATCH_IMAGES))
-
-
-def _at_the_mean(model: VAE, images: Tensor) -> Tensor:
-    return model.decode(model.prior.from_normal(model.encode(images).mean)).log_prob(images)
 
 
 def _together(parts: Iterator[Tensor]) -> Tensor:
