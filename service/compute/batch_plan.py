@@ -36,6 +36,11 @@ class BatchPlan(NamedTuple):
     is_exact: bool = True  # whether an image's answer has the same bytes in all sizes and at all places
 
     @property
+    def is_possible(self) -> bool:
+        """Whether there are batch sizes, ascending from one image or more: a plan that was read may be broken."""
+        return bool(self.sizes) and self.sizes == sorted(self.sizes) and self.sizes[0] > 0
+
+    @property
     def sizes(self) -> list[int]:
         """The batch sizes in images, ascending."""
         return list(self.seconds)
@@ -80,27 +85,24 @@ async def reproducible_sizes(
     `rows` must have as many rows as the largest profitable size.
     """
     for reference_size in reversed(candidates(min(REFERENCE_BATCH, fitting))):
-        reference = await _in_batches(compute, rows, reference_size)
-        if not await _agreeing(compute, rows, [reference_size], reference):
+        reference = await in_batches(compute, rows, reference_size)
+        if not await agrees(compute, rows, reference_size, reference):
             continue  # the place in the batch matters, or repeating the computation gives other bytes
-        if sizes := await _agreeing(compute, rows, profitable, reference):
+        if sizes := [size for size in profitable if await agrees(compute, rows, size, reference)]:
             return sizes
         # Only a model that is too slow, or a hostile kernel, comes here. The reference size itself agrees.
-        return (await _agreeing(compute, rows, candidates(reference_size), reference))[:1]
+        sizes = [size for size in candidates(reference_size) if await agrees(compute, rows, size, reference)]
+        return sizes[:1]
     return []
 
 
-async def _agreeing(compute: Compute, rows: Rows, sizes: Sequence[int], reference: Rows) -> list[int]:
-    return [size for size in sizes if await _agrees(compute, rows, size, reference)]
-
-
-async def _in_batches(compute: Compute, rows: Rows, size: int) -> Rows:
-    """The answers, computed in batches of one size."""
+async def in_batches(compute: Compute, rows: Rows, size: int) -> Rows:
+    """The answers for the rows, computed in batches of one size. The last batch is padded."""
     whole = pad(rows, math.ceil(length(rows) / size) * size)
     return first(concatenate([await compute(batch) for batch in split(whole, size)]), length(rows))
 
 
-async def _agrees(compute: Compute, rows: Rows, size: int, reference: Rows) -> bool:
+async def agrees(compute: Compute, rows: Rows, size: int, reference: Rows) -> bool:
     """Whether batches of that size give the reference's bytes, also when each row has moved on by one place.
 
     The second comparison covers all places, since it compares each place with the next one.
@@ -108,7 +110,7 @@ async def _agrees(compute: Compute, rows: Rows, size: int, reference: Rows) -> b
     rows, reference = first(rows, max(size, EXAMPLES)), first(reference, max(size, EXAMPLES))
     for places in (0, 1):
         moved = tuple(tensor.roll(places, 0) for tensor in rows)
-        answers = await _in_batches(compute, moved, size)
+        answers = await in_batches(compute, moved, size)
         if not same_bytes(tuple(answer.roll(-places, 0) for answer in answers), reference):
             return False
     return True

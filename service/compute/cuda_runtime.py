@@ -69,20 +69,20 @@ class GraphedPass:
             self._graphs[shapes] = self._capture(rows)
         graphs = self._graphs[shapes]
         if not graphs:
-            return tuple(output.cpu() for output in self._launch(rows))
+            return tuple(output.cpu() for output in self.launch(rows))
         for graph, part in zip(graphs, split(rows, len(rows[0]) // len(graphs)), strict=True):
             graph.start(part)
         return concatenate([graph.answer() for graph in graphs])
 
-    def _launch(self, rows: Rows) -> Rows:
-        """Launch the kernels one by one; the outputs stay on the device."""
+    def launch(self, rows: Rows) -> Rows:
+        """Compute without a graph: the kernels are launched one by one, and the outputs stay on the device."""
         return self._compute(*(row.to(self._streams.device) for row in rows))
 
     def _capture(self, rows: Rows) -> Sequence[CapturedGraph]:
         """Capture one graph, or one for each half of a batch with many bytes; none if a capture has failed."""
         if self._has_failed:
             return []
-        moved = sum(tensor.nbytes for tensor in (*rows, *self._launch(rows)))
+        moved = sum(tensor.nbytes for tensor in (*rows, *self.launch(rows)))
         parts = 2 if moved > LIGHT_BYTES and len(rows[0]) % 2 == 0 else 1
         try:
             return [CapturedGraph(self._compute, part, self._streams) for part in split(rows, len(rows[0]) // parts)]
@@ -101,29 +101,28 @@ class CapturedGraph:
 
     def __init__(self, compute: Compute, rows: Rows, streams: Streams) -> None:
         self._streams = streams
-        self._given = tuple(_pinned(row) for row in rows)
+        self._given = pinned_like(rows)
         self._inputs = tuple(row.to(streams.device) for row in rows)
         for _ in range(WARM_UP_RUNS):
             compute(*self._inputs)
         self._kernels = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._kernels, streams.memory, torch.cuda.current_stream(), "thread_local"):
             self._outputs = compute(*self._inputs)
-        self._answers = tuple(_pinned(output) for output in self._outputs)
+        self._answers = pinned_like(self._outputs)
         self._arrived, self._computed, self._returned = map(torch.cuda.Event, (False,) * 3)
 
     def start(self, rows: Rows) -> None:
         """Begin to copy and compute the rows. The last answer must have been taken."""
-        for given, row in zip(self._given, rows, strict=True):
-            given.copy_(row)
+        copy(rows, self._given)
         with torch.cuda.stream(self._streams.upload):
-            _copy(self._given, self._inputs)
+            copy(self._given, self._inputs)
             self._arrived.record()
         self._arrived.wait()
         self._kernels.replay()
         self._computed.record()
         with torch.cuda.stream(self._streams.download):
             self._computed.wait()
-            _copy(self._outputs, self._answers)
+            copy(self._outputs, self._answers)
             self._returned.record()
 
     def answer(self) -> Rows:
@@ -132,10 +131,12 @@ class CapturedGraph:
         return tuple(answer.clone() for answer in self._answers)
 
 
-def _copy(sources: Rows, targets: Rows) -> None:
+def pinned_like(rows: Rows) -> Rows:
+    """New pinned memory with the shapes of the rows. With other memory, the processor would wait for each copy."""
+    return tuple(torch.empty(row.shape, dtype=row.dtype, pin_memory=True) for row in rows)
+
+
+def copy(sources: Rows, targets: Rows) -> None:
+    """Copy rows into others of the same shapes. A copy from or to the GPU is only queued, on the current stream."""
     for source, target in zip(sources, targets, strict=True):
         target.copy_(source, non_blocking=True)
-
-
-def _pinned(like: Tensor) -> Tensor:
-    return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)

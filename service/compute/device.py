@@ -69,7 +69,7 @@ class Device:
         self.inline_s = inline_s
         self.lost_at: float | None = None  # by time.monotonic
         self._hang_s = hang_s
-        self._thread = self._new_thread()
+        self._thread = DeviceThread(f"device-{device}")
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)
@@ -133,7 +133,7 @@ class Device:
         """Everything that decides how fast the device computes, and in which order it sums."""
         is_gpu = self.torch_device.type == "cuda"
         return {
-            "device": torch.cuda.get_device_name(self.torch_device) if is_gpu else _processor(),
+            "device": torch.cuda.get_device_name(self.torch_device) if is_gpu else processor(),
             "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "environment": str(sorted(pair for pair in os.environ.items() if pair[0].startswith(LIBRARIES))),
@@ -161,20 +161,15 @@ class Device:
         while True:
             await asyncio.sleep(self._hang_s / HANG_CHECKS)
             if self._thread.has_hung_for(self._hang_s):
-                self._replace_thread()
+                hung, self._thread = self._thread, DeviceThread(f"device-{self}")
+                log.error("device thread hangs", device=str(self))
+                if self.torch_device.type == "cuda":
+                    self.lose()
+                hung.give_up(DeviceHung())
 
-    def _replace_thread(self) -> None:
-        hung, self._thread = self._thread, self._new_thread()
-        log.error("device thread hangs", device=str(self))
-        if self.torch_device.type == "cuda":
-            self._lose()
-        hung.give_up(DeviceHung())
-
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """Note that the device has failed for good: from now on every call raises `DeviceLost`."""
         self.lost_at = self.lost_at or time.monotonic()
-
-    def _new_thread(self) -> DeviceThread:
-        return DeviceThread(f"device-{self.torch_device}")
 
     def _enter(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # This call tells MKL torch's number of threads, also for the current thread. Without it, the first batches of a
@@ -184,11 +179,11 @@ class Device:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 return function(*args, **kwargs)
         except torch.AcceleratorError as error:
-            self._lose()
+            self.lose()
             raise DeviceLost from error
 
 
-def _processor() -> str:
+def processor() -> str:
     """The name and the instruction sets of the processor, if the system tells.
 
     The name alone is not enough: virtual machines with the same name may run on different processors.

@@ -87,24 +87,15 @@ class DeviceThread:
             return  # the caller has left
         self._patience, self._sign_of_life = patience, time.monotonic()
         try:
-            outcome: Task = partial(_give, future, function())
+            settle: Task = partial(future.set_result, function())
         except Exception as error:
-            outcome = partial(_fail, future, error)
+            settle = partial(future.set_exception, error)
         self._patience, self._sign_of_life = 1.0, time.monotonic()
         if not loop.is_closed():
-            loop.call_soon_threadsafe(outcome)
+            # The caller may leave, or the thread be given up, before the loop comes to this.
+            loop.call_soon_threadsafe(lambda: None if future.done() else settle())
 
 
 def _run(tasks: SimpleQueue[Task | None]) -> None:
     while (task := tasks.get()) is not None:
         task()
-
-
-def _give(future: asyncio.Future[T], result: T) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _fail(future: asyncio.Future[T], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)

@@ -7,7 +7,6 @@ start of the service, in milliseconds; torch's own exporter takes seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import singledispatchmethod
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ class Graph:
         self._nodes.append(helper.make_node(operator, list(inputs), values, **attributes))
         return values
 
-    def constant(self, array: np.ndarray[Any, Any]) -> str:
+    def constant(self, array: np.ndarray[Any, Any] | np.float32) -> str:
         """Add a constant; return its name."""
         name = f"constant-{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -66,64 +65,50 @@ class Graph:
             raise Untranslatable(f"The network is too large for one ONNX model: {error}.") from error
         return content
 
-    @singledispatchmethod
-    def layer(self, layer: nn.Module, _: str) -> str:
+    def clip(self, value: str, low: float, high: float) -> str:
+        """Add an operator that brings numbers into [low, high]; return the name of its output."""
+        return self.node("Clip", value, self.constant(np.float32(low)), self.constant(np.float32(high)))
+
+    def weights(self, layer: nn.Module) -> list[str]:
+        """Add a layer's weight, and its bias if it has one; return their names."""
+        return [self.constant(weights.detach().numpy()) for weights in layer.parameters(recurse=False)]
+
+    def layer(self, layer: nn.Module, rows: str) -> str:
         """Add a layer of a network behind a value; return the name of its output.
 
         Raises:
             Untranslatable: the layer has no translation.
         """
-        raise Untranslatable(f"A layer {layer} has no translation into ONNX.")
-
-    @layer.register
-    def _(self, layers: nn.Sequential, rows: str) -> str:
-        for layer in layers:
-            rows = self.layer(layer, rows)
+        match layer:
+            case ResidualBlock():  # the first case, since a residual block is a Sequential too
+                rows = self.node("Add", rows, self.layer(nn.Sequential(*layer), rows))
+            case nn.Sequential():
+                for each in layer:
+                    rows = self.layer(each, rows)
+            case nn.Conv2d():
+                rows = self.node("Conv", rows, *self.weights(layer), **geometry(layer))
+            case nn.ConvTranspose2d():
+                rows = self.node("ConvTranspose", rows, *self.weights(layer), **geometry(layer))
+            case nn.Linear():
+                rows = self.node("Gemm", rows, *self.weights(layer), transB=1)
+            case nn.Flatten():
+                rows = self.node("Flatten", rows)
+            case nn.Unflatten():
+                as_many_as_there_are = 0  # rows: in ONNX, 0 keeps the size of the input
+                shape = np.array([as_many_as_there_are, *layer.unflattened_size])
+                rows = self.node("Reshape", rows, self.constant(shape))
+            case nn.SiLU():
+                rows = self.node("Mul", rows, self.node("Sigmoid", rows))
+            case nn.Tanh():
+                rows = self.node("Tanh", rows)
+            case nn.ReLU():
+                rows = self.node("Relu", rows)
+            case _:
+                raise Untranslatable(f"A layer {layer} has no translation into ONNX.")
         return rows
 
-    @layer.register
-    def _(self, block: ResidualBlock, rows: str) -> str:
-        return self.node("Add", rows, self.layer(nn.Sequential(*block), rows))
 
-    @layer.register
-    def _(self, layer: nn.Conv2d, rows: str) -> str:
-        return self.node("Conv", rows, *self._weights(layer), **_geometry(layer))
-
-    @layer.register
-    def _(self, layer: nn.ConvTranspose2d, rows: str) -> str:
-        return self.node("ConvTranspose", rows, *self._weights(layer), **_geometry(layer))
-
-    @layer.register
-    def _(self, layer: nn.Linear, rows: str) -> str:
-        return self.node("Gemm", rows, *self._weights(layer), transB=1)
-
-    @layer.register
-    def _(self, _: nn.Flatten, rows: str) -> str:
-        return self.node("Flatten", rows)
-
-    @layer.register
-    def _(self, layer: nn.Unflatten, rows: str) -> str:
-        as_many_as_there_are = 0  # rows: in ONNX, 0 keeps the size of the input
-        return self.node("Reshape", rows, self.constant(np.array([as_many_as_there_are, *layer.unflattened_size])))
-
-    @layer.register
-    def _(self, _: nn.SiLU, rows: str) -> str:
-        return self.node("Mul", rows, self.node("Sigmoid", rows))
-
-    @layer.register
-    def _(self, _: nn.Tanh, rows: str) -> str:
-        return self.node("Tanh", rows)
-
-    @layer.register
-    def _(self, _: nn.ReLU, rows: str) -> str:
-        return self.node("Relu", rows)
-
-    def _weights(self, layer: nn.Module) -> list[str]:
-        """A layer's weight, and its bias if it has one."""
-        return [self.constant(weights.detach().numpy()) for weights in layer.parameters(recurse=False)]
-
-
-def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
+def geometry(layer: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
     """The strides and pads of a convolution. Our networks leave everything else at its default."""
     strides, pads = list(layer.stride), [int(side) for side in layer.padding]
     return {"strides": strides, "pads": pads + pads}  # at the beginnings, at the ends

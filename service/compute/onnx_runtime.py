@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ def onnx_forward_passes(model: VAE) -> ForwardPasses:
     """
     # No function below refers to the model, so its weights are freed: the sessions have copies.
     config, encoder = model.config, model.encoder
-    decoded = _session(_decode_graph(model.decoder, config))
+    decoded = compile_graph(decode_graph(model.decoder, config))
 
     def decode(latents: Tensor) -> Rows:
         return with_finite_flags(decoded(latents)[0])
@@ -57,53 +56,46 @@ def onnx_forward_passes(model: VAE) -> ForwardPasses:
     passes: ForwardPasses = {"decode": decode, "render": render, "score": score}
     if encoder is None:
         return passes
-    encoded = _session(_encode_graph(encoder, config))
+    encoded = compile_graph(encode_graph(encoder, config))
     return {"encode": lambda pixels: with_finite_flags(*encoded(pixels)), **passes}
 
 
-def _encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:
+def encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:
     """uint8 pixels (B, C, H, W) → mean and log-variance of the posterior, (B, *latent_shape).
 
     A plain autoencoder has no log-variance.
     """
     graph = Graph()
     grey_values = graph.node("Cast", "pixels", to=TensorProto.FLOAT)
-    numbers = graph.layer(encoder, graph.node("Div", grey_values, graph.constant(_number(255))))
+    numbers = graph.layer(encoder, graph.node("Div", grey_values, graph.constant(np.float32(255))))
     inputs = {"pixels": (TensorProto.UINT8, config.image_shape)}
     if config.numbers_per_latent == 1:
         return graph.model(inputs, {"mean": numbers})
     mean, log_variance = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
-    return graph.model(inputs, {"mean": mean, "log_variance": _clipped(graph, log_variance, *LOG_VARIANCE_RANGE)})
+    return graph.model(inputs, {"mean": mean, "log_variance": graph.clip(log_variance, *LOG_VARIANCE_RANGE)})
 
 
-def _decode_graph(decoder: nn.Module, config: VAEConfig) -> bytes:
+def decode_graph(decoder: nn.Module, config: VAEConfig) -> bytes:
     """Latents (B, *latent_shape) → images (B, C, H, W) in [0, 1], and the numbers that the likelihood interprets."""
     graph = Graph()
     numbers = graph.layer(decoder, "latents")
-    images = _mean(graph, numbers, config)
+    # The images are the mean as the likelihoods define it: the probability of a Bernoulli, or a location in [0, 1].
+    if config.likelihood.is_binary:
+        images = graph.node("Sigmoid", numbers)
+    elif config.likelihood.numbers_per_value == 1:
+        images = graph.clip(numbers, 0, 1)
+    else:
+        location, _ = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
+        images = graph.clip(location, 0, 1)
     return graph.model({"latents": (TensorProto.FLOAT, config.latent_shape)}, {"images": images, "numbers": numbers})
 
 
-def _mean(graph: Graph, numbers: str, config: VAEConfig) -> str:
-    """The mean as the likelihoods define it: the probability of a Bernoulli, or a location in [0, 1]."""
-    if config.likelihood.is_binary:
-        return graph.node("Sigmoid", numbers)
-    if config.likelihood.numbers_per_value == 1:
-        return _clipped(graph, numbers, 0, 1)
-    location, _ = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
-    return _clipped(graph, location, 0, 1)
+def compile_graph(content: bytes) -> Callable[[Tensor], Rows]:
+    """A function that computes an ONNX model with one input.
 
-
-def _clipped(graph: Graph, value: str, low: float, high: float) -> str:
-    return graph.node("Clip", value, graph.constant(_number(low)), graph.constant(_number(high)))
-
-
-def _number(value: float) -> np.ndarray[Any, Any]:
-    return np.array(value, dtype=np.float32)
-
-
-def _session(content: bytes) -> Callable[[Tensor], Rows]:
-    """A function that computes an ONNX model with one input."""
+    Raises:
+        Untranslatable: ONNX Runtime refuses the model.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others

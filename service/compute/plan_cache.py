@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from .batch_plan import BatchPlan, BatchPlans
+from .batch_plan import BatchPlans
 
 FRESH_S = 7 * 24 * 3600
 FORMAT = 4  # raised when a warm-up measures something else, so that older files are not read
@@ -40,7 +40,7 @@ class PlanCache:
         try:
             if time.time() - file.stat().st_mtime < FRESH_S:
                 known = _PLANS.validate_json(file.read_bytes())
-                return known if all(map(_is_possible, known.values())) else None
+                return known if all(plan.is_possible for plan in known.values()) else None
         except (OSError, ValidationError):
             pass
         return None
@@ -59,8 +59,3 @@ class PlanCache:
     def _file(self, facts: Facts) -> Path:
         digest = hashlib.sha256(json.dumps([FORMAT, dict(facts)], sort_keys=True).encode()).hexdigest()
         return self._folder / f"{digest[:32]}.json"
-
-
-def _is_possible(plan: BatchPlan) -> bool:
-    """Whether a plan has batch sizes, ascending from one image or more."""
-    return bool(plan.sizes) and plan.sizes == sorted(plan.sizes) and plan.sizes[0] > 0

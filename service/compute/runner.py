@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from model_store.vae import VAE
+from model_store.vae.config import VAEConfig
 from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_pixels
 
@@ -75,24 +76,19 @@ class Runner:
 
         Afterwards no request pays for a first run. Batches of other models are computed in between.
         """
-        examples = await self._device.prepare(self._examples, max(self.max_images("decode"), batch_plan.EXAMPLES))
+        number = max(self.max_images("decode"), batch_plan.EXAMPLES)
+        inputs = await self._device.prepare(examples, self._config, number)
+        inputs = {name: rows for name, rows in inputs.items() if name in self.plans}
         if known is None or known.keys() != self.plans.keys():
-            known = {name: await self._measure(name, rows) for name, rows in examples.items()}
+            known = {name: await self._measure(name, rows) for name, rows in inputs.items()}
             known["render"] = known["decode"]
         self.plans = known
-        for name, rows in {**examples, "render": examples["decode"]}.items():
+        for name, rows in {**inputs, "render": inputs["decode"]}.items():
             # On a GPU each size has a CUDA graph of its own; on a CPU the largest size prepares everything.
             tried = known[name].sizes[-1:] if self._device.is_exact else known[name].sizes
             for size in tried:
                 await self._device.prepare(self._forward, name, first(rows, size))
         return known
-
-    def _examples(self, number: int) -> dict[ForwardPass, Rows]:
-        """Inputs for each forward pass that is measured; `render` takes the plan of `decode`."""
-        latents = standard_normal(0, number, self._config.latent_shape)
-        pixels = to_pixels(standard_normal(0, number, self._config.image_shape).sigmoid())
-        examples: dict[ForwardPass, Rows] = {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
-        return {name: rows for name, rows in examples.items() if name in self.plans}
 
     async def _measure(self, name: ForwardPass, rows: Rows) -> BatchPlan:
         """Find the sizes that pay and agree, and the sizes that the caller's thread may compute."""
@@ -110,14 +106,12 @@ class Runner:
         if not self._device.is_exact:
             return 0
         quick = [size for size, batch_s in seconds.items() if batch_s <= self._device.inline_s]
-        if is_exact and not all([await self._is_alike_inline(name, first(rows, size)) for size in quick]):
-            return 0
+        if is_exact:
+            for size in quick:
+                in_thread = await self._device.prepare(self._compared, name, first(rows, size))
+                if not same_bytes(in_thread, self._device.run_inline(self._compared, name, first(rows, size))):
+                    return 0
         return max(quick, default=0)
-
-    async def _is_alike_inline(self, name: ForwardPass, rows: Rows) -> bool:
-        """Whether the caller's thread gives the same bytes as the device's thread."""
-        in_thread = await self._device.prepare(self._compared, name, rows)
-        return same_bytes(in_thread, self._device.run_inline(self._compared, name, rows))
 
     async def _time(self, name: ForwardPass, rows: Rows) -> dict[int, float]:
         """The seconds of each batch size that pays and fits into memory."""
@@ -176,34 +170,30 @@ class Runner:
         if len(payloads) > 1:
             middle = len(payloads) // 2
             return self._answers(name, payloads[:middle]) + self._answers(name, payloads[middle:])
-        if length(payloads[0]) > 1:
-            return [self._in_halves(name, payloads[0])]
-        return [OutOfMemory()]
-
-    def _in_halves(self, name: ForwardPass, payload: Rows) -> Rows | Exception:
-        answers = []
-        for half in split(payload, -(-length(payload) // 2)):
+        images = length(payloads[0])
+        if images == 1:
+            return [OutOfMemory()]
+        halves: list[Rows] = []
+        for half in split(payloads[0], -(-images // 2)):
             (answer,) = self._answers(name, [half])
             if isinstance(answer, Exception):
-                return answer
-            answers.append(answer)
-        return concatenate(answers)
+                return [answer]
+            halves.append(answer)
+        return [concatenate(halves)]
 
     def _together(self, name: ForwardPass, payloads: Sequence[Rows]) -> list[Rows | Exception]:
-        parts = split(concatenate(payloads), self.max_images(name))
-        *outputs, finite = concatenate([self._padded(name, part) for part in parts])
+        """Compute payloads at once. Each batch is padded to the next larger size of the plan."""
+        computed: list[Rows] = []
+        for part in split(concatenate(payloads), self.max_images(name)):
+            size = next(size for size in self.plans[name].sizes if size >= length(part))
+            computed.append(first(self._forward(name, pad(part, size)), length(part)))
+        *outputs, finite = concatenate(computed)
         counts = [*map(length, payloads)]
         answers = split(tuple(outputs), counts)
         if finite.all():
             return [*answers]
         are_good = [rows.all() for rows in torch.split(finite, counts)]
         return [answer if is_good else NotFinite() for answer, is_good in zip(answers, are_good, strict=True)]
-
-    def _padded(self, name: ForwardPass, inputs: Rows) -> Rows:
-        """The outputs for some rows, computed in the next larger size of the plan."""
-        number = length(inputs)
-        size = next(size for size in self.plans[name].sizes if size >= number)
-        return first(self._forward(name, pad(inputs, size)), number)
 
     def _compared(self, name: ForwardPass, inputs: Rows) -> Rows:
         """The tensors in which sizes must agree: the outputs, and for `score` the image behind the sum.
@@ -220,6 +210,13 @@ class Runner:
             if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from error
             raise
+
+
+def examples(config: VAEConfig, number: int) -> dict[ForwardPass, Rows]:
+    """Rows of noise for each forward pass that is measured; `render` takes the plan of `decode`."""
+    latents = standard_normal(0, number, config.latent_shape)
+    pixels = to_pixels(standard_normal(0, number, config.image_shape).sigmoid())
+    return {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -36,7 +36,7 @@ def choose_runtime(wanted: Runtime | Literal["auto"], device: torch.device, dtyp
     """
     if wanted == "torch":
         return wanted
-    obstacle = _obstacle(device, dtype)
+    obstacle = onnx_obstacle(device, dtype)
     if not obstacle:
         return "onnxruntime"
     if wanted == "onnxruntime":
@@ -67,8 +67,8 @@ def forward_passes(
     return passes, "torch"
 
 
-def _obstacle(device: torch.device, dtype: torch.dtype | None) -> str | None:
-    """Why ONNX Runtime cannot be used, and the remedy."""
+def onnx_obstacle(device: torch.device, dtype: torch.dtype | None) -> str | None:
+    """Why ONNX Runtime cannot be used on a device and in a precision, and the remedy; None if it can."""
     if device.type != "cpu":
         return f"it computes on CPUs, and the device is {device}; set device to cpu"
     if dtype not in (None, torch.float32):

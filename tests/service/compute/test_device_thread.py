@@ -170,7 +170,7 @@ async def test_lost_device_wants_a_restart_after_a_while(
     app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readiness fails at once, so that other replicas get the requests; liveness fails later."""
-    app.state.parts.registry.device._lose()
+    app.state.parts.registry.device.lose()
     early = await client.get("/livez")
     monkeypatch.setattr(lifecycle, "GIVE_UP_S", 0.0)
     late = await client.get("/livez")

@@ -19,7 +19,7 @@ from service.compute import batch_plan
 from service.compute.batch_plan import BatchPlan
 from service.compute.device import Device
 from service.compute.onnx_graph import Graph
-from service.compute.onnx_runtime import _session
+from service.compute.onnx_runtime import compile_graph
 from service.compute.rows import Rows, concatenate, same_bytes, split
 from service.compute.runner import Runner
 from service.compute.torch_runtime import ForwardPass
@@ -175,7 +175,7 @@ def fill_memory_with_onnx_runtime() -> None:
     """Ask ONNX Runtime for memory for 2⁴⁸ numbers."""
     graph = Graph()
     huge = graph.node("Expand", "rows", graph.constant(np.array([2**24, 2**24])))
-    compute = _session(graph.model({"rows": (TensorProto.FLOAT, (1,))}, {"huge": huge}))
+    compute = compile_graph(graph.model({"rows": (TensorProto.FLOAT, (1,))}, {"huge": huge}))
     compute(torch.zeros(1, 1))
 
 

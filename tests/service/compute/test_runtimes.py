@@ -134,7 +134,7 @@ def test_graph_that_onnx_runtime_refuses_is_untranslatable() -> None:
     content = graph.model({"latents": (TensorProto.FLOAT, [3])}, {"images": graph.node("NoSuchOperator", "latents")})
 
     with pytest.raises(Untranslatable, match="ONNX Runtime refuses the network"):
-        onnx_runtime._session(content)
+        onnx_runtime.compile_graph(content)
 
 
 def test_auto_is_onnx_runtime_on_a_cpu_in_float32() -> None:
