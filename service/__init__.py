@@ -1,5 +1,5 @@
 """Answers HTTP with stored models.
 
-A request travels `listening/connection → access → routes/shortcut → routes/direct → dependencies → routes/operations →
-bodies → inference/engine → inference/batcher → inference/runner → model_store.vae`, and back through `answers`.
+A request travels `listening → http → protocols → operations → inference → compute → model_store.vae`, and its answer
+takes the same way back.
 """

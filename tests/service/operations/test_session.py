@@ -1,0 +1,63 @@
+"""A session asks for room in the queue once: its first forward pass may be refused, later ones are always admitted."""
+
+from typing import Any, cast
+
+import pytest
+import torch
+
+from service.errors import QueueFull
+from service.inference.batcher import Answer
+from service.inference.served_model import ServedModel
+from service.operations.limits import Limits
+from service.operations.session import Session
+from service.telemetry.timings import Timings
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = Limits(images=1, pixels=1, picture_pixels=1, draws=1)
+ROWS = (torch.zeros(2, 3),)
+
+
+class FullModel:
+    """A model whose queue is full for requests that have not begun."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+
+    async def forward(self, _: str, rows: Any, *, is_begun: bool) -> Answer[Any]:
+        """Give the rows back after 1 s in the queue and 2 s of computing."""
+        if self.is_full and not is_begun:
+            raise QueueFull(waiting=1, limit=1, retry_after_s=1)
+        return Answer([rows], queue_s=1, compute_s=2)
+
+
+async def test_session_that_has_begun_is_admitted_to_a_full_queue() -> None:
+    """The results of its first forward pass would be lost."""
+    model = FullModel()
+    session = Session(cast(ServedModel, model), LIMITS, Timings())
+    await session.forward("encode", *ROWS)
+    model.is_full = True
+
+    assert await session.forward("decode", *ROWS) == ROWS
+
+
+async def test_session_that_was_refused_has_not_begun() -> None:
+    """Another try may be refused again, whatever the timings say."""
+    model, timings = FullModel(), Timings()
+    model.is_full = True
+    timings.add("queue", 1)
+    session = Session(cast(ServedModel, model), LIMITS, timings)
+
+    for _ in range(2):
+        with pytest.raises(QueueFull):
+            await session.forward("encode", *ROWS)
+
+
+async def test_timings_add_up_over_forward_passes() -> None:
+    """A request waits and computes once for each forward pass."""
+    timings = Timings()
+    session = Session(cast(ServedModel, FullModel()), LIMITS, timings)
+    await session.forward("encode", *ROWS)
+    await session.forward("decode", *ROWS)
+
+    assert timings.seconds == {"queue": 2, "compute": 4}
