@@ -136,7 +136,7 @@ def test_packages_import_only_what_lies_below(package: str) -> None:
 
 
 def test_every_room_of_the_service_has_a_row() -> None:
-    """And every row has a room."""
+    """Each room has a row, and each row has a room."""
     service = ROOT / "service"
     rooms = {path.parent.name for path in service.glob("*/__init__.py")}
     files = {path.stem for path in service.glob("*.py")} - {"__init__"}
@@ -158,7 +158,7 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
 
 
 def test_one_protocol_does_not_import_another() -> None:
-    """What two protocols share lies below both."""
+    """Code that two protocols share lies in a room below both."""
     protocols = [path.parent.name for path in (ROOT / "service" / "protocols").glob("*/__init__.py")]
     others = {
         (protocol, name)

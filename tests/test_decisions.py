@@ -21,7 +21,7 @@ def test_record_has_the_form_and_fits_one_screen(record: Path) -> None:
 
 
 def test_index_names_each_record() -> None:
-    """In the order of their numbers, which have no gap."""
+    """The records are listed in the order of their numbers, which have no gap."""
     index = (FOLDER / "README.md").read_text(encoding="utf-8")
 
     assert re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", index) == [record.name for record in RECORDS]

@@ -9,7 +9,7 @@ def test_every_promised_name_is_there() -> None:
 
 
 def test_store_errors_are_one_family() -> None:
-    """One `except` catches whatever is wrong with a stored model."""
+    """A single `except` catches every error of a stored model."""
     errors = [getattr(model_store, name) for name in model_store.__all__]
 
     assert {error for error in errors if isinstance(error, type) and issubclass(error, Exception)} == {

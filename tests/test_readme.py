@@ -51,7 +51,7 @@ def blocks(page: str, language: str) -> list[str]:
 @pytest.mark.timeout(300)  # the quickstart trains a model, and each command imports torch
 @pytest.mark.parametrize("page", PICTURES)
 def test_commands_work_as_written(page: str, url: str, store: Path, tmp_path: Path) -> None:
-    """One after the other, as a newcomer runs them, except `make serve`, which the fixture stands for."""
+    """The commands run one after the other; the fixture stands for `make serve`."""
     commands = "".join(block for block in blocks(page, "sh") if not block.startswith("make"))
     # a version that was published a moment ago is not served at once
     curl = "curl -fsS --retry 20 --retry-all-errors --retry-delay 1 "
@@ -73,7 +73,7 @@ def test_commands_work_as_written(page: str, url: str, store: Path, tmp_path: Pa
 
 
 def test_python_examples_work(url: str, tmp_path: Path) -> None:
-    """One after the other, and the shapes in their comments are true."""
+    """The examples run one after the other, and the shapes in their comments are true."""
     code = "".join(blocks("docs/how-to/use-it-from-python.md", "python")).replace("http://localhost:8000", url)
     checks = "assert (latents.shape, images.shape, model) == ((8, 32), (8, 28, 28, 1), 'mnist@2')"
 

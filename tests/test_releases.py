@@ -14,7 +14,7 @@ HEADINGS = re.findall(r"(?m)^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encodi
 
 
 def test_changelog_has_the_version_as_its_newest_release() -> None:
-    """What is not released stands on top, then come dated releases."""
+    """Changes that are not released stand on top, above the dated releases."""
     unreleased, newest, *_ = HEADINGS
     version, day = newest.split(" — ")
 

@@ -76,7 +76,7 @@ def test_digits_are_likelier_than_other_images(shipped: StoredModel, digits: Ten
 
 
 def test_reconstructions_resemble_the_originals(shipped: StoredModel, digits: Tensor) -> None:
-    """On the scale [0, 1] the squared error is a small part of what a grey picture would have."""
+    """The squared error, on the scale [0, 1], is a small part of the error of a grey picture."""
     images = to_images(digits)
     remade = shipped.model.decode(shipped.model.encode(images).mean).mean
     error = (remade - images).square().mean()

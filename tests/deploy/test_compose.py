@@ -36,7 +36,7 @@ def test_volumes_are_folders_that_the_image_gives_to_its_user() -> None:
 
 
 def test_trainer_keeps_runs_and_downloads_in_volumes() -> None:
-    """`docker compose run --rm` removes the container, and whatever lies outside of volumes."""
+    """`docker compose run --rm` removes the container with every file outside of volumes."""
     (entrypoint,) = re.findall(r'^ENTRYPOINT (\[.*"training".*\])$', DOCKERFILE, re.MULTILINE)
     targets = {volume.split(":")[1] for volume in SERVICES["train"]["volumes"] if not volume.startswith("${DATA")}
 
