@@ -76,7 +76,7 @@ async def write_images(
     """
     with session.timings.measure("write"):
         content = await offload(images.nbytes, _images_content, wanted, session, images, columns, more or {})
-    return respond(wanted, session, content, seed)
+    return make_response(wanted, session, content, seed)
 
 
 def write_json(session: Session, members: Mapping[str, Any]) -> bytes:
@@ -90,7 +90,7 @@ def write_json(session: Session, members: Mapping[str, Any]) -> bytes:
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def respond(wanted: Format, session: Session, content: bytes, seed: int | None) -> Response:
+def make_response(wanted: Format, session: Session, content: bytes, seed: int | None) -> Response:
     """The response with its headers; the seed is told where something was drawn."""
     headers = model_headers(session) | {"Server-Timing": session.timings.header()}
     if seed is not None:

@@ -29,16 +29,17 @@ def is_held(call: Call, tag: str) -> bool:
     return held == "*" or _opaque(tag) in map(_opaque, held.split(","))
 
 
-def mark(response: Response, call: Call, tag: str | None) -> Response:
-    """The response with headers for caches. Without a tag it is never the same again, and no cache may keep it.
+def add_headers(response: Response, call: Call, tag: str | None) -> Response:
+    """Add the headers that tell caches how long they may keep a response.
 
-    With a pinned version it never changes; else a newer version may take the model's place.
+    Without a tag the next response is another one, so no cache may keep this one. With a tag and a pinned version the
+    response never changes. With a tag alone a cache must ask again, since a newer version may be published.
     """
     if tag is None:
         response.headers["Cache-Control"] = "no-store"
         return response
     response.headers["ETag"] = tag
-    # keys are sent in this header
+    # a request with a key has this header, and what a key opens is not for other clients of the cache
     scope = "private" if "authorization" in call.headers else "public"
     lifetime = f"max-age={_A_YEAR_S}, immutable" if "@" in call.path.get("model", "") else "no-cache"
     response.headers["Cache-Control"] = f"{scope}, {lifetime}"

@@ -14,7 +14,7 @@ from ...http.router import Endpoint
 from ...offload import offload
 from ...operations.encode import Encoding, encode
 from ...operations.session import Session
-from .answers import Nested, OperationAnswer, respond, write_json
+from .answers import Nested, OperationAnswer, make_response, write_json
 from .bodies import read_images
 from .openapi import images_body, responses
 from .parameters import AnswerFormat, DrawParameters, offered
@@ -41,7 +41,7 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     encoding = await call.wait_for(encode(session, pixels, draw=parameters.latents, seed=parameters.seed))
     with call.timings.measure("write"):
         content = await offload(encoding.latents.nbytes, _content, wanted, session, encoding)
-    return respond(wanted, session, content, encoding.seed)
+    return make_response(wanted, session, content, encoding.seed)
 
 
 def _content(wanted: Format, session: Session, encoding: Encoding) -> bytes:

@@ -39,12 +39,12 @@ async def answer(call: Call, session: Session, parameters: SampleParameters) -> 
     n, seed, temperature = parameters.n, parameters.seed, parameters.temperature
     tag = None if seed is None else caching.etag(session, n, seed, temperature, wanted)
     if tag and caching.is_held(call, tag):
-        return caching.mark(Response(status_code=304, headers=model_headers(session)), call, tag)
+        return caching.add_headers(Response(status_code=304, headers=model_headers(session)), call, tag)
     work = sample(session, n, seed=seed, temperature=temperature, pixel_type=pixel_type(wanted))
     samples = await call.wait_for(work, "ask for a smaller n")
     more = {"seed": samples.seed, "latents": samples.latents}
     response = await write_images(wanted, session, samples.images, seed=samples.seed, more=more)
-    return caching.mark(response, call, tag)
+    return caching.add_headers(response, call, tag)
 
 
 ENDPOINT = Endpoint(

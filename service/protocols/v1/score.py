@@ -14,7 +14,7 @@ from ...http.negotiation import SCORE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.score import score
 from ...operations.session import Session
-from .answers import OperationAnswer, respond, write_json
+from .answers import OperationAnswer, make_response, write_json
 from .bodies import read_images
 from .openapi import images_body, responses
 from .parameters import INT32_MAX, AnswerFormat, OptionalSeed, Parameters, PictureResize, offered
@@ -70,7 +70,7 @@ async def answer(call: Call, session: Session, parameters: ScoreParameters) -> R
             "protocol": scores.protocol,
         }
         content = write_json(session, members)
-    return respond("json", session, content, scores.seed)
+    return make_response("json", session, content, scores.seed)
 
 
 ENDPOINT = Endpoint(
