@@ -99,7 +99,8 @@ class Router:
         mounted = (mount.prefix.partition("/{")[0] for mount in mounts)
         self._locked = tuple(f"{address}/" for address in {*mounted, *locked})
         self._targets: dict[tuple[str, ...], _Target] = {}
-        self._names: dict[int, list[dict[int, str]]] = {}  # by the number of an address's parts: where it has names
+        # by the number of parts that an address has: the places of its names, such as {3: "model"}
+        self._names: dict[int, list[dict[int, str]]] = {}
         for mount in mounts:
             for endpoint in mount.endpoints:
                 self._add(mount, endpoint)
@@ -112,7 +113,7 @@ class Router:
         path = scope["path"].removeprefix(scope["root_path"])
         response: ASGIApp = self._app
         try:
-            target = self._find(scope, path)
+            target = self._find(scope, path)  # before the key is checked, so that the log of a 401 names the endpoint
             self._check_key(scope, path)
             if target is not None:
                 response = await self._answer(target, scope, receive)
@@ -169,7 +170,10 @@ class _Target(NamedTuple):
 
 def _key(method: str, parts: Sequence[str], names: Mapping[int, str]) -> tuple[str, ...]:
     """An address as the router knows it: without the values of its names."""
-    return (method, *("{}" if place in names else part for place, part in enumerate(parts)))
+    key = [method, *parts]
+    for place in names:
+        key[place + 1] = "{}"
+    return tuple(key)
 
 
 def _function_to_describe(endpoint: Endpoint[Any], path_parameters: Mapping[str, Any]) -> Callable[..., Any]:
