@@ -30,7 +30,7 @@ class RequestLimits(NamedTuple):
 
 @dataclass
 class Call:
-    """One request: its head, its body, and the limits of size, time and memory within which it is answered."""
+    """A request: its head, its body, and the limits of size, time and memory within which it is answered."""
 
     raw_headers: Sequence[tuple[bytes, bytes]]
     path: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""API keys: those of the settings, and those of a file that may change while the service runs."""
+"""The API keys of the settings, and of a file that may change while the service runs."""
 
 from __future__ import annotations
 

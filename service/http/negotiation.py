@@ -25,7 +25,7 @@ IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safe
 
 
 def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[Format]) -> Format:
-    """One of the `offered` formats, of which the first is the default. `accept` is the Accept header.
+    """Choose one of the `offered` formats, of which the first is the default. `accept` is the Accept header.
 
     Raises:
         NotAcceptable: the client accepts none of them.

@@ -63,7 +63,7 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 MEDIA_TYPE = "application/problem+json"
 
 Responses = dict[int | str, dict[str, Any]]
-"""What the OpenAPI says of the answers of an address, by their status."""
+"""The OpenAPI's description of the answers of an address, by their status."""
 
 
 class Problem(BaseModel):
@@ -158,7 +158,7 @@ def as_problem(request_id: str, error: Exception) -> JSONResponse:
 
 
 async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse:
-    """Name the first wrong parameter that FastAPI has found at a route of its own."""
+    """Name the first wrong parameter that FastAPI has found at one of its routes."""
     first: ErrorDetails = cast(RequestValidationError, error).errors()[0]
     first["loc"] = first["loc"][1:]  # without the word query
     return await _respond(request, errors.InvalidParameter(sentence(first)))

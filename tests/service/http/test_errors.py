@@ -433,7 +433,7 @@ async def test_method_that_is_not_allowed_lists_those_that_are(client: httpx.Asy
 
 @pytest.mark.parametrize("url", ["/v1/sample", "/v1/traverse", "/readyz", "/v1/models"])
 async def test_allow_lists_the_methods_of_every_route_at_an_address(client: httpx.AsyncClient, url: str) -> None:
-    """At some addresses HEAD has a route of its own."""
+    """HEAD is a separate route at some addresses."""
     allowed = (await client.delete(url)).headers["allow"].split(", ")
 
     assert "GET" in allowed

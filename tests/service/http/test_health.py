@@ -94,7 +94,7 @@ async def test_models_are_listed_with_the_default_one_marked(client: httpx.Async
 
 
 async def test_card_is_the_one_in_the_store(client: httpx.AsyncClient, store: Store) -> None:
-    """It has every metric with its protocol."""
+    """The card has every metric with its protocol."""
     answer = (await client.get("/v1/models/grey")).json()
 
     assert (answer["model"], answer["version"]) == ("grey", 1)
@@ -182,7 +182,7 @@ async def test_labels_are_never_what_a_caller_made_up(client: httpx.AsyncClient)
 )
 @pytest.mark.usefixtures("unharmed")
 async def test_request_id_is_taken_if_it_is_harmless(client: httpx.AsyncClient, given: str, kept: bool) -> None:
-    """Else a new id is made, so that clients cannot write into the log."""
+    """Any other id is replaced by a new one, so that clients cannot write into the log."""
     response = await client.get("/livez", headers=[(b"X-Request-Id", given.encode())])
 
     assert (response.headers["x-request-id"] == given) == kept

@@ -44,7 +44,7 @@ async def test_without_a_right_key_there_is_no_answer(locked: httpx.AsyncClient,
 
 @pytest.mark.parametrize("key", ["first", "second"])
 async def test_any_of_the_keys_opens(locked: httpx.AsyncClient, key: str) -> None:
-    """So a key can be replaced while the other still works."""
+    """A key can be replaced while the other still works."""
     response = await locked.get("/v1/sample", headers={"Authorization": f"Bearer {key}"})
 
     assert response.status_code == 200
@@ -150,7 +150,7 @@ def test_keys_stay_valid_when_their_file_is_spoilt(file: Path, spoil: Spoil) -> 
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_service_does_not_start_with_a_file_that_is_spoilt(file: Path, settings: Settings, spoil: Spoil) -> None:
-    """It would be open to every client, or closed to every client."""
+    """The service would be open to every client, or closed to every client."""
     spoil(file)
 
     with pytest.raises(ValueError, match="key"):
@@ -158,7 +158,7 @@ def test_service_does_not_start_with_a_file_that_is_spoilt(file: Path, settings:
 
 
 def test_keys_of_settings_and_file_are_both_good(file: Path) -> None:
-    """One key may be a person's, the others a mounted secret."""
+    """A person may have a key in the settings, while the others are a mounted secret."""
     known = Keys([SecretStr("second")], file)
 
     assert known.admit(BEARER)
@@ -167,7 +167,7 @@ def test_keys_of_settings_and_file_are_both_good(file: Path) -> None:
 
 
 def test_file_of_a_running_service_is_exchanged(file: Path, started: list[Process], store: Store) -> None:
-    """Without a restart the new key becomes valid and the old key invalid."""
+    """The new key becomes valid and the old key invalid, and no restart is needed."""
     process = Process(store.root, f"--api-keys-file={file}")
     started.append(process)
     process.wait_for("ready")

@@ -75,7 +75,7 @@ async def test_server_of_the_openapi_is_behind_the_prefix(proxied: httpx.AsyncCl
 
 @pytest.mark.parametrize("model", ["", "/models/grey@1"])
 async def test_operations_answer_behind_the_prefix(proxied: httpx.AsyncClient, model: str) -> None:
-    """With and without a model in the address."""
+    """The address may name a model or not."""
     encoded = await proxied.post(f"{PUBLIC}/v1{model}/encode", content=picture(), headers=PNG)
 
     assert encoded.status_code == 200
@@ -93,7 +93,7 @@ async def test_slash_at_the_end_is_not_redirected(proxied: httpx.AsyncClient, ad
 
 
 async def test_prefix_alone_leads_to_the_page(settings: Settings) -> None:
-    """Without the slash at its end the page's relative links would miss the prefix."""
+    """The page's relative links would miss the prefix if the address had no slash at its end."""
     async with running(settings, root_path="/latentd") as (_, client):
         response = await client.get("/latentd")
 

@@ -42,7 +42,7 @@ async def echo(call: Call, subject: str, parameters: Parameters) -> Response:
 
 
 async def refuse(_call: Call, _subject: str, _parameters: Parameters) -> Response:
-    """Refuse whatever is asked."""
+    """Refuse every request."""
     raise BadValue("This is refused.")
 
 
