@@ -47,6 +47,7 @@ IGNORANT = {
     "service/inference": ("fastapi", "starlette", "PIL"),
     "service/inference/batcher.py": ("torch",),
     "service/inference/registry.py": ("torch",),
+    "service/inference/work_queue.py": ("torch",),
     "service/compute": ("fastapi", "starlette", "PIL"),
     "service/formats": ("fastapi", "starlette"),
 }

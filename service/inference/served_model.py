@@ -12,7 +12,8 @@ from model_store.vae.priors import Prior
 from ..compute.rows import Rows, length, split
 from ..compute.runner import Runner
 from ..compute.torch_runtime import ForwardPass
-from .batcher import Answer, Batcher, Part, part_images
+from .batcher import Batcher, part_images
+from .work_queue import Answer, Part
 
 
 class BatchKey(NamedTuple):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from service.errors import QueueFull
-from service.inference.batcher import Answer, Batcher, Part
+from service.inference.batcher import Batcher
+from service.inference.work_queue import Answer, Part
 
 pytestmark = pytest.mark.anyio
 
@@ -293,7 +294,7 @@ async def test_sizes_that_were_computed_leave_nothing_behind() -> None:
     for size in range(50):
         await ask(batcher, 2, f"{size}x8")
 
-    assert batcher._queues == {}
+    assert batcher._queue._queues == {}
 
 
 async def test_full_queue_refuses_at_once() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from service.errors import QueueFull
-from service.inference.batcher import Answer
 from service.inference.served_model import ServedModel
+from service.inference.work_queue import Answer
 from service.operations.limits import Limits
 from service.operations.session import Session
 from service.telemetry.timings import Timings
