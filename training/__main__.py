@@ -30,7 +30,7 @@ EXIT_FAILED = 1
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status is 0 when a version was published, 130 or 143 after a signal."""
-    parser = _parser()
+    parser = argument_parser()
     options = parser.parse_args(arguments)
     if (options.recipe is None) == (options.resume is None) or (options.resume and options.set):
         parser.error("name a recipe, with --set to change it, or a run with --resume, which keeps its own recipe")
@@ -112,22 +112,24 @@ def finish(run: Run, dataset: Dataset, store: Store, folder: Path, commit: str |
     try:
         train(run, dataset, save=partial(checkpoint.save, folder))
         version = publish(run, dataset, store, commit)
-        _say_how_to_use(version, store)
+        announce(version, store)
     except Stopped as stopped:
-        console.say(f"Stopped. {_how_to_continue(run, folder)}")
+        console.say(f"Stopped. {how_to_continue(run, folder)}")
         return stopped.status
     except (CannotKeepRun, CannotPublish, OSError) as error:
-        console.fail(f"{str(error).rstrip('.')}. {_how_to_continue(run, folder)}")
+        console.fail(f"{str(error).rstrip('.')}. {how_to_continue(run, folder)}")
         return EXIT_FAILED
     return 0
 
 
-def _how_to_continue(run: Run, folder: Path) -> str:
+def how_to_continue(run: Run, folder: Path) -> str:
+    """Two sentences for people: how far a stopped run is kept, and the command that continues it."""
     command = shlex.join(["python", "-m", "training", "--resume", str(folder.absolute())])
     return f"The run is kept up to epoch {run.epochs_saved} of {run.recipe.epochs}. Continue it with: {command}"
 
 
-def _say_how_to_use(version: ModelVersion, store: Store) -> None:
+def announce(version: ModelVersion, store: Store) -> None:
+    """Print where a new version is, its first number, its warnings, and the commands that serve and try it."""
     card = store.card(version)
     first = card.metrics[0]
     place = "" if store.root == store_folder() else f" --store {shlex.quote(str(store.root))}"
@@ -140,7 +142,8 @@ def _say_how_to_use(version: ModelVersion, store: Store) -> None:
     console.say(f"  curl 'localhost:8000/v1/models/{version.name}/{operation}' -o images.png")
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
+    """The parser of the command's arguments; its help names the shipped recipes and the store in use."""
     recipes = ", ".join(sorted(file.stem for file in SHELF.glob("*.toml")))
     parser = argparse.ArgumentParser(
         prog="python -m training",

@@ -47,7 +47,11 @@ def begin(runs: Path, description: RunDescription, state: dict[str, Any]) -> Pat
         CannotKeepRun: the folder cannot be written; nothing of it is left.
     """
     try:
-        folder = _new_folder(runs, description.recipe.name)
+        runs.mkdir(parents=True, exist_ok=True)
+        stem = f"{description.recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
+        taken = len(list(runs.glob(f"{stem}*")))
+        folder = runs / (f"{stem}-{taken + 1}" if taken else stem)
+        folder.mkdir()
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             write_description(folder, description)
@@ -106,15 +110,6 @@ def load(folder: Path, device: torch.device) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds of errors for broken files
         raise RunNotFound(folder, f"{_CHECKPOINT} cannot be read ({error or type(error).__name__})") from error
     return state
-
-
-def _new_folder(runs: Path, name: str) -> Path:
-    runs.mkdir(parents=True, exist_ok=True)
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    taken = len(list(runs.glob(f"{stem}*")))
-    folder = runs / (f"{stem}-{taken + 1}" if taken else stem)
-    folder.mkdir()
-    return folder
 
 
 def _replace(path: Path, content: bytes | memoryview) -> None:

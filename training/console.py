@@ -34,19 +34,21 @@ _REFRESH_S = 0.5
 console = Console(highlight=False, soft_wrap=True, force_terminal=None if sys.stdout.isatty() else False)
 
 
-def say(text: str) -> None:
-    """Print a line."""
-    _print(text)
+def say(text: str, style: str | None = None) -> None:
+    """Print a line. A log on a full disk, or a name that is not UTF-8, does not end the run."""
+    with suppress(OSError):
+        writable = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+        console.print(writable, style=style, markup=False)
 
 
 def warn(text: str) -> None:
     """Print a line about a problem that does not stop the command."""
-    _print(text, style="yellow")
+    say(text, style="yellow")
 
 
 def fail(text: str) -> None:
     """Print the reason why the command ends."""
-    _print(text, style="red")
+    say(text, style="red")
 
 
 def track(items: Iterable[T], total: int | None, what: str, advance: Callable[[Any], int] | None = None) -> Iterator[T]:
@@ -100,13 +102,6 @@ def epoch_line(epoch: Epoch, epochs: int, measure: str, *, best: bool) -> None:
         f"  {measure} {epoch.train_nats:8.2f} train {epoch.validation_nats:8.2f} validation{kl}"
         f"  {epoch.images_per_s:7,.0f} images/s{'  best' if best else ''}"
     )
-
-
-def _print(text: str, style: str | None = None) -> None:
-    """Print a line; a log on a full disk or a name that is not UTF-8 does not end the run."""
-    with suppress(OSError):
-        writable = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
-        console.print(writable, style=style, markup=False)
 
 
 def _bar(*columns: ProgressColumn) -> Progress:

@@ -56,14 +56,15 @@ def load_dataset(
         BadData: the images cannot be used.
         NotText: the path of the images is not UTF-8.
     """
-    source = recipe.data.source
     if place is not None:
-        return _divide(_name(place), _read(place, recipe.model.image_shape, recipe.data.resize, strict), recipe)
-    if source is None:
+        name = place_name(place)
+    elif recipe.data.source is not None:
+        name, place = recipe.data.source, fetch(recipe.data.source, cache or DEFAULT_CACHE)
+    else:
         known = " or ".join(DATASETS)
         raise DataNotFound("the recipe", f"it has no data.source to download ({known}); name images with --data")
-    splits = _read(fetch(source, cache or DEFAULT_CACHE), recipe.model.image_shape, recipe.data.resize, strict)
-    return _divide(source, splits, recipe)
+    splits = read_splits(place, recipe.model.image_shape, recipe.data.resize, strict=strict)
+    return divide(name, splits, recipe)
 
 
 def load_test_images(place: Path, image_shape: tuple[int, int, int], resize: Resize) -> Dataset:
@@ -72,14 +73,58 @@ def load_test_images(place: Path, image_shape: tuple[int, int, int], resize: Res
     Raises:
         DataNotFound, BadData: the place has no such images.
     """
-    splits = _read(place, image_shape, resize, strict=False)
+    splits = read_splits(place, image_shape, resize, strict=False)
     none = splits.train[:0]
     return Dataset(
-        name=_name(place),
+        name=place_name(place),
         train=none,
         validation=none,
         test=splits.train if splits.test is None else splits.test,
         resize=resize,
+    )
+
+
+def read_splits(place: Path, shape: tuple[int, int, int], resize: Resize, *, strict: bool) -> Splits:
+    """Read the images of a place, and bring all of them to `shape` (C, H, W).
+
+    Raises:
+        DataNotFound: the place has no images.
+        BadData: the images cannot be used, or have another size and `resize` is `none`.
+    """
+    splits = read(place, shape, resize, strict=strict)
+    fitted = {}
+    for split, pixels in vars(splits).items():
+        if pixels is None or pixels.shape[1:] == shape:
+            continue
+        if resize == "none" and pixels.shape[2:] != shape[1:]:
+            found = tuple(pixels.shape[1:])
+            raise BadData(place, f"its images are {found} (C, H, W), but the model takes {shape}; {HOW_TO_RESIZE}")
+        fitted[split] = torch.stack([picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels])
+    return dataclasses.replace(splits, **fitted)
+
+
+def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
+    """Make three splits. Where the source has no such split, the recipe's seed draws its images.
+
+    Raises:
+        BadData: the training images are too few to divide.
+    """
+    count = len(splits.train)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(recipe.seed))
+    tests = 0 if splits.test is not None else max(1, round(count * recipe.data.test_fraction))
+    validations = 0 if splits.validation is not None else max(1, round(count * recipe.data.validation_fraction))
+    if count <= tests + validations:
+        raise BadData(
+            name,
+            f"{count} images are too few to train on, to choose the weights by, and to test with",
+        )
+    drawn_test, drawn_validation, rest = torch.split(order, [tests, validations, count - tests - validations])
+    return Dataset(
+        name=name,
+        train=splits.train[rest],
+        validation=splits.train[drawn_validation] if splits.validation is None else splits.validation,
+        test=splits.train[drawn_test] if splits.test is None else splits.test,
+        resize=recipe.data.resize,
     )
 
 
@@ -104,48 +149,12 @@ def absolute_text(path: Path) -> str:
     return text
 
 
-def _name(place: Path) -> str:
-    """The name of a place, for the card. A link has the name of the folder that it leads to."""
+def place_name(place: Path) -> str:
+    """The name of a place, for the card. A link has the name of the folder that it leads to.
+
+    Raises:
+        NotText: the path is not UTF-8.
+    """
     path = place.resolve()
     absolute_text(path)
     return path.name
-
-
-def _read(place: Path, shape: tuple[int, int, int], resize: Resize, strict: bool) -> Splits:
-    """Read the images of a place, and bring all of them to `shape`."""
-    splits = read(place, shape, resize, strict=strict)
-    fitted = {split: _fit(place, pixels, shape, resize) for split, pixels in vars(splits).items() if pixels is not None}
-    return dataclasses.replace(splits, **fitted)
-
-
-def _fit(source: Path, pixels: Tensor, shape: tuple[int, int, int], resize: Resize) -> Tensor:
-    found = tuple(pixels.shape[1:])
-    if found == shape:
-        return pixels
-    if resize == "none" and found[1:] != shape[1:]:
-        raise BadData(
-            source,
-            f"its images are {found} (C, H, W), but the model takes {shape}; {HOW_TO_RESIZE}",
-        )
-    return torch.stack([picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels])
-
-
-def _divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
-    """Make three splits. Where the source has no such split, the recipe's seed draws its images."""
-    count = len(splits.train)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(recipe.seed))
-    tests = 0 if splits.test is not None else max(1, round(count * recipe.data.test_fraction))
-    validations = 0 if splits.validation is not None else max(1, round(count * recipe.data.validation_fraction))
-    if count <= tests + validations:
-        raise BadData(
-            name,
-            f"{count} images are too few to train on, to choose the weights by, and to test with",
-        )
-    drawn_test, drawn_validation, rest = torch.split(order, [tests, validations, count - tests - validations])
-    return Dataset(
-        name=name,
-        train=splits.train[rest],
-        validation=splits.train[drawn_validation] if splits.validation is None else splits.validation,
-        test=splits.train[drawn_test] if splits.test is None else splits.test,
-        resize=recipe.data.resize,
-    )

@@ -39,3 +39,11 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or batch.device == device:
         return batch
     return batch.pin_memory().to(device, non_blocking=True)
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a device for a card: a GPU's model, or the number of threads of a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} {'thread' if threads == 1 else 'threads'}"

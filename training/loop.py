@@ -93,7 +93,7 @@ def start(recipe: Recipe, device: torch.device) -> Run:
     torch.manual_seed(recipe.seed)
     model = VAE(recipe.model)
     place(model, device, recipe.optimiser.precision)
-    average = AveragedModel(model, multi_avg_fn=partial(_move_average, recipe.optimiser.average_decay))
+    average = AveragedModel(model, multi_avg_fn=partial(moving_average, recipe.optimiser.average_decay))
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.optimiser.learning_rate, fused=True)
     return Run(recipe, model, average, optimiser, best_weights=_copy(model))
 
@@ -106,7 +106,7 @@ def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) ->
     """
     pixels = resident(dataset.train, run.device)
     for number in range(len(run.history) + 1, run.recipe.epochs + 1):
-        epoch = _train_epoch(run, number, pixels, dataset.validation)
+        epoch = train_epoch(run, number, pixels, dataset.validation)
         best = max((past.validation_nats for past in run.history), default=-math.inf)
         if epoch.validation_nats > best:
             run.best_weights, run.best_epoch = _copy(run.averaged), number
@@ -125,7 +125,12 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def _train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> Epoch:
+def train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> Epoch:
+    """Train on all pixels uint8 (N, C, H, W) once, in the order of epoch `number`, and measure the validation images.
+
+    Raises:
+        Diverged: the objective of the training or of the validation images is not finite.
+    """
     generator = torch.Generator(run.device).manual_seed(run.recipe.seed * 1_000_003 + number)
     began = time.perf_counter()
     total = torch.zeros((), dtype=torch.float64, device=run.device)
@@ -173,7 +178,7 @@ def train_step(run: Run, pixels: Tensor, progress: float, generator: torch.Gener
     return nats.detach()
 
 
-def _move_average(decay: float, averaged: list[Tensor], current: list[Tensor], count: int | Tensor) -> None:
+def moving_average(decay: float, averaged: list[Tensor], current: list[Tensor], count: int | Tensor) -> None:
     """Update an exponential average whose decay grows with the steps: after n steps it covers about the last n / 9."""
     early = (1 + int(count)) / (10 + int(count))
     move = get_ema_multi_avg_fn(min(decay, early))

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from model_store import VAE, VAEConfig
-from model_store.vae import DiagonalGaussian, Record
+from model_store.vae import Record
 from model_store.vae.elbo import log_weight
 from model_store.vae.likelihoods import Likelihood
 
@@ -76,12 +76,17 @@ def compute(model: VAE, images: Tensor, noise: Tensor, objective: ObjectiveRecip
     if "score" not in model.config.can:
         return _plain(model.decode(model.encode(images).mean).log_prob(images))
     posterior = model.posterior(images)
-    normal, log_likelihoods = _draw(model, posterior, images, noise)
+    draws = len(noise)
+    repeated = posterior.repeated(draws)
+    normal = repeated.sample(noise.flatten(0, 1))  # (L·B, *latent_shape), in normal coordinates
+    log_likelihoods = model.decode(model.prior.from_normal(normal)).log_prob(images.repeat(draws, 1, 1, 1))  # (L·B,)
     if objective.importance_weighted:
-        weights = log_weight(posterior.repeated(len(noise)), normal, log_likelihoods).view(len(noise), -1)
-        return _plain(weights.logsumexp(0) - math.log(len(noise)))
+        weights = log_weight(repeated, normal, log_likelihoods).view(draws, -1)
+        return _plain(weights.logsumexp(0) - math.log(draws))
     reconstruction = log_likelihoods.mean()
-    loss = kl_weight(objective, progress) * _kl(posterior, objective.free_nats) - reconstruction
+    # The KL of each dimension, a mean over the batch, counts as at least `free_nats`.
+    kl = posterior.kl_nats_per_dimension().mean(0).clamp(min=objective.free_nats).sum()
+    loss = kl_weight(objective, progress) * kl - reconstruction
     return Objective(loss, reconstruction - posterior.kl_nats().mean())
 
 
@@ -99,18 +104,6 @@ def kl_weight(objective: ObjectiveRecipe, progress: float) -> float:
     if progress >= objective.kl_warmup_fraction:
         return objective.kl_weight
     return objective.kl_weight * progress / objective.kl_warmup_fraction
-
-
-def _draw(model: VAE, posterior: DiagonalGaussian, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Draws in normal coordinates and log p(x|z) there, (L·B, …) and (L·B,), from noise (L, B, *latent_shape)."""
-    draws = len(noise)
-    normal = posterior.repeated(draws).sample(noise.flatten(0, 1))
-    return normal, model.decode(model.prior.from_normal(normal)).log_prob(images.repeat(draws, 1, 1, 1))
-
-
-def _kl(posterior: DiagonalGaussian, free_nats: float) -> Tensor:
-    """The KL of a batch's mean image, each dimension counted as at least `free_nats`."""
-    return posterior.kl_nats_per_dimension().mean(0).clamp(min=free_nats).sum()
 
 
 def _plain(nats: Tensor) -> Objective:

@@ -15,6 +15,7 @@ from model_store.weights import to_bytes
 
 from .curves import curves
 from .data import Dataset
+from .devices import device_name
 from .errors import CannotPublish
 from .evaluate.figures import figures
 from .evaluate.report import report
@@ -48,7 +49,7 @@ def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> Mod
         return store.publish(
             run.recipe.name,
             model,
-            training=_summary(run, dataset, commit),
+            training=training_summary(run, dataset, commit),
             metrics=found.metrics,
             latents=found.latents,
             scores=found.scores,
@@ -85,7 +86,8 @@ def git_commit() -> str | None:
     return result.stdout.strip() or None
 
 
-def _summary(run: Run, dataset: Dataset, commit: str | None) -> TrainingSummary:
+def training_summary(run: Run, dataset: Dataset, commit: str | None) -> TrainingSummary:
+    """The origin of a run's best weights, for the card."""
     return TrainingSummary(
         recipe=run.recipe.model_dump(mode="json"),
         data=dataset.summary(),
@@ -94,13 +96,6 @@ def _summary(run: Run, dataset: Dataset, commit: str | None) -> TrainingSummary:
         epochs=len(run.history),
         best_epoch=run.best_epoch,
         seconds=round(sum(epoch.seconds for epoch in run.history), 1),
-        device=_device_name(run.device),
+        device=device_name(run.device),
         torch=torch.__version__,
     )
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type}, {threads} {'thread' if threads == 1 else 'threads'}"

@@ -99,9 +99,9 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         BadRecipe: there is no such recipe, it is not TOML, a key is unknown, or a value does not fit; all at once.
     """
     try:
-        values = tomllib.loads(_find(name_or_path).read_text(encoding="utf-8"))
+        values = tomllib.loads(find_recipe(name_or_path).read_text(encoding="utf-8"))
         for change in changes:
-            _apply(values, change)
+            apply_change(values, change)
         return Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise BadRecipe(name_or_path, *validation_messages(error, Recipe)) from error
@@ -109,7 +109,12 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         raise BadRecipe(name_or_path, str(error)) from error
 
 
-def _find(name_or_path: str) -> Path:
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a shipped recipe by its name, or of any recipe by its path.
+
+    Raises:
+        BadRecipe: there is no such recipe.
+    """
     shelved = SHELF / f"{name_or_path}.toml"
     if shelved.is_file():
         return shelved
@@ -120,8 +125,12 @@ def _find(name_or_path: str) -> Path:
     raise BadRecipe(name_or_path, f"it is neither a file nor one of {names}")
 
 
-def _apply(values: dict[str, Any], change: str) -> None:
-    """Set a dotted key to a TOML value; a bare word counts as a string."""
+def apply_change(values: dict[str, Any], change: str) -> None:
+    """Set the dotted key of a `key=value` in the tables of a recipe; a bare word counts as a string.
+
+    Raises:
+        ValueError: there is no `=`, or a part of the key is a value instead of a table.
+    """
     key, found, text = change.partition("=")
     if not found:
         raise ValueError(f"--set takes key=value, not {change!r}")
@@ -130,11 +139,7 @@ def _apply(values: dict[str, Any], change: str) -> None:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
             raise ValueError(f"--set {change}: {table} is a value, not a table")
-    values[last] = _toml_value(text.strip())
-
-
-def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        values[last] = tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        values[last] = text.strip()

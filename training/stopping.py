@@ -23,14 +23,24 @@ class Stopped(KeyboardInterrupt):
 
 def leave_at_once() -> None:
     """From now on, let a signal end the process with one line and its status, without a traceback."""
-    _handle(_leave)
+
+    def leave(number: int, _: FrameType | None) -> None:
+        os.write(2, b"Stopped.\n")
+        os._exit(128 + number)
+
+    _handle(leave)
 
 
 @contextmanager
 def raise_stopped() -> Iterator[None]:
     """Let the first signal raise Stopped inside this block; a second signal ends the process at once."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        leave_at_once()
+        raise Stopped(number)
+
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    _handle(_raise)
+    _handle(stop)
     try:
         yield
     finally:
@@ -42,13 +52,3 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` and `&` ask their child to ignore it
             signal.signal(number, handler)
-
-
-def _leave(number: int, _: FrameType | None) -> None:
-    os.write(2, b"Stopped.\n")
-    os._exit(128 + number)
-
-
-def _raise(number: int, _: FrameType | None) -> None:
-    leave_at_once()
-    raise Stopped(number)

@@ -30,7 +30,7 @@ from .report import IMPORTANCE_SAMPLES, report
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status is 0 when the model was measured, 130 or 143 after a signal."""
-    options = _parser().parse_args(arguments)
+    options = argument_parser().parse_args(arguments)
     with raise_stopped():
         try:
             store = Store(options.store)
@@ -81,13 +81,19 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resiz
     return dataset
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """Read a whole number of at least 1.
+
+    Raises:
+        ArgumentTypeError: the text is not such a number.
+    """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
+    """The parser of the command's arguments; its help names the store in use."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("model", help="a model's name, for its newest version, or name@version")
     parser.add_argument(
@@ -110,12 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--importance-samples",
-        type=_at_least_one,
+        type=at_least_one,
         default=IMPORTANCE_SAMPLES,
         metavar="K",
         help="posterior draws of each image for the importance-weighted bound; papers use 5000; default: %(default)s",
     )
-    parser.add_argument("--images", type=_at_least_one, metavar="N", help="measure the first N test images only")
+    parser.add_argument("--images", type=at_least_one, metavar="N", help="measure the first N test images only")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto, which takes CUDA if there is any"
     )

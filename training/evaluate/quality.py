@@ -55,7 +55,7 @@ def mean_image_nats(config: VAEConfig, train: Tensor, test: Tensor) -> Tensor:
     Where the likelihood learns a variance, the decoder gives one variance for all pixels. Training can always reach
     this decoder: its last layer needs only a bias.
     """
-    mean, variance = _moments(train)
+    mean, variance = mean_and_variance(train)
     numbers = decoder_numbers(config, mean, variance, len(train)).float().unsqueeze(0)
     parts = torch.split(binarised_for_scoring(config, test.cpu(), EVALUATION_SEED), _BATCH_IMAGES)
     return torch.cat(
@@ -63,8 +63,8 @@ def mean_image_nats(config: VAEConfig, train: Tensor, test: Tensor) -> Tensor:
     )
 
 
-def _moments(pixels: Tensor) -> tuple[Tensor, float]:
-    """The mean image (C, H, W), float64, and the mean squared difference of the images from it."""
+def mean_and_variance(pixels: Tensor) -> tuple[Tensor, float]:
+    """The mean image (C, H, W), float64, and the mean variance of a pixel, of uint8 pixels (N, C, H, W)."""
     total = torch.zeros(pixels.shape[1:], dtype=torch.float64)
     squares = torch.zeros_like(total)
     for part in torch.split(pixels.cpu(), _BATCH_IMAGES):

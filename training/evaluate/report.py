@@ -43,54 +43,50 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
     Raises:
         NotFinite: a number of the model is not one.
     """
-    try:
-        return _measure(model, dataset, importance_samples)
-    except ValidationError as error:
-        raise NotFinite(len(dataset.test)) from error
-
-
-def _measure(model: VAE, dataset: Dataset, importance_samples: int) -> Report:
     test = dataset.test
     can = model.config.can
-    if "encode" not in can:
-        known = _evidence(model, test)
-        suspicious = warnings(model, dataset, known.name, known.value)
-        return Report([known, *_novelty(model, dataset)], warnings=suspicious)
-    errors, use = squared_errors(model, test), latent_use(model, test)
-    latents = use.summary() if len(use.mean) <= _MAX_LATENT_VALUES else None
-    if "score" not in can:
-        nats = point_likelihood(model, test).mean().item()
-        return Report(_errors(errors), latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
-    once, scores = score(model, test), score(model, test, importance_samples)
-    metrics = [*_bounds(model, once), *_tighter(model, scores), *_errors(errors), *_use(use, len(test))]
-    nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
-    suspicious = warnings(model, dataset, "elbo_nats", nats, kl_nats)
-    return Report([*metrics, *_novelty(model, dataset)], latents, _quantiles(model, once), suspicious)
+    try:
+        if "encode" not in can:
+            draws = f"log of the mean of {EVIDENCE_DRAWS} prior draws' p(x|z), the same for all images"
+            nats = evidence(model, test).mean().item()
+            protocol = _protocol(model, len(test), draws)
+            known = Metric(name="log_evidence_nats", value=nats, unit="nats", protocol=protocol)
+            suspicious = warnings(model, dataset, known.name, nats)
+            return Report([known, *novelty_metrics(model, dataset)], warnings=suspicious)
+        use = latent_use(model, test)
+        latents = use.summary() if len(use.mean) <= _MAX_LATENT_VALUES else None
+        errors = error_metrics(squared_errors(model, test))
+        if "score" not in can:
+            nats = point_likelihood(model, test).mean().item()
+            return Report(errors, latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
+        once, often = score(model, test), score(model, test, importance_samples)
+        metrics = [*bound_metrics(model, once, often), *errors, *latent_metrics(use, len(test))]
+        nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
+        suspicious = warnings(model, dataset, "elbo_nats", nats, kl_nats)
+        return Report([*metrics, *novelty_metrics(model, dataset)], latents, score_quantiles(model, once), suspicious)
+    except ValidationError as error:  # a record of the card refuses a number that is not finite
+        raise NotFinite(len(test)) from error
 
 
-def _bounds(model: VAE, bound: Bound) -> list[Metric]:
-    protocol = _protocol(model, len(bound.kl_nats), "one posterior draw each")
-    means = {name: getattr(bound, name).mean().item() for name in ("elbo_nats", "log_likelihood_nats", "kl_nats")}
+def bound_metrics(model: VAE, once: Bound, often: Bound) -> list[Metric]:
+    """The ELBO and its two terms of one draw for each image, and the importance-weighted bound of many draws.
+
+    A likelihood of 8-bit values gives bits per dimension too.
+    """
+    protocol = _protocol(model, len(once.kl_nats), "one posterior draw each")
+    means = {name: getattr(once, name).mean().item() for name in ("elbo_nats", "log_likelihood_nats", "kl_nats")}
     bounds = [Metric(name=name, value=value, unit="nats", protocol=protocol) for name, value in means.items()]
-    if not model.config.likelihood.is_8_bit:
-        return bounds
-    bits = bits_per_dimension(bound.elbo_nats.mean(), model.config.image_shape).item()
-    return [*bounds, Metric(name="bits_per_dimension", value=bits, unit="bits", protocol=f"of the ELBO; {protocol}")]
+    if model.config.likelihood.is_8_bit:
+        bits = bits_per_dimension(once.elbo_nats.mean(), model.config.image_shape).item()
+        of_elbo = f"of the ELBO; {protocol}"
+        bounds.append(Metric(name="bits_per_dimension", value=bits, unit="bits", protocol=of_elbo))
+    value = often.importance_weighted_nats.mean().item()
+    protocol = _protocol(model, len(often.kl_nats), f"K = {often.draws} posterior draws each")
+    return [*bounds, Metric(name="importance_weighted_nats", value=value, unit="nats", protocol=protocol)]
 
 
-def _tighter(model: VAE, bound: Bound) -> list[Metric]:
-    protocol = _protocol(model, len(bound.kl_nats), f"K = {bound.draws} posterior draws each")
-    value = bound.importance_weighted_nats.mean().item()
-    return [Metric(name="importance_weighted_nats", value=value, unit="nats", protocol=protocol)]
-
-
-def _evidence(model: VAE, test: Tensor) -> Metric:
-    value = evidence(model, test).mean().item()
-    draws = f"log of the mean of {EVIDENCE_DRAWS} prior draws' p(x|z), the same for all images"
-    return Metric(name="log_evidence_nats", value=value, unit="nats", protocol=_protocol(model, len(test), draws))
-
-
-def _errors(errors: Tensor) -> list[Metric]:
+def error_metrics(errors: Tensor) -> list[Metric]:
+    """The mean squared error of the reconstructions, from each image's error (N,), and the same as PSNR."""
     protocol = f"{len(errors)} test images through their latents' mean, grey values in [0, 1]"
     mse = errors.mean().item()
     return [
@@ -99,7 +95,8 @@ def _errors(errors: Tensor) -> list[Metric]:
     ]
 
 
-def _use(use: LatentUse, images: int) -> list[Metric]:
+def latent_metrics(use: LatentUse, images: int) -> list[Metric]:
+    """The number of active latent dimensions, and the distance of the aggregate posterior from the prior."""
     active = f"of {len(use.mean)} latent dimensions those whose mean has a variance above {ACTIVE_VARIANCE}"
     aggregate = "KL to N(0, I) of a diagonal Gaussian with the aggregate posterior's mean and variance"
     over = f"over {images} test images, read as grey"
@@ -109,7 +106,8 @@ def _use(use: LatentUse, images: int) -> list[Metric]:
     ]
 
 
-def _novelty(model: VAE, dataset: Dataset) -> list[Metric]:
+def novelty_metrics(model: VAE, dataset: Dataset) -> list[Metric]:
+    """The distances of samples and of test images to the training images; empty without training images."""
     if not len(dataset.train):
         return []
     found = novelty(model, dataset.train, dataset.test)
@@ -122,7 +120,8 @@ def _novelty(model: VAE, dataset: Dataset) -> list[Metric]:
     ]
 
 
-def _quantiles(model: VAE, bound: Bound) -> ScoreQuantiles:
+def score_quantiles(model: VAE, bound: Bound) -> ScoreQuantiles:
+    """The percentiles of the test images' ELBO, of one draw for each image."""
     quantiles = torch.quantile(bound.elbo_nats, torch.linspace(0, 1, 101, dtype=torch.float64))
     return ScoreQuantiles(
         elbo_nats=tuple(round(value, 3) for value in quantiles.tolist()),

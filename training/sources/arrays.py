@@ -35,9 +35,9 @@ def read_arrays(path: Path, image_shape: Shape) -> Splits:
         with path.open("rb") as file:  # NumPy leaves a broken archive open that it opened itself
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
-                return Splits(_pixels(path, content, image_shape))
+                return Splits(array_to_pixels(path, content, image_shape))
             with content:
-                return _splits(path, content, image_shape)
+                return archive_splits(path, content, image_shape)
     except BadData:
         raise
     except Exception as error:  # NumPy, zipfile and zlib raise many kinds of errors for broken files
@@ -47,8 +47,12 @@ def read_arrays(path: Path, image_shape: Shape) -> Splits:
         raise BadData(path, f"NumPy cannot read it ({reason})") from error
 
 
-def _splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape) -> Splits:
-    """Read the arrays of an `.npz` by their names; a warning names the arrays that are left out."""
+def archive_splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape) -> Splits:
+    """Read the arrays of an `.npz` by their names; a warning names the arrays that are left out.
+
+    Raises:
+        BadData: the file has no array to train on, or an array does not hold images.
+    """
     found = [next((name for name in names if name in content), None) for names in (_TRAIN, _VALIDATION, _TEST)]
     train, validation, test = found
     if train is None:
@@ -56,13 +60,18 @@ def _splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape) -> Sp
     if others := [name for name in content if name not in found]:
         warn(f"Left out of {path}: the arrays {', '.join(others)}.")
     return Splits(
-        _pixels(path, content[train], image_shape),
-        None if validation is None else _pixels(path, content[validation], image_shape),
-        None if test is None else _pixels(path, content[test], image_shape),
+        array_to_pixels(path, content[train], image_shape),
+        None if validation is None else array_to_pixels(path, content[validation], image_shape),
+        None if test is None else array_to_pixels(path, content[test], image_shape),
     )
 
 
-def _pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) -> Tensor:
+def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) -> Tensor:
+    """An array of images, or of packed bits, as pixels uint8 (N, C, H, W); `path` names its file in errors.
+
+    Raises:
+        BadData: the shape is not one of images, or the values cannot be converted to grey values.
+    """
     if array.dtype == np.uint8 and array.ndim == 2 and 8 * array.shape[1] == np.prod(image_shape):
         bits = np.unpackbits(array.astype(np.uint8), axis=1)
         return torch.from_numpy(bits * np.uint8(_ON)).view(-1, *image_shape)

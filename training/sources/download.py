@@ -66,15 +66,25 @@ def fetch(name: str, cache: Path, datasets: dict[str, PublicDataset] = DATASETS)
     folder.mkdir(parents=True, exist_ok=True)
     for file, sha256 in dataset.sha256.items():
         if not (folder / file).is_file():
-            _download(folder / file, [f"{mirror}/{file}.gz" for mirror in dataset.mirrors], sha256)
+            download(folder / file, [f"{mirror}/{file}.gz" for mirror in dataset.mirrors], sha256)
     return folder
 
 
-def _download(path: Path, urls: Sequence[str], sha256: str) -> None:
+def download(path: Path, urls: Sequence[str], sha256: str) -> None:
+    """Download a file from the first URL that gives the content with this hash, and unpack it.
+
+    Raises:
+        DownloadFailed: no URL gave that content; the path is unchanged.
+    """
     problems = []
     for url in urls:
         try:
-            content = gzip.decompress(_get(url))
+            with httpx.stream("GET", url, timeout=_TIMEOUT_S, follow_redirects=True) as response:
+                response.raise_for_status()
+                size = int(response.headers.get("Content-Length", 0)) or None
+                name = url.rsplit("/", 1)[-1]
+                packed = b"".join(track(response.iter_bytes(), size, f"downloading {name}", advance=len))
+            content = gzip.decompress(packed)
         except (httpx.HTTPError, OSError, EOFError, zlib.error) as error:
             problems.append(f"{url}: {error or type(error).__name__}")
             continue
@@ -86,11 +96,3 @@ def _download(path: Path, urls: Sequence[str], sha256: str) -> None:
             return
         problems.append(f"{url}: its SHA-256 is {found[:12]}…, expected {sha256[:12]}…")
     raise DownloadFailed(path.name, problems)
-
-
-def _get(url: str) -> bytes:
-    with httpx.stream("GET", url, timeout=_TIMEOUT_S, follow_redirects=True) as response:
-        response.raise_for_status()
-        size = int(response.headers.get("Content-Length", 0)) or None
-        name = url.rsplit("/", 1)[-1]
-        return b"".join(track(response.iter_bytes(), size, f"downloading {name}", advance=len))

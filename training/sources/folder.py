@@ -43,7 +43,7 @@ _NAMED = 20
 _SIZES = 3
 
 
-class _Misfit(NamedTuple):
+class Misfit(NamedTuple):
     """A picture of another size than the recipe's, where the recipe does not resize."""
 
     path: Path
@@ -61,18 +61,22 @@ def read_folder(folder: Path, image_shape: Shape, resize: Resize, *, strict: boo
             same split.
         DataNotFound: no picture is left.
     """
-    parts = _parts(folder)
+    parts = split_folders(folder)
     if "train" not in parts or len(parts) == 1:
-        return Splits(_read_all(folder, image_shape, resize, strict))
+        return Splits(read_pictures(folder, image_shape, resize, strict))
     beside = sorted(path.name for path in folder.iterdir() if path not in parts.values() and not is_hidden(path.name))
     if beside:
         names = ", ".join(path.name for path in parts.values())
         warn(f"Left out of {folder}, because it is outside {names}: {', '.join(beside[:_NAMED])}.")
-    return Splits(**{split: _read_all(path, image_shape, resize, strict) for split, path in parts.items()})
+    return Splits(**{split: read_pictures(path, image_shape, resize, strict) for split, path in parts.items()})
 
 
-def _parts(folder: Path) -> dict[str, Path]:
-    """The subfolders that divide a folder, by the name of their split."""
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The subfolders that divide a folder, by the name of their split.
+
+    Raises:
+        BadData: two subfolders are the same split.
+    """
     parts: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         split = _SPLITS.get(path.name.lower())
@@ -84,7 +88,15 @@ def _parts(folder: Path) -> dict[str, Path]:
     return parts
 
 
-def _read_all(folder: Path, image_shape: Shape, resize: Resize, strict: bool) -> Tensor:
+def read_pictures(folder: Path, image_shape: Shape, resize: Resize, strict: bool) -> Tensor:
+    """Read the pictures of a folder at any depth, in the order of their paths, as uint8 pixels (N, *image_shape).
+
+    A picture that cannot be used is skipped with a warning.
+
+    Raises:
+        BadData: a picture would be skipped and `strict` is true; every picture has another size.
+        DataNotFound: no picture is left.
+    """
     listing = list_pictures(folder, SUFFIXES)
     for line in listing.left_out():
         warn(f"Left out of {folder}: {line}.")
@@ -93,11 +105,11 @@ def _read_all(folder: Path, image_shape: Shape, resize: Resize, strict: bool) ->
         raise DataNotFound(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}) at any depth")
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.filterwarnings("ignore", module="PIL")  # broken metadata, which is not used here
-        results = pool.map(lambda path: _read(path, image_shape, resize), paths)
+        results = pool.map(lambda path: read_picture(path, image_shape, resize), paths)
         found = list(track(results, len(paths), f"reading {folder.name}"))
     pixels = [result for result in found if isinstance(result, Tensor)]
     broken = [result for result in found if isinstance(result, BadData)]
-    misfits = [result for result in found if isinstance(result, _Misfit)]
+    misfits = [result for result in found if isinstance(result, Misfit)]
     problems = [*broken[:_NAMED], *([_wrong_sizes(folder, misfits, len(paths), image_shape)] if misfits else [])]
     if problems and (strict or len(misfits) == len(paths)):
         raise problems[0]
@@ -112,7 +124,7 @@ def _read_all(folder: Path, image_shape: Shape, resize: Resize, strict: bool) ->
     return torch.stack(pixels)
 
 
-def _read(path: Path, image_shape: Shape, resize: Resize) -> Tensor | _Misfit | BadData:
+def read_picture(path: Path, image_shape: Shape, resize: Resize) -> Tensor | Misfit | BadData:
     """Read a picture as uint8 pixels of `image_shape`, or return the reason why it cannot be used."""
     if not path.is_file():  # opening a pipe would wait for its writer
         return BadData(path, "it is not a file, or is a link that leads nowhere")
@@ -129,10 +141,10 @@ def _read(path: Path, image_shape: Shape, resize: Resize) -> Tensor | _Misfit | 
     except Exception as error:  # Pillow raises many kinds of errors for broken files
         return BadData(path, f"no picture can be read from it ({str(error) or type(error).__name__})")
     _, height, width = pixels.shape
-    return pixels if pixels.shape == image_shape else _Misfit(path, height, width)
+    return pixels if pixels.shape == image_shape else Misfit(path, height, width)
 
 
-def _wrong_sizes(folder: Path, misfits: list[_Misfit], pictures: int, image_shape: Shape) -> BadData:
+def _wrong_sizes(folder: Path, misfits: list[Misfit], pictures: int, image_shape: Shape) -> BadData:
     """One error for all pictures of another size, with the most common sizes."""
     by_size: defaultdict[str, list[Path]] = defaultdict(list)
     for misfit in misfits:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_store.vae.sentences import counted
+
 _GENERATED = frozenset({"@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found"})
 _NAMED = 8
 
@@ -24,12 +26,12 @@ class Listing:
         """Yield a line for each reason for leaving files or folders out."""
         if self.others:
             kinds = _first(f"{count:,} {suffix}" for suffix, count in self.others.most_common())
-            yield f"{_count(self.others.total(), 'file')} without the suffix of a picture that can be read: {kinds}"
+            yield f"{counted(self.others.total(), 'files')} without the suffix of a picture that can be read: {kinds}"
         if self.hidden:
             yield f"{len(self.hidden):,} hidden or generated: {_first(sorted(self.hidden))}"
         if self.known_folders:
             named = _first(self.known_folders)
-            yield f"{_count(len(self.known_folders), 'folder')} that a link leads to a second time: {named}"
+            yield f"{counted(len(self.known_folders), 'folders')} that a link leads to a second time: {named}"
         for error in self.unreadable:
             yield f"a folder that cannot be read: {error.filename} ({error.strerror})"
 
@@ -73,7 +75,3 @@ def _first(texts: Iterator[str] | list[str]) -> str:
     named = list(texts)
     rest = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
     return ", ".join(named[:_NAMED]) + rest
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
