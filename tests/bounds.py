@@ -1,4 +1,4 @@
-"""The bound of images by given noise, for tests that compare it with what is known by other means."""
+"""The bound of images by given noise, for tests that compare it with values known by other means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What many tests need: small models, and a store with some of them."""
+"""Fixtures of many tests: small models, and a store with some of them."""
 
 import shutil
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def make_model(config: VAEConfig = GREY, seed: int = 0) -> VAE:
 
 @pytest.fixture
 def started() -> Iterator[list[Process]]:
-    """Processes of a test; whatever still runs at its end is killed."""
+    """Processes of a test; processes that still run at its end are killed."""
     processes: list[Process] = []
     yield processes
     for process in processes:

@@ -1,5 +1,6 @@
-"""Who may import whom. The rules are the data at the top; the code below only reads import lines.
+"""The imports that are allowed between packages and rooms.
 
+The rules are the data at the top; the code below only reads import lines.
 Rules name folders, so that a new file needs no new row.
 """
 
@@ -11,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# A package or folder, and what of this project it may import beside itself.
+# A package or folder, and the packages of this project that it may import beside itself.
 PACKAGES = {
     "model_store/vae": (),
     "model_store": ("model_store",),
@@ -147,7 +148,7 @@ def test_every_room_of_the_service_has_a_row() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_import_only_the_rooms_of_their_row(room: str) -> None:
-    """A line of code knows its room and what it may touch."""
+    """No file imports a room that is missing in the row of its own room."""
     assert rooms_imported_by(room) - set(ROOMS[room]) == set()
 
 

@@ -1,4 +1,4 @@
-"""What CI and pre-commit run is said once, in `.ci/run` and the Makefile, for each Python that the package names."""
+"""The commands of CI and pre-commit stand once, in `.ci/run` and the Makefile, for each Python that we support."""
 
 import re
 import tomllib

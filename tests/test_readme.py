@@ -85,5 +85,5 @@ def test_python_examples_work(url: str, tmp_path: Path) -> None:
 
 
 def test_readme_is_short() -> None:
-    """A newcomer reads it in one go; what is longer has a page in docs."""
+    """A newcomer reads the page in one go; longer texts are in docs."""
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def begin(options: argparse.Namespace) -> int:
-    """Begin a run: check what it needs, read the images, draw the weights, and make the folder that keeps the run."""
+    """Begin a run: read the recipe and the images, draw the weights, and make the folder that keeps the run."""
     store = Store(options.store or store_folder())
     named = {"data": options.data, "store": store.root, "cache": options.cache, "runs": options.runs}
     places = {name: path and absolute_text(path) for name, path in named.items()}
@@ -102,7 +102,7 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def finish(run: Run, dataset: Dataset, store: Store, folder: Path, commit: str | None) -> int:
-    """Train to the last epoch and publish. If this stops half-way, say what is kept and how to continue."""
+    """Train to the last epoch and publish. After an early stop, name the kept files and the command to continue."""
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     console.say(
         f"{run.recipe.name}: {len(dataset.train):,} images of {dataset.name} to train on, "

@@ -59,7 +59,7 @@ class Server:
         return self.options is not None
 
     def version(self) -> str:
-        """What is measured."""
+        """The version that is measured."""
         return "this commit" if self.is_ours else environments.version(self.name)
 
     def described(self) -> str:

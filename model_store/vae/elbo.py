@@ -77,7 +77,7 @@ class Estimate:
 def log_weight(posterior: DiagonalGaussian, normal: Tensor, log_likelihood_nats: Tensor) -> Tensor:
     """log p(x, z) − log q(z|x), (B,), at a draw in normal coordinates: Burda et al. 2016, equation (7).
 
-    Both densities of z are those of the normal coordinates; the transform to the prior cancels from their ratio.
+    Both densities are densities in normal coordinates; the transform to the prior cancels from their ratio.
     """
     return log_likelihood_nats + StandardNormal().log_prob(normal) - posterior.log_prob(normal)
 

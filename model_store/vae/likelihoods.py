@@ -1,4 +1,4 @@
-"""What a decoder says of an image: the likelihood p(x|z), in nats."""
+"""The likelihood p(x|z) of an image, in nats, from the numbers that a decoder gives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Bernoulli:
     def log_prob(self, images: Tensor) -> Tensor:
         """log p(x|z) of binary images in nats, (B,): Kingma and Welling 2014, equation (11).
 
-        Grey images give a cross-entropy here, which is no likelihood: binarise them first.
+        Grey images give a cross-entropy here, which is not a likelihood: binarise them first.
         """
         nats = F.binary_cross_entropy_with_logits(self.logits, images, reduction="none")
         return -nats.flatten(1).sum(1)
@@ -96,7 +96,7 @@ Likelihood = Bernoulli | Gaussian | DiscretisedLogistic
 
 
 def likelihood(config: VAEConfig, numbers: Tensor) -> Likelihood:
-    """What a decoder's numbers (B, decoder_channels, H, W) mean."""
+    """The distribution that a decoder's numbers (B, decoder_channels, H, W) are the parameters of."""
     match config.likelihood:
         case BernoulliConfig():
             return Bernoulli(logits=numbers)

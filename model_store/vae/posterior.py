@@ -1,4 +1,4 @@
-"""What an encoder says of an image: the approximate posterior q(z|x), in normal coordinates (see `priors.py`)."""
+"""The approximate posterior q(z|x) that an encoder gives, in normal coordinates (see `priors.py`)."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Point:
 
     @property
     def log_variance(self) -> None:
-        """There is none."""
+        """None: a point has no variance."""
         return None
 
     def sample(self, noise: Tensor) -> Tensor:  # noqa: ARG002  # a posterior's method
-        """The point itself, whatever the noise."""
+        """The point itself; the noise is ignored."""
         return self.mean

@@ -1,4 +1,4 @@
-"""What latents look like before an image is seen: the prior p(z).
+"""The prior p(z): the distribution of latents before an image is seen.
 
 Every prior is reached from the standard normal: inference happens in *normal coordinates*, where the posterior is a
 Gaussian, and `from_normal` carries the result to the latents that a decoder reads. The KL, and any ratio of densities,

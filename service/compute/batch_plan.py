@@ -32,7 +32,7 @@ class BatchPlan(NamedTuple):
     """The batch sizes of a forward pass, and how long each takes."""
 
     seconds: dict[int, float]  # of a batch, by its size in images, ascending
-    inline_images: int = 0  # batches of at most so many are computed in the caller's thread, others in the device's
+    inline_images: int = 0  # batches of at most this size run in the caller's thread, larger ones in the device's
     is_exact: bool = True  # whether an image's answer has the same bytes in all sizes and at all places
 
     @property

@@ -1,4 +1,4 @@
-"""Which library computes a network: torch, everywhere and in every precision, or ONNX Runtime, faster on a CPU."""
+"""The library that computes a network: torch, everywhere and in every precision, or ONNX Runtime, faster on a CPU."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def decode(model: VAE, latents: Tensor) -> Rows:
 def render(model: VAE, latents: Tensor) -> Rows:
     """The images of `decode` as uint8 pixels: a quarter of the bytes, for answers that are pictures."""
     images, finite = decode(model, latents)
-    # The flags are those of the images, since NaN would become a black pixel.
+    # Take the flags of the images, not of the pixels: NaN would become a black pixel.
     return to_pixels(images), finite
 
 

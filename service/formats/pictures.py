@@ -215,7 +215,7 @@ def _check_markers(name: str, content: bytes) -> None:
 
 
 def _drop_metadata(picture: Image.Image) -> None:
-    """Free a picture's metadata, of which a request could hold much in memory; keep what is read later."""
+    """Free a picture's metadata, which can be large; keep the entries that are read later."""
     if picture.info:
         for name in picture.info.keys() - _METADATA_KEPT:
             del picture.info[name]

@@ -181,7 +181,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """The methods of all routes at this address. FastAPI's own list has only those of the first route."""
+    """The methods of all routes at this address. FastAPI's own list has only the methods of the first route."""
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     scopes = [{**request.scope, "method": method} for method in _METHODS]
     allowed = [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]

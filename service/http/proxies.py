@@ -41,7 +41,7 @@ class RootPath:
 
 
 class Forwarded:
-    """Pure ASGI that applies the X-Forwarded headers of trusted proxies, and ignores those of all other clients.
+    """Pure ASGI that applies the X-Forwarded headers of trusted proxies, and ignores them from other clients.
 
     If X-Forwarded-Host or X-Forwarded-Prefix has several values, the last one counts: the nearest proxy wrote it.
     """

@@ -31,7 +31,7 @@ KEY = Security(HTTPBearer(auto_error=False, description="needed only where the s
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint(Generic[Subject]):
-    """An operation at an address: what it takes, how it is answered, and how it is documented.
+    """An operation at an address: its parameters, its answer and its documentation.
 
     `answer(call, subject, parameters)` gives the response, and raises errors that have a status. Its docstring is the
     endpoint's description in the OpenAPI, which shows the first of the methods.

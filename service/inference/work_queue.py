@@ -89,7 +89,7 @@ class WorkQueue(Generic[Key, Payload, Result]):
     `changed` is called with the images that wait, whenever their number changes.
 
     Attributes:
-        images: images that wait, also those of tickets of which a part is computed now.
+        images: images that wait, including the waiting parts of a ticket that is computed now.
     """
 
     def __init__(self, *, max_batch_images: Callable[[Key], int], changed: Callable[[int], None]) -> None:

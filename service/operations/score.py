@@ -81,7 +81,7 @@ def _drawn(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:
 def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Score:
     bound, config = estimate.bound, card.model
     bits = bits_per_dimension(bound.elbo_nats, config.image_shape) if config.likelihood.is_8_bit else None
-    # pixels that were cut at the middle score higher than those of the card's quantiles, which were drawn
+    # pixels cut at the middle score higher than drawn ones, and the card's quantiles are of drawn pixels
     is_comparable = binarise == "sample" or not config.likelihood.is_binary
     percentile = None
     if card.scores is not None and is_comparable:

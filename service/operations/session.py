@@ -60,7 +60,7 @@ class Session:
         """Check that a model of this family can do the operation.
 
         Raises:
-            NotSupportedByModel: it cannot; the message says what it lacks, and what to do instead.
+            NotSupportedByModel: it cannot; the message names the missing part, and the remedy.
         """
         if lack := self.model.card.model.lacks(operation):
             raise NotSupportedByModel(str(self.model.version), *lack)

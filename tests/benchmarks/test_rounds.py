@@ -29,7 +29,7 @@ class FakeRunning:
         return Load(self._rate, 1.0, 2.0, 0)
 
 
-def test_nobody_is_first_in_every_round() -> None:
+def test_no_server_is_first_in_every_round() -> None:
     """The order turns by one place in each round."""
     first = [rounds.turned(SERVERS, number)[0] for number in range(len(SERVERS))]
 

@@ -1,6 +1,6 @@
 """Mutated requests over real sockets: no answer may be late, or an error of the service's own.
 
-`fuzz` sends a number of them and reports what it found; the same seed sends the same bytes.
+`fuzz` sends a number of them and reports its findings; the same seed sends the same bytes.
 """
 
 from __future__ import annotations

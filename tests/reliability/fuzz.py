@@ -29,7 +29,7 @@ from .properties import PROPERTIES, hold, open_subject
 
 
 class Row(NamedTuple):
-    """One kind of input, and what it has found."""
+    """A kind of input, and its findings."""
 
     kind: str
     inputs: int

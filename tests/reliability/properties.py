@@ -111,7 +111,7 @@ def _asked(app: FastAPI) -> Iterator[Ask]:
 
 @st.composite
 def spoilt(draw: st.DrawFn, goods: tuple[bytes, ...]) -> bytes:
-    """One of several good contents, changed in a few places."""
+    """A good content, changed in a few places."""
     content = bytearray(draw(st.sampled_from(goods)))
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, len(content)))

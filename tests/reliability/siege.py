@@ -67,7 +67,7 @@ BUSY = Limits(late_s=15, noticed_ms=500, refused_ms=50, refused_percent=50)  # w
 
 @dataclass
 class Besieged:
-    """The result: answers of a good client before and during the siege, and of a flood; how long others held on."""
+    """The result: answers of a good client before and during the siege, and of a flood; how long each attack lasted."""
 
     good: Counter[int] = field(default_factory=Counter)
     before_ms: list[float] = field(default_factory=list)
@@ -303,7 +303,7 @@ def _tables(found: Besieged) -> Sequence[page.Table]:
     return [
         page.Table("The run", ("", ""), list(about.items())),
         page.Table("Answers, ms", ("", "requests", "p50", "p99", "most"), rows),
-        page.Table("How long the others held on", ("", "connections", "s, the first", "s, the last"), held),
+        page.Table("How long the hostile connections lasted", ("", "connections", "s, the first", "s, the last"), held),
     ]
 
 

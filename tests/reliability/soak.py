@@ -1,4 +1,4 @@
-"""`python -m tests.reliability.soak`: mixed traffic for minutes, and what it leaves behind in the service.
+"""`python -m tests.reliability.soak`: mixed traffic for minutes, to find leaks in the service.
 
 Good requests of every kind, mutated ones, clients that leave, and a new version of a model every few seconds. Meanwhile
 the service's memory, files, threads, tasks and metrics are measured. The result is a section of docs/reliability.md.

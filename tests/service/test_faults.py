@@ -24,9 +24,9 @@ Break = Callable[[Tensor], None]
 
 @pytest.fixture(autouse=True)
 def timeless(app: FastAPI) -> None:
-    """Give the default model batches of several images, however slow the machine was at its warm-up.
+    """Give the default model batches of several images, even if the machine was slow at the warm-up.
 
-    The images are computed one by one, so that all batch sizes agree, whatever kernels the processor has.
+    The images are computed one by one, so that all batch sizes agree on every processor.
     """
     runner = app.state.parts.registry.find(None).runner
     runner.plans = {operation: BatchPlan(dict.fromkeys((1, 2, 4, 8), 0.0)) for operation in runner.plans}

@@ -1,4 +1,4 @@
-"""It serves from a read-only root, without a network, as a user whom the system has no name for and no home."""
+"""The service runs from a read-only root, without a network, as a user without a name and a home."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def lock() -> None:
 @pytest.mark.usefixtures("lock")
 @pytest.mark.parametrize("flags", [(), ("--workers=2",)], ids=["one process", "two workers"])
 def test_service_needs_nothing_to_write_to_and_nobody_to_talk_to(store: Store, flags: tuple[str, ...]) -> None:
-    """It is as it is in its container."""
+    """The service runs as in its container: from a read-only root, without a network."""
     told = locked_down(sys.executable, "-m", "tests.service.locked_down", str(store.root), *flags)
 
     assert told.returncode == 0, told.stderr

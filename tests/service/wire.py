@@ -1,4 +1,4 @@
-"""What tests send to the service and read from it."""
+"""The bodies that tests send to the service, and readers of its answers."""
 
 import base64
 import io

@@ -153,7 +153,7 @@ def by_hand(tmp_path: Path, recipe: Recipe) -> str:
 def test_model_that_was_published_by_hand_is_measured_on_data(
     by_hand: str, idx_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is measured on the test images; metrics that need the training images are left out."""
+    """The model is measured on the test images; metrics that need the training images are left out."""
     assert evaluate(["bars", "--store", by_hand, "--data", str(idx_folder)]) == 0
     said = capsys.readouterr().out
 

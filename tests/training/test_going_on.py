@@ -1,4 +1,4 @@
-"""A run that was stopped by a signal or a full disk says what is kept, and prints the command that continues it."""
+"""A run stopped by a signal or a full disk names the files that are kept, and prints the command to continue."""
 
 import errno
 import io

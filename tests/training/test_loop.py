@@ -135,7 +135,7 @@ def test_divergence_is_an_error_that_names_the_remedy(recipe_file: Path, dataset
 
 
 def test_learning_rate_rises_and_falls(recipe: Recipe) -> None:
-    """It rises from 0 to its peak at the end of the warm-up, and falls to 0 along a cosine."""
+    """The rate rises from 0 to its peak at the end of the warm-up, and falls to 0 along a cosine."""
     peak, warmup = recipe.optimiser.learning_rate, recipe.optimiser.warmup_fraction
 
     assert learning_rate(recipe, 0) == 0

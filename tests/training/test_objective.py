@@ -59,7 +59,7 @@ def test_kl_weight_weighs_the_kl_and_leaves_the_report(weight: float) -> None:
 
 
 def test_kl_weight_rises_through_the_warm_up() -> None:
-    """It rises linearly from 0 to its full value."""
+    """The weight rises linearly from 0 to its full value."""
     recipe = ObjectiveRecipe(kl_weight=2.0, kl_warmup_fraction=0.5)
 
     assert [objective.kl_weight(recipe, progress) for progress in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]

@@ -11,7 +11,7 @@ from training.recipe import SHELF, read_recipe
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHELF.glob("*.toml")))
 def test_shipped_recipe_can_be_read_by_its_name(name: str) -> None:
-    """It publishes under its own name, or as the next version of the model that it begins from."""
+    """The recipe publishes under its own name, or as the next version of the model that it begins from."""
     recipe = read_recipe(name)
 
     assert (recipe.begin_from or name).partition("@")[0] == recipe.name

@@ -247,7 +247,7 @@ def filled(folder: Path, count: int) -> None:
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation", "Val"])
 def test_folders_of_splits_divide_the_data(tmp_path: Path, validation: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The usual names of subfolders are known; a warning names what is outside them."""
+    """The usual names of subfolders are known; a warning names the files outside them."""
     for name, count in {"train": 5, validation: 3, "test": 2, "extra": 1}.items():
         filled(tmp_path / "data" / name, count)
 

@@ -59,7 +59,7 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resiz
 
     Raises:
         BadRecipe: the card has no recipe and `place` is None, or the recipe is of another release.
-        BadData: the images are not those of the card, or cannot be used.
+        BadData: the images are not the ones that the card names, or cannot be used.
         DataNotFound, DownloadFailed: there are no images.
     """
     if card.training is None:

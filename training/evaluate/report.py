@@ -130,5 +130,5 @@ def score_quantiles(model: VAE, bound: Bound) -> ScoreQuantiles:
 
 
 def _protocol(model: VAE, images: int, draws: str, *, mean: bool = True) -> str:
-    judged = describe_protocol(model.config)
-    return f"{'mean of ' if mean else ''}{images} test images, {judged}, {draws}, seed {EVALUATION_SEED}"
+    scored = describe_protocol(model.config)
+    return f"{'mean of ' if mean else ''}{images} test images, {scored}, {draws}, seed {EVALUATION_SEED}"

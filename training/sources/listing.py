@@ -1,4 +1,4 @@
-"""List the pictures of a folder by their suffix, and what is left out and why. No file is opened here."""
+"""List the pictures of a folder by their suffix, and the files that are left out and why. No file is opened here."""
 
 import os
 from collections import Counter

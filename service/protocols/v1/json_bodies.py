@@ -24,7 +24,7 @@ JSON = "application/json"
 
 _WHITESPACE = b" \t\r\n"
 _STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
-_FEW_VALUES = 65_536  # parsed for any model, so that the client learns what is wrong with them
+_FEW_VALUES = 65_536  # parsed for any model, so that the client learns of every mistake
 
 
 def _describe_ignored(schema: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ async def answer(call: Call, session: Session, parameters: DrawParameters) -> Re
         pixels,
         draw=parameters.latents,
         seed=parameters.seed,
-        # the distances in JSON are those of the images before rounding
+        # the distances in JSON are measured before the images are rounded
         pixel_type="float32" if wanted == "json" else pixel_type(wanted),
     )
     reconstruction = await call.wait_for(work)

@@ -35,7 +35,7 @@ class TraverseParameters(Parameters):
     dims: Annotated[
         list[Annotated[int, Field(ge=0, le=9_999_999)]] | None,
         BeforeValidator(_split_at_commas),
-        Field(max_length=500, description="a repeated key or a comma list; else those of the largest KL"),
+        Field(max_length=500, description="a repeated key or a comma list; else the dimensions with the largest KL"),
         WithJsonSchema(_COMMA_LIST),
     ] = None
     steps: Annotated[int, Field(ge=2, le=INT32_MAX, description="columns")] = 9

@@ -32,7 +32,7 @@ def test_binary_pixels_stay_as_they_are() -> None:
 
 
 def test_grey_pixels_are_on_as_often_as_they_are_bright() -> None:
-    """Of 100 000 pixels at 64/255 that share is on, within 6 standard errors: a false alarm once in 5e8 runs."""
+    """A share of 64/255 of 100 000 pixels is on, within 6 standard errors: a false alarm once in 5e8 runs."""
     pixels = torch.full((1, 1, 100, 1000), 64, dtype=torch.uint8)
     share = 64 / 255
 
@@ -79,7 +79,7 @@ def test_noise_of_an_image_does_not_depend_on_how_many_are_asked_for(
 
 
 def test_noise_is_standard_normal_in_every_place() -> None:
-    """Of 50 000 rows each mean and variance lies within 6 standard errors: a false alarm once in 1e7 runs."""
+    """Each mean and variance of 50 000 rows lies within 6 standard errors: a false alarm once in 1e7 runs."""
     rows = standard_normal(11, 50_000, (20,))
 
     assert (rows.mean(0).abs() < 6 / 50_000**0.5).all()

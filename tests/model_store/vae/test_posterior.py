@@ -54,7 +54,7 @@ def test_sample_without_noise_is_the_mean() -> None:
 
 
 def test_samples_have_the_mean_and_variance_that_were_asked_for() -> None:
-    """Of 40 000 draws the mean lies within 6 standard errors of μ and the variance within 6 of σ².
+    """The mean of 40 000 draws lies within 6 standard errors of μ, and their variance within 6 of σ².
 
     Each of the 16 comparisons of a normal statistic fails by chance with a probability of 2e-9.
     """
@@ -82,7 +82,7 @@ def test_gradients_flow_through_a_draw() -> None:
 
 
 def test_reparameterised_gradient_has_the_closed_one_as_its_mean() -> None:
-    """Of E[Σ z³] the gradients are 3(μ² + σ²) for μ and 3μσ² for log σ², here within 6 standard errors: 4e-9 each."""
+    """The gradients of E[Σ z³] are 3(μ² + σ²) for μ and 3μσ² for log σ², within 6 standard errors: 4e-9 each."""
     posterior = random_posterior(1, 4)
     by_mean, by_log_variance = gradients_through_draws(posterior, draws=40_000)
     variance = posterior.log_variance.exp()[0]

@@ -94,7 +94,7 @@ async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
 async def test_layers_that_fill_no_vector_agree_to_rounding(
     device: Device, network: MLPConfig | ConvConfig, threads: int, with_threads: Callable[[int], None]
 ) -> None:
-    """Torch computes what is behind the last full vector otherwise; a warm-up can miss what one image in 100 shows."""
+    """Torch computes the values after the last full vector otherwise; a warm-up can miss what few images show."""
     with_threads(threads)
     config = VAEConfig(image_shape=(1, 28, 28), latent_shape=(5,), network=network)
     runner = Runner(make_model(config), device, max_batch_images=32)
@@ -312,7 +312,7 @@ async def test_batch_takes_no_longer_than_small_requests_may_wait(one_batch_s: f
 
 @pytest.mark.parametrize(("full_at", "largest"), [(4, 4), (24, 24), (99, 64)])
 async def test_batch_is_no_larger_than_pays(full_at: int, largest: int) -> None:
-    """A batch that is larger than what is computed in parallel would only take longer."""
+    """A batch of more images than the cores compute in parallel only takes longer."""
 
     async def seconds(size: int) -> float:
         return 0.9 * batch_plan.SHORT_S * -(-size // full_at)

@@ -32,7 +32,7 @@ async def test_service_is_starting_until_its_models_are_read(settings: Settings)
 
 
 async def test_ready_service_says_so(client: httpx.AsyncClient) -> None:
-    """/readyz says ready, and /healthz lists what is served."""
+    """/readyz says ready, and /healthz lists the models that are served."""
     assert (await client.get("/readyz")).json() == {"status": "ready"}
     assert (await client.get("/healthz")).json() == {
         "status": "ready",

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Events:
-    """Records what it is told."""
+    """Metrics that record their calls."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, int]] = []
@@ -384,10 +384,10 @@ async def test_default_model_that_is_not_served_says_why(
         await registry.refresh()
         await registry.refresh()
 
-    obstacle = registry.why_not_ready()
-    assert isinstance(obstacle, NotServing)
-    assert str(obstacle).startswith(reason)
-    assert [line["reason"] for line in logged if line["event"] == "not ready"] == [str(obstacle)]
+    refusal = registry.why_not_ready()
+    assert isinstance(refusal, NotServing)
+    assert str(refusal).startswith(reason)
+    assert [line["reason"] for line in logged if line["event"] == "not ready"] == [str(refusal)]
     assert str(registry.find("grey").version) == "grey@3"
 
 

@@ -1,4 +1,4 @@
-"""A served model gives the batcher what it needs to know of tensors: their shapes, and parts of many rows."""
+"""A served model tells the batcher the shapes of tensors, and divides many rows into parts."""
 
 import asyncio
 from collections.abc import Sequence

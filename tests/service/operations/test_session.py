@@ -42,7 +42,7 @@ async def test_session_that_has_begun_is_admitted_to_a_full_queue() -> None:
 
 
 async def test_session_that_was_refused_has_not_begun() -> None:
-    """Another try may be refused again, whatever the timings say."""
+    """Another try may be refused too, even if time was spent in the queue before."""
     model, timings = FullModel(), Timings()
     model.is_full = True
     timings.add("queue", 1)

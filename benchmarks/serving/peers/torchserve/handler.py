@@ -1,6 +1,6 @@
-"""What TorchServe's workers run: a batch of requests in, as many answers out.
+"""The handler that TorchServe's workers run: it answers a batch of requests at once.
 
-A body that is a PNG is encoded, a request without one asks for a sample.
+A PNG in the body is encoded; a request without a body asks for a sample.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .. import network, pictures
 class VAE(BaseHandler):
     """Encodes pictures and draws samples, as many at once as there are."""
 
-    def initialize(self, context: Any) -> None:  # noqa: ARG002 (what it says is for models in archives)
+    def initialize(self, context: Any) -> None:  # noqa: ARG002 (the context is for models in archives)
         """Load the network, once a worker."""
         self.network = network.load()
 

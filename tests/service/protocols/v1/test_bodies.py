@@ -263,7 +263,7 @@ async def test_base64_is_taken_in_every_usual_form(client: httpx.AsyncClient, na
 
 
 async def test_byte_order_mark_before_json_is_ignored(client: httpx.AsyncClient) -> None:
-    """Some editors and shells write one."""
+    """Editors and shells may write this mark at the start of a file."""
     body = b'\xef\xbb\xbf{"latents": [[0, 0, 0]]}'
 
     await ok(await client.post("/v1/decode", content=body, headers=JSON))

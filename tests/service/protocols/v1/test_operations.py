@@ -421,7 +421,7 @@ async def test_phone_portrait_is_a_picture(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models", "/v1/sample"])
 async def test_head_answers_as_get_would(client: httpx.AsyncClient, path: str) -> None:
-    """Some load balancers probe with HEAD."""
+    """Load balancers may probe with HEAD."""
     assert (await client.head(path)).status_code == 200
 
 
