@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,7 +19,7 @@ FULL_WIDTH = 10_000
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 if something is wrong with a model or the store, 2 for a wrong call."""
-    options = _parser().parse_args(arguments)
+    options = argument_parser().parse_args(arguments)
     terminal = Console(highlight=False)
     # a pipe or a file gets a console that is so wide that no table is cut
     console = terminal if terminal.is_terminal else Console(highlight=False, width=FULL_WIDTH)
@@ -38,9 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def list_models(store: Store, console: Console) -> int:
     """Print a table with a row for each version, and a line for each folder that only looks like a version."""
-    cards = {version: _card_or_error(store, version) for version in store.versions()}
+    cards: dict[ModelVersion, Card | StoreError] = {}
+    for version in store.versions():
+        try:
+            cards[version] = store.card(version)
+        except StoreError as error:
+            cards[version] = error
+    chosen = None
+    with suppress(StoreError):  # a table without a default is better than no table
+        chosen = store.resolve(store.default())
     if cards:
-        console.print(tables.versions(cards, _default_version(store)))
+        console.print(tables.versions(cards, chosen))
     else:
         console.print(f"No models in {store.root}.", markup=False, soft_wrap=True)
     for path, reason in store.misplaced().items():
@@ -72,22 +81,21 @@ def default(store: Store, console: Console, reference: str | None) -> int:
 def verify(store: Store, console: Console, reference: str | None) -> int:
     """Check the card, the hash and the tensors of one version or of all, as the service does before it serves them."""
     versions = [store.resolve(reference)] if reference else store.versions()
-    sound = [_is_sound(store, console, version) for version in versions]
+    sound = 0
+    for version in versions:
+        try:
+            store.load(version)
+        except StoreError as error:
+            _print_fault(console, str(version), str(error))
+            continue
+        sound += 1
+        console.print(f"[green]✓[/green] [bold]{version}[/bold]")
     misplaced = {} if reference else store.misplaced()
     for path, reason in misplaced.items():
         _print_fault(console, path, reason)
-    console.print(f"sound versions: {sum(sound)} of {len(sound) + len(misplaced)}")
-    return 0 if all(sound) and not misplaced else 1
-
-
-def _is_sound(store: Store, console: Console, version: ModelVersion) -> bool:
-    try:
-        store.load(version)
-    except StoreError as error:
-        _print_fault(console, str(version), str(error))
-        return False
-    console.print(f"[green]✓[/green] [bold]{version}[/bold]")
-    return True
+    expected = len(versions) + len(misplaced)
+    console.print(f"sound versions: {sound} of {expected}")
+    return 0 if sound == expected else 1
 
 
 def _print_fault(console: Console, place: str, reason: str) -> None:
@@ -95,21 +103,8 @@ def _print_fault(console: Console, place: str, reason: str) -> None:
     console.print(reason, markup=False, soft_wrap=True)
 
 
-def _default_version(store: Store) -> ModelVersion | None:
-    try:
-        return store.resolve(store.default())
-    except StoreError:
-        return None
-
-
-def _card_or_error(store: Store, version: ModelVersion) -> Card | StoreError:
-    try:
-        return store.card(version)
-    except StoreError as error:
-        return error
-
-
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
+    """The parser of the four commands; its help names the store in use."""
     parser = argparse.ArgumentParser(prog="python -m model_store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print a table of all models and versions")

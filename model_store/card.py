@@ -135,18 +135,14 @@ def parse_card(path: Path, text: bytes) -> Card:
     Raises:
         UnknownFormat: the text is not JSON, is of another format, or has a value that this release does not know.
     """
-    _check_format(path, text)
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnknownFormat(path, "it is not JSON") from error
+    number = fields.get("format") if isinstance(fields, dict) else None
+    if number != FORMAT:  # before the fields, which differ in another format too
+        raise UnknownFormat(path, f"its format is {number!r}, but this release knows format {FORMAT}")
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
         raise UnknownFormat(path, validation_messages(error, Card)[0]) from error
-
-
-def _check_format(path: Path, text: bytes) -> None:
-    try:
-        card = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnknownFormat(path, "it is not JSON") from error
-    number = card.get("format") if isinstance(card, dict) else None
-    if number != FORMAT:
-        raise UnknownFormat(path, f"its format is {number!r}, but this release knows format {FORMAT}")

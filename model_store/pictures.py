@@ -48,9 +48,9 @@ def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], r
         UnusablePicture: the range of the values is not known, or Pillow cannot convert the colours.
     """
     channels, height, width = image_shape
-    upright = _upright(_eight_bits(picture), picture)
-    opaque = _in_mode(_on_black(upright), "L" if channels == 1 else "RGB")
-    sized = _resized(opaque, (width, height), resize)
+    upright = turn_upright(to_8_bits(picture), picture)
+    opaque = _in_mode(on_black(upright), "L" if channels == 1 else "RGB")
+    sized = resize_picture(opaque, (width, height), resize)
     values = torch.frombuffer(bytearray(sized.tobytes()), dtype=torch.uint8)  # through NumPy this takes a third longer
     if channels == 1:
         return values.view(1, sized.height, sized.width)
@@ -96,14 +96,11 @@ def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray
     return np.rint(values.astype(np.float32).clip(0, white) * (255 / white)).astype(np.uint8)
 
 
-def _upright(picture: Image.Image, original: Image.Image) -> Image.Image:
-    """The picture, turned as the EXIF data of the original says.
-
-    `ImageOps.exif_transpose` of Pillow fails if another part of the EXIF data is broken.
-    """
+def turn_upright(picture: Image.Image, original: Image.Image) -> Image.Image:
+    """The picture, turned as the EXIF data of the original says."""
     if not original.info:
         return picture
-    try:
+    try:  # `ImageOps.exif_transpose` of Pillow fails if another part of the EXIF data is broken
         orientation = original.getexif().get(_ORIENTATION, 1)
     except Exception:  # for broken EXIF data Pillow raises many kinds of errors, but the pixels are good
         return picture
@@ -111,9 +108,13 @@ def _upright(picture: Image.Image, original: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """The picture with 8 bits per value. The conversion of Pillow would clip wider values instead of scaling them."""
-    if picture.mode[0] not in "IF":
+def to_8_bits(picture: Image.Image) -> Image.Image:
+    """The picture with 8 bits per value; wider values are scaled.
+
+    Raises:
+        UnusablePicture: the range of the values is not known.
+    """
+    if picture.mode[0] not in "IF":  # `convert` of Pillow would clip the values of these modes instead
         return picture
     values = np.asarray(picture)
     if picture.mode == "I" and picture.format == "PPM":
@@ -122,7 +123,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(to_uint8(values, white=2**bits - 1 if bits < 16 else _UINT16_WHITE))
 
 
-def _on_black(picture: Image.Image) -> Image.Image:
+def on_black(picture: Image.Image) -> Image.Image:
+    """The picture without transparency, on a black background."""
     if not picture.has_transparency_data:
         return picture
     picture = _in_mode(picture, "RGBA")
@@ -139,18 +141,15 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
         raise UnusablePicture(f"its colours are {picture.mode}", "save it as RGB or as grey") from error
 
 
-def _resized(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+def resize_picture(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+    """The picture with the width and height of `size`, by the rule `resize` (see `picture_to_pixels`)."""
     if resize == "none" or picture.size == size:
         return picture
-    if resize == "contain":
-        return _contained(picture, size)
     if resize == "cover":
         return ImageOps.fit(picture, size, _SMOOTH)
-    return picture.resize(size, _SMOOTH)
-
-
-def _contained(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The whole picture on black. `ImageOps.pad` of Pillow gives a very long picture a side of 0 pixels: all black."""
+    if resize == "stretch":
+        return picture.resize(size, _SMOOTH)
+    # `ImageOps.pad` of Pillow gives a very long picture a side of 0 pixels: all black
     width, height = size
     if picture.width * height > width * picture.height:
         fitted = (width, max(1, round(picture.height / picture.width * width)))

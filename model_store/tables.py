@@ -28,8 +28,17 @@ def versions(cards: Mapping[ModelVersion, Card | StoreError], default: ModelVers
         name = f"[bold]{version}[/bold]" + (" (default)" if version == default else "")
         if isinstance(card, StoreError):
             table.add_row(name, "[red]broken[/red]")
-        else:
-            table.add_row(name, *_cells(card))
+            continue
+        elbo = card.metric("elbo_nats")
+        table.add_row(
+            name,
+            shape_text(card.model.image_shape),
+            shape_text(card.model.latent_shape),
+            f"{card.weights.parameters:,}",
+            f"{card.weights.bytes / 1e6:.1f}",
+            f"{elbo.value:.2f}" if elbo else "–",
+            f"{card.created:%Y-%m-%d}",
+        )
     return table
 
 
@@ -49,12 +58,13 @@ def facts(card: Card) -> Table:
         table.add_row("[yellow]warning[/yellow]", f"[yellow]{escape(warning)}[/yellow]")
     if trained is None:
         return table
-    data, epochs = trained.data, counted(trained.epochs, "epochs")
+    data, epochs, seconds = trained.data, counted(trained.epochs, "epochs"), trained.seconds
+    duration = counted(round(seconds), "seconds") if seconds < 60 else counted(round(seconds / 60), "minutes")
     device = re.sub(r"\b1 threads\b", "1 thread", escape(trained.device))  # cards of older releases say "1 threads"
     table.add_row("data", f"{escape(data.name)}; sha256 {data.sha256[:16]}…")
     table.add_row("", f"{counted(data.train_images, 'images')} to train on, {data.validation_images:,} to choose by")
     table.add_row("", f"{data.test_images:,} to test with")
-    table.add_row("training", f"{epochs} in {_duration(trained.seconds)} on {device}")
+    table.add_row("training", f"{epochs} in {duration} on {device}")
     table.add_row("", f"best epoch {trained.best_epoch}, seed {trained.seed}, torch {trained.torch}")
     table.add_row("commit", escape(trained.git_commit or "not known"))
     return table
@@ -74,26 +84,9 @@ def metrics(numbers: Iterable[Metric]) -> Table:
     return table
 
 
-def _cells(card: Card) -> tuple[str, ...]:
-    elbo = card.metric("elbo_nats")
-    return (
-        shape_text(card.model.image_shape),
-        shape_text(card.model.latent_shape),
-        f"{card.weights.parameters:,}",
-        f"{card.weights.bytes / 1e6:.1f}",
-        f"{elbo.value:.2f}" if elbo else "–",
-        f"{card.created:%Y-%m-%d}",
-    )
-
-
-def _duration(seconds: float) -> str:
-    return counted(round(seconds), "seconds") if seconds < 60 else counted(round(seconds / 60), "minutes")
-
-
 def _describe(part: dict[str, object]) -> str:
-    kind = part.pop("kind")
-    return ", ".join([str(kind), *(f"{name} {_plain(value)}" for name, value in part.items() if value is not None)])
-
-
-def _plain(value: object) -> str:
-    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    texts = [str(part.pop("kind"))]
+    for name, value in part.items():
+        if value is not None:
+            texts.append(f"{name} {'-'.join(map(str, value)) if isinstance(value, tuple) else value}")
+    return ", ".join(texts)

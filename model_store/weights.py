@@ -43,7 +43,12 @@ def read_model(path: Path, content: bytes, card: Card) -> Network:
     except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise CorruptWeights(path, f"they are not safetensors ({error})") from error
     model = empty(card.model)
-    if reasons := list(_differences(state, model.state_dict())) + list(_summary_mismatches(card, content, model)):
+    reasons = list(differences(state, model.state_dict()))
+    if len(content) != card.weights.bytes:
+        reasons.append(f"they have {len(content)} bytes, but the card says {card.weights.bytes}")
+    if (parameters := count_parameters(model)) != card.weights.parameters:
+        reasons.append(f"the network has {parameters} parameters, but the card says {card.weights.parameters}")
+    if reasons:
         raise CorruptWeights(path, *reasons)
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
@@ -60,28 +65,19 @@ def count_parameters(model: Network) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[str]:
+def differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[str]:
+    """Yield a clause for each reason why the tensors of a file are not the tensors that a network expects."""
     if missing := sorted(expected.keys() - found.keys()):
         yield f"missing {', '.join(missing)}"
     if extra := sorted(found.keys() - expected.keys()):
         yield f"unexpected {', '.join(extra)}"
     for name in sorted(found.keys() & expected.keys()):
-        yield from _tensor_mismatches(name, found[name], expected[name])
+        tensor, shape = found[name], tuple(expected[name].shape)
+        if tensor.shape != shape:
+            yield f"{name} is {tuple(tensor.shape)}, expected {shape}"
+        elif tensor.dtype not in FLOATS:
+            yield f"{name} is {tensor.dtype}, expected one of {', '.join(map(str, FLOATS))}"
+        elif not tensor.isfinite().all():
+            yield f"{name} has values that are not finite"
     if len(kinds := {str(tensor.dtype) for tensor in found.values()}) > 1:
         yield f"they are of several types, {', '.join(sorted(kinds))}, but a network has one"
-
-
-def _summary_mismatches(card: Card, content: bytes, model: Network) -> Iterator[str]:
-    if len(content) != card.weights.bytes:
-        yield f"they have {len(content)} bytes, but the card says {card.weights.bytes}"
-    if (parameters := count_parameters(model)) != card.weights.parameters:
-        yield f"the network has {parameters} parameters, but the card says {card.weights.parameters}"
-
-
-def _tensor_mismatches(name: str, found: Tensor, expected: Tensor) -> Iterator[str]:
-    if found.shape != expected.shape:
-        yield f"{name} is {tuple(found.shape)}, expected {tuple(expected.shape)}"
-    elif found.dtype not in FLOATS:
-        yield f"{name} is {found.dtype}, expected one of {', '.join(map(str, FLOATS))}"
-    elif not found.isfinite().all():
-        yield f"{name} has values that are not finite"

@@ -69,7 +69,7 @@ class Folder:
         return sorted(
             ModelVersion(name, int(number))
             for name in names
-            for number in filter(is_number, _folders(self.root / name))
+            for number in filter(is_number, subfolders(self.root / name))
         )
 
     def misplaced(self) -> dict[str, str]:
@@ -152,7 +152,7 @@ class Folder:
             OSError: the files cannot be written.
         """
         final = self.files(version).path
-        incoming = _write_folder(final.with_name(f".incoming-{version.number}"), files)
+        incoming = write_folder(final.with_name(f".incoming-{version.number}"), files)
         yield VersionFolder(incoming)
         try:
             incoming.rename(final)
@@ -191,7 +191,7 @@ def read_file(path: Path, at_most: int) -> bytes:
         return file.read(at_most)
 
 
-def _folders(parent: Path) -> list[str]:
+def subfolders(parent: Path) -> list[str]:
     """The names of the folders, and of the links to folders, in a folder; none if it cannot be read."""
     try:
         return [entry.name for entry in os.scandir(parent) if os.path.isdir(entry)]
@@ -231,8 +231,12 @@ def _misplaced(root: Path, name: str) -> Iterator[tuple[str, str]]:
             yield f"{name}/{number}", f"{number!r} is not a version: rename the folder to a whole number, such as 1"
 
 
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """Write files into a new folder, all of them on the disk and not only in the system's memory at the end."""
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files into a new folder, all of them on the disk and not only in the system's memory at the end.
+
+    Raises:
+        OSError: the folder exists, or cannot be written.
+    """
     folder.mkdir()
     for name, content in files.items():
         with (folder / name).open("xb") as file:

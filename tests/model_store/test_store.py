@@ -245,12 +245,12 @@ def test_next_publisher_removes_the_folder_of_a_killed_one(store: Store) -> None
 
 def test_unreadable_publication_never_appears(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that does not read back, because the disk lost a byte, is not published."""
-    write = place_module._write_folder
+    write = place_module.write_folder
 
     def lossy(folder: Path, files: dict[str, bytes]) -> Path:
         return write(folder, {**files, "weights.safetensors": files["weights.safetensors"][:-1]})
 
-    monkeypatch.setattr(place_module, "_write_folder", lossy)
+    monkeypatch.setattr(place_module, "write_folder", lossy)
 
     with pytest.raises(CorruptWeights):
         store.publish("grey", make_model())
@@ -288,7 +288,7 @@ def publish_and_die(root: Path, step: str) -> None:
     Store(root).publish("grey", make_model())
 
 
-@pytest.mark.parametrize("step", ["_write_folder", "_sync", "_read", "rename"])
+@pytest.mark.parametrize("step", ["write_folder", "_sync", "_read", "rename"])
 def test_kill_at_any_step_leaves_the_old_versions_and_no_half_one(store: Store, step: str) -> None:
     """Killed before, during or after the writing: readers see grey@1, and the next publisher succeeds."""
     process = multiprocessing.get_context("spawn").Process(target=publish_and_die, args=(store.root, step))
