@@ -37,6 +37,11 @@ def threshold(pixels: Tensor) -> Tensor:
     return (pixels >= _MIDDLE_GREY).to(torch.float32)
 
 
+def mean_squared_errors(images: Tensor, originals: Tensor) -> Tensor:
+    """The mean squared error (B,) of each image, over its values."""
+    return (images - originals).square().flatten(1).mean(1)
+
+
 def psnr_db(mse: float) -> float:
     """The peak signal-to-noise ratio in decibels of images in [0, 1], from their mean squared error; infinite for 0."""
     return -10 * log10(mse) if mse else inf

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from model_store.vae.pixels import psnr_db, to_images
+from model_store.vae.pixels import mean_squared_errors, psnr_db, to_images
 
 from ..offload import offload
 from .encode import Draw, encode
@@ -52,10 +52,6 @@ async def reconstruct(
     images = await session.images_of(encoding.latents, pixel_type)
     if pixel_type == "uint8":
         return Reconstruction(images, None, encoding.seed)
-    mse = await offload(images.nbytes, _mean_squared_errors, images, pixels)
+    originals = await offload(images.nbytes, to_images, pixels)
+    mse = (await offload(images.nbytes, mean_squared_errors, images, originals)).tolist()
     return Reconstruction(images, Distortion(mse, [psnr_db(error) for error in mse]), encoding.seed)
-
-
-def _mean_squared_errors(images: Tensor, pixels: Tensor) -> list[float]:
-    errors: list[float] = (images - to_images(pixels)).square().flatten(1).mean(1).tolist()
-    return errors

@@ -59,20 +59,15 @@ async def score(
     repeats = session.limits.repeats_per_batch(session.model, len(pixels), ROWS_PER_BATCH)
     for first in range(0, importance_samples, repeats):
         draws = range(first, min(first + repeats, importance_samples))
-        await _add_draws(session, binarised, estimate, draws, seed)
+        size = len(draws) * (binarised.nbytes + 4 * estimate.posterior.mean.numel())
+        normal = await offload(size, posterior_draws, estimate.posterior, draws, seed)
+        repeated = await offload(size, binarised.repeat, len(draws), 1, 1, 1)
+        (nats,) = await session.forward("score", repeated, session.prior.from_normal(normal))
+        await offload(size, estimate.add, normal, nats)
     return _score(card, estimate, binarise, seed)
 
 
-async def _add_draws(session: Session, pixels: Tensor, estimate: Estimate, draws: range, seed: int) -> None:
-    """Score some posterior draws of all images in one forward pass, and add them to the estimate."""
-    size = len(draws) * (pixels.nbytes + 4 * estimate.posterior.mean.numel())
-    normal = await offload(size, _drawn, estimate.posterior, draws, seed)
-    repeated = await offload(size, pixels.repeat, len(draws), 1, 1, 1)
-    (nats,) = await session.forward("score", repeated, session.prior.from_normal(normal))
-    await offload(size, estimate.add, normal, nats)
-
-
-def _drawn(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:
+def posterior_draws(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:
     """Draws in normal coordinates, (len(draws)·B, *latent_shape): all images of the first draw, then of the next."""
     count, *shape = posterior.mean.shape
     return torch.cat([posterior.sample(posterior_noise(seed, number, count, tuple(shape))) for number in draws])

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from model_store import Card
+
 from ..errors import BadValue, NotSupportedByModel
-from ..inference.served_model import ServedModel
 from ..offload import offload
 from . import paths
 from .noise import normal_noise
@@ -40,7 +41,7 @@ async def traverse(
         QueueFull, Unavailable: the service has no capacity now.
     """
     model = session.model
-    dims = _informative_dimensions(model) if dims is None else dims
+    dims = informative_dimensions(model.card) if dims is None else dims
     session.limits.check_count(model, steps * len(dims))
     values = math.prod(model.card.model.latent_shape)
     if wrong := [dim for dim in dims if not 0 <= dim < values]:
@@ -50,11 +51,14 @@ async def traverse(
     return await session.images_of(session.prior.from_normal(normal), pixel_type)
 
 
-def _informative_dimensions(model: ServedModel) -> list[int]:
-    """The dimensions of the largest KL; of a plain autoencoder, of the largest spread."""
-    latents = model.card.latents
+def informative_dimensions(card: Card) -> list[int]:
+    """The `DEFAULT_DIMENSIONS` dimensions of the largest KL; of a plain autoencoder, of the largest spread.
+
+    They are the first dimensions of a model whose card has no statistics of its latents.
+    """
+    latents = card.latents
     if latents is None:
-        return list(range(min(DEFAULT_DIMENSIONS, math.prod(model.card.model.latent_shape))))
+        return list(range(min(DEFAULT_DIMENSIONS, math.prod(card.model.latent_shape))))
     weights = latents.kl_nats or latents.standard_deviation
     return sorted(range(len(weights)), key=lambda dim: -weights[dim])[:DEFAULT_DIMENSIONS]
 

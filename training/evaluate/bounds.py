@@ -15,7 +15,7 @@ from torch import Tensor
 from model_store import VAE
 from model_store.vae import Bound, Estimate
 from model_store.vae.noise import derived_seed, standard_normal
-from model_store.vae.pixels import to_images
+from model_store.vae.pixels import mean_squared_errors, to_images
 from model_store.vae.scoring_protocol import binarised_for_scoring, posterior_noise
 
 from .. import console
@@ -85,7 +85,7 @@ def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
     def errors(part: Tensor) -> Tensor:
         images = to_images(part.to(device))
         remade = model.decode(model.prior.from_normal(model.encode(images).mean)).mean
-        return (remade - images).square().flatten(1).mean(1)
+        return mean_squared_errors(remade, images)
 
     return _together(errors(part) for part in torch.split(pixels, _BATCH_IMAGES))
 
