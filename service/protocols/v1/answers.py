@@ -61,7 +61,7 @@ def model_headers(session: Session) -> dict[str, str]:
     return {"X-Model": session.model.name, "Vary": "Accept"}
 
 
-async def write_images(
+async def respond_with_images(
     wanted: Format,
     session: Session,
     images: Tensor,
@@ -75,8 +75,26 @@ async def write_images(
     JSON has the members `more` too.
     """
     with session.timings.measure("write"):
-        content = await offload(images.nbytes, _images_content, wanted, session, images, columns, more or {})
+        content = await offload(images.nbytes, write_images, wanted, session, images, columns, more or {})
     return make_response(wanted, session, content, seed)
+
+
+def write_images(
+    wanted: Format, session: Session, images: Tensor, columns: int | None, more: Mapping[str, Any]
+) -> bytes:
+    """Images float32 in [0, 1] or uint8 (B, C, H, W) in the wanted format.
+
+    Only safetensors keeps float32; the other formats have the images rounded to uint8.
+    """
+    if wanted == "safetensors":
+        return tensors.write_safetensors({"images": images})
+    pixels = images if images.dtype == torch.uint8 else to_pixels(images)
+    if wanted == "npy":
+        return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())
+    if wanted == "json":
+        encoded = [base64.b64encode(pictures.encode(image.unsqueeze(0), "png")).decode() for image in pixels]
+        return write_json(session, {"images": encoded, **more})
+    return pictures.encode(pixels, wanted, columns)
 
 
 def write_json(session: Session, members: Mapping[str, Any]) -> bytes:
@@ -96,17 +114,3 @@ def make_response(wanted: Format, session: Session, content: bytes, seed: int | 
     if seed is not None:
         headers["X-Seed"] = str(seed)
     return Response(content, media_type=MEDIA_TYPES[wanted], headers=headers)
-
-
-def _images_content(
-    wanted: Format, session: Session, images: Tensor, columns: int | None, more: Mapping[str, Any]
-) -> bytes:
-    if wanted == "safetensors":
-        return tensors.write_safetensors({"images": images})
-    pixels = images if images.dtype == torch.uint8 else to_pixels(images)
-    if wanted == "npy":
-        return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())
-    if wanted == "json":
-        encoded = [base64.b64encode(pictures.encode(image.unsqueeze(0), "png")).decode() for image in pixels]
-        return write_json(session, {"images": encoded, **more})
-    return pictures.encode(pixels, wanted, columns)

@@ -28,8 +28,8 @@ def read_image_array(media_type: str, body: bytes) -> Tensor:
         MalformedBody, BadValue: the array cannot be read, or does not hold images.
     """
     if media_type == NPY:
-        return _as_pixels(media_type, tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images"))
-    return _as_pixels(media_type, tensors.read_safetensors(body, {"images": (torch.uint8, *_FLOATS)})[1])
+        return as_pixels(media_type, tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images"))
+    return as_pixels(media_type, tensors.read_safetensors(body, {"images": (torch.uint8, *_FLOATS)})[1])
 
 
 def read_latent_array(media_type: str, body: bytes) -> Tensor:
@@ -51,10 +51,10 @@ def read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...]) 
     """
     if media_type == SAFETENSORS:
         name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": (torch.uint8, *_FLOATS)})
-        return as_latents(array) if name == "latents" else _as_pixels(media_type, array)
+        return as_latents(array) if name == "latents" else as_pixels(media_type, array)
     array = tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images or latents")
     is_latents = array.dtype != torch.uint8 and (array.ndim < 3 or array.shape[1:] == latent_shape)
-    return as_latents(array) if is_latents else _as_pixels(media_type, array)
+    return as_latents(array) if is_latents else as_pixels(media_type, array)
 
 
 def as_latents(array: Tensor) -> Tensor:
@@ -68,8 +68,12 @@ def as_latents(array: Tensor) -> Tensor:
     return array.float()
 
 
-def _as_pixels(media_type: str, images: Tensor) -> Tensor:
-    """Pixels uint8 (B, C, H, W). An npy array has its channels last or has none, safetensors has them first."""
+def as_pixels(media_type: str, images: Tensor) -> Tensor:
+    """Pixels uint8 (B, C, H, W). An npy array has its channels last or has none, safetensors has them first.
+
+    Raises:
+        BadValue: the array is empty, does not have the shape of images, or has numbers that are not in [0, 1].
+    """
     shape, channels_at = tuple(images.shape), 1 if media_type == SAFETENSORS else -1
     if media_type == NPY and images.ndim == 3:
         images = images.unsqueeze(-1)

@@ -21,16 +21,15 @@ from ...http.body import media_type_of
 from ...http.call import Call
 from ...offload import LIGHT_BYTES, offload
 from ...operations.session import Session
-from .array_bodies import as_latents, read_any_array, read_image_array, read_latent_array
+from .array_bodies import read_any_array, read_image_array, read_latent_array
 from .json_bodies import (
     JSON,
     ImagesBody,
-    LatentsBody,
-    PairBody,
     longest_answer_values,
     read_base64,
     read_json,
-    read_numbers,
+    read_json_latents,
+    read_json_pair_latents,
 )
 
 IMAGE_BODIES = (*pictures.MEDIA_TYPES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
@@ -68,8 +67,9 @@ async def read_latents(call: Call, session: Session) -> Tensor:
     """
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(LATENT_BODIES, reservation)
-        max_values = longest_answer_values(session)
-        return await _parse(call, len(body), _read_latents, media_type_of(content_type), body, max_values)
+        if (media_type := media_type_of(content_type)) != JSON:
+            return await _parse(call, len(body), read_latent_array, media_type, body)
+        return await _parse(call, len(body), read_json_latents, body, longest_answer_values(session))
 
 
 async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
@@ -86,7 +86,7 @@ async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
             array = await _parse(call, len(body), read_any_array, media_type, body, latent_shape)
             return array if array.dtype != torch.uint8 else await _fit_array(call, session, array, resize)
         if media_type == JSON:
-            latents = await _parse(call, len(body), _read_latents_of_pair, body, longest_answer_values(session))
+            latents = await _parse(call, len(body), read_json_pair_latents, body, longest_answer_values(session))
             if latents is not None:
                 return latents
         return await _decode_pictures(call, session, content_type, body, resize)
@@ -112,7 +112,7 @@ async def _fit_array(call: Call, session: Session, images: Tensor, resize: Resiz
 
 async def _decode_pictures(call: Call, session: Session, content_type: str, body: bytes, resize: Resize) -> Tensor:
     max_images, max_values = session.limits.images, longest_answer_values(session)
-    contents = await _parse(call, len(body), _read_pictures, content_type, body, max_images, max_values)
+    contents = await _parse(call, len(body), read_picture_files, content_type, body, max_images, max_values)
     target, size = _target(session, resize), sum(map(len, contents))
     opened = await _parse(call, size * _OPENING_COST, pictures.open_all, contents, target)
     session.check_room(len(opened))
@@ -124,24 +124,16 @@ def _target(session: Session, resize: Resize) -> Target:
     return Target(model.version, model.card.model.image_shape, resize, limits.picture_pixels, limits.pixels)
 
 
-def _read_pictures(content_type: str, body: bytes, max_images: int, max_values: int) -> list[bytes]:
-    """The encoded pictures of a body."""
+def read_picture_files(content_type: str, body: bytes, max_images: int, max_values: int) -> list[bytes]:
+    """The pictures of a body, still encoded as PNG, JPEG or WebP: one, or those of a multipart form or of JSON.
+
+    Raises:
+        TooLarge: there are more than `max_images`, or JSON of more than `max_values`.
+        MalformedBody, BadImage, BadValue: the form, the base64 or the JSON cannot be read.
+    """
     media_type = media_type_of(content_type)
     if media_type == MULTIPART:
         return read_files(content_type, body, max_images)
     if media_type == JSON:
         return read_base64(read_json(ImagesBody, body, max_values).images, max_images)
     return [body]
-
-
-def _read_latents(media_type: str, body: bytes, max_values: int) -> Tensor:
-    """Latents float32 (B, …), at least one."""
-    if media_type != JSON:
-        return read_latent_array(media_type, body)
-    return as_latents(read_numbers(read_json(LatentsBody, body, max_values).latents))
-
-
-def _read_latents_of_pair(body: bytes, max_values: int) -> Tensor | None:
-    """Latents float32 (B, …) of a JSON body, or None where it holds images."""
-    pair = read_json(PairBody, body, max_values)
-    return None if pair.latents is None else read_numbers(pair.latents).float()

@@ -9,7 +9,7 @@ from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.decode import decode
 from ...operations.session import Session
-from .answers import ImagesAnswer, pixel_type, write_images
+from .answers import ImagesAnswer, pixel_type, respond_with_images
 from .bodies import read_latents
 from .openapi import latents_body, responses
 from .parameters import Parameters
@@ -20,7 +20,7 @@ async def answer(call: Call, session: Session, parameters: Parameters) -> Respon
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     latents = await read_latents(call, session)
     images = await call.wait_for(decode(session, latents, pixel_type=pixel_type(wanted)), "send fewer latents")
-    return await write_images(wanted, session, images)
+    return await respond_with_images(wanted, session, images)
 
 
 ENDPOINT = Endpoint(

@@ -40,11 +40,12 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     pixels = await read_images(call, session, parameters.resize)
     encoding = await call.wait_for(encode(session, pixels, draw=parameters.latents, seed=parameters.seed))
     with call.timings.measure("write"):
-        content = await offload(encoding.latents.nbytes, _content, wanted, session, encoding)
+        content = await offload(encoding.latents.nbytes, write_encoding, wanted, session, encoding)
     return make_response(wanted, session, content, encoding.seed)
 
 
-def _content(wanted: Format, session: Session, encoding: Encoding) -> bytes:
+def write_encoding(wanted: Format, session: Session, encoding: Encoding) -> bytes:
+    """The latents as npy; the latents and the posterior as safetensors or JSON."""
     if wanted == "npy":
         return tensors.write_npy(encoding.latents)
     named = {"latents": encoding.latents, "mean": encoding.mean, "log_variance": encoding.log_variance}

@@ -13,7 +13,7 @@ from ...http.router import Endpoint
 from ...operations.interpolate import interpolate
 from ...operations.paths import PathKind
 from ...operations.session import Session
-from .answers import ImagesAnswer, pixel_type, write_images
+from .answers import ImagesAnswer, pixel_type, respond_with_images
 from .bodies import read_pair
 from .openapi import pair_body, responses
 from .parameters import INT32_MAX, Parameters, PictureResize
@@ -34,7 +34,7 @@ async def answer(call: Call, session: Session, parameters: InterpolateParameters
     steps, path = parameters.steps, parameters.path
     work = interpolate(session, pair, steps=steps, path=path, pixel_type=pixel_type(wanted))
     images = await call.wait_for(work, "ask for fewer steps")
-    return await write_images(wanted, session, images, columns=steps)
+    return await respond_with_images(wanted, session, images, columns=steps)
 
 
 ENDPOINT = Endpoint(

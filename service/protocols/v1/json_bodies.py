@@ -19,6 +19,7 @@ from model_store.vae.sentences import unknown
 from ...errors import BadImage, BadValue, MalformedBody, TooLarge, about_row
 from ...operations.session import Session
 from .answers import ANSWER_MEMBERS, Nested
+from .array_bodies import as_latents
 
 JSON = "application/json"
 
@@ -96,7 +97,11 @@ def read_json(kind: type[Body], body: bytes, max_values: int) -> Body:
         BadValue: a member is missing, unknown, or has a wrong value.
         TooLarge: it holds more values than the limit, and more than a few.
     """
-    _check_values(body, max(max_values, _FEW_VALUES))
+    # Checked before the JSON is parsed: three bytes of it, `[],`, become 64 bytes of memory. Each value but the first
+    # follows a comma, or an opening bracket that has a closing one.
+    limit = max(max_values, _FEW_VALUES)
+    if len(body) > limit and (count := sum(map(body.count, b",]}"))) > limit:
+        raise TooLarge("The body", size=count, limit=limit, unit="values")
     try:
         return kind.model_validate_json(body.removeprefix(BOM_UTF8))
     except ValidationError as error:
@@ -108,13 +113,23 @@ def read_json(kind: type[Body], body: bytes, max_values: int) -> Body:
         raise wrong from error
 
 
-def _check_values(body: bytes, limit: int) -> None:
-    """Refuse JSON of too many values before it is parsed: three bytes of it, `[],`, become 64 bytes of memory.
+def read_json_latents(body: bytes, max_values: int) -> Tensor:
+    """Latents float32 (B, …), at least one.
 
-    Each value but the first follows a comma, or an opening bracket that has a closing one.
+    Raises:
+        the same as `read_json` and `read_numbers`.
     """
-    if len(body) > limit and (count := sum(map(body.count, b",]}"))) > limit:
-        raise TooLarge("The body", size=count, limit=limit, unit="values")
+    return as_latents(read_numbers(read_json(LatentsBody, body, max_values).latents))
+
+
+def read_json_pair_latents(body: bytes, max_values: int) -> Tensor | None:
+    """Latents float32 (B, …), or None where the JSON holds images alone.
+
+    Raises:
+        the same as `read_json` and `read_numbers`.
+    """
+    pair = read_json(PairBody, body, max_values)
+    return None if pair.latents is None else read_numbers(pair.latents).float()
 
 
 def read_base64(texts: list[str], max_images: int) -> list[bytes]:
@@ -129,12 +144,16 @@ def read_base64(texts: list[str], max_images: int) -> list[bytes]:
     pictures = []
     for index, text in enumerate(texts):
         with about_row(index):
-            pictures.append(_picture(text, f"Picture {index + 1}"))
+            pictures.append(decode_base64(text, f"Picture {index + 1}"))
     return pictures
 
 
-def _picture(text: str, name: str) -> bytes:
-    """The bytes of base64: of either alphabet, in one or several lines, with or without its padding."""
+def decode_base64(text: str, name: str) -> bytes:
+    """The bytes of base64 or of a data: URI: of either alphabet, in one or several lines, with or without padding.
+
+    Raises:
+        BadImage: the text is an address, or not base64; the message gives the picture's name.
+    """
     if text.startswith(("http:", "https:", "file:", "ftp:")):
         raise BadImage(name, "addresses are not fetched; send the picture itself, as base64")
     if text.startswith("data:"):

@@ -10,7 +10,7 @@ from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.reconstruct import reconstruct
 from ...operations.session import Session
-from .answers import ImagesAnswer, pixel_type, write_images
+from .answers import ImagesAnswer, pixel_type, respond_with_images
 from .bodies import read_images
 from .openapi import images_body, responses
 from .parameters import DrawParameters
@@ -37,7 +37,7 @@ async def answer(call: Call, session: Session, parameters: DrawParameters) -> Re
     )
     reconstruction = await call.wait_for(work)
     more = vars(reconstruction.distortion) if reconstruction.distortion else None
-    return await write_images(wanted, session, reconstruction.images, seed=reconstruction.seed, more=more)
+    return await respond_with_images(wanted, session, reconstruction.images, seed=reconstruction.seed, more=more)
 
 
 ENDPOINT = Endpoint(

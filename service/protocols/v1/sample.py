@@ -13,7 +13,7 @@ from ...http.router import Endpoint
 from ...operations.sample import sample
 from ...operations.session import Session
 from . import caching
-from .answers import ImagesAnswer, Nested, model_headers, pixel_type, write_images
+from .answers import ImagesAnswer, Nested, model_headers, pixel_type, respond_with_images
 from .openapi import responses
 from .parameters import INT32_MAX, OptionalSeed, Parameters, Seed
 
@@ -43,7 +43,7 @@ async def answer(call: Call, session: Session, parameters: SampleParameters) -> 
     work = sample(session, n, seed=seed, temperature=temperature, pixel_type=pixel_type(wanted))
     samples = await call.wait_for(work, "ask for a smaller n")
     more = {"seed": samples.seed, "latents": samples.latents}
-    response = await write_images(wanted, session, samples.images, seed=samples.seed, more=more)
+    response = await respond_with_images(wanted, session, samples.images, seed=samples.seed, more=more)
     return caching.add_headers(response, call, tag)
 
 

@@ -12,7 +12,7 @@ from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.session import Session
 from ...operations.traverse import traverse
-from .answers import ImagesAnswer, pixel_type, write_images
+from .answers import ImagesAnswer, pixel_type, respond_with_images
 from .openapi import responses
 from .parameters import INT32_MAX, Parameters, Seed
 
@@ -55,7 +55,7 @@ async def answer(call: Call, session: Session, parameters: TraverseParameters) -
         pixel_type=pixel_type(wanted),
     )
     images = await call.wait_for(work, "ask for fewer steps or dims")
-    return await write_images(wanted, session, images, columns=parameters.steps, seed=parameters.seed)
+    return await respond_with_images(wanted, session, images, columns=parameters.steps, seed=parameters.seed)
 
 
 ENDPOINT = Endpoint(
