@@ -21,8 +21,12 @@ from .search import search
 _NAMED = "/v1/models/{model}/"
 KEY = "correct-horse"  # with keys, so that requests with a wrong key are tried too
 
-# A description cannot say what binary bodies contain, how large a model's images are, or how many are too many.
-_ANSWERED = {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "404", "413", "422", "429"]}}
+# A description cannot say what binary bodies contain, how large a model's images are, or how many are too many. It does
+# not limit the bytes of an address, of headers or of a body either: each may be too large, in an invalid request too.
+_ANSWERED = {
+    "positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "404", "413", "414", "422", "429", "431"]},
+    "negative_data_rejection": {"expected-statuses": ["4xx"]},
+}
 
 
 def conforms(url: str, examples: int) -> int:

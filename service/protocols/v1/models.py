@@ -13,6 +13,8 @@ from ...http.problems import documented_errors
 from ...http.state import CurrentState
 from .answers import Answer, VersionNumber
 
+REFERENCE = "name, for the newest version, or name@version"  # the description of a model in an address
+
 router = APIRouter(tags=["models"], prefix="/models")
 
 
@@ -76,7 +78,20 @@ async def models(state: CurrentState) -> ModelsAnswer:
     return ModelsAnswer(models=served, refused=refused)
 
 
-@router.get("/{model}", summary="one model's card", responses=documented_errors(401, 404, 503))
+# As a parameter of the function, the name would give the description a 422, which a text never gets.
+_IN_PATH = {
+    "parameters": [
+        {"name": "model", "in": "path", "required": True, "description": REFERENCE, "schema": {"type": "string"}}
+    ]
+}
+
+
+@router.get(
+    "/{model}",
+    summary="one model's card",
+    responses=documented_errors(401, 404, 414, 431, 503),
+    openapi_extra=_IN_PATH,
+)
 async def card(request: Request, state: CurrentState) -> CardAnswer:
     """The card: the network, the data it was trained on, and each measured number with its protocol."""
     model = state.registry.find(request.path_params["model"])

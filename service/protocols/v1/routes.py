@@ -10,6 +10,7 @@ from ...http.call import Call
 from ...http.router import Endpoint, Mount
 from ...operations.session import Session, Sessions
 from . import decode, encode, interpolate, reconstruct, sample, score, traverse
+from .models import REFERENCE
 
 ENDPOINTS: list[Endpoint[Session]] = [
     encode.ENDPOINT,
@@ -21,7 +22,7 @@ ENDPOINTS: list[Endpoint[Session]] = [
     traverse.ENDPOINT,
 ]
 
-_MODEL = Annotated[str, Path(description="name, for the newest version, or name@version", examples=["mnist"])]
+_MODEL = Annotated[str, Path(description=REFERENCE, examples=["mnist"])]
 
 
 def mounts(sessions: Sessions) -> list[Mount[Session]]:

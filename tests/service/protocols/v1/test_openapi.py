@@ -64,6 +64,14 @@ async def test_operation_lists_its_errors_as_problems(paths: dict[str, Any], ope
     assert all(responses[status]["content"].keys() == {"application/problem+json"} for status in errors)
 
 
+async def test_address_with_values_can_be_too_long(paths: dict[str, Any]) -> None:
+    """Each operation that reads its path or its query lists 414, and 431 for headers."""
+    with_values = [each for path in paths.values() for each in path.values() if each.get("parameters")]
+
+    assert len(with_values) > len(ENDPOINTS)  # the card is among them
+    assert all({"414", "431"} <= each["responses"].keys() for each in with_values)
+
+
 async def test_bodies_list_what_they_ignore_and_problems_their_index(paths: dict[str, Any]) -> None:
     """Any answer may be sent back, and a generated client finds the index of the image at fault."""
     described = paths["/v1/models/{model}/decode"]["post"]
@@ -78,10 +86,12 @@ async def test_bodies_list_what_they_ignore_and_problems_their_index(paths: dict
 
 
 async def test_named_operations_describe_the_model_in_their_path(paths: dict[str, Any]) -> None:
-    """The name of the model is listed beside the parameters of the query."""
+    """The name of the model is listed beside the parameters of the query, and for the card too."""
     named = [parameter["name"] for parameter in paths["/v1/models/{model}/sample"]["get"]["parameters"]]
+    of_the_card = [parameter["name"] for parameter in paths["/v1/models/{model}"]["get"]["parameters"]]
 
     assert sorted(named) == ["format", "model", "n", "seed", "temperature"]
+    assert of_the_card == ["model"]
 
 
 async def test_each_operation_is_listed_once(client: httpx.AsyncClient) -> None:
