@@ -24,7 +24,7 @@ def test_files_with_a_test_set_keep_it(recipe: Recipe, idx_folder: Path) -> None
 
 
 def test_data_without_a_test_set_is_divided(recipe: Recipe, idx_folder: Path) -> None:
-    """A tenth of all images is set aside."""
+    """A tenth of all images is kept to test with."""
     (idx_folder / "t10k-images-idx3-ubyte.gz").unlink()
 
     dataset = load_dataset(recipe, idx_folder)
