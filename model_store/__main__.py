@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def list_models(store: Store, console: Console) -> int:
-    """Print a table with a row for each version, and a line for each folder that only looks like a version."""
+    """Print a table with a row for each version, and a line for each folder that looks like a version but is not."""
     cards: dict[ModelVersion, Card | StoreError] = {}
     for version in store.versions():
         try:

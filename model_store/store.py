@@ -1,7 +1,7 @@
-"""Store: the rules of a shelf of models: which versions there are, what a reference means, how one is published.
+"""Store: lists the versions of models, finds the version that a reference names, and publishes new versions.
 
-Versions are whole numbers and immutable. A version appears whole or not at all, since it is read back before readers
-can see it. How files are read and written is not known here but in `places`.
+Versions are whole numbers and never change. A version appears whole or not at all, since it is read back before
+readers can see it. The modules of `places` read and write the files.
 """
 
 from __future__ import annotations

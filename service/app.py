@@ -61,7 +61,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
     app = FastAPIOffline(
         title="latentd",
         version=version("latentd"),
-        description="Variational autoencoders over HTTP: encode, decode, sample, reconstruct.",
+        description="Autoencoders over HTTP: images to latents, latents to images, and new images.",
         docs_url=None,  # the page's router has one, with relative addresses
         redoc_url=None,
         # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and looks for OpenTelemetry's providers at each request (8 µs)

@@ -226,7 +226,7 @@ class Starting(Unavailable):
 
 
 class NotServing(Unavailable):
-    """No model, or not the default model, can be served."""
+    """No model can be served, or the default model cannot."""
 
     retry_after_s = 10
 

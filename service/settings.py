@@ -151,21 +151,20 @@ class Settings(BaseSettings):
         ge=1,
         le=2**30,
         description="pixels of all pictures of one request together, in and out; too low: 413 for bulk clients; too "
-        "high: memory for every request that is being answered",
+        "high: each request takes much memory",
     )
     max_body_bytes: int = Field(
         33_554_432,
         ge=1024,
         le=2**31,
-        description="size of a request's body; too low: 413 for bulk clients; too high: memory for every request that "
-        "is being answered",
+        description="size of a request's body; too low: 413 for bulk clients; too high: each request takes much memory",
     )
     max_bodies_bytes: int = Field(
         1_073_741_824,
         ge=1024,
         le=2**40,
         description="size of all bodies together that a process reads at the same time; too low: 429 for bulk clients; "
-        "too high: memory",
+        "too high: the process may run out of memory",
     )
     timeout_s: float = Field(
         30.0,
@@ -179,7 +178,7 @@ class Settings(BaseSettings):
         ge=1024,
         le=2**20,
         description="size of a request's address and headers; too low: 431 behind proxies that add many headers; too "
-        "high: memory for every connection",
+        "high: each connection takes more memory",
     )
     head_timeout_s: float = Field(
         10.0,
@@ -207,13 +206,13 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="time after which a computation that does not end counts as hung, and its clients get 503; too "
-        "low: batches of large models are abandoned; too high: clients wait in vain",
+        "low: batches of large models are abandoned; too high: clients wait long for that 503",
     )
     drain_s: float = Field(
         2.0,
         ge=0,
         le=600,
-        description="time after SIGTERM in which /readyz says no and new requests are still accepted; too low: "
+        description="time after SIGTERM in which /readyz answers 503 and new requests are still accepted; too low: "
         "balancers still send requests to a closed port; too high: the orchestrator kills the process first",
     )
     reload_s: float = Field(

@@ -1,4 +1,4 @@
-"""`python -m training RECIPE`: train a variational autoencoder on images and publish it into the model store."""
+"""`python -m training RECIPE`: train an autoencoder on images and publish it into the model store."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def begin(options: argparse.Namespace) -> int:
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Continue a run from its last whole epoch; flags that are given again replace those that the run remembers."""
+    """Continue a run from its last whole epoch; flags that are given now replace the remembered ones."""
     folder = options.resume
     absolute_text(folder)
     before = checkpoint.describe(folder)
@@ -123,13 +123,13 @@ def finish(run: Run, dataset: Dataset, store: Store, folder: Path, commit: str |
 
 
 def how_to_continue(run: Run, folder: Path) -> str:
-    """Two sentences for people: how far a stopped run is kept, and the command that continues it."""
+    """Two sentences for the user: the last epoch that was saved, and the command that continues the run."""
     command = shlex.join(["python", "-m", "training", "--resume", str(folder.absolute())])
     return f"The run is kept up to epoch {run.epochs_saved} of {run.recipe.epochs}. Continue it with: {command}"
 
 
 def announce(version: ModelVersion, store: Store) -> None:
-    """Print where a new version is, its first number, its warnings, and the commands that serve and try it."""
+    """Print a new version's folder, its first metric, its warnings, and the commands that serve and try it."""
     card = store.card(version)
     first = card.metrics[0]
     place = "" if store.root == store_folder() else f" --store {shlex.quote(str(store.root))}"
@@ -179,7 +179,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first picture that cannot be used, instead of skipping it"
     )
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N; default: auto, which takes CUDA if there is any")
+    parser.add_argument("--device", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto")
     parser.add_argument(
         "--runs",
         type=Path,

@@ -62,9 +62,9 @@ def track(items: Iterable[T], total: int | None, what: str, advance: Callable[[A
 
 @dataclass
 class EpochBar:
-    """The bar of one epoch.
+    """The progress bar of one epoch.
 
-    It reads a number from the device only every half second: each read makes the device wait for its queue to empty.
+    The bar reads a number from the device every half second only, since each read waits for an empty device queue.
     """
 
     progress: Progress

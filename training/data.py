@@ -104,7 +104,7 @@ def read_splits(place: Path, shape: tuple[int, int, int], resize: Resize, *, str
 
 
 def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
-    """Make three splits. Where the source has no such split, the recipe's seed draws its images.
+    """Make the three splits. If the source lacks a split, the recipe's seed draws its images.
 
     Raises:
         BadData: the training images are too few to divide.

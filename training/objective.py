@@ -93,7 +93,7 @@ def compute(model: VAE, images: Tensor, noise: Tensor, objective: ObjectiveRecip
 def log_evidence(likelihood: Likelihood, images: Tensor) -> Tensor:
     """log 1/S Σ p(x|z_s), (B,), of images (B, C, H, W) under the likelihoods of S draws of the prior.
 
-    Its mean is below log p(x), far below where few draws land near an image's latents: the reason for inference.
+    Its mean is below log p(x), and far below if few draws land near an image's latents. An encoder avoids this.
     """
     each = torch.vmap(lambda image: likelihood.log_prob(image.expand_as(likelihood.mean)))(images)  # (B, S)
     return each.logsumexp(1) - math.log(each.shape[1])

@@ -1,4 +1,4 @@
-"""Validation: the one number by which a run chooses among its weights."""
+"""Validation: the number by which a run chooses its best weights."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _IGNORED_PREFIXES = (".", "_")
 
 @dataclass(frozen=True)
 class VersionFolder:
-    """The files of one version; `path` is told to people."""
+    """The files of one version; messages to people show `path`."""
 
     path: Path
 
@@ -117,7 +117,7 @@ class Folder:
         incoming.replace(self.default_file)
 
     def try_to_write(self, name: str) -> None:
-        """Write where a version of the model would be written, and leave nothing.
+        """Write a file where a version of the model would be written, and remove it.
 
         Raises:
             OSError: a version could not be written.
@@ -148,7 +148,7 @@ class Folder:
         They become the version at the end of the block, unless the block raises.
 
         Raises:
-            VersionExists: something else is in the place of the version.
+            VersionExists: another file or folder has the version's path.
             OSError: the files cannot be written.
         """
         final = self.files(version).path
@@ -161,7 +161,7 @@ class Folder:
         _sync(final.parent)
 
     def _model_folder(self, name: str) -> Path:
-        """The folder of a model, made if need be, and readable for a service under another user."""
+        """The folder of a model. It is made if it is missing, and a service under another user can read it."""
         folder = self.root / name
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
@@ -250,7 +250,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def _sync(folder: Path) -> None:
-    """Write the names in a folder to the disk, which fsync of the files does not do."""
+    """Write the names in a folder to the disk; fsync of the files does not do that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -145,7 +145,7 @@ class VAEConfig(FamilyConfig):
         return self.latent_shape
 
     def image_shape_of(self, latent_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """The image shape of the model, which takes only latents of its one shape.
+        """The image shape of the model, for latents of the model's only latent shape.
 
         Raises:
             ShapeMismatch: the latents have another shape.

@@ -26,5 +26,5 @@ def choose_device(name: str) -> torch.device:
 
 
 def use_channels_last(model: nn.Module) -> None:
-    """Store the weights with the channels last, the order in which convolutions are computed fastest."""
+    """Store the weights with the channels last, the order in which a convolution is fastest."""
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations

@@ -60,7 +60,7 @@ class Estimate:
 
     @property
     def bound(self) -> Bound:
-        """The bounds by the draws so far.
+        """The bounds from the draws so far.
 
         The log-likelihood is the mean of the draws, the KL is exact: Kingma and Welling 2014, equation (7). The
         importance-weighted bound is log 1/K Σ p(x, z_k)/q(z_k|x): Burda et al. 2016, equation (8). The mean of it

@@ -56,7 +56,7 @@ class Gaussian:
     def log_prob(self, images: Tensor) -> Tensor:
         """log p(x|z) in nats, (B,): a density, Kingma and Welling 2014, equation (12).
 
-        With a fixed variance it is the squared error, scaled and shifted.
+        With a fixed variance the result is the squared error, scaled and shifted.
         """
         squared = (images - self.location).square() * (-self.log_variance).exp()
         return -0.5 * (squared + self.log_variance + math.log(2 * math.pi)).flatten(1).sum(1)

@@ -1,6 +1,6 @@
-"""Noise ε that belongs to a seed, and to nothing else.
+"""Noise ε that depends on the seed and on the number of the image only.
 
-Image i of a seed gets the same noise however many images are asked for, on every device, in every batch.
+Image i of a seed gets the same noise on every device, in every batch, and for any number of images.
 """
 
 import hashlib

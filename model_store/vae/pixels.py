@@ -48,7 +48,7 @@ def psnr_db(mse: float) -> float:
 
 
 def columns_of_grid(count: int) -> int:
-    """The number of columns that makes a contact sheet of `count` pictures most square: 16 → 4, 10 → 4, 2 → 2."""
+    """The number of columns of a nearly square contact sheet of `count` pictures: 16 → 4, 10 → 4, 2 → 2."""
     return isqrt(count - 1) + 1
 
 

@@ -41,7 +41,7 @@ class DiagonalGaussian:
 
 @dataclass(frozen=True)
 class Point:
-    """One latent for each image, (B, *latent_shape), and no distribution: what a plain autoencoder gives."""
+    """One latent for each image, (B, *latent_shape), without a distribution, as a plain autoencoder gives it."""
 
     mean: Tensor
 

@@ -44,8 +44,8 @@ class StandardNormal:
 class Uniform:
     """p(z) = U(0, 1) in every dimension, by the probability integral transform u = Φ(z) of a standard normal z.
 
-    It is the oldest trick of random numbers (Devroye 1986, "Non-uniform random variate generation", II.2), read from
-    right to left: Φ of a normal variable is uniform.
+    The inversion method for random numbers (Devroye 1986, "Non-uniform random variate generation", II.2) is used
+    backwards here: Φ of a normal variable is uniform.
     """
 
     support: ClassVar[tuple[float, float]] = (0.0, 1.0)

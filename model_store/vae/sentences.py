@@ -103,7 +103,7 @@ def unknown(name: str, known: Collection[str]) -> str:
 
 
 def _plain(value: object) -> object:
-    """A bound without the fraction .0, a choice of words without quotes."""
+    """The text of a bound without the fraction .0, or of a choice of words without quotes."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value.replace("'", "") if isinstance(value, str) else value

@@ -103,7 +103,7 @@ async def in_batches(compute: Compute, rows: Rows, size: int) -> Rows:
 
 
 async def agrees(compute: Compute, rows: Rows, size: int, reference: Rows) -> bool:
-    """Whether batches of that size give the reference's bytes, also when each row has moved on by one place.
+    """Whether batches of that size give the reference's bytes, also when each row moves to the next place.
 
     The second comparison covers all places, since it compares each place with the next one.
     """

@@ -23,7 +23,7 @@ def first(rows: Rows, number: int) -> Rows:
 
 
 def split(rows: Rows, sizes: int | list[int]) -> list[Rows]:
-    """Parts of `sizes` rows each; or, given a list, one part for each of the sizes."""
+    """Parts of `sizes` rows each; if `sizes` is a list, one part for each size in it."""
     return list(zip(*(torch.split(tensor, sizes) for tensor in rows), strict=True))
 
 

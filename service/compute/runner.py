@@ -1,6 +1,6 @@
-"""Runner: one model on one device. It knows no requests, only forward passes of lists of tensors.
+"""Runner: one model on one device. The runner knows no requests, only forward passes of lists of tensors.
 
-Payloads are concatenated, computed, and split again, into as many answers as payloads. An error that one payload
+Payloads are concatenated, computed and split again, so that each payload gets its answer. An error that one payload
 causes is the answer to that payload alone.
 """
 

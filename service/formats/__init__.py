@@ -1,1 +1,1 @@
-"""Bytes to tensors and back. It knows no HTTP and no model."""
+"""Conversions of bytes to tensors and back. This room knows no HTTP and no model."""

@@ -72,7 +72,7 @@ PngImagePlugin.MAX_TEXT_MEMORY = 1_048_576
 
 @dataclass(frozen=True)
 class Target:
-    """The images that a model takes, how other sizes are brought to it, and how many pixels may be decoded."""
+    """The shape of a model's images, the way to resize other images, and the number of pixels that may be decoded."""
 
     model: ModelVersion
     image_shape: tuple[int, int, int]

@@ -20,7 +20,7 @@ ROUND_S = 0.02
 class Deadlines:
     """Watches all work of an event loop, in rounds of 20 ms.
 
-    Most work is done before the first round, and has cost neither a timer nor a task that listens to the client.
+    Most work ends before the first round, and so needs neither a timer nor a task that listens to the client.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether the service is ready for requests. It is not while it reads its models, nor when it is being stopped."""
+"""Whether the service is ready for requests: not while it reads its models, and not after it was told to stop."""
 
 from __future__ import annotations
 

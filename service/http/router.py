@@ -140,7 +140,7 @@ class Router:
         return None
 
     def _check_key(self, scope: Scope, path: str) -> None:
-        """Let no request pass without a key where one is needed.
+        """Check the key of a request whose address needs a key.
 
         Raises:
             Unauthorized: the request has no valid key.

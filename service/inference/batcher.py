@@ -37,7 +37,7 @@ def part_images(seconds: Mapping[int, float]) -> int:
 async def one_result_each(
     run: Run[Key, Payload, Result], key: Key, payloads: Sequence[Payload]
 ) -> Sequence[Result | Exception]:
-    """Run a batch; return one result for each payload. An error of the whole batch is the result of each."""
+    """Run a batch; return one result for each payload. An error of the whole batch is the result of each payload."""
     try:
         results = await run(key, payloads)
     except Exception as error:

@@ -26,7 +26,9 @@ class Refusal(NamedTuple):
 
 
 class Refusals:
-    """What a registry refuses, from the store at `root`. `count` is called with the name of each refused model.
+    """The versions and folders that a registry refuses, in the store at `root`.
+
+    `count` is called with the name of each refused model.
 
     Attributes:
         misplaced: folders that look like versions and are not: the reason, by the path in the store.

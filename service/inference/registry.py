@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class VersionEvents(Protocol):
-    """Counters of versions."""
+    """The counters that the registry reports to: versions that were refused, and versions that have left."""
 
     def version_refused(self, name: str) -> None:
         """Count a version of that model that could not be served."""

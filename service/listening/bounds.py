@@ -26,7 +26,7 @@ class Shutdown(NamedTuple):
     """How long a server goes on after SIGTERM.
 
     Attributes:
-        drain_s: seconds during which it still accepts connections, while its readiness says no.
+        drain_s: seconds during which it still accepts connections, while /readyz answers 503.
         answer_s: seconds in which an accepted request is computed.
     """
 

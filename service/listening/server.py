@@ -42,7 +42,7 @@ class PortSlot(NamedTuple):
 
 
 class Server(uvicorn.Server):
-    """A server that drains: on SIGTERM it accepts requests for a while longer, on a second signal it ends at once."""
+    """A server that drains: after SIGTERM it still accepts requests for a while; a second signal ends it at once."""
 
     def __init__(self, app: FastAPI, slot: PortSlot, bounds: Bounds, shutdown: Shutdown) -> None:
         super().__init__(

@@ -15,7 +15,7 @@ def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     """The path with its query; and the host with its port, if the target is a whole address.
 
     Raises:
-        BadRequest: the target is none of the three, it names a user, or the method is CONNECT.
+        BadRequest: the target has no valid form, it names a user, or the method is CONNECT.
         httptools.HttpParserInvalidURLError: the host or its port is not valid.
     """
     if target.startswith(b"/") or (method, target) == (b"OPTIONS", b"*"):

@@ -1,7 +1,7 @@
 """Several processes that answer on one port, each with one thread that computes.
 
-They are forked after the models have been read and warmed up, and so share the models in memory. The first process
-answers no requests: it starts the workers, passes signals on to them, and replaces a worker that dies or hangs.
+Workers are forked after the models have been read and warmed up, so that they share the models in memory. The first
+process answers no requests: it starts the workers, passes signals on to them, and replaces a worker that dies or hangs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def serve(port: socket.socket, workers: int, hang_s: float, create_app: CreateAp
 
 
 def _read_models(app: FastAPI) -> None:
-    """Read and warm up the models, and end the threads that did it: a fork copies no threads, but their locks."""
+    """Read and warm up the models, then end the threads that did it: a fork copies locks of threads, but no threads."""
     parts: AppState = app.state.parts
     try:
         asyncio.run(parts.registry.refresh())
@@ -132,7 +132,7 @@ class _Workers:
             log.warning("store cannot be read", reason=str(error))
 
     def _kill_hung(self, *_: object) -> None:
-        """Kill each worker whose event loop has stopped: it would never answer its clients."""
+        """Kill each worker whose event loop has stopped; such a worker would never answer its clients."""
         if self._is_stopping:
             return
         for process, (number, _began) in self._started.items():

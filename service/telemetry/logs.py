@@ -19,8 +19,8 @@ LineFormat = Literal["auto", "text", "json"]  # auto is text on a terminal, else
 class LogStream(io.TextIOBase):
     """A text stream that never blocks: a line that the reader has no room for is dropped.
 
-    Without it, a service whose log is a full pipe would stop at its next line. The standard library's QueueHandler was
-    measured, and is slower and does not end (docs/decisions/0008).
+    An ordinary stream would stop the service at the next line when its log is a full pipe. The standard library's
+    QueueHandler is slower, and a process with a full pipe does not end (measured in docs/decisions/0008).
 
     Attributes:
         dropped: number of lines dropped since the last line that was written.
@@ -33,7 +33,7 @@ class LogStream(io.TextIOBase):
         self.dropped = 0
 
     def write(self, text: str) -> int:
-        """Write the text, or drop it if the reader has no room; the result is always its length."""
+        """Write the text, or drop it if the reader has no room; return the length of the text in both cases."""
         content = text.encode(errors="backslashreplace")
         for begin in range(0, len(content), select.PIPE_BUF):  # a pipe that polls as ready has room for PIPE_BUF bytes
             if not self._write(content[begin : begin + select.PIPE_BUF]):

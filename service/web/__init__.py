@@ -1,1 +1,1 @@
-"""Pages for people."""
+"""The pages that people read in a browser."""

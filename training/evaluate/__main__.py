@@ -100,7 +100,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--data",
         type=Path,
         metavar="PATH",
-        help="as in training; by default the recipe's data set is downloaded",
+        help="images to measure on, as in training; by default the recipe's data set is downloaded",
     )
     parser.add_argument(
         "--resize",
@@ -123,7 +123,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--images", type=at_least_one, metavar="N", help="measure the first N test images only")
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto, which takes CUDA if there is any"
+        "--device", default="auto", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto"
     )
     parser.add_argument(
         "--cache",

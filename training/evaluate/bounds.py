@@ -56,7 +56,7 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
 
 @torch.inference_mode()
 def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int = EVALUATION_SEED) -> Tensor:
-    """log p(x) of each image, (N,), estimated by draws of the prior; all images share the draws."""
+    """log p(x) of each image, (N,), estimated from draws of the prior; all images share the draws."""
     device = model.device
     noise = standard_normal(derived_seed(seed, "prior"), draws, model.config.latent_shape).to(device)
     likelihood = model.decode(model.prior.sample(noise))
@@ -67,7 +67,7 @@ def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int 
 
 @torch.inference_mode()
 def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
-    """log p(x|z) of each image at the encoder's point, (N,): not a bound, but all that a plain autoencoder has."""
+    """log p(x|z) of each image at the encoder's point, (N,). Not a bound, but a plain autoencoder has no ELBO."""
     device = model.device
     parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
 

@@ -21,8 +21,8 @@ _DIGITS = 5
 class LatentUse:
     """Statistics over images for each latent dimension, (D,) float64, in normal coordinates.
 
-    `mean_variance` is the variance of the posteriors' means, `standard_deviation` that of the aggregate posterior; the
-    KL is None for a model that gives points.
+    `mean_variance` is the variance of the posteriors' means; `standard_deviation` belongs to the aggregate
+    posterior; the KL is None for a model that gives points.
     """
 
     mean: Tensor

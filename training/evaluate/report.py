@@ -41,7 +41,7 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
     """Measure a model on the test images; `importance_samples` are the draws for the importance-weighted bound.
 
     Raises:
-        NotFinite: a number of the model is not one.
+        NotFinite: a number of the model is infinite or NaN.
     """
     test = dataset.test
     can = model.config.can
@@ -69,7 +69,7 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
 
 
 def bound_metrics(model: VAE, once: Bound, often: Bound) -> list[Metric]:
-    """The ELBO and its two terms of one draw for each image, and the importance-weighted bound of many draws.
+    """The ELBO and its two terms from one draw for each image, and the importance-weighted bound from many draws.
 
     A likelihood of 8-bit values gives bits per dimension too.
     """

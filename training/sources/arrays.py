@@ -1,7 +1,7 @@
 """Images in NumPy's files: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or binary images as packed bits (N, C·H·W/8).
 
 Values are uint8, uint16, booleans, or floats in [0, 1]. An `.npy` holds one array. An `.npz` holds `images`, or `train`
-and `test`, or `x_train` and `x_test`; images to choose the weights by are called `val`, `valid` or `validation`.
+and `test`, or `x_train` and `x_test`; the images that choose the weights are `val`, `valid` or `validation`.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ _ON = 255
 
 
 def read_arrays(path: Path, image_shape: Shape) -> Splits:
-    """Read the images of an array file; `image_shape` is needed for packed bits alone.
+    """Read the images of an array file; only packed bits need `image_shape`.
 
     Raises:
         BadData: the file cannot be read, or does not hold images.

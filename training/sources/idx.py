@@ -1,4 +1,4 @@
-"""The IDX files of the MNIST family: a big-endian header, then bytes. With or without gzip."""
+"""The IDX files of the MNIST family: a big-endian header, then bytes; packed with gzip or not."""
 
 import gzip
 import struct

@@ -63,7 +63,7 @@ async def read_latents(call: Call, session: Session) -> Tensor:
     """Latents float32 (B, …), not yet compared with the model.
 
     Raises:
-        the same as `read_images`, but for BadImage and WrongShape.
+        the errors of `read_images`, except BadImage and WrongShape.
     """
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(LATENT_BODIES, reservation)
@@ -76,7 +76,7 @@ async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
     """Images or latents: pixels uint8 (B, C, H, W), or latents float32 (B, …).
 
     Raises:
-        the same as `read_images`.
+        the errors of `read_images`.
     """
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)

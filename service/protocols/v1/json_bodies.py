@@ -149,7 +149,7 @@ def read_base64(texts: list[str], max_images: int) -> list[bytes]:
 
 
 def decode_base64(text: str, name: str) -> bytes:
-    """The bytes of base64 or of a data: URI: of either alphabet, in one or several lines, with or without padding.
+    """The bytes of base64 or of a data: URI: in either alphabet, on one or more lines, with or without padding.
 
     Raises:
         BadImage: the text is an address, or not base64; the message gives the picture's name.
@@ -168,10 +168,10 @@ def decode_base64(text: str, name: str) -> bytes:
 def read_numbers(nested: list[Any]) -> Tensor:
     """A tensor of evenly nested numbers.
 
-    NumPy would be shorter, but from texts it makes an array as wide as the longest text, however many there are.
+    NumPy would be shorter, but it turns texts into an array in which each item is as wide as the longest text.
 
     Raises:
-        BadValue: the lists have different lengths, or hold something else than numbers, or too large ones.
+        BadValue: the lists have different lengths, or hold values that are not numbers, or numbers that are too large.
     """
     shape, level = [len(nested)], nested
     while level and isinstance(level[0], list):

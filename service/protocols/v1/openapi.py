@@ -77,7 +77,7 @@ def responses(formats: Sequence[Format], *, reads_body: bool = False) -> Respons
 def describe_integers(schema: Any) -> None:
     """Give each integer in a schema the format that its bounds fit: generated clients in C# or Java hold 32 bits.
 
-    The bounds become whole numbers: FastAPI has made floats of them, of which the nearest to 2⁶³−1 is too large.
+    The bounds become whole numbers: FastAPI makes them floats, and the float nearest to 2⁶³−1 is too large.
     """
     children = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
     for child in children:

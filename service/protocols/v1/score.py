@@ -33,7 +33,7 @@ class ScoreParameters(Parameters):
 
 
 class ScoreAnswer(OperationAnswer):
-    """The bounds of each image in nats, and the protocol by which they were found."""
+    """The bounds of each image in nats, and the protocol of the measurement."""
 
     elbo_nats: list[float]
     log_likelihood_nats: list[float]
