@@ -18,7 +18,7 @@ FULL_WIDTH = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 1 if something is wrong with a model or the store, 2 for a wrong call."""
+    """Run one command; the exit status is 0, 1 for a fault in a model or the store, 2 for a wrong call."""
     options = argument_parser().parse_args(arguments)
     terminal = Console(highlight=False)
     # a pipe or a file gets a console that is so wide that no table is cut

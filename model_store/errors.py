@@ -5,8 +5,8 @@ StoreError
 ├── InvalidName         a name that no model can have
 ├── ModelNotFound       the store does not have that model or version
 ├── NoDefault           no default model was chosen, and the store does not have exactly one model
-├── UnusableDefault     the file that should name the default model does not
-├── VersionExists       something else is in the place of the version to be published
+├── UnusableDefault     the file for the default model does not name a model
+├── VersionExists       another file or folder has the path of the new version
 ├── UnknownFormat       a card that cannot be read, or that this release does not know
 └── CorruptWeights      weights that cannot be read, or that do not fit the card
 """
@@ -56,7 +56,7 @@ class NoDefault(StoreError):
 
 
 class UnusableDefault(StoreError):
-    """The file that should name the default model does not."""
+    """The file for the default model does not name a model."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(

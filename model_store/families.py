@@ -1,6 +1,7 @@
-"""The table of families: the record that describes a network in a card, and what builds the network from it.
+"""The table of families: the record that describes a network in a card, and the class that builds the network.
 
-A card names the family in `model.family`; without that field it is `vae`. How to add one: docs/how-to/add-a-family.md.
+A card names the family in `model.family`; without that field the family is `vae`. docs/how-to/add-a-family.md tells how
+to add a family.
 """
 
 from __future__ import annotations
@@ -18,5 +19,5 @@ FAMILIES: Mapping[type[FamilyConfig], Callable[[ModelConfig], Network]] = {VAECo
 
 
 def build(config: ModelConfig) -> Network:
-    """The network that a record describes, with weights as training begins with them."""
+    """The network that a record describes, with the weights that training begins with."""
     return FAMILIES[type(config)](config)

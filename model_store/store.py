@@ -151,7 +151,7 @@ class Store:
         return _read(self._place.files(version), version)
 
     def prepare(self, name: str) -> None:
-        """Try to write where `publish` will write, so that a long training does not end at a store that is read-only.
+        """Try to write where `publish` will write, so that a read-only store is found before a long training.
 
         Raises:
             InvalidName: no model can have that name.

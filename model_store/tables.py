@@ -71,7 +71,7 @@ def facts(card: Card) -> Table:
 
 
 def metrics(numbers: Iterable[Metric]) -> Table:
-    """A table of measured numbers, each with its unit and how it was measured."""
+    """A table of measured numbers, each with its unit and its protocol."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("metric", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)

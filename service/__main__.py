@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Collect no garbage in this block, and never visit again the objects that are made in it."""
+    """Collect no garbage in this block, and exclude the objects made in it from later collections."""
     gc.disable()
     yield
     gc.freeze()

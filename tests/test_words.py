@@ -30,7 +30,7 @@ PRONOUN = re.compile(r"(What|Who|Where|Which|It|Those|That|Some|Nothing|Of)\b|On
 OLD_NAMES = re.compile(
     r"\b(HERE_S|NO_CORE_HERE_S|here_s|LOOK_S|LOOK_EVERY|LOOKS|_LOOK|NOBODY|SLACK|_MOST_PARTS"
     r"|Paces?|Meaningless|Crowded|Overloaded|BeyondRepair|Unparseable|AppParts|_Sent|_forget|_way_in|_past_telemetry"
-    r"|keepers|_line_up|_decline|_tell_app|sign_on|sign_off|silence_s|bend_again|as_pixels"
+    r"|keepers|_line_up|_decline|_tell_app|sign_on|sign_off|silence_s|bend_again"
     r"|warm_up_cache|error_responses|cuda_operations|torch_operations)\b"
 )
 

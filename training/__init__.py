@@ -1,1 +1,1 @@
-"""Makes models, offline: reads images, trains a variational autoencoder, measures it, publishes it into the store."""
+"""Training, offline: read images, train an autoencoder, measure it, and publish it into the store."""

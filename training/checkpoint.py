@@ -44,7 +44,7 @@ def begin(runs: Path, description: RunDescription, state: dict[str, Any]) -> Pat
     """Make a folder for a run, named for its model and the time, with its description and its first checkpoint.
 
     Raises:
-        CannotKeepRun: the folder cannot be written; nothing of it is left.
+        CannotKeepRun: the folder cannot be written; it is removed again.
     """
     try:
         runs.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from .epoch import Epoch
 
 
 def curves(history: Sequence[Epoch], best_epoch: int, measure: str) -> bytes:
-    """Plot the objective, and the KL where a model has one, over the epochs; `measure` names the objective."""
+    """Plot the objective, and the KL if the model has a KL, over the epochs; `measure` names the objective."""
     epochs = [epoch.number for epoch in history]
     validation = [epoch.validation_nats for epoch in history]
     divergences = [epoch.validation_kl_nats for epoch in history if epoch.validation_kl_nats is not None]

@@ -23,7 +23,7 @@ from .sources.splits import Splits
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pixels uint8 (N, C, H, W) in three splits: to train on, to choose the weights by, and to test with at the end."""
+    """Pixels uint8 (N, C, H, W) in three splits: for training, to choose the weights, and for the final test."""
 
     name: str
     train: Tensor
@@ -68,7 +68,7 @@ def load_dataset(
 
 
 def load_test_images(place: Path, image_shape: tuple[int, int, int], resize: Resize) -> Dataset:
-    """Read images to test a model whose training images are not known: the test images of the place, or all images.
+    """Read images to test a model whose training images are unknown: the test images of the place, or all images.
 
     Raises:
         DataNotFound, BadData: the place has no such images.

@@ -1,4 +1,4 @@
-"""VAEConfig: everything that is needed to build a network.
+"""VAEConfig: all that is needed to build a network.
 
 Every size has a bound, so that a card from a stranger cannot ask for more memory than a machine has.
 This module knows no tensors: `model.py` builds the network.
@@ -118,8 +118,8 @@ Prior = Annotated[StandardNormalConfig | UniformConfig, Field(discriminator="kin
 class VAEConfig(FamilyConfig):
     """A variational autoencoder: image shape (C, H, W), latent shape, network, posterior, likelihood and prior.
 
-    `latent_shape` is `(D,)` for a vector and `(C, H, W)` for a grid. Two relatives are described by the posterior: a
-    plain autoencoder, whose encoder names one `point`, and a generator without an encoder, which has `none`.
+    `latent_shape` is `(D,)` for a vector and `(C, H, W)` for a grid. The posterior is `point` for a plain
+    autoencoder, whose encoder gives one latent, and `none` for a generator without an encoder.
 
     Raises:
         ValueError: the parts do not fit each other; the message names both values.

@@ -1,7 +1,7 @@
 """The evidence lower bound and the importance-weighted bound, in nats per image.
 
 Training, evaluation and the service take them from here, so that all three give the same numbers. The loss that a
-training step minimises is not here but in `training.objective`.
+training step minimises is in `training.objective`.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class DiscretisedLogistic:
 
         Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation (15); the
         outermost values take the tails, as in Salimans et al. 2017, "PixelCNN++", equation (2). The difference of the
-        two sigmoids is σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b−a)), which loses nothing to rounding.
+        two sigmoids is σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b−a)), which avoids cancellation.
         """
         width = (-self.log_scale).exp() / _GREATEST_VALUE  # of a grey value, in scales: a − b
         centre = (images - self.location) * (-self.log_scale).exp()

@@ -17,7 +17,7 @@ LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
 
 class NoPosterior(TypeError):
-    """A posterior was asked of a model that has no encoder, or whose encoder gives a point."""
+    """The model has no posterior: it has no encoder, or its encoder gives a point."""
 
 
 class VAE(nn.Module):

@@ -31,6 +31,6 @@ def uniform(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def derived_seed(seed: int, what: str) -> int:
-    """A seed for one of several things that are drawn for the same request, unrelated to all others."""
+    """The seed of one of several draws for the same request; the draws are independent of each other."""
     digest = hashlib.blake2b(f"{seed} {what}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) & MAX_SEED

@@ -20,7 +20,7 @@ class DiagonalGaussian:
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def repeated(self, times: int) -> DiagonalGaussian:
-        """The posterior of the images of a batch that is repeated as a whole."""
+        """The posterior of a batch that is repeated as a whole: all images, then all images again."""
         ones = (1,) * (self.mean.ndim - 1)
         return DiagonalGaussian(self.mean.repeat(times, *ones), self.log_variance.repeat(times, *ones))
 

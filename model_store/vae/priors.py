@@ -24,7 +24,7 @@ class StandardNormal:
     support: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
     def from_normal(self, normal: Tensor) -> Tensor:
-        """Latents (B, *latent_shape) from normal coordinates: the same."""
+        """Latents (B, *latent_shape) from normal coordinates, which are the same numbers."""
         return normal
 
     def to_normal(self, latents: Tensor) -> Tensor:

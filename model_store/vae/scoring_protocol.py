@@ -36,7 +36,7 @@ def posterior_noise(seed: int, number: int, count: int, shape: tuple[int, ...]) 
 
 
 def describe_protocol(config: VAEConfig, how: Binarise = "sample") -> str:
-    """The words for what `binarised_for_scoring` does, for the protocol beside a number."""
+    """The words that describe `binarised_for_scoring`, for the protocol beside a number."""
     if config.likelihood.is_binary:
         return "binarised at the middle grey" if how == "threshold" else "each binarised once by its grey values"
     if config.likelihood.is_8_bit:

@@ -89,7 +89,7 @@ def counted(number: int, units: str) -> str:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """A shape for people, as 3×32×32; a shape of more than eight dimensions is cut."""
+    """A shape for people, such as 3×32×32; a shape of more than eight dimensions is cut."""
     text = "×".join(map(str, shape[:8])) or "a single number"
     return f"{text}×…" if len(shape) > 8 else text
 

@@ -114,7 +114,7 @@ class Runner:
         return max(quick, default=0)
 
     async def _time(self, name: ForwardPass, rows: Rows) -> dict[int, float]:
-        """The seconds of each batch size that pays and fits into memory."""
+        """The seconds of each batch size that is profitable and fits into memory."""
 
         async def seconds(size: int) -> float:
             return await self._time_batch(name, first(rows, size))

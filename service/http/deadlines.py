@@ -81,7 +81,7 @@ class _Watched:
             self.listener = asyncio.create_task(self._listen(self.hung_up))
 
     def was_cancelled_here(self) -> bool:
-        """Whether the task was cancelled from here alone.
+        """Whether only this module has cancelled the task.
 
         `asyncio.timeout` counts in the same way, but it starts a timer for each request and cannot end when a client
         hangs up. A server that stops, or an outer deadline, may cancel the same task: then the counts differ, and the

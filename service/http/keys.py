@@ -22,8 +22,8 @@ log = structlog.get_logger()
 class Keys:
     """The API keys, as SHA-256 digests: they have the same length, and a memory dump does not show the keys.
 
-    The file has one key in each line; empty lines and lines that begin with # are ignored. It is checked for changes
-    once a second at most. If it can no longer be used, the keys that were read from it before stay valid.
+    The file has one key in each line; empty lines and lines that begin with # are ignored. The service looks for
+    changes once a second at most. If the file becomes unusable, the keys that were read before stay valid.
 
     Raises:
         ValueError: the file cannot be used.

@@ -44,7 +44,7 @@ def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[F
 
 
 def _media_range(text: str) -> tuple[str, float]:
-    """A media range such as `image/*`, and its quality: 1 if none is given, 0 if it is not a number."""
+    """A media range such as `image/*`, and its quality: 1 by default, 0 if the text is not a number."""
     media, *parameters = (part.strip() for part in text.split(";"))
     qualities = [value for key, _, value in (parameter.partition("=") for parameter in parameters) if key == "q"]
     try:

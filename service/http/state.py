@@ -18,7 +18,7 @@ from .lifecycle import Lifecycle
 
 @dataclass(frozen=True)
 class AppState:
-    """The parts that requests share."""
+    """The objects that all requests share."""
 
     keys: Keys
     metrics: Metrics

@@ -76,7 +76,7 @@ class Refusals:
             del self._by_version[version]
 
     def of(self, reference: str) -> list[str]:
-        """The first reasons why versions of a reference are refused, without full stops at the end."""
+        """The first reasons for refusing versions of a reference, without full stops at the end."""
         name, number = parse_reference(reference)
         reasons = [
             f"{version}: {reason}"

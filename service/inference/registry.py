@@ -219,7 +219,7 @@ class Registry:
 
 
 def read_store(store: Store, default_model: str | None) -> tuple[str | StoreError, list[ModelVersion], dict[str, str]]:
-    """Read the default model (or the reason why there is none), the published versions, and misplaced folders.
+    """Read the default model (or the reason for having none), the published versions, and misplaced folders.
 
     The default is read first. If a model is published and made the default between two reads, the versions that are
     read later have it.

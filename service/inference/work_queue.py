@@ -1,4 +1,4 @@
-"""The requests that wait for one model, and whose turn it is: the policy of batching.
+"""The requests that wait for one model, and the order of their turns: the policy of batching.
 
 Large work (several parts) takes turns with small work (one part). While small work is expected, a turn of large work is
 a single part, so that small work need not wait for long. Among work of the same kind, the longest wait goes first, so

@@ -178,7 +178,7 @@ class Connection(HttpToolsProtocol):
         self._ends_at = self.loop.time() + within_s
 
     def _is_stuck(self, now: float) -> bool:
-        """Whether the client has not taken an answer in its time."""
+        """Whether the client has missed the deadline for reading an answer."""
         if not self.transport.get_write_buffer_size():
             self._stuck_since = None
             return False

@@ -96,7 +96,7 @@ class SharedPort:
         self._connections[worker] = connections
 
     def heartbeat(self, worker: int) -> None:
-        """Say that a worker's event loop turns."""
+        """Note that a worker's event loop still runs."""
         self._heartbeats[worker] = time.monotonic()
 
     def retire(self, worker: int) -> None:

@@ -14,11 +14,11 @@ from .session import PixelType, Session
 async def interpolate(
     session: Session, pair: Tensor, *, steps: int, path: paths.PathKind, pixel_type: PixelType = "float32"
 ) -> Tensor:
-    """Images (steps, C, H, W) between two, which are uint8 pixels (2, C, H, W) or latents float32 (2, *latent_shape).
+    """Images (steps, C, H, W) on a path between two uint8 images (2, C, H, W) or float32 latents (2, *latent_shape).
 
     Raises:
-        NotSupportedByModel: the two are images, but the model has no encoder.
-        WrongShape, BadValue, TooLarge: they are not two, or do not fit the model or the limits.
+        NotSupportedByModel: the ends are images, but the model has no encoder.
+        WrongShape, BadValue, TooLarge: there are not exactly two ends, or they do not fit the model or the limits.
         QueueFull, Unavailable: the service has no capacity now.
     """
     session.limits.check_count(session.model, steps)

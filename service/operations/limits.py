@@ -81,7 +81,7 @@ class Limits:
 
 @contextmanager
 def _about_shape(name: str, model: ServedModel) -> Iterator[None]:
-    """Raise WrongShape, which names the model, for a shape that its family does not take."""
+    """Raise WrongShape for a shape that the family does not take; the message names the model."""
     try:
         yield
     except ShapeMismatch as error:

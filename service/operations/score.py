@@ -21,7 +21,7 @@ ROWS_PER_BATCH = 64  # repeated images; after each batch, other requests are com
 
 @dataclass(frozen=True)
 class Score:
-    """The bounds of images, and the protocol by which they were found.
+    """The bounds of images, and the protocol of the measurement.
 
     Bits per dimension are None for pixels that are not 8-bit. Percentiles, 0 to 100 among the model's own test images,
     are None where the card has no quantiles to compare with.

@@ -17,7 +17,7 @@ class Timings:
         self.seconds: dict[Stage, float] = {}
 
     def add(self, stage: Stage, seconds: float) -> None:
-        """Count `seconds` more for a stage."""
+        """Add `seconds` to a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @contextmanager

@@ -1,6 +1,6 @@
 """Bounds, evidence and errors of a model, for each image.
 
-Noise is drawn on the CPU from a seed, for each image by itself. So two models on any two devices get the same noise,
+Noise is drawn on the CPU from a seed, separately for each image. So two models on any two devices get the same noise,
 and the service gives the same numbers for the same seed.
 """
 

@@ -121,7 +121,7 @@ def novelty_metrics(model: VAE, dataset: Dataset) -> list[Metric]:
 
 
 def score_quantiles(model: VAE, bound: Bound) -> ScoreQuantiles:
-    """The percentiles of the test images' ELBO, of one draw for each image."""
+    """The percentiles of the test images' ELBO, from one draw for each image."""
     quantiles = torch.quantile(bound.elbo_nats, torch.linspace(0, 1, 101, dtype=torch.float64))
     return ScoreQuantiles(
         elbo_nats=tuple(round(value, 3) for value in quantiles.tolist()),

@@ -70,9 +70,9 @@ async def respond_with_images(
     seed: int | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Images in the wanted format: one picture shows several of them in a grid of `columns`.
+    """Images in the wanted format: one picture shows several images in a grid of `columns`.
 
-    JSON has the members `more` too.
+    A JSON answer also has the members `more`.
     """
     with session.timings.measure("write"):
         content = await offload(images.nbytes, write_images, wanted, session, images, columns, more or {})

@@ -47,7 +47,7 @@ def read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...]) 
     """Pixels uint8 or latents float32. In safetensors the name tells them apart, in npy the type and the shape.
 
     Raises:
-        MalformedBody, BadValue: the array cannot be read, or holds neither.
+        MalformedBody, BadValue: the array cannot be read, or is neither pixels nor latents.
     """
     if media_type == SAFETENSORS:
         name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": (torch.uint8, *_FLOATS)})

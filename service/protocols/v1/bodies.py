@@ -125,7 +125,7 @@ def _target(session: Session, resize: Resize) -> Target:
 
 
 def read_picture_files(content_type: str, body: bytes, max_images: int, max_values: int) -> list[bytes]:
-    """The pictures of a body, still encoded as PNG, JPEG or WebP: one, or those of a multipart form or of JSON.
+    """The encoded pictures of a body: the body itself, or the pictures of a multipart form or of JSON.
 
     Raises:
         TooLarge: there are more than `max_images`, or JSON of more than `max_values`.

@@ -32,7 +32,7 @@ def is_held(call: Call, tag: str) -> bool:
 def add_headers(response: Response, call: Call, tag: str | None) -> Response:
     """Add the headers that tell caches how long they may keep a response.
 
-    Without a tag the next response is another one, so no cache may keep this one. With a tag and a pinned version the
+    Without a tag the next response differs, so no cache may keep this response. With a tag and a pinned version the
     response never changes. With a tag alone a cache must ask again, since a newer version may be published.
     """
     if tag is None:

@@ -34,9 +34,9 @@ def _describe_ignored(schema: dict[str, Any]) -> None:
 
 
 class JsonBody(BaseModel):
-    """A body in JSON. Members of answers that it does not need are ignored, so that an answer can be sent back.
+    """A body in JSON. An answer can be sent as a body: members of answers that a body does not need are ignored.
 
-    A member that no answer has is an error, so that a misspelt one is noticed.
+    Any other unknown member is an error, so that a misspelt name is noticed.
     """
 
     model_config = ConfigDict(
