@@ -25,7 +25,7 @@ with collection_paused():
     import sys
     from collections.abc import Sequence
     from functools import partial
-    from typing import Any, NoReturn
+    from typing import Any
 
     from pydantic import ValidationError
     from pydantic_settings import CliApp, CliSettingsSource, SettingsError
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(list(sys.argv[1:] if arguments is None else arguments))
         Store(settings.store).versions()
         logs.configure(settings.log_level, settings.log_format)
-        _take_all_descriptors()
+        raise_descriptor_limit()
         bounds = Bounds(
             settings.max_head_bytes, settings.head_timeout_s, settings.body_timeout_s, settings.idle_timeout_s
         )
@@ -85,12 +85,12 @@ def read_settings(arguments: list[str]) -> Settings:
         flags: CliSettingsSource[Any] = CliSettingsSource(Settings, formatter_class=HelpFormatter)
         return CliApp.run(Settings, cli_args=arguments, cli_settings_source=flags)
     except SettingsError as error:
-        raise ValueError(_wrong_flag(str(error))) from error
+        raise ValueError(explain_flag_error(str(error))) from error
     except ValidationError as error:
         raise ValueError("; ".join(validation_messages(error, Settings))) from error
 
 
-def _wrong_flag(said: str) -> str:
+def explain_flag_error(said: str) -> str:
     """argparse's message about a flag, with a remedy. The value of an unknown flag is left out: it may be a secret."""
     if "unrecognized arguments" not in said:
         return f"{said.rpartition('error parsing CLI: ')[2]}; python -m service --help lists all flags"
@@ -123,20 +123,16 @@ class HelpFormatter(argparse.HelpFormatter):
         return help_text
 
 
-def _take_all_descriptors() -> None:
+def raise_descriptor_limit() -> None:
     """Raise the soft limit of open files, often 1024, to the hard limit: each connection takes a descriptor."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # some systems refuse their own hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _leave(status: int) -> NoReturn:
-    """End the process at once, since a thread may still compute: torch aborts if Python stops such a thread."""
+if __name__ == "__main__":
+    exit_status = main()
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(status)
-
-
-if __name__ == "__main__":
-    _leave(main())
+    os._exit(exit_status)  # at once, since a thread may still compute: torch aborts if Python stops such a thread

@@ -57,7 +57,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
     keys = Keys(settings.api_keys, settings.api_keys_file)
     if settings.metrics_need_key and not keys.are_needed:
         raise ValueError("metrics_need_key: there is no key; set api_keys or api_keys_file as well")
-    registry = _registry(settings, metrics)
+    registry = create_registry(settings, metrics)
     app = FastAPIOffline(
         title="latentd",
         version=version("latentd"),
@@ -71,7 +71,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         servers=[{"url": ".", "description": "this service"}],
         root_path_in_servers=False,
         redirect_slashes=False,  # a redirect would name the scheme and host between proxy and service
-        lifespan=partial(_lifespan, settings.reload_s),
+        lifespan=partial(lifespan, settings.reload_s),
     )
     limits = Limits(
         settings.max_images_per_request, settings.max_request_pixels, settings.max_pixels, settings.max_score_draws
@@ -94,7 +94,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
     app.include_router(page.router)
     problems.install(app)
     app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
-    app.middleware_stack = _asgi_stack(app, mounts, state, settings)
+    app.middleware_stack = asgi_stack(app, mounts, state, settings)
     return app
 
 
@@ -105,7 +105,7 @@ def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str
     return describe()
 
 
-def _asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, settings: Settings) -> ASGIApp:
+def asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, settings: Settings) -> ASGIApp:
     """The layers that a request passes, the innermost first: FastAPI, endpoints and keys, CORS, proxies, the log."""
     stack: ASGIApp = app.build_middleware_stack()
     stack = Router(stack, mounts, state, locked=("/metrics",) if settings.metrics_need_key else ())
@@ -123,7 +123,12 @@ def _asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, set
     return Access(stack, state.metrics, state.lifecycle)
 
 
-def _registry(settings: Settings, metrics: Metrics) -> Registry:
+def create_registry(settings: Settings, metrics: Metrics) -> Registry:
+    """The registry of the store's models and the device that computes them. It has read no model yet.
+
+    Raises:
+        NoSuchDevice, NoSuchRuntime: what the settings name is not there.
+    """
     device = choose_device(settings.device)
     dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
     inline_s = INLINE_S_WITH_WORKERS if settings.workers > 1 else INLINE_S
@@ -141,7 +146,7 @@ def _registry(settings: Settings, metrics: Metrics) -> Registry:
 
 
 @asynccontextmanager
-async def _lifespan(reload_s: float, app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(reload_s: float, app: FastAPI) -> AsyncIterator[None]:
     """Refresh the models and watch the device while the app runs, and close the device at the end."""
     registry: Registry = app.state.parts.registry
     background_tasks = [

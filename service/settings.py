@@ -28,20 +28,25 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 _OWN_ADDRESSES = {"docs", "healthz", "livez", "metrics", "openapi.json", "readyz", "static-offline-docs", "v1"}
 
 
-def _is_reference(text: str) -> str:
+def check_reference(text: str) -> str:
+    """Return the text, if it is a name of a model or name@version.
+
+    Raises:
+        InvalidName: it has neither form.
+    """
     parse_reference(text)
     return text
 
 
-def _is_device(name: str) -> str:
+def check_device(name: str) -> str:
+    """Return the name, if a device can have it; `choose_device` tells whether this machine has the device.
+
+    Raises:
+        ValueError: no device can have it.
+    """
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", name):
         raise ValueError("the devices are auto, cpu, cuda and cuda:N, as cuda:1")
     return name
-
-
-def _at_home(path: Path) -> Path:
-    """The path with `~` resolved; unchanged if the user has no home folder."""
-    return Path(os.path.expanduser(path))  # Path.expanduser raises where there is no home
 
 
 class Settings(BaseSettings):
@@ -81,12 +86,13 @@ class Settings(BaseSettings):
         "for cores and take more memory",
     )
     store: Annotated[Path, BeforeValidator(store_folder)] = Field(DEFAULT_ROOT, description="folder of the models")
-    cache: Annotated[Path, AfterValidator(_at_home)] = Field(
+    # Path.expanduser raises where the user has no home folder; os.path.expanduser leaves the path as it is
+    cache: Annotated[Path, BeforeValidator(os.path.expanduser)] = Field(
         Path("~/.cache/latentd"),
         description="folder for the results of warm-ups, which make the next start quick; not used if it cannot be "
         "written",
     )
-    default_model: Annotated[str, AfterValidator(_is_reference)] | None = Field(
+    default_model: Annotated[str, AfterValidator(check_reference)] | None = Field(
         None,
         description="name or name@version of the model for addresses without a model, such as /v1/encode; without it "
         "the choice of the store (python -m model_store default NAME), else the only model in the store",
@@ -98,7 +104,7 @@ class Settings(BaseSettings):
         description="number of newest versions of each model that are served; too low: requests that pin an older "
         "version get 404; too high: each version takes memory",
     )
-    device: Annotated[str, AfterValidator(_is_device)] = Field(
+    device: Annotated[str, AfterValidator(check_device)] = Field(
         "auto", description="auto (CUDA if there is a GPU), cpu, cuda or cuda:N"
     )
     dtype: Dtype = Field(
@@ -290,13 +296,9 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _workers_share_no_gpu(self) -> Self:
+    def _settings_fit_each_other(self) -> Self:
         if self.workers > 1 and choose_device(self.device).type != "cpu":
             raise ValueError(f"workers {self.workers}: one process serves a GPU; set workers to 1, or device to cpu")
-        return self
-
-    @model_validator(mode="after")
-    def _limits_fit_each_other(self) -> Self:
         if self.max_bodies_bytes < self.max_body_bytes:
             raise ValueError(
                 f"max_bodies_bytes {self.max_bodies_bytes} is less than max_body_bytes {self.max_body_bytes}, so the "
