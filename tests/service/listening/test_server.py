@@ -15,6 +15,7 @@ import pytest
 
 from model_store import Store, VAEConfig
 from model_store.vae import MLPConfig
+from service.__main__ import main
 from service.settings import Settings
 
 from ...conftest import make_model
@@ -235,16 +236,40 @@ def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
         pytest.param(["--device", "gpu"], {}, "the devices are auto, cpu, cuda and cuda:N", id="unknown-device"),
         pytest.param(["--dtype", "half"], {}, "dtype must be auto, float32, bfloat16 or float16", id="unknown-word"),
         pytest.param(["--store", "/nowhere"], {}, "No store at /nowhere", id="store"),
-        pytest.param(["--device", "cuda:77"], {}, "no device 'cuda:77'", id="device"),
         pytest.param([], {"LATENTD_PORT": "tcp://10.0.0.1:80"}, "enableServiceLinks: false", id="kubernetes"),
         pytest.param([], {"LATENTD_API_KEYS": ","}, "a key has visible ASCII", id="keys"),
         pytest.param(["--default-model", "../x"], {}, "is not the name of a model", id="model"),
         pytest.param(["--queue-images", "9"], {}, "raise the first", id="limits"),
     ],
 )
-def test_bad_settings_are_one_line_and_status_2(flags: list[str], environment: dict[str, str], message: str) -> None:
+def test_bad_settings_are_one_line_and_status_2(
+    flags: list[str],
+    environment: dict[str, str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """There is no traceback, and the service does not start with a setting that it has not understood."""
-    result = run(*flags, **environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert main(flags) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("Cannot serve: ")
+    assert message in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        pytest.param(["--port=70000"], "port must be at most 65535, not 70000", id="before-the-app"),
+        pytest.param(["--device=cuda:77"], "no device 'cuda:77'", id="by-the-app"),
+    ],
+)
+def test_process_with_bad_settings_ends_with_one_line_and_status_2(flags: list[str], message: str) -> None:
+    """A shell or an orchestrator sees the status, and nothing else is printed."""
+    result = run(*flags)
 
     assert result.returncode == 2
     assert result.stderr.startswith("Cannot serve: ")
