@@ -26,6 +26,12 @@ def new_request_id() -> str:
     return secrets.token_hex(8)
 
 
+def request_id_of(headers: RawHeaders) -> str:
+    """The id that the client sent, if it is safe to write into a log; else a new one."""
+    given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
+    return given if _ID.fullmatch(given) else new_request_id()
+
+
 class Access:
     """The outermost layer of the application, in pure ASGI."""
 
@@ -41,9 +47,12 @@ class Access:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["request_id"] = request_id = _request_id(scope["headers"])
+        state["request_id"] = request_id = request_id_of(scope["headers"])
         state["timings"] = Timings()
-        response = _ResponseObserver(send, self._headers(request_id))
+        headers = [(b"x-request-id", request_id.encode())]
+        if self._lifecycle.is_draining:
+            headers.append((b"connection", b"close"))  # so that the client sends its next request to another replica
+        response = _ResponseObserver(send, headers)
         began = time.perf_counter()
         with self._metrics.in_flight.track_inprogress():
             try:
@@ -53,11 +62,6 @@ class Access:
                 if not response.status:
                     await bug(request_id)(scope, receive, response)
             self._log_and_count(scope, response.status, time.perf_counter() - began)
-
-    def _headers(self, request_id: str) -> RawHeaders:
-        """The headers of every response. While the service drains, clients are told to close their connections."""
-        closing = [(b"connection", b"close")] if self._lifecycle.is_draining else []
-        return [(b"x-request-id", request_id.encode()), *closing]
 
     def _log_and_count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
@@ -84,9 +88,3 @@ class _ResponseObserver:
             self.status = message["status"]
             message["headers"] = [*message["headers"], *self._headers]
         await self._send(message)
-
-
-def _request_id(headers: RawHeaders) -> str:
-    """The id that the client sent, if it is safe to write into a log; else a new one."""
-    given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
-    return given if _ID.fullmatch(given) else new_request_id()

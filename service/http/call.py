@@ -80,9 +80,9 @@ class Call:
             DeadlineExceeded: the time for an answer is over.
         """
         limit_s = self.limits.answer_timeout_s
-        return await self.deadlines.run_until(limit_s, work, DeadlineExceeded(limit_s, remedy), self._hung_up)
+        return await self.deadlines.run_until(limit_s, work, DeadlineExceeded(limit_s, remedy), self.hung_up)
 
-    async def _hung_up(self) -> None:
-        """Returns when the client has hung up."""
+    async def hung_up(self) -> None:
+        """Return when the client has hung up. The body must have been read: what is left of it would be lost."""
         while (await self.receive())["type"] != "http.disconnect":
             pass

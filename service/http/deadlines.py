@@ -76,9 +76,9 @@ class _Watched:
     def check(self, now: float) -> None:
         """Cancel the work if its time is over; else begin to listen to its client."""
         if now >= self.ends_at:
-            self._cancel()
+            self.cancel()
         elif self.hung_up is not None and self.listener is None:
-            self.listener = asyncio.create_task(self._listen(self.hung_up))
+            self.listener = asyncio.create_task(self.listen(self.hung_up))
 
     def was_cancelled_here(self) -> bool:
         """Whether only this module has cancelled the task.
@@ -89,12 +89,14 @@ class _Watched:
         """
         return self.is_cancelled and self.task.uncancel() <= self.cancelled_before
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """Cancel the work, once: `was_cancelled_here` expects one cancellation from here."""
         if not self.is_cancelled:
             self.is_cancelled = True
             self.task.cancel()
 
-    async def _listen(self, hung_up: HungUp) -> None:
+    async def listen(self, hung_up: HungUp) -> None:
+        """Cancel the work when its client hangs up."""
         await hung_up()
         self.error = ClientGone()
-        self._cancel()
+        self.cancel()

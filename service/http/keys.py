@@ -30,13 +30,13 @@ class Keys:
     """
 
     def __init__(self, named: Sequence[SecretStr] = (), file: Path | None = None) -> None:
-        self._named = [_hash(key.get_secret_value().encode()) for key in named]
+        self._named = [hashlib.sha256(key.get_secret_value().encode()).digest() for key in named]
         self._file = file
         self._seen: object = None
         self._polled_at = -POLL_S
         self._from_file: list[bytes] = []
         if file is not None:
-            self._seen, self._from_file = _state(file), _read(file)
+            self._seen, self._from_file = _state(file), read_keys(file)
             self._polled_at = time.monotonic()
 
     @property
@@ -49,7 +49,7 @@ class Keys:
         if not self.are_needed:
             return True
         self._reload_if_changed()
-        given = _hash(_bearer(headers))
+        given = hashlib.sha256(bearer_key(headers)).digest()
         return sum(hmac.compare_digest(given, known) for known in (*self._named, *self._from_file)) > 0
 
     def _reload_if_changed(self) -> None:
@@ -60,7 +60,7 @@ class Keys:
         try:
             if (state := _state(self._file)) == self._seen:
                 return
-            self._from_file, self._seen = _read(self._file), state
+            self._from_file, self._seen = read_keys(self._file), state
             log.info("keys read", file=str(self._file), keys=len(self._from_file))
         except ValueError as error:
             log.error(
@@ -70,15 +70,11 @@ class Keys:
             )
 
 
-def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The key in the Authorization header. Empty, which is never valid, if there are several or another scheme."""
+def bearer_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The key in the Authorization header; empty, which is never valid, if there are several or another scheme."""
     values = [value for name, value in headers if name == b"authorization"]
     scheme, _, key = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
     return key.strip() if scheme.lower() == b"bearer" else b""
-
-
-def _hash(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
 
 
 def _state(file: Path) -> object:
@@ -90,7 +86,12 @@ def _state(file: Path) -> object:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def _read(file: Path) -> list[bytes]:
+def read_keys(file: Path) -> list[bytes]:
+    """The digests of the keys in a file. `Keys` tells how the file is written.
+
+    Raises:
+        ValueError: the file cannot be read, has no key, or has a line that is not a key.
+    """
     try:
         lines = [line.strip() for line in file.read_text(encoding="ascii").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -100,4 +101,4 @@ def _read(file: Path) -> list[bytes]:
         raise ValueError(f"{file} has no key; write at least one, each in a line of its own.")
     if not all(VISIBLE.fullmatch(key) for key in keys):
         raise ValueError(f"{file} has a line that is not a key; a key has visible ASCII characters and no spaces.")
-    return [_hash(key.encode()) for key in keys]
+    return [hashlib.sha256(key.encode()).digest() for key in keys]

@@ -36,14 +36,14 @@ def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[F
         return wanted
     if not accept or accept == "*/*":
         return offered[0]
-    ranges = [_media_range(part) for part in accept.lower().split(",")]
-    best = max(offered, key=lambda candidate: _quality(MEDIA_TYPES[candidate], ranges))
-    if _quality(MEDIA_TYPES[best], ranges) == 0:
+    ranges = [media_range(part) for part in accept.lower().split(",")]
+    best = max(offered, key=lambda candidate: quality(MEDIA_TYPES[candidate], ranges))
+    if quality(MEDIA_TYPES[best], ranges) == 0:
         raise NotAcceptable(MEDIA_TYPES[candidate] for candidate in offered)
     return best
 
 
-def _media_range(text: str) -> tuple[str, float]:
+def media_range(text: str) -> tuple[str, float]:
     """A media range such as `image/*`, and its quality: 1 by default, 0 if the text is not a number."""
     media, *parameters = (part.strip() for part in text.split(";"))
     qualities = [value for key, _, value in (parameter.partition("=") for parameter in parameters) if key == "q"]
@@ -53,10 +53,10 @@ def _media_range(text: str) -> tuple[str, float]:
         return media, 0.0
 
 
-def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """The quality of the most specific range that matches."""
+def quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """The quality of a media type: that of the most specific range that matches it, or 0 if none does."""
     family = media_type.partition("/")[0] + "/*"
     for pattern in (media_type, family, "*/*"):
-        if qualities := [quality for media, quality in ranges if media == pattern]:
+        if qualities := [each for media, each in ranges if media == pattern]:
             return max(qualities)
     return 0.0

@@ -90,11 +90,18 @@ def documented_errors(*statuses: int) -> Responses:
 
 def install(app: FastAPI) -> None:
     """Make the app answer every error with a problem document."""
-    for error in STATUS:
-        app.add_exception_handler(error, _respond)
+
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        return respond(request.scope["state"], error)
+
+    async def answer_bug(request: Request, _: Exception) -> JSONResponse:
+        return bug(request.state.request_id)
+
+    for kind in STATUS:
+        app.add_exception_handler(kind, answer)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _bug)
+    app.add_exception_handler(Exception, answer_bug)
 
 
 def respond(state: MutableMapping[str, Any], error: Exception) -> JSONResponse:
@@ -138,14 +145,6 @@ def bug(request_id: str) -> JSONResponse:
     return problem(request_id, 500, "InternalError", detail)
 
 
-async def _bug(request: Request, _: Exception) -> JSONResponse:
-    return bug(request.state.request_id)
-
-
-async def _respond(request: Request, error: Exception) -> JSONResponse:
-    return respond(request.scope["state"], error)
-
-
 def as_problem(request_id: str, error: Exception) -> JSONResponse:
     """The problem document of an error that is in the table."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
@@ -161,7 +160,7 @@ async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse
     """Name the first wrong parameter that FastAPI has found at one of its routes."""
     first: ErrorDetails = cast(RequestValidationError, error).errors()[0]
     first["loc"] = first["loc"][1:]  # without the word query
-    return await _respond(request, errors.InvalidParameter(sentence(first)))
+    return respond(request.scope["state"], errors.InvalidParameter(sentence(first)))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -171,16 +170,16 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     kind = phrase.title().replace(" ", "").replace("-", "")
     detail, headers = f"{phrase}.", error.headers
     if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = f"There is nothing at this address; {_nearest(request)}."
+        detail = f"There is nothing at this address; {nearest_address(request)}."
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = _allowed_methods(request)
+        allowed = allowed_methods(request)
         detail = f"This address does not take {request.method[:20]}; send {' or '.join(allowed)}."
         headers = {"Allow": ", ".join(allowed)}
     request.state.reason = detail
     return problem(request.state.request_id, error.status_code, kind, detail, headers)
 
 
-def _allowed_methods(request: Request) -> list[str]:
+def allowed_methods(request: Request) -> list[str]:
     """The methods of all routes at this address. FastAPI's own list has only the methods of the first route."""
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     scopes = [{**request.scope, "method": method} for method in _METHODS]
@@ -188,7 +187,7 @@ def _allowed_methods(request: Request) -> list[str]:
     return allowed or ["GET", "HEAD"]  # a mount is a folder of files
 
 
-def _nearest(request: Request) -> str:
+def nearest_address(request: Request) -> str:
     """A hint: the same address without a slash at its end if that exists, else where all addresses are listed."""
     path: str = request.scope["path"].rstrip("/")
     routes: Sequence[BaseRoute] = request.app.router.routes

@@ -103,7 +103,12 @@ class Router:
         self._names: dict[int, list[dict[int, str]]] = {}
         for mount in mounts:
             for endpoint in mount.endpoints:
-                self._add(mount, endpoint)
+                parts = f"{mount.prefix}{endpoint.path}".split("/")
+                names = {place: part[1:-1] for place, part in enumerate(parts) if part.startswith("{")}
+                target = _Target(endpoint, mount.find, QueryReader(endpoint.parameters))
+                self._targets |= {_key(method, parts, names): target for method in endpoint.methods}
+                if names not in self._names.setdefault(len(parts), []):
+                    self._names[len(parts)].append(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -114,20 +119,23 @@ class Router:
         response: ASGIApp = self._app
         try:
             target = self._find(scope, path)  # before the key is checked, so that the log of a 401 names the endpoint
-            self._check_key(scope, path)
+            if f"{path}/".startswith(self._locked) and not self._state.keys.admit(scope["headers"]):
+                raise Unauthorized
             if target is not None:
-                response = await self._answer(target, scope, receive)
+                call = Call(
+                    scope["headers"],
+                    scope["path_params"],
+                    receive,
+                    scope["state"],
+                    self._state.limits,
+                    self._state.deadlines,
+                    self._state.body_memory,
+                )
+                subject = target.find(call)  # before the query is read
+                response = await target.endpoint.answer(call, subject, target.query.read(scope["query_string"]))
         except Exception as error:
             response = respond(scope["state"], error)
         await response(scope, receive, send)
-
-    def _add(self, mount: Mount[Any], endpoint: Endpoint[Any]) -> None:
-        parts = f"{mount.prefix}{endpoint.path}".split("/")
-        names = {place: part[1:-1] for place, part in enumerate(parts) if part.startswith("{")}
-        target = _Target(endpoint, mount.find, QueryReader(endpoint.parameters))
-        self._targets |= {_key(method, parts, names): target for method in endpoint.methods}
-        if names not in self._names.setdefault(len(parts), []):
-            self._names[len(parts)].append(names)
 
     def _find(self, scope: Scope, path: str) -> _Target | None:
         """The endpoint at an address; the scope then says which it is, and what its address names."""
@@ -138,28 +146,6 @@ class Router:
                 scope.update(route=target.endpoint, path_params=found)
                 return target
         return None
-
-    def _check_key(self, scope: Scope, path: str) -> None:
-        """Check the key of a request whose address needs a key.
-
-        Raises:
-            Unauthorized: the request has no valid key.
-        """
-        if f"{path}/".startswith(self._locked) and not self._state.keys.admit(scope["headers"]):
-            raise Unauthorized
-
-    async def _answer(self, target: _Target, scope: Scope, receive: Receive) -> Response:
-        call = Call(
-            scope["headers"],
-            scope["path_params"],
-            receive,
-            scope["state"],
-            self._state.limits,
-            self._state.deadlines,
-            self._state.body_memory,
-        )
-        subject = target.find(call)
-        return await target.endpoint.answer(call, subject, target.query.read(scope["query_string"]))
 
 
 class _Target(NamedTuple):

@@ -29,9 +29,10 @@ class AppState:
     limits: RequestLimits
 
 
-async def _state(request: Request) -> AppState:
+async def current_state(request: Request) -> AppState:
+    """The state of the app that a request has reached. A coroutine: FastAPI calls other functions in a thread."""
     return cast(AppState, request.app.state.parts)
 
 
-CurrentState = Annotated[AppState, Depends(_state)]
+CurrentState = Annotated[AppState, Depends(current_state)]
 """A parameter of this type makes FastAPI give a route the app's state."""
