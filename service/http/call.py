@@ -83,6 +83,6 @@ class Call:
         return await self.deadlines.run_until(limit_s, work, DeadlineExceeded(limit_s, remedy), self.hung_up)
 
     async def hung_up(self) -> None:
-        """Return when the client has hung up. The body must have been read: what is left of it would be lost."""
+        """Return when the client has hung up. The body must have been read, or its rest would be lost."""
         while (await self.receive())["type"] != "http.disconnect":
             pass

@@ -7,6 +7,7 @@ Every other address goes to FastAPI. The router knows no protocol and no model.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
@@ -24,6 +25,9 @@ from .query import QueryParameters, QueryReader
 from .state import AppState
 
 Subject = TypeVar("Subject")
+
+# a fixed part, such as /v1, and then fixed parts and names in braces
+_PREFIX = re.compile(r"/[\w.~-]+(/([\w.~-]+|\{\w+\}))*")
 
 # Says in the OpenAPI that an address takes a key. The router checks the key.
 KEY = Security(HTTPBearer(auto_error=False, description="needed only where the service has keys"))
@@ -58,6 +62,9 @@ class Mount(Generic[Subject]):
 
     `find(call)` gives the subject that the address names, such as a model. It is called before the query is read, so
     that the log line of a wrong query names the subject too.
+
+    Raises:
+        ValueError: the prefix does not begin with a fixed part, or has a part that is neither fixed nor a name.
     """
 
     prefix: str
@@ -66,6 +73,19 @@ class Mount(Generic[Subject]):
     tag: str
     path_parameters: Mapping[str, Any] = field(default_factory=dict)  # annotated types, for the OpenAPI
     in_schema: bool = True
+
+    def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ValueError(
+                f"The prefix {self.prefix!r} of a mount cannot be used: addresses below its fixed parts need a key, "
+                "and probes must not. Begin it with a fixed part; each other part is fixed or a name in braces, "
+                "as in /v1/models/{model}."
+            )
+
+    @property
+    def fixed_prefix(self) -> str:
+        """The prefix up to its first name, such as `/v1/models`. Every address below it needs a key."""
+        return self.prefix.partition("/{")[0]
 
     def documentation(self) -> APIRouter:
         """Routes by which FastAPI describes the endpoints, and knows the methods of their addresses."""
@@ -96,8 +116,7 @@ class Router:
     def __init__(self, app: ASGIApp, mounts: Sequence[Mount[Any]], state: AppState, locked: Sequence[str]) -> None:
         self._app = app
         self._state = state
-        mounted = (mount.prefix.partition("/{")[0] for mount in mounts)
-        self._locked = tuple(f"{address}/" for address in {*mounted, *locked})
+        self._locked = tuple(f"{address}/" for address in {*(mount.fixed_prefix for mount in mounts), *locked})
         self._targets: dict[tuple[str, ...], _Target] = {}
         # by the number of parts that an address has: the places of its names, such as {3: "model"}
         self._names: dict[int, list[dict[int, str]]] = {}

@@ -1,5 +1,6 @@
 """The router answers endpoints at every address they are mounted at, and passes every other request on."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -188,6 +189,21 @@ async def test_locked_addresses_need_a_key(app: FastAPI, behind: Behind, path: s
     assert [without.status_code, wrong.status_code] == [status, status]
     assert seen == (0 if status == 401 else 2)
     assert right.status_code in {200, 204}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "fixed"), [("/v7", "/v7"), ("/v7/things/{thing}", "/v7/things"), ("/v7/{a}/and/{b}", "/v7")]
+)
+def test_fixed_prefix_ends_before_the_first_name(prefix: str, fixed: str) -> None:
+    """Every address below it needs a key, for any value of the names."""
+    assert Mount(prefix=prefix, endpoints=[], find=find, tag="things").fixed_prefix == fixed
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "/{x}", "/{x}/v7", "v7", "/v7/", "/v7//{x}", "/v7-{x}", "/v7/{x"])
+def test_prefix_that_locks_too_much_or_nothing_is_refused(prefix: str) -> None:
+    """Without a fixed part, all addresses would need a key, probes too. With a strange part, none would."""
+    with pytest.raises(ValueError, match=re.escape(f"The prefix {prefix!r} of a mount cannot be used")):
+        Mount(prefix=prefix, endpoints=[], find=find, tag="things")
 
 
 @pytest.mark.parametrize(
