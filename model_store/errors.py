@@ -66,7 +66,7 @@ class UnusableDefault(StoreError):
 
 
 class VersionExists(StoreError):
-    """Something else is in the place of the version to be published."""
+    """Another file or folder has the path of the new version."""
 
     def __init__(self, version: object) -> None:
         super().__init__(f"Cannot publish {version}: something is in its place already. Move it away and try again.")

@@ -79,7 +79,7 @@ class Store:
         """The version that `name@version` names, or the newest version of the model `name`.
 
         Raises:
-            InvalidName: the reference is neither.
+            InvalidName: the reference has neither form.
             ModelNotFound: there is no such version.
         """
         versions = self.versions()
@@ -177,7 +177,7 @@ class Store:
 
         Raises:
             InvalidName: no model can have that name.
-            VersionExists: something else is in the place of the version.
+            VersionExists: another file or folder has the version's path.
             CorruptWeights: the written version does not read back, for instance because the disk is full.
         """
         check_name(name)

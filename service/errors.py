@@ -242,7 +242,7 @@ class Draining(Unavailable):
 
 
 class OutOfMemory(Unavailable):
-    """Not even one image fits into the device's memory now."""
+    """The device's memory has no room for a single image now."""
 
     def __init__(self) -> None:
         super().__init__("The device has no memory for even one image now; try again.")

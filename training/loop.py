@@ -54,7 +54,7 @@ class Run:
 
     @property
     def averaged(self) -> VAE:
-        """The model with its averaged weights: the one that is measured and published."""
+        """The model with its averaged weights: training measures and publishes this model."""
         return cast(VAE, self.average.module)
 
     @property

@@ -5,7 +5,7 @@ one step. A publisher that is killed leaves nothing but such a folder, which the
 versions may be links to folders; the files of a version may not be links. Names that begin with `.` or `_` are ignored.
 The file `_default` names the default model.
 
-This module knows nothing of what the files hold.
+This module does not interpret the content of the files.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class DiscretisedLogisticConfig(Record):
     kind: Literal["discretised_logistic"] = "discretised_logistic"
     numbers_per_value: ClassVar[int] = 2
     is_binary: ClassVar[bool] = False
-    is_8_bit: ClassVar[bool] = True  # only a probability of 8-bit pixels can be told in bits per dimension
+    is_8_bit: ClassVar[bool] = True  # only a probability of 8-bit pixels can be given in bits per dimension
 
 
 class StandardNormalConfig(Record):

@@ -85,6 +85,6 @@ def log_weight(posterior: DiagonalGaussian, normal: Tensor, log_likelihood_nats:
 def bits_per_dimension(nats: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
     """−log₂ p(x) for each of the C·H·W values of an image, from log p(x) or a bound of it in nats.
 
-    Only the probability of 8-bit pixels can be told in bits per dimension: the likelihood must be discretised.
+    Only the probability of 8-bit pixels can be given in bits per dimension: the likelihood must be discretised.
     """
     return -nats / (math.prod(image_shape) * math.log(2))

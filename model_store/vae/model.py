@@ -23,7 +23,7 @@ class NoPosterior(TypeError):
 class VAE(nn.Module):
     """A variational autoencoder (Kingma and Welling 2014): an encoder q(z|x), a decoder p(x|z) and a prior p(z).
 
-    With `posterior="point"` it is a plain autoencoder, with `posterior="none"` a decoder without an encoder. The
+    With `posterior="point"` the model is a plain autoencoder, with `posterior="none"` a decoder without an encoder. The
     weights can have any precision; inputs and outputs are float32.
     """
 

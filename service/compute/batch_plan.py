@@ -3,7 +3,7 @@
 Torch's CPU kernels sum in another order for one image than for many, and for three than for four. The last bits differ,
 and such a bit can show in a pixel after rounding. Other processors have other kernels, so nothing here assumes any of
 them: a model only runs in sizes that agreed byte for byte on this machine, and other batches are padded to one of
-these sizes. On a GPU, and where a size does not even agree with itself, the promise is a tolerance.
+these sizes. On a GPU, and where two runs of one size do not agree, the promise is a tolerance.
 
 The size that the others must agree with never depends on a clock, so two processes that find other sizes profitable
 still give the same bytes. This module decides nothing about requests: the batcher does, from the plan.

@@ -137,6 +137,6 @@ def pinned_like(rows: Rows) -> Rows:
 
 
 def copy(sources: Rows, targets: Rows) -> None:
-    """Copy rows into others of the same shapes. A copy from or to the GPU is only queued, on the current stream."""
+    """Copy rows into tensors of the same shapes. A copy from or to the GPU is only queued, on the current stream."""
     for source, target in zip(sources, targets, strict=True):
         target.copy_(source, non_blocking=True)

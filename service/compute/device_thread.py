@@ -47,7 +47,7 @@ class DeviceThread:
             self._waiting.discard(future)
 
     def has_hung_for(self, seconds: float) -> bool:
-        """Whether a caller waits, and the thread is dead or has neither begun nor ended a task for that time.
+        """Whether a caller waits while the thread is dead, or has made no progress for that time.
 
         The time is multiplied by the patience of the current task.
         """

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from .batch_plan import BatchPlans
 
 FRESH_S = 7 * 24 * 3600
-FORMAT = 4  # raised when a warm-up measures something else, so that older files are not read
+FORMAT = 4  # increase it when a warm-up measures different things, so that older files are not read
 
 Facts = Mapping[str, str]
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class PlanCache:
-    """The files of a folder. The folder need neither exist nor be writable."""
+    """The files of a folder. The folder may be missing or read-only."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

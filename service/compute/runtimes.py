@@ -51,7 +51,7 @@ def forward_passes(
 
     A model that ONNX Runtime cannot compute falls back to torch, and a line in the log says so.
     """
-    # ONNX Runtime gets float32 networks alone, and a model may be stored in another precision.
+    # ONNX Runtime gets float32 networks only, and a model may be stored in another precision.
     if runtime == "onnxruntime" and all(weights.dtype == torch.float32 for weights in model.parameters()):
         # Imported here since both packages are an extra, which need not be installed.
         from .onnx_graph import Untranslatable  # noqa: PLC0415

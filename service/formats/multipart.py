@@ -11,7 +11,7 @@ MULTIPART = "multipart/form-data"
 
 
 def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
-    """The content of each part that is a file, or whose Content-Type is that of a picture.
+    """The content of each part that is a file or has the Content-Type of a picture.
 
     Raises:
         MalformedBody: the boundary is missing, the body is cut off, or it has no part.

@@ -35,7 +35,7 @@ _OTHER_FORMATS = {
 }  # fmt: skip
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels: limits of the formats and of Pillow's encoders
-_JPEG_WITH_EXTRAS = "MPO"  # a phone's JPEG: one picture, and behind it others from which the phone computed it
+_JPEG_WITH_EXTRAS = "MPO"  # a phone's JPEG: one picture, followed by the pictures from which the phone computed it
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _DAMAGED = "it is damaged or cut off"
 
@@ -103,7 +103,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture whose header has been read, or that was made of an array; errors give it the name."""
+    """A picture whose header has been read, or that was made from an array; errors show the name."""
 
     name: str
     picture: Image.Image

@@ -25,7 +25,9 @@ ANSWERED = frozenset(
 )  # names of tensors in answers; clients send them back
 
 _MAX_DIMENSIONS = 8
-_MAX_HEADER_BYTES = 65_536  # one tensor needs 100 bytes; a header of many empty tensors would become as many objects
+_MAX_HEADER_BYTES = (
+    65_536  # one tensor needs 100 bytes; a header of many empty tensors would become many Python objects
+)
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -34,7 +36,7 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
 
     Raises:
         MalformedBody: the body is not an npy file, or its header contradicts its length.
-        BadValue: the array has none of the `dtypes`.
+        BadValue: the array's type is not among the `dtypes`.
     """
     file = io.BytesIO(content)
     try:

@@ -51,7 +51,7 @@ def check_head(headers: Mapping[str, str], media_types: Sequence[str], max_bytes
     """The Content-Type with its parameters, after everything is checked that the headers say about the body.
 
     Raises:
-        UnsupportedMediaType, UnsupportedEncoding: the body has none of the media types, or is compressed.
+        UnsupportedMediaType, UnsupportedEncoding: the body's media type is not among them, or the body is compressed.
         TooLarge: the Content-Length is beyond the limit.
     """
     content_type = headers.get("content-type", "")

@@ -45,7 +45,7 @@ class Keys:
         return bool(self._named) or self._file is not None
 
     def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether a request with these raw headers may pass. The time it takes tells nothing about the keys."""
+        """Whether a request with these raw headers may pass. The check's duration reveals nothing about the keys."""
         if not self.are_needed:
             return True
         self._reload_if_changed()

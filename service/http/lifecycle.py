@@ -32,7 +32,7 @@ class Lifecycle:
         return self._registry.why_not_ready()
 
     def why_restart(self) -> NeedsRestart | None:
-        """The reason why the process must be restarted, or None if it need not be."""
+        """The reason why the process must be restarted, or None if a restart is not needed."""
         lost_at = self._registry.device.lost_at
         if lost_at is None or (seconds := time.monotonic() - lost_at) < GIVE_UP_S:
             return None

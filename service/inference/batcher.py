@@ -143,6 +143,6 @@ class Batcher(Generic[Key, Payload, Result]):
             ticket.compute_s += compute_s
             ticket.accept([result for _, result in own])
             if ticket.answer.done():
-                self._queue.leave(ticket)  # nothing is left to compute, or the rest would be in vain
+                self._queue.leave(ticket)  # no part is left, or the answer has failed or was cancelled
             else:
                 self._queue.enter_again(ticket)

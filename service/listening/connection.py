@@ -222,7 +222,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False  # uvicorn closes after its answer; the unusable request gets none
             self.flow.pause_reading()
             return
-        # The unusable request may be the one at work: its body is broken. It is told, unless its answer has begun.
+        # The app may be at work on the unusable request, whose body is broken. Its answer, if it has begun, is cut off.
         if not (self._is_answering and self.cycle.response_started):
             self.transport.write(self._problem(error))
         self._mark_disconnected()

@@ -47,7 +47,9 @@ def serve(port: socket.socket, workers: int, hang_s: float, create_app: CreateAp
     with tempfile.TemporaryDirectory(prefix="latentd-metrics-", dir=in_memory) as folder:
         metrics = Metrics(Path(folder))
         os.environ["MKL_DISABLE_FAST_MM"] = "1"  # MKL's lists of free memory, used before a fork, can be endless after
-        torch.set_num_threads(1)  # more threads would leave a pool behind, for which a forked process waits in vain
+        torch.set_num_threads(
+            1
+        )  # more threads would leave a pool behind, and a forked process would wait for it without end
         app = create_app(metrics)
         _read_models(app)
         _Workers(app, SharedPort(port, workers), workers, hang_s, metrics, create_server).run()
@@ -111,7 +113,7 @@ class _Workers:
             os._exit(status)
 
     def _replace(self, process: int, status: int) -> None:
-        """Start another worker in place of one that has ended, unless all are to end."""
+        """Replace a worker that has ended, unless the service stops."""
         number, began = self._started.pop(process)
         self._metrics.worker_ended(process)
         self._port.set_connections(number, ENDED)

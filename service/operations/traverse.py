@@ -36,7 +36,7 @@ async def traverse(
     where the card has none.
 
     Raises:
-        NotSupportedByModel: the model has neither a prior nor, in its card, statistics of its latents.
+        NotSupportedByModel: the model has no prior, and its card has no statistics of its latents.
         BadValue, TooLarge: a dimension that does not exist, or more images than the limits allow.
         QueueFull, Unavailable: the service has no capacity now.
     """

@@ -51,7 +51,7 @@ class LogStream(io.TextIOBase):
         except BlockingIOError:
             return False  # another process has filled the pipe since
         except OSError:
-            pass  # the reader has gone, or the disk is full: every line is lost, and none can say so
+            pass  # the reader has gone, or the disk is full: every line is lost, also a line about the loss
         return True
 
     def mention_dropped(self, _: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

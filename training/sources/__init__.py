@@ -16,7 +16,7 @@ def read(place: Path, image_shape: tuple[int, int, int], resize: Resize, *, stri
 
     Raises:
         DataNotFound: the place does not exist, or holds no images.
-        BadData: the place holds something that cannot be used.
+        BadData: the images of the place cannot be used.
     """
     if not place.exists():
         raise DataNotFound(place, "it does not exist")

@@ -49,7 +49,7 @@ def read_images(path: Path) -> Tensor:
     """Read an IDX file of images as uint8 pixels (N, 1, H, W).
 
     Raises:
-        BadData: the file is not an IDX file of images, or its length is not the one that its header says.
+        BadData: the file is not an IDX file of images, or its length differs from its header.
     """
     content = read_bytes(path)
     if len(content) < 16:

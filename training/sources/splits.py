@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Splits:
-    """Pixels uint8 (N, C, H, W) to train on, to choose the weights by, and to test with; a missing split is None."""
+    """Pixels uint8 (N, C, H, W) for training, to choose the weights, and for the test; a missing split is None."""
 
     train: Tensor
     validation: Tensor | None = None

@@ -69,7 +69,7 @@ def as_latents(array: Tensor) -> Tensor:
 
 
 def as_pixels(media_type: str, images: Tensor) -> Tensor:
-    """Pixels uint8 (B, C, H, W). An npy array has its channels last or has none, safetensors has them first.
+    """Pixels uint8 (B, C, H, W). An npy array has its channels last or no channels; safetensors has them first.
 
     Raises:
         BadValue: the array is empty, does not have the shape of images, or has numbers that are not in [0, 1].

@@ -35,7 +35,7 @@ from .json_bodies import (
 IMAGE_BODIES = (*pictures.MEDIA_TYPES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
 LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
-# opening a picture can take sixteen times as long as other work on as many bytes: text in its header may be compressed
+# a picture can take sixteen times as long to open as other bytes to read: text in its header may be compressed
 _OPENING_COST = 16
 
 P = ParamSpec("P")

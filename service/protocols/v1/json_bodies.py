@@ -123,7 +123,7 @@ def read_json_latents(body: bytes, max_values: int) -> Tensor:
 
 
 def read_json_pair_latents(body: bytes, max_values: int) -> Tensor | None:
-    """Latents float32 (B, …), or None where the JSON holds images alone.
+    """Latents float32 (B, …), or None where the JSON holds only images.
 
     Raises:
         the same as `read_json` and `read_numbers`.

@@ -26,7 +26,7 @@ _MODEL = Annotated[str, Path(description=REFERENCE, examples=["mnist"])]
 
 
 def mounts(sessions: Sessions) -> list[Mount[Session]]:
-    """The operations of the model that the address names, and of the default model where it names none."""
+    """The operations of the model that the address names, and of the default model at addresses without a model."""
 
     def open_session(call: Call) -> Session:
         session = sessions.open(call.path.get("model"), call.timings)
