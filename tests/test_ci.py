@@ -52,7 +52,7 @@ def test_ci_may_only_read_and_pins_its_actions(workflow: Any) -> None:
 
 
 def test_pre_commit_lints_as_ci_does() -> None:
-    """Its hook is `make lint`, which `.ci/run` calls too."""
+    """The hook of pre-commit is `make lint`, which `.ci/run` calls too."""
     [repository] = read(".pre-commit-config.yaml")["repos"]
 
     assert "make lint" in [hook["entry"] for hook in repository["hooks"]]

@@ -12,7 +12,7 @@ SCREEN = 45  # lines
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)
 def test_record_has_the_form_and_fits_one_screen(record: Path) -> None:
-    """Its title has its number; context, measurement, decision and consequence follow, then at most a long command."""
+    """The title has a number; context, measurement, decision and consequence follow, then at most a long command."""
     text, _, _ = record.read_text(encoding="utf-8").partition("\n## The command\n")
 
     assert text.startswith(f"# {record.name[:4]} ")

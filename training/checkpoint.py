@@ -59,7 +59,7 @@ def begin(runs: Path, description: RunDescription, state: dict[str, Any]) -> Pat
             undo.pop_all()
     except (OSError, CannotKeepRun) as error:
         reason = error.reason if isinstance(error, CannotKeepRun) else error
-        raise CannotKeepRun(runs, reason, "Mend that, or name another folder by --runs.") from error
+        raise CannotKeepRun(runs, reason, "Fix this, or name another folder with --runs.") from error
     return folder
 
 

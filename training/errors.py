@@ -82,7 +82,7 @@ class WrongRun(TrainingError):
     def __init__(self, folder: Path, expected: str, got: str) -> None:
         super().__init__(
             f"The run in {folder} was begun with images of SHA-256 {expected[:12]}…, but these have {got[:12]}…; "
-            "name the images that it was begun with by --data."
+            "name the original images with --data."
         )
 
 
@@ -99,7 +99,7 @@ class CannotPublish(TrainingError):
 
     def __init__(self, store: Path, reason: Exception) -> None:
         said = getattr(reason, "strerror", None) or str(reason).rstrip(".")
-        super().__init__(f"Cannot publish into the store {store}: {said}. Mend that, or name another by --store.")
+        super().__init__(f"Cannot publish into the store {store}: {said}. Fix this, or name another with --store.")
 
 
 class NotFinite(TrainingError):

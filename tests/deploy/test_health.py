@@ -105,7 +105,7 @@ async def test_computation_that_does_not_end_is_noticed(replica: OfflineReplica)
 
 
 async def test_lost_device_is_noticed(replica: OfflineReplica) -> None:
-    """Only a new process can help."""
+    """The probe fails, since only a new process can help."""
 
     def lose() -> None:
         raise torch.AcceleratorError("an illegal memory access was encountered")
@@ -117,7 +117,7 @@ async def test_lost_device_is_noticed(replica: OfflineReplica) -> None:
 
 
 async def test_replica_with_a_full_queue_is_healthy(replica: OfflineReplica) -> None:
-    """Otherwise Ray would remove replicas under the highest load."""
+    """If a full queue were unhealthy, Ray would remove replicas under the highest load."""
     begun, model = hold_up(replica), replica.registry.find(None)
     computing = asyncio.create_task(model.forward("decode", (torch.zeros(1, 3),)))
     while not begun:

@@ -131,7 +131,7 @@ async def test_full_queue_is_429_with_a_whole_number_of_seconds(service: Service
 
 
 async def test_replica_that_does_not_answer_is_replaced(service: Service) -> None:
-    """Its process has been stopped; a health check that does not return has failed."""
+    """The replica's process is stopped; a health check that does not return has failed."""
     service.deploy(timeout_s="1", hang_s="2")
     silent = max(service.replicas)
     with stopped(silent):

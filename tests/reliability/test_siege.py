@@ -44,6 +44,6 @@ def test_good_client_is_answered_while_others_hold_on_or_flood(tmp_path: Path) -
     ],
 )
 def test_fault_is_named(found: Besieged, said: str) -> None:
-    """Each fault alone."""
+    """Each fault is named when it is the only fault."""
     assert problems(WITHSTOOD, STRICT) == []
     assert problems(found, STRICT) == [said]

@@ -44,7 +44,7 @@ def measurements(growing: str | None = None) -> list[Measurement]:
     ],
 )
 def test_fault_is_named(soaked: Soaked, said: str) -> None:
-    """Each fault alone."""
+    """Each fault is named when it is the only fault."""
     assert [problem[: len(said)] for problem in problems(soaked)] == [said]
     assert problems(Soaked(measurements=measurements())) == []
 

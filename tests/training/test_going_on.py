@@ -281,7 +281,7 @@ def test_disk_that_is_full_before_the_first_epoch(
 
     assert main(call) == 1
     runs = tmp_path / "the runs"
-    remedy = "Mend that, or name another folder by --runs."
+    remedy = "Fix this, or name another folder with --runs."
     assert capsys.readouterr().out == f"Cannot write to {runs}: No space left on device. {remedy}\n"
     assert list(runs.iterdir()) == []
 
@@ -313,7 +313,7 @@ def test_full_store_is_named_and_the_run_is_kept(
     store = tmp_path / "the store"
 
     assert (
-        f"Cannot publish into the store {store}: No space left on device. Mend that, or name another by --store. "
+        f"Cannot publish into the store {store}: No space left on device. Fix this, or name another with --store. "
         "The run is kept up to epoch 3 of 3. Continue it with: "
     ) in said.splitlines()[-1]
     assert main([*continuing(said), "--store", str(tmp_path / "elsewhere")]) == 0
@@ -335,7 +335,7 @@ def test_disk_that_is_neither_the_runs_nor_the_stores_is_not_blamed_on_them(
 def test_folder_of_runs_that_cannot_be_made_is_named(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The message has the reason of the operating system."""
     assert main([*call, "--runs", "/proc/none"]) == 1
-    assert "Cannot write to /proc/none: No such file or directory. Mend that" in capsys.readouterr().out
+    assert "Cannot write to /proc/none: No such file or directory. Fix this" in capsys.readouterr().out
 
 
 class FullLog(io.StringIO):

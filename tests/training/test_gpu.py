@@ -17,7 +17,7 @@ pytestmark = [
 
 
 def test_training_on_a_gpu_raises_the_bound(recipe: Recipe, idx_folder: Path) -> None:
-    """In mixed precision, with the pixels resident on the device; the weights stay float32."""
+    """Training runs in mixed precision, with the pixels on the device; the weights stay float32."""
     dataset = load_dataset(recipe, idx_folder)
     run = start(recipe, torch.device("cuda"))
     before = score(run.model, dataset.test).elbo_nats.mean()

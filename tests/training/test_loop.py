@@ -177,7 +177,7 @@ def test_every_step_learns(
 def test_bound_of_the_validation_that_is_not_finite_is_divergence(
     recipe: Recipe, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise no epoch would be the best, and the initial weights would be published."""
+    """Without the error, no epoch would be the best, and the initial weights would be published."""
     monkeypatch.setattr("training.loop.validate", lambda *_: Validation(float("nan"), None))
 
     with pytest.raises(Diverged):

@@ -113,7 +113,7 @@ async def test_layers_that_fill_no_vector_agree_to_rounding(
 
 
 async def test_encode_gives_mean_and_log_variance_of_each_payload(device: Device) -> None:
-    """There are as many answers as payloads, each with its own number of images."""
+    """Each payload has its answer, with its own number of images."""
     model = make_model(GREY)
     runner = Runner(model, device, max_batch_images=8)
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -55,6 +55,6 @@ async def test_bodies_beyond_the_memory_are_429(settings: Settings) -> None:
 
 
 def test_memory_is_large_enough_for_one_body() -> None:
-    """Otherwise the largest body could never be read."""
+    """A smaller memory could never read the largest body."""
     with pytest.raises(ValueError, match="raise the first"):
         Settings(max_bodies_bytes=2048, max_body_bytes=4096)

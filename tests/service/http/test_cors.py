@@ -51,7 +51,7 @@ async def test_other_origins_may_not(shared: httpx.AsyncClient, origin: str) -> 
 
 
 async def test_pages_can_read_what_headers_say(shared: httpx.AsyncClient) -> None:
-    """Such as the seed of a sample. Vary makes caches keep origins apart."""
+    """A header is the seed of a sample, for example. Vary makes caches keep origins apart."""
     answer = await shared.get("/v1/sample", headers={"Origin": OURS, "Authorization": "Bearer first"})
 
     assert answer.headers["access-control-allow-origin"] == OURS

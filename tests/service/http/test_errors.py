@@ -402,7 +402,7 @@ async def test_names_come_back_cut_short(client: httpx.AsyncClient) -> None:
 
 
 async def test_latents_at_the_edge_of_what_is_allowed_are_decoded(client: httpx.AsyncClient) -> None:
-    """Their pixels are finite."""
+    """The pixels of such latents are finite."""
     edge = npy(np.array([[1e4, -1e4, 1e4], [-1e4, 1e4, 0]], np.float32))
     response = await client.post("/v1/decode?format=npy", content=edge, headers=NPY)
 

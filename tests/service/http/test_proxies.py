@@ -101,7 +101,7 @@ async def test_prefix_alone_leads_to_the_page(settings: Settings) -> None:
 
 
 async def test_addresses_in_messages_carry_the_prefix(settings: Settings) -> None:
-    """Both the address of the docs and the address without a slash at its end."""
+    """The prefix is in the address of the docs and in the address without a slash at its end."""
     async with running(settings, root_path="/latentd") as (_, client):
         details = [
             (await client.get(path)).json()["detail"]
@@ -127,7 +127,7 @@ async def test_trusted_proxy_tells_the_public_address(settings: Settings, proxie
 
 @pytest.mark.parametrize("proxies", ["", "192.0.2.1", "::1"])
 async def test_other_clients_cannot_tell_an_address(settings: Settings, proxies: str) -> None:
-    """Their headers are ignored."""
+    """The X-Forwarded headers of other clients are ignored."""
     async with running(settings, forwarded_by=proxies) as (_, client):
         page = (await client.get("/", headers=FORWARDED)).text
 

@@ -314,7 +314,7 @@ async def test_full_queue_refuses_at_once() -> None:
 
 
 async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
-    """Otherwise the first half of its answer would have been computed for nothing."""
+    """A refusal would waste the first half of the answer."""
     gate = Gate()
     batcher = make_batcher(gate, queue_images=1)
     tasks = [await occupied(batcher), ask(batcher, 2)]

@@ -113,7 +113,7 @@ def test_invalid_request_is_answered_and_closed(service: Process, name: str) -> 
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 def test_too_large_body_is_refused_before_it_is_read(service: Process, framing: str) -> None:
-    """With a length or in chunks; the rest of the body is not awaited."""
+    """A body with a length and a body in chunks are refused; the rest of the body is not awaited."""
     chunk = b"%x\r\n%b\r\n" % (2**20, bytes(2**20))
     head = {"length": b"Content-Length: 999999999\r\n\r\n", "chunks": b"Transfer-Encoding: chunked\r\n\r\n"}
     answer = say(service.url, POST + head[framing], *[chunk if framing == "chunks" else bytes(1000)] * 100)
@@ -200,7 +200,7 @@ def test_requests_in_a_row_are_answered_in_their_order(service: Process) -> None
 
 
 def test_client_that_floods_a_connection_delays_no_other_client(service: Process) -> None:
-    """Its first requests are answered, and the rest takes no memory."""
+    """The first requests of the client are answered, and the rest takes no memory."""
     flood = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
     answers = say(service.url, *[flood * 10_000] * 10)
 
@@ -301,7 +301,7 @@ def test_idle_connection_is_closed_at_its_deadline(service: Process) -> None:
 
 
 def test_client_that_does_not_take_an_answer_is_cut_off(service: Process) -> None:
-    """Its answers take no memory any more."""
+    """The answers of such a client take no memory any more."""
     with connected(service.url) as connection:
         port = connection.getsockname()[1]
         connection.sendall(LONG * 120)  # 10 MB of answers: more than the kernel keeps

@@ -140,7 +140,7 @@ async def test_few_requests_wait_behind_one_another() -> None:
 
 
 async def test_nothing_is_read_while_some_requests_wait() -> None:
-    """Their bodies would take memory that is not counted yet; the next request is read and answered later."""
+    """More bodies would take memory that is not counted yet; the next request is read and answered later."""
     app = Waiting()
     async with connected(app) as (connection, client):
         await say(client, GET * (1 + READ_AHEAD))

@@ -111,7 +111,7 @@ def test_worker_that_dies_is_replaced(started: list[Process], store: Store) -> N
 
 
 def test_worker_that_replaces_another_serves_what_was_published_since(started: list[Process], store: Store) -> None:
-    """From its first answer on: it reads the new version before it listens, though that takes a while here."""
+    """The new worker reads the new version before it listens, although reading takes a while here."""
     process = start(started, store, "--reload-s=0.2")
     slow = VAEConfig(image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(2048, 2048)))
     published = str(store.publish("grey", make_model(slow)))
@@ -125,7 +125,7 @@ def test_worker_that_replaces_another_serves_what_was_published_since(started: l
 
 
 def test_worker_that_hangs_is_replaced(started: list[Process], store: Store) -> None:
-    """Its event loop has stopped; new clients are answered by the other worker, and soon by a new one."""
+    """The worker's event loop has stopped; new clients are answered by the other worker, and soon by a new one."""
     process = start(started, store, "--hang-s", "5")
     before = workers(process)
     os.kill(min(before), signal.SIGSTOP)
@@ -139,7 +139,7 @@ def test_worker_that_hangs_is_replaced(started: list[Process], store: Store) -> 
 
 @pytest.mark.anyio
 async def test_sigterm_under_load_loses_no_request(started: list[Process], store: Store) -> None:
-    """Neither worker loses one: connected clients are answered, and then the port is closed."""
+    """Both workers answer every request: connected clients are answered, and then the port is closed."""
     process = await asyncio.to_thread(start, started, store, drain_s=1.5)
     loads = [asyncio.create_task(sample_until_refused(process.url)) for _ in range(4)]
     async with httpx.AsyncClient(base_url=process.url) as client:

@@ -68,7 +68,7 @@ def test_text_line_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_line_on_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only there: in a file they would be noise."""
+    """Colours are only for terminals; in a file they would be noise."""
     reader, writer = os.openpty()
     with os.fdopen(reader, "rb", buffering=0) as shown, os.fdopen(writer, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)

@@ -180,7 +180,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 async def test_odd_pictures_of_white_are_white(client: httpx.AsyncClient, way: str, name: str) -> None:
-    """Their latents are the same as of a plain white picture."""
+    """The latents of such pictures equal the latents of a plain white picture."""
     plain = await client.post("/v1/encode", content=picture(colour=255), headers=PNG)
     odd = await client.post("/v1/encode", **WAYS[way](ODD[name]))
 
