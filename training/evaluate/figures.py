@@ -46,7 +46,8 @@ def reconstructions(model: VAE, test: Tensor) -> bytes:
     latents = model.prior.from_normal(model.encode(to_images(originals)).mean)
     remade = to_pixels(model.decode(latents).mean)
     half = (len(originals) + 1) // 2
-    rows = [part for start in (0, half) for part in (originals[start : start + half], remade[start : start + half])]
+    starts = range(0, len(originals), half)  # a single image has no second row
+    rows = [part for start in starts for part in (originals[start : start + half], remade[start : start + half])]
     return _png(contact_sheet(torch.stack([contact_sheet(row, columns=half) for row in rows]), columns=1))
 
 
