@@ -59,5 +59,5 @@ async def healthz(state: CurrentState) -> HealthAnswer:
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", summary="for Prometheus", response_class=Response, responses=documented_errors(401))
 async def metrics(state: CurrentState) -> Response:
-    """Counts of requests, batches and waiting images, and the time of each stage. May need a key."""
+    """Counts of requests, batches and waiting images, and the time of each stage. The operator may require a key."""
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

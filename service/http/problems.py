@@ -83,7 +83,7 @@ class Problem(BaseModel):
 
 
 def documented_errors(*statuses: int) -> Responses:
-    """The OpenAPI's description of the errors that an address may answer."""
+    """The OpenAPI's description of the errors that a request to an address may get."""
     content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
     return {status: {"description": "problem details", "content": content} for status in statuses}
 

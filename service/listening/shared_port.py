@@ -115,8 +115,8 @@ class SharedPort:
 class ConnectionCount:
     """The number of connections of one worker, published to the other workers.
 
-    Connections that are being accepted count as well: they are not in uvicorn's set yet, and a burst of them would
-    otherwise look like none.
+    Connections that are being accepted count as well: they are not in uvicorn's set yet, and without
+    them a burst of clients would not be seen.
     """
 
     def __init__(self, port: SharedPort, worker: int, connections: Collection[object]) -> None:

@@ -55,7 +55,7 @@ class LogStream(io.TextIOBase):
         return True
 
     def mention_dropped(self, _: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        """Add the number of lines dropped before this one to it; a processor for structlog."""
+        """Add to a line the number of lines that were dropped before it; a processor for structlog."""
         if self.dropped:
             line["lines_dropped_before"] = self.dropped
         return line

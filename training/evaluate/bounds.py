@@ -67,7 +67,7 @@ def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int 
 
 @torch.inference_mode()
 def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
-    """log p(x|z) of each image at the encoder's point, (N,). Not a bound, but a plain autoencoder has no ELBO."""
+    """log p(x|z) of each image at the encoder's point, (N,): not a bound, since a plain autoencoder has no ELBO."""
     device = model.device
     parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
 

@@ -1,6 +1,6 @@
 """The answers that operations share: their JSON, and their bytes in each format, with the headers that belong to them.
 
-Field names are promises: see the HTTP contract.
+Field names are part of the HTTP contract (docs/api.md).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class TraverseParameters(Parameters):
 
 
 async def answer(call: Call, session: Session, parameters: TraverseParameters) -> Response:
-    """A row of images for each dimension; of an odd number of columns the middle one is the latent itself."""
+    """A row of images for each dimension. If the number of steps is odd, the middle column shows the latent itself."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     work = traverse(
         session,
