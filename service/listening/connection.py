@@ -71,9 +71,13 @@ class Connection(HttpToolsProtocol):
 
     def close_if_overdue(self, now: float) -> None:
         """Close the connection if a deadline has passed; `now` is the time of the event loop's clock."""
-        if self._is_stuck(now):
+        if self.transport.get_write_buffer_size():
+            self._stuck_since = self._stuck_since or now
+        else:
+            self._stuck_since = None
+        if self._stuck_since is not None and now - self._stuck_since >= self._bounds.body_s:
             self.transport.abort()
-        elif now < self._ends_at or self._is_answering or self.transport.is_closing():
+        elif now < self._ends_at or self.is_answering or self.transport.is_closing():
             return
         elif self._is_in_head:
             self._refuse(HeadTimeout(self._bounds.head_s))
@@ -108,7 +112,12 @@ class Connection(HttpToolsProtocol):
             if self._unreported_bytes > self._bounds.head_bytes:
                 raise HeadTooLarge(self._bounds.head_bytes)
         except httptools.HttpParserUpgrade as upgrade:
-            self._strip_upgrade(data[upgrade.args[0] :])
+            # Behind an Upgrade header, the parser takes no body; a new parser reads the request without it.
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            headers = b"".join(b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
+            rest = data[upgrade.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            self.data_received(b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self.url, version, headers, rest))
         except httptools.HttpParserError as error:
             reason = error.__context__  # the parser wraps what a callback of ours raises
             self._refuse(reason if isinstance(reason, ServiceError) else BadRequest("it is not valid HTTP/1.1"))
@@ -138,8 +147,16 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called when the head is complete: the app can begin to answer."""
-        self._check_head()
-        self._read_target()
+        version = self.parser.get_http_version()
+        if version not in VERSIONS:
+            raise BadRequest(f"it is HTTP/{version}, and this service takes HTTP/1.1")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            raise BadRequest(f"it has {hosts} Host headers, and must have one")
+        self.url, host = origin_form(self.parser.get_method(), self.url)
+        if host is not None:  # a host in the address replaces the Host header (RFC 9112, section 3.2.2)
+            self.headers[:] = [header for header in self.headers if header[0] != b"host"]
+            self.headers.append((b"host", host))
         self._is_in_head = False
         self._expect(self._bounds.body_s)
         if self.parser.should_upgrade():
@@ -170,60 +187,30 @@ class Connection(HttpToolsProtocol):
             self._expect(self._bounds.head_s if self._is_in_head else self._bounds.idle_s)
 
     @property
-    def _is_answering(self) -> bool:
+    def is_answering(self) -> bool:
         """Whether the app has to answer a request; the app has its own deadlines."""
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
 
     def _expect(self, within_s: float) -> None:
         self._ends_at = self.loop.time() + within_s
 
-    def _is_stuck(self, now: float) -> bool:
-        """Whether the client has missed the deadline for reading an answer."""
-        if not self.transport.get_write_buffer_size():
-            self._stuck_since = None
-            return False
-        self._stuck_since = self._stuck_since or now
-        return now - self._stuck_since >= self._bounds.body_s
-
     def _count_head(self, size: int, error: type[AddressTooLong | HeadTooLarge]) -> None:
         self._head_bytes += size
         if self._head_bytes > self._bounds.head_bytes:
             raise error(self._bounds.head_bytes)
-
-    def _check_head(self) -> None:
-        version = self.parser.get_http_version()
-        if version not in VERSIONS:
-            raise BadRequest(f"it is HTTP/{version}, and this service takes HTTP/1.1")
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and version == "1.1"):
-            raise BadRequest(f"it has {hosts} Host headers, and must have one")
-
-    def _read_target(self) -> None:
-        """Reduce the address to its path; a host in the address replaces the Host header (RFC 9112, section 3.2.2)."""
-        self.url, host = origin_form(self.parser.get_method(), self.url)
-        if host is not None:
-            self.headers[:] = [header for header in self.headers if header[0] != b"host"]
-            self.headers.append((b"host", host))
-
-    def _strip_upgrade(self, rest: bytes) -> None:
-        """Read the request again without its Upgrade header: behind one, the parser takes no body."""
-        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        headers = b"".join(b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
-        self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self.url, version, headers, rest))
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer an unusable request with the error and close, but first let the app answer the requests before it."""
         if self.transport.is_closing():
             return
         # In a head, or with requests in the pipeline, the unusable request is not the one that the app answers.
-        others_come_first = self._is_answering and (self._is_in_head or self.pipeline)
+        others_come_first = self.is_answering and (self._is_in_head or self.pipeline)
         if others_come_first:
             self.cycle.keep_alive = False  # uvicorn closes after its answer; the unusable request gets none
             self.flow.pause_reading()
             return
         # The app may be at work on the unusable request, whose body is broken. Its answer, if it has begun, is cut off.
-        if not (self._is_answering and self.cycle.response_started):
+        if not (self.is_answering and self.cycle.response_started):
             self.transport.write(self._problem(error))
         self._mark_disconnected()
         self.transport.close()

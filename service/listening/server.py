@@ -71,10 +71,15 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Take SIGTERM and Ctrl-C while the server runs; the process then ends with status 0."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop, self._drain_s)
-        loop.add_signal_handler(signal.SIGINT, self._stop, 0.0)
+        loop.add_signal_handler(signal.SIGTERM, self.drain, self._drain_s)
+        loop.add_signal_handler(signal.SIGINT, self.drain, 0.0)
+
+        def parent_ended(parent: int) -> None:
+            loop.remove_reader(parent)  # a closed pipe stays readable, and would be reported again and again
+            self.drain(self._drain_s)
+
         if self._slot.parent is not None:
-            loop.add_reader(self._slot.parent, self._parent_ended, self._slot.parent)
+            loop.add_reader(self._slot.parent, parent_ended, self._slot.parent)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -116,11 +121,8 @@ class Server(uvicorn.Server):
                     await asyncio.sleep(0.01)
         await super().shutdown(sockets)
 
-    def _parent_ended(self, parent: int) -> None:
-        asyncio.get_running_loop().remove_reader(parent)
-        self._stop(self._drain_s)
-
-    def _stop(self, after_s: float) -> None:
+    def drain(self, after_s: float) -> None:
+        """Turn readiness red, and end after `after_s` seconds; a second call ends at once."""
         if self._lifecycle.is_draining:
             self.should_exit = self.force_exit = True
             return

@@ -164,21 +164,21 @@ class Acceptor:
                 pass  # the kernel resets clients that wait when the last worker closes
             self._port.close()
 
-    async def wait_closed(self) -> None:
-        """Return at once: `close` is complete when it returns."""
-
-    def _listen(self) -> None:
-        if not self._is_closed:
-            self._loop.add_reader(self._port, self._accept_all)
-
-    def _accept_all(self) -> None:
-        """Accept all clients that wait; a worker that is ahead leaves them to the others for a moment."""
+    def accept_all(self) -> None:
+        """Called when clients wait: accept them all; a worker that is ahead leaves them to the others for a moment."""
         while self._pauses == MAX_PAUSES or not self._count.is_ahead:
             if not self._accept_one():
                 self._pauses = 0
                 return
         self._pauses += 1
         self._pause(PAUSE_S)
+
+    async def wait_closed(self) -> None:
+        """Return at once: `close` is complete when it returns."""
+
+    def _listen(self) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(self._port, self.accept_all)
 
     def _accept_one(self) -> bool:
         """Whether a client waited and was accepted."""
@@ -191,17 +191,18 @@ class Acceptor:
             self._pause(ERROR_PAUSE_S)
             return False
         connection.setblocking(False)
+
+        def accepted(task: asyncio.Task[object]) -> None:
+            self._tasks.discard(task)
+            self._count.accepting(-1)
+            if not task.cancelled() and (error := task.exception()):
+                log.debug("connection lost at once", reason=str(error))
+
         task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
         self._count.accepting(+1)
         self._tasks.add(task)
-        task.add_done_callback(self._accepted)
+        task.add_done_callback(accepted)
         return True
-
-    def _accepted(self, task: asyncio.Task[object]) -> None:
-        self._tasks.discard(task)
-        self._count.accepting(-1)
-        if not task.cancelled() and (error := task.exception()):
-            log.debug("connection lost at once", reason=str(error))
 
     def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._port)

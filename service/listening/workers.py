@@ -13,8 +13,8 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -47,15 +47,14 @@ def serve(port: socket.socket, workers: int, hang_s: float, create_app: CreateAp
     with tempfile.TemporaryDirectory(prefix="latentd-metrics-", dir=in_memory) as folder:
         metrics = Metrics(Path(folder))
         os.environ["MKL_DISABLE_FAST_MM"] = "1"  # MKL's lists of free memory, used before a fork, can be endless after
-        torch.set_num_threads(
-            1
-        )  # more threads would leave a pool behind, and a forked process would wait for it without end
+        # more threads would leave a pool behind, and a forked process would wait for it without end
+        torch.set_num_threads(1)
         app = create_app(metrics)
-        _read_models(app)
+        read_models(app)
         _Workers(app, SharedPort(port, workers), workers, hang_s, metrics, create_server).run()
 
 
-def _read_models(app: FastAPI) -> None:
+def read_models(app: FastAPI) -> None:
     """Read and warm up the models, then end the threads that did it: a fork copies locks of threads, but no threads."""
     parts: AppState = app.state.parts
     try:
@@ -82,17 +81,19 @@ class _Workers:
     def run(self) -> None:
         """Start the workers, and wait until all have ended after a signal."""
         for awaited in PASSED_ON:
-            signal.signal(awaited, self._pass_on)
+            signal.signal(awaited, self.pass_on)
         for number in range(self._count):
             self._start(number)
-        signal.signal(signal.SIGALRM, self._kill_hung)
+        signal.signal(signal.SIGALRM, self.kill_hung)
         signal.setitimer(signal.ITIMER_REAL, POLL_S, POLL_S)
         while self._started:
             self._replace(*os.wait())
         signal.setitimer(signal.ITIMER_REAL, 0)  # Python removes its handlers at its end, and an alarm would kill it
 
     def _start(self, number: int) -> None:
-        with _signals_blocked():
+        # Signals wait: they must not arrive between a fork and the note of its process id.
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+        try:
             if self._is_stopping:
                 return
             self._port.heartbeat(number)
@@ -101,6 +102,8 @@ class _Workers:
                 return
             for awaited in PASSED_ON:  # until the server handles them, they end the worker: no client has connected
                 signal.signal(awaited, signal.SIG_DFL)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         status = 1
         try:
             os.setpgid(0, 0)  # Ctrl-C on a terminal reaches the first process alone, which passes it on
@@ -121,20 +124,16 @@ class _Workers:
             return
         log.error("worker died", process=process, status=os.waitstatus_to_exitcode(status))
         time.sleep(max(0.0, began + RESTART_S - time.monotonic()))
-        self._reload()
-        self._start(number)
-
-    def _reload(self) -> None:
-        """Read newly published models, so that the next worker serves them from its first answer on."""
         if self._is_stopping:
             return
         try:
-            _read_models(self._app)
+            read_models(self._app)  # newly published models too: the next worker then serves them at once
         except Exception as error:
             log.warning("store cannot be read", reason=str(error))
+        self._start(number)
 
-    def _kill_hung(self, *_: object) -> None:
-        """Kill each worker whose event loop has stopped; such a worker would never answer its clients."""
+    def kill_hung(self, *_: object) -> None:
+        """Called each second: kill the workers whose event loop has stopped; they would never answer their clients."""
         if self._is_stopping:
             return
         for process, (number, _began) in self._started.items():
@@ -142,7 +141,8 @@ class _Workers:
                 log.error("worker hangs", process=process, seconds=round(seconds, 1))
                 _send(process, signal.SIGKILL)
 
-    def _pass_on(self, number: int, _: object) -> None:
+    def pass_on(self, number: int, _: object) -> None:
+        """Called on SIGTERM or Ctrl-C: send the signal to the workers, and start no more of them."""
         self._is_stopping = True
         self._port.socket.close()  # the port is free as soon as the workers have closed theirs
         for process in self._started:
@@ -152,13 +152,3 @@ class _Workers:
 def _send(process: int, number: int) -> None:
     with suppress(ProcessLookupError):  # it has just ended, and os.wait is about to say so
         os.kill(process, number)
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Delay signals until the block ends: they must not arrive between a fork and the note of its process id."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
