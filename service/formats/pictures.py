@@ -126,7 +126,7 @@ def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
     pictures, total = [], 0
     for index, content in enumerate(contents):
         with about_row(index):
-            opened = _open(_name(index, len(contents)), content, target)
+            opened = open_picture(_name(index, len(contents)), content, target)
         total += opened.pixels
         if total > target.max_request_pixels:
             raise target.request_too_large()  # its size is not known before all pictures are open
@@ -138,13 +138,14 @@ def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
     """Pixels uint8 (B, C, H, W) of opened pictures.
 
     Raises:
+        TooLarge: a picture has more pixels than Pillow decodes.
         BadImage: a picture cannot be read.
         WrongShape: an upright picture has another size than the model's, and `resize` is `none`.
     """
     rows = []
     for index, opened in enumerate(pictures):
         with about_row(index):
-            rows.append(_pixels(opened, target))
+            rows.append(decode_picture(opened, target))
     return torch.stack(rows) if len(rows) > 1 else rows[0].unsqueeze(0)
 
 
@@ -193,9 +194,14 @@ def _name(index: int, count: int) -> str:
     return "The picture" if count == 1 else f"Picture {index + 1}"
 
 
-def _open(name: str, content: bytes, target: Target) -> Opened:
-    _check_markers(name, content)
-    picture = _read_header(name, content, target)
+def open_picture(name: str, content: bytes, target: Target) -> Opened:
+    """Read one picture's header and check its size; it raises the errors of `open_all`."""
+    # first, since Pillow would take minutes to open a small file with many of these markers
+    for marker in _EXPENSIVE_MARKERS.get(content[:2], ()):
+        limit = _MAX_MARKERS + len(content) // marker.chance_bytes
+        if next(islice(marker.pattern.finditer(content), limit, None), None):
+            raise BadImage(name, f"it has more than {limit:,} {marker.parts}; save it again with another program")
+    picture = read_header(name, content, target)
     _drop_metadata(picture)
     opened = Opened(name, picture)
     if opened.pixels > target.max_pixels:
@@ -204,14 +210,6 @@ def _open(name: str, content: bytes, target: Target) -> Opened:
     if target.resize == "none" and sorted(picture.size) != sorted(target.image_shape[1:]):
         raise target.wrong_size(name, picture.height, picture.width)
     return opened
-
-
-def _check_markers(name: str, content: bytes) -> None:
-    """Refuse a small file that would take minutes to open."""
-    for marker in _EXPENSIVE_MARKERS.get(content[:2], ()):
-        limit = _MAX_MARKERS + len(content) // marker.chance_bytes
-        if next(islice(marker.pattern.finditer(content), limit, None), None):
-            raise BadImage(name, f"it has more than {limit:,} {marker.parts}; save it again with another program")
 
 
 def _drop_metadata(picture: Image.Image) -> None:
@@ -224,7 +222,14 @@ def _drop_metadata(picture: Image.Image) -> None:
         (picture.png.im_text if picture.png else picture.text).clear()
 
 
-def _read_header(name: str, content: bytes, target: Target) -> Image.Image:
+def read_header(name: str, content: bytes, target: Target) -> Image.Image:
+    """The picture in a file, of which Pillow has read the header and no pixel.
+
+    Raises:
+        UnsupportedMediaType: the file is in another format than PNG, JPEG or WebP.
+        TooLarge: the picture has more pixels than Pillow decodes.
+        BadImage: the header cannot be read, the file is cut off, or it is an animation.
+    """
     file = io.BytesIO(content)
     try:
         picture = Image.open(file, formats=_READ)
@@ -246,7 +251,8 @@ def _read_header(name: str, content: bytes, target: Target) -> Image.Image:
     return picture
 
 
-def _pixels(opened: Opened, target: Target) -> Tensor:
+def decode_picture(opened: Opened, target: Target) -> Tensor:
+    """Pixels uint8 (C, H, W) of one opened picture; it raises the errors of `decode`."""
     try:
         opened.picture.load()
     except _BOMB as error:

@@ -23,27 +23,21 @@ _LEVEL = 2
 def write(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     """The file of uint8 pixels (H, W, C), grey or RGB (PNG specification, third edition, sections 5, 9 and 11)."""
     height, width, channels = pixels.shape
+    values = pixels.reshape(height, width * channels)
+    rows = np.empty((height, 1 + width * channels), dtype=np.uint8)  # each with its filter's number in front
+    rows[:, 0] = _SUB
+    rows[:, 1 : 1 + channels] = values[:, :channels]
+    np.subtract(values[:, channels:], values[:, :-channels], out=rows[:, 1 + channels :])  # modulo 256
     colour = _RGB if channels == 3 else _GREY
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     return b"".join(
         (
             _SIGNATURE,
             _chunk(b"IHDR", header),
-            _chunk(b"IDAT", isal_zlib.compress(_filtered(pixels).data, _LEVEL)),
+            _chunk(b"IDAT", isal_zlib.compress(rows.data, _LEVEL)),
             _chunk(b"IEND", b""),
         )
     )
-
-
-def _filtered(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The rows after the filter, each with the filter's number in front; differences are taken modulo 256."""
-    height, width, channels = pixels.shape
-    values = pixels.reshape(height, width * channels)
-    rows = np.empty((height, 1 + width * channels), dtype=np.uint8)
-    rows[:, 0] = _SUB
-    rows[:, 1 : 1 + channels] = values[:, :channels]
-    np.subtract(values[:, channels:], values[:, :-channels], out=rows[:, 1 + channels :])
-    return rows
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -62,7 +62,17 @@ def read_safetensors(content: bytes, dtypes: Mapping[str, Collection[torch.dtype
         BadValue: the file has no tensor of these names, a tensor with an unknown name, the tensor has none of its
             `dtypes`, or the header is too long.
     """
-    tensors, wanted = _load_safetensors(content), " or ".join(dtypes)
+    header_bytes = int.from_bytes(content[:8], "little")
+    if _MAX_HEADER_BYTES < header_bytes <= len(content):
+        raise BadValue(
+            f"The body's header has {header_bytes:,} bytes, the limit is {_MAX_HEADER_BYTES:,}; send one tensor "
+            "with little metadata."
+        )
+    try:
+        tensors = safetensors.torch.load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
+        raise MalformedBody(SAFETENSORS, "its header cannot be read, or contradicts its length") from error
+    wanted = " or ".join(dtypes)
     if unknown := next((name for name in tensors if name not in ANSWERED), None):
         raise BadValue(f"The body has a tensor with the unknown name {unknown[:80]}; send it with the name {wanted}.")
     name = next((name for name in dtypes if name in tensors), None)
@@ -84,19 +94,6 @@ def write_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a safetensors file."""
     # through NumPy: the writer for torch refuses two names for the same memory
     return safetensors.numpy.save({name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
-
-
-def _load_safetensors(content: bytes) -> dict[str, Tensor]:
-    header_bytes = int.from_bytes(content[:8], "little")
-    if _MAX_HEADER_BYTES < header_bytes <= len(content):
-        raise BadValue(
-            f"The body's header has {header_bytes:,} bytes, the limit is {_MAX_HEADER_BYTES:,}; send one tensor "
-            "with little metadata."
-        )
-    try:
-        return safetensors.torch.load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
-        raise MalformedBody(SAFETENSORS, "its header cannot be read, or contradicts its length") from error
 
 
 def _check_shape(media_type: str, shape: Sequence[object]) -> None:

@@ -32,7 +32,7 @@ _MODEL = Template(
 @router.get("/")
 async def page(request: Request, state: CurrentState) -> HTMLResponse:
     """The start page: links, example commands, and images of each model."""
-    models = "\n".join(_article(served) for served in state.registry.served) or "<p>No models yet.</p>"
+    models = "\n".join(article(served) for served in state.registry.served) or "<p>No models yet.</p>"
     return HTMLResponse(_PAGE.substitute(models=models, address=escape(str(request.base_url).rstrip("/"))))
 
 
@@ -48,7 +48,7 @@ async def docs() -> HTMLResponse:
     )
 
 
-def _article(served: ServedModel) -> str:
+def article(served: ServedModel) -> str:
     """A model and sixteen images that it makes. A plain autoencoder has no samples: its images come from traverse."""
     config = served.card.model
     dims = ",".join(map(str, range(min(4, prod(config.latent_shape)))))
