@@ -23,7 +23,7 @@ from ..http.problems import as_problem
 from ..telemetry.metrics import Metrics
 from ..telemetry.timings import Timings
 from .bounds import Bounds
-from .target import origin_form
+from .request_target import origin_form
 
 NO_ROUTE = "none"
 VERSIONS = ("1.0", "1.1")

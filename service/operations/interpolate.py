@@ -7,12 +7,12 @@ from torch import Tensor
 
 from ..errors import BadValue
 from ..offload import offload
-from . import paths
+from . import latent_paths
 from .session import PixelType, Session
 
 
 async def interpolate(
-    session: Session, pair: Tensor, *, steps: int, path: paths.PathKind, pixel_type: PixelType = "float32"
+    session: Session, pair: Tensor, *, steps: int, path: latent_paths.PathKind, pixel_type: PixelType = "float32"
 ) -> Tensor:
     """Images (steps, C, H, W) on a path between two uint8 images (2, C, H, W) or float32 latents (2, *latent_shape).
 
@@ -29,5 +29,5 @@ async def interpolate(
     else:
         session.limits.check_latents(session.model, pair)
         start, end = session.prior.to_normal(pair)
-    normal = await offload(4 * steps * start.numel(), paths.between, start, end, steps, path)
+    normal = await offload(4 * steps * start.numel(), latent_paths.between, start, end, steps, path)
     return await session.images_of(session.prior.from_normal(normal), pixel_type)

@@ -12,7 +12,7 @@ from model_store import Card
 
 from ..errors import BadValue, NotSupportedByModel
 from ..offload import offload
-from . import paths
+from . import latent_paths
 from .noise import normal_noise
 from .session import PixelType, Session
 
@@ -47,7 +47,7 @@ async def traverse(
     if wrong := [dim for dim in dims if not 0 <= dim < values]:
         raise BadValue(f"There is no dimension {wrong[0]} in {model.version}; take 0 to {values - 1}.")
     centre, spread = await _centre_and_spread(session, seed)
-    normal = await offload(4 * steps * len(dims) * values, paths.along, centre, spread, dims, steps, span)
+    normal = await offload(4 * steps * len(dims) * values, latent_paths.along, centre, spread, dims, steps, span)
     return await session.images_of(session.prior.from_normal(normal), pixel_type)
 
 

@@ -11,7 +11,7 @@ from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.interpolate import interpolate
-from ...operations.paths import PathKind
+from ...operations.latent_paths import PathKind
 from ...operations.session import Session
 from .answers import ImagesAnswer, pixel_type, respond_with_images
 from .bodies import read_pair

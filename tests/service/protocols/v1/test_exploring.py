@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from model_store import LatentSummary, ScoreQuantiles, Store
 from model_store.vae import DiscretisedLogisticConfig, GaussianConfig, MLPConfig, UniformConfig, VAEConfig
-from service.operations import paths
+from service.operations import latent_paths
 from service.settings import Settings
 from training.evaluate.bounds import score as evaluated
 
@@ -398,7 +398,7 @@ async def test_traversal_that_cannot_be_made_is_refused(
 def test_spherical_path_keeps_the_length_of_equally_long_latents() -> None:
     """The straight path is shorter in the middle."""
     start, end = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([0.0, 2.0, 0.0])
-    round_about, straight = (paths.between(start, end, 5, path) for path in ("spherical", "linear"))
+    round_about, straight = (latent_paths.between(start, end, 5, path) for path in ("spherical", "linear"))
 
     torch.testing.assert_close(round_about.norm(dim=1), torch.full((5,), 2.0))
     torch.testing.assert_close(straight.norm(dim=1).min(), torch.tensor(2.0).sqrt())
@@ -407,6 +407,6 @@ def test_spherical_path_keeps_the_length_of_equally_long_latents() -> None:
 @pytest.mark.parametrize("end", [[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
 def test_spherical_path_is_finite_where_there_is_no_angle(end: list[float]) -> None:
     """For latents of the same direction, of opposite directions, or zero, the path is the straight one."""
-    latents = paths.between(torch.tensor([1.0, 0.0]), torch.tensor(end), 4, "spherical")
+    latents = latent_paths.between(torch.tensor([1.0, 0.0]), torch.tensor(end), 4, "spherical")
 
-    torch.testing.assert_close(latents, paths.between(torch.tensor([1.0, 0.0]), torch.tensor(end), 4, "linear"))
+    torch.testing.assert_close(latents, latent_paths.between(torch.tensor([1.0, 0.0]), torch.tensor(end), 4, "linear"))
