@@ -4,6 +4,7 @@ Training and the service both use it, so that a model is served the same pixels 
 knows Pillow and opens no files.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -78,7 +79,9 @@ def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
-        if not (low >= -FLOAT_TOLERANCE and high <= 1 + FLOAT_TOLERANCE):  # NaN fails both
+        if math.isnan(low):
+            raise UnusablePicture("some of its values are NaN", "replace them by numbers in [0, 1]")
+        if low < -FLOAT_TOLERANCE or high > 1 + FLOAT_TOLERANCE:
             raise UnusablePicture(f"its values are floats from {low:g} to {high:g}", "scale them to [0, 1]")
         scaled: NDArray[np.uint8] = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
         return scaled

@@ -17,7 +17,7 @@ from model_store import ModelVersion, Store, StoreError, store_folder
 from model_store.vae.device import NoSuchDevice, choose_device
 
 from . import checkpoint, console
-from .data import Dataset, absolute_text, load_dataset
+from .data import Dataset, absolute_text, load_dataset, path_argument
 from .errors import CannotKeepRun, CannotPublish, RunNotFound, TrainingError, WrongRun
 from .loop import Run, start, train
 from .publish import git_commit, prepare, publish, published
@@ -154,7 +154,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("recipe", nargs="?", help=f"one of {recipes}, or the path of a TOML file")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path_argument,
         metavar="PATH",
         help="images to train on: a folder of pictures or of IDX files, an .npy or .npz file; "
         f"by default the recipe's data set ({' or '.join(DATASETS)}) is downloaded",
@@ -174,7 +174,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help="change values of the recipe, for example: --set epochs=3 optimiser.learning_rate=1e-4",
     )
     parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="continue the run in this folder from its last whole epoch"
+        "--resume", type=path_argument, metavar="RUN", help="continue the run in this folder from its last whole epoch"
     )
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first picture that cannot be used, instead of skipping it"
@@ -182,13 +182,13 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto")
     parser.add_argument(
         "--runs",
-        type=Path,
+        type=path_argument,
         default=Path("runs"),
         metavar="DIR",
         help="the folder to keep runs in; default: %(default)s",
     )
     parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help=f"the folder to keep downloads in; default: {DEFAULT_CACHE}"
+        "--cache", type=path_argument, metavar="DIR", help=f"the folder to keep downloads in; default: {DEFAULT_CACHE}"
     )
     return parser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from model_store import DataSummary
 from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
+from model_store.vae.sentences import counted
 
 from .errors import HOW_TO_RESIZE, BadData, DataNotFound, NotText
 from .recipe import Recipe
@@ -116,7 +118,7 @@ def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
     if count <= tests + validations:
         raise BadData(
             name,
-            f"{count} images are too few to train on, to choose the weights by, and to test with",
+            f"it has {counted(count, 'images')}, too few to train on, to choose the weights by, and to test with",
         )
     drawn_test, drawn_validation, rest = torch.split(order, [tests, validations, count - tests - validations])
     return Dataset(
@@ -133,6 +135,17 @@ def shuffled_batches(pixels: Tensor, batch_images: int, generator: torch.Generat
     order = torch.randperm(len(pixels), generator=generator, device=generator.device).to(pixels.device)
     for indices in torch.split(order, batch_images):
         yield pixels[indices]
+
+
+def path_argument(text: str) -> Path:
+    """The path that a flag names.
+
+    Raises:
+        ArgumentTypeError: the text is empty, as after `--data $UNSET`; `Path("")` would be the current folder.
+    """
+    if not text:
+        raise ArgumentTypeError("the path is empty; name one, or leave the flag out")
+    return Path(text)
 
 
 def absolute_text(path: Path) -> str:

@@ -98,7 +98,7 @@ def test_float_picture_is_scaled_from_zero_and_one() -> None:
     ("values", "message"),
     [
         pytest.param(np.array([[0, 200]], np.float32), r"floats from 0 to 200; scale them to \[0, 1\]", id="floats"),
-        pytest.param(np.array([[0, np.nan]], np.float32), "floats from nan to nan", id="not-a-number"),
+        pytest.param(np.array([[0, np.nan]], np.float32), "some of its values are NaN", id="not-a-number"),
         pytest.param(np.array([[0, 200]], np.int32), "int32, and which of them is white is not known", id="int32"),
         pytest.param(np.array([[0, 4095]], np.uint16), "its brightest value is 4095 of 65535", id="12-bits-in-16"),
     ],

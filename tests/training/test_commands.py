@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from model_store import Store
 from training.__main__ import main
+from training.evaluate.__main__ import main as evaluate
 from training.recipe import Recipe
 
 
@@ -80,6 +82,28 @@ def test_what_cannot_work_is_one_line_before_any_work(
     assert main([*call, *changes]) == 1
 
     assert message in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (main, "--data"),
+        (main, "--runs"),
+        (main, "--cache"),
+        (main, "--resume"),
+        (evaluate, "--data"),
+        (evaluate, "--cache"),
+    ],
+    ids=lambda value: getattr(value, "__module__", value).partition(".__")[0],
+)
+def test_empty_path_is_refused(
+    command: Callable[[list[str]], int], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unset variable of a shell gives an empty text, which must not mean the current folder."""
+    with pytest.raises(SystemExit, match="2"):
+        command(["mnist", flag, ""])
+
+    assert f"argument {flag}: the path is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

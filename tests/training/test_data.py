@@ -94,7 +94,7 @@ def test_too_few_images_are_an_error(recipe: Recipe, tmp_path: Path) -> None:
     """Three splits need three images at least."""
     np.save(tmp_path / "two.npy", bars(2)[:, 0].numpy())
 
-    with pytest.raises(BadData, match="2 images are too few"):
+    with pytest.raises(BadData, match="it has 2 images, too few"):
         load_dataset(recipe, tmp_path / "two.npy")
 
 

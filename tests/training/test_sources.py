@@ -179,6 +179,17 @@ def test_npz_without_images_lists_what_it_has(tmp_path: Path) -> None:
         arrays.read_arrays(path, (1, 8, 8))
 
 
+def test_file_without_arrays_or_values_says_so(tmp_path: Path) -> None:
+    """A list of no names, or the expected shape beside one that fits it, would not help."""
+    np.savez(tmp_path / "none.npz")
+    np.save(tmp_path / "none.npy", np.zeros((0, 8, 8), np.uint8))
+
+    with pytest.raises(BadData, match="it holds no arrays; expected images"):
+        arrays.read_arrays(tmp_path / "none.npz", (1, 8, 8))
+    with pytest.raises(BadData, match=r"an array is uint8 \(0, 8, 8\), which holds no values"):
+        arrays.read_arrays(tmp_path / "none.npy", (1, 8, 8))
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder with pictures of several kinds and sizes, at several depths, and a text."""

@@ -21,7 +21,7 @@ from model_store.vae.device import NoSuchDevice, choose_device
 from model_store.vae.record import validation_messages
 
 from .. import console
-from ..data import Dataset, load_dataset, load_test_images
+from ..data import Dataset, load_dataset, load_test_images, path_argument
 from ..errors import BadData, BadRecipe, TrainingError
 from ..recipe import Recipe
 from ..sources.download import DEFAULT_CACHE
@@ -98,7 +98,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="a model's name, for its newest version, or name@version")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path_argument,
         metavar="PATH",
         help="images to measure on, as in training; by default the recipe's data set is downloaded",
     )
@@ -127,7 +127,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--cache",
-        type=Path,
+        type=path_argument,
         default=DEFAULT_CACHE,
         metavar="DIR",
         help="the folder to keep downloads in; default: %(default)s",

@@ -56,7 +56,10 @@ def archive_splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape
     found = [next((name for name in names if name in content), None) for names in (_TRAIN, _VALIDATION, _TEST)]
     train, validation, test = found
     if train is None:
-        raise BadData(path, f"it holds {', '.join(content)}; expected images, train and test, or x_train and x_test")
+        raise BadData(
+            path,
+            f"it holds {', '.join(content) or 'no arrays'}; expected images, train and test, or x_train and x_test",
+        )
     if others := [name for name in content if name not in found]:
         warn(f"Left out of {path}: the arrays {', '.join(others)}.")
     return Splits(
@@ -75,8 +78,10 @@ def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) 
     if array.dtype == np.uint8 and array.ndim == 2 and 8 * array.shape[1] == np.prod(image_shape):
         bits = np.unpackbits(array.astype(np.uint8), axis=1)
         return torch.from_numpy(bits * np.uint8(_ON)).view(-1, *image_shape)
+    if not array.size:
+        raise BadData(path, f"an array is {array.dtype} {array.shape}, which holds no values")
     is_images = array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))
-    if not is_images or not array.size:
+    if not is_images:
         raise BadData(path, f"an array is {array.dtype} {array.shape}; expected (N, H, W), or (N, H, W, 1 or 3)")
     try:
         values = to_uint8(array)
