@@ -280,8 +280,8 @@ def test_device_auto_is_one_that_the_machine_has() -> None:
 
 
 def test_device_that_is_not_there_is_named() -> None:
-    """The message says what to take instead."""
-    with pytest.raises(ValueError, match=r"no device 'cuda:99' here; take auto"):
+    """The message says what to name instead."""
+    with pytest.raises(ValueError, match=r"no device 'cuda:99'; name auto"):
         choose_device("cuda:99")
 
 
