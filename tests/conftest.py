@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_store import VAE, Metric, Store, VAEConfig
+from model_store import DEFAULT_ROOT, VAE, Metric, Store, VAEConfig
 from model_store.vae import ConvConfig, MLPConfig
 
 from .process import Process
@@ -22,6 +22,14 @@ COLOUR = VAEConfig(image_shape=(3, 8, 8), latent_shape=(2, 4, 4), network=ConvCo
 def anyio_backend() -> str:
     """Coroutine tests run on asyncio, as the service does."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shipped_store() -> Iterator[Path]:
+    """The store that ships. A command that a test starts without naming a store would publish into it."""
+    before = sorted(DEFAULT_ROOT.rglob("*"))
+    yield DEFAULT_ROOT
+    assert sorted(DEFAULT_ROOT.rglob("*")) == before, "a test has changed the store that ships"
 
 
 def make_model(config: VAEConfig = GREY, seed: int = 0) -> VAE:

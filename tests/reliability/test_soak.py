@@ -8,7 +8,7 @@ import pytest
 
 from .soak import MIN_MEASUREMENTS, QUANTITIES, Measurement, Soaked, problems, soak
 
-SECONDS = 12
+SECONDS = 8
 CLEARLY_LEFT = 150  # files, or tasks: a dozen callers need far fewer, and one left by each request would be far more
 
 
