@@ -23,7 +23,7 @@ class StoreNotFound(StoreError):
     """The folder of the store does not exist."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(f"No store at {root}: the folder does not exist. Name another with --store or LATENTD_STORE.")
+        super().__init__(f"No store at {root}: there is no such folder. Name another with --store or LATENTD_STORE.")
 
 
 class InvalidName(StoreError, ValueError):

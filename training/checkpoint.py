@@ -81,7 +81,7 @@ def describe(folder: Path) -> RunDescription:
     try:
         return RunDescription.model_validate_json((folder / _RUN).read_bytes())
     except OSError as error:
-        raise RunNotFound(folder, error.strerror or error) from error
+        raise RunNotFound(folder, f"{_RUN}: {error.strerror or error}") from error
     except ValidationError as error:
         raise RunNotFound(
             folder, f"{_RUN} is of another release ({validation_messages(error, RunDescription)[0]})"

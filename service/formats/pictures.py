@@ -32,6 +32,7 @@ _END_MARKERS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9
 _OTHER_FORMATS = {
     b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%!PS": "PostScript", b"%PDF": "PDF",
     b"8BPS": "PSD", b"<svg": "SVG", b"<?xml": "SVG", b"\0\0\0\x0cjP": "JPEG-2000",
+    b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF", b"ftypavis": "AVIF",
 }  # fmt: skip
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels: limits of the formats and of Pillow's encoders
@@ -230,14 +231,17 @@ def read_header(name: str, content: bytes, target: Target) -> Image.Image:
         TooLarge: the picture has more pixels than Pillow decodes.
         BadImage: the header cannot be read, the file is cut off, or it is an animation.
     """
+    if not content:
+        raise BadImage(name, "it is empty; send the bytes of the file")
     file = io.BytesIO(content)
     try:
         picture = Image.open(file, formats=_READ)
         pixels_at = file.tell()
         is_animation = getattr(picture, "is_animated", False) and picture.format != _JPEG_WITH_EXTRAS
     except UnidentifiedImageError as error:
+        head = content[4:12] if content[4:8] == b"ftyp" else content  # behind the size of a box
         for first_bytes, other in _OTHER_FORMATS.items():
-            if content.startswith(first_bytes):
+            if head.startswith(first_bytes):
                 raise UnsupportedMediaType(other, MEDIA_TYPES.values(), what="picture format") from error
         raise BadImage(name, "it is not a PNG, JPEG or WebP file") from error
     except _BOMB as error:

@@ -227,10 +227,11 @@ def test_model_that_may_not_be_read_has_a_reason(store: Store, monkeypatch: pyte
     assert store.misplaced() == {"colour": "it cannot be read: Permission denied"}
 
 
-def test_missing_store_is_named() -> None:
-    """The remedy is in the message."""
-    with pytest.raises(StoreNotFound, match="Name another with --store"):
-        Store(Path("/nowhere/at/all")).versions()
+@pytest.mark.parametrize("path", ["/nowhere/at/all", __file__], ids=["nowhere", "a-file"])
+def test_missing_store_is_named(path: str) -> None:
+    """The remedy is in the message, and the reason is true for a file as well."""
+    with pytest.raises(StoreNotFound, match=r"there is no such folder\. Name another with --store"):
+        Store(Path(path)).versions()
 
 
 def test_next_publisher_removes_the_folder_of_a_killed_one(store: Store) -> None:

@@ -97,11 +97,17 @@ def test_what_cannot_work_is_one_line_before_any_work(
     ids=lambda value: getattr(value, "__module__", value).partition(".__")[0],
 )
 def test_empty_path_is_refused(
-    command: Callable[[list[str]], int], flag: str, capsys: pytest.CaptureFixture[str]
+    command: Callable[[list[str]], int],
+    flag: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An unset variable of a shell gives an empty text, which must not mean the current folder."""
+    monkeypatch.chdir(tmp_path)  # so that nothing is trained on, and published, where this test fails
+
     with pytest.raises(SystemExit, match="2"):
-        command(["mnist", flag, ""])
+        command(["mnist", "--data", "missing", flag, ""])
 
     assert f"argument {flag}: the path is empty" in capsys.readouterr().err
 

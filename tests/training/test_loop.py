@@ -186,7 +186,7 @@ def test_bound_of_the_validation_that_is_not_finite_is_divergence(
 
 def test_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
     """The message names the folder."""
-    with pytest.raises(RunNotFound, match=f"{tmp_path}: No such file"):
+    with pytest.raises(RunNotFound, match=rf"{tmp_path}: run\.json: No such file"):
         checkpoint.describe(tmp_path)
 
 

@@ -8,6 +8,7 @@ from codecs import BOM_UTF8
 from itertools import accumulate, chain
 from operator import mul
 from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import unquote
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -156,8 +157,8 @@ def decode_base64(text: str, name: str) -> bytes:
     """
     if text.startswith(("http:", "https:", "file:", "ftp:")):
         raise BadImage(name, "addresses are not fetched; send the picture itself, as base64")
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
+    if text[:5].lower() == "data:":
+        text = unquote(text.partition(",")[2])
     try:
         digits = text.encode("ascii").translate(_STANDARD_BASE64, _WHITESPACE).rstrip(b"=")
         return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)

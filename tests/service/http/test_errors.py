@@ -127,6 +127,7 @@ CASES = {
         for encoding in ("gzip", "deflate", "br,gzip", "identity, gzip", "zstd")
         for media_type in ("image/png", "application/json", "multipart/form-data; boundary=b", *NPY.values())
     },
+    "avif": (encode(picture(kind="AVIF")), 415, "The picture format AVIF is not supported; send one of image/png"),
     "gif": (encode(picture(kind="GIF")), 415, "The picture format GIF is not supported; send one of image/png"),
     "tiff": (encode(picture(kind="TIFF")), 415, "image/webp"),
     "bmp": (encode(picture(kind="BMP")), 415, "image/webp"),
@@ -165,7 +166,7 @@ CASES = {
     "too-many-samples": (get("/v1/sample?n=1000000000"), 413, "the limit is 16; send, or ask for, fewer images"),
     # 422: well-formed, but wrong
     "no-picture": (encode(b"no picture"), 422, "it is not a PNG, JPEG or WebP file"),
-    "empty-picture": (encode(b""), 422, "it is not a PNG, JPEG or WebP file"),
+    "empty-picture": (encode(b""), 422, "The picture cannot be read: it is empty; send the bytes of the file."),
     "picture-cut-off": (encode(picture()[:-40]), 422, "it is damaged or cut off"),
     "picture-with-flipped-bits": (encode(picture()[:60] + b"\xff" + picture()[61:]), 422, "damaged"),
     "picture-that-moves": (encode(animated()), 422, "it is an animation"),

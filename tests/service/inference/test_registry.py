@@ -435,7 +435,7 @@ async def test_store_that_cannot_be_read_is_not_starting(store: Store, events: E
         await registry.refresh_forever(every_s=0)
 
     assert str(registry.why_not_ready()).startswith(
-        "The store cannot be read. No store at LATENTD_STORE: the folder does not exist"
+        "The store cannot be read. No store at LATENTD_STORE: there is no such folder"
     )
     assert [line["event"] for line in logged] == ["store cannot be read"]
 

@@ -6,6 +6,7 @@ import io
 import random
 from itertools import product
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -247,6 +248,7 @@ BASE64 = {
     "in lines of Windows": PNG_BASE64[:40] + "\r\n" + PNG_BASE64[40:],
     "unpadded": PNG_BASE64.rstrip("="),
     "URL-safe": PNG_BASE64.replace("+", "-").replace("/", "_"),
+    "as data, with escapes": "Data:image/png;BASE64," + quote(PNG_BASE64, safe=""),
     "URL-safe and unpadded, as data": "data:image/png;base64," + PNG_BASE64.translate({43: 45, 47: 95}).rstrip("="),
 }
 
