@@ -24,7 +24,6 @@ from model_store.vae.device import choose_device
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
-
 _OWN_ADDRESSES = {"docs", "healthz", "livez", "metrics", "openapi.json", "readyz", "static-offline-docs", "v1"}
 
 

@@ -23,16 +23,16 @@ PACKAGES = {
 # A room of the service, and the other rooms that it may import. The rooms stand in the order in which a request
 # travels; behind them come the leaves. An import that points up is not in this table.
 ROOMS = {
-    "__main__": ("app", "settings", "listening", "telemetry", "errors"),
+    "__main__": ("app", "settings", "listening", "telemetry"),
     "app": ("protocols", "web", "http", "operations", "inference", "compute", "telemetry", "settings"),
     "listening": ("http", "telemetry", "errors"),
-    "protocols": ("http", "operations", "inference", "formats", "telemetry", "offload", "errors"),
+    "protocols": ("http", "operations", "formats", "offload", "errors"),
     "web": ("http", "inference"),
     "http": ("inference", "formats", "telemetry", "errors"),
     "operations": ("inference", "compute", "telemetry", "offload", "errors"),
     "inference": ("compute", "errors"),
     "compute": ("errors",),
-    "formats": ("offload", "errors"),
+    "formats": ("errors",),
     "telemetry": (),
     "settings": (),
     "offload": (),

@@ -20,14 +20,12 @@ from ..errors import BadValue, MalformedBody
 NPY = "application/x-npy"
 SAFETENSORS = "application/vnd.safetensors"
 
-ANSWERED = frozenset(
-    {"latents", "mean", "log_variance", "images"}
-)  # names of tensors in answers; clients send them back
+# names of tensors in answers; clients send them back
+ANSWERED = frozenset({"latents", "mean", "log_variance", "images"})
 
 _MAX_DIMENSIONS = 8
-_MAX_HEADER_BYTES = (
-    65_536  # one tensor needs 100 bytes; a header of many empty tensors would become many Python objects
-)
+# one tensor needs 100 bytes; a header of many empty tensors would become many Python objects
+_MAX_HEADER_BYTES = 65_536
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 

@@ -18,6 +18,8 @@ from .problems import bug
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _QUIET = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
+NO_ROUTE = "none"  # the route, in the log and the metrics, of a request that reaches no endpoint
+
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
@@ -64,7 +66,7 @@ class Access:
             self._log_and_count(scope, response.status, time.perf_counter() - began)
 
     def _log_and_count(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        route = getattr(scope.get("route"), "path", NO_ROUTE)
         model, timings = scope["state"].get("model", ""), scope["state"]["timings"]
         self._metrics.request_answered(route, model, status, seconds, timings)
         write = self._log.debug if route in _QUIET else self._log.info

@@ -56,7 +56,7 @@ class Forwarded:
             scope["client"] = host.removeprefix(_IPV4_ON_IPV6), port
             if scope["client"][0] in self._app.trusted_hosts:
                 _apply(scope)
-        await self._app(scope, receive, send)  # type: ignore[arg-type]
+        await self._app(scope, receive, send)  # type: ignore[arg-type]  # the same types
 
 
 def _apply(scope: Scope) -> None:

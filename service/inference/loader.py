@@ -26,8 +26,8 @@ log = structlog.get_logger()
 class WorkEvents(Protocol):
     """Counters of the work of models."""
 
-    def batch_computed(self, operation: str, images: int) -> None:
-        """Count a batch of that many images; `operation` is a forward pass."""
+    def batch_computed(self, forward_pass: str, images: int) -> None:
+        """Count a forward pass of a batch of that many images."""
 
     def queue_changed(self, model: str, images: int) -> None:
         """Note how many images wait for a model."""

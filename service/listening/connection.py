@@ -18,14 +18,13 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ..errors import AddressTooLong, BadRequest, HeadTimeout, HeadTooLarge, ServiceError
-from ..http.access import new_request_id
+from ..http.access import NO_ROUTE, new_request_id
 from ..http.problems import as_problem
 from ..telemetry.metrics import Metrics
 from ..telemetry.timings import Timings
 from .bounds import Bounds
 from .request_target import origin_form
 
-NO_ROUTE = "none"
 VERSIONS = ("1.0", "1.1")
 READ_AHEAD = 4  # waiting requests at which reading stops: their bodies take memory that `BodyMemory` does not count yet
 MAX_PIPELINED = 64  # waiting requests at which the connection is refused: one read can bring thousands of small ones

@@ -57,7 +57,7 @@ class Metrics:
         self._requests = counter("latentd_requests", "Requests answered", ["route", "model", "code"])
         self._seconds = histogram("latentd_request_seconds", _SECONDS_HELP, ["route"], buckets=_SECONDS)
         self._stages = histogram("latentd_stage_seconds", _STAGES_HELP, ["stage"], buckets=_SECONDS)
-        self._batches = histogram("latentd_batch_images", _BATCHES_HELP, ["operation"], buckets=_IMAGES)
+        self._batches = histogram("latentd_batch_images", _BATCHES_HELP, ["forward_pass"], buckets=_IMAGES)
         self._refused = counter("latentd_versions_refused", "Published versions that could not be served", ["model"])
         self._splits = counter("latentd_oom_splits", "Batches that did not fit into the device's memory")
         self._queues = gauge("latentd_queue_images", "Images waiting to be computed", ["model"])
@@ -78,9 +78,9 @@ class Metrics:
         for stage, stage_seconds in timings.seconds.items():
             self._spent(stage).observe(stage_seconds)
 
-    def batch_computed(self, operation: str, images: int) -> None:
-        """Called when a batch of images has been computed."""
-        self._batches.labels(operation).observe(images)
+    def batch_computed(self, forward_pass: str, images: int) -> None:
+        """Called when a forward pass of a batch of images has been computed."""
+        self._batches.labels(forward_pass).observe(images)
 
     def queue_changed(self, model: str, images: int) -> None:
         """Called when the number of images that wait for a model has changed."""

@@ -55,21 +55,23 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
 
 
 @torch.inference_mode()
-def evidence(model: VAE, pixels: Tensor, draws: int = EVIDENCE_DRAWS, seed: int = EVALUATION_SEED) -> Tensor:
+def evidence(model: VAE, pixels: Tensor) -> Tensor:
     """log p(x) of each image, (N,), estimated from draws of the prior; all images share the draws."""
     device = model.device
-    noise = standard_normal(derived_seed(seed, "prior"), draws, model.config.latent_shape).to(device)
+    noise = standard_normal(derived_seed(EVALUATION_SEED, "prior"), EVIDENCE_DRAWS, model.config.latent_shape).to(
+        device
+    )
     likelihood = model.decode(model.prior.sample(noise))
-    together = max(1, _BATCH_VALUES // (draws * prod(model.config.image_shape)))
-    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), together)
+    together = max(1, _BATCH_VALUES // (EVIDENCE_DRAWS * prod(model.config.image_shape)))
+    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), EVALUATION_SEED), together)
     return _together(log_evidence(likelihood, to_images(part.to(device))) for part in parts)
 
 
 @torch.inference_mode()
-def point_likelihood(model: VAE, pixels: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
+def point_likelihood(model: VAE, pixels: Tensor) -> Tensor:
     """log p(x|z) of each image at the encoder's point, (N,): not a bound, since a plain autoencoder has no ELBO."""
     device = model.device
-    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
+    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), EVALUATION_SEED), _BATCH_IMAGES)
 
     def likelihoods(images: Tensor) -> Tensor:
         return model.decode(model.prior.from_normal(model.encode(images).mean)).log_prob(images)

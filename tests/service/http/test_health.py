@@ -131,8 +131,8 @@ async def test_metrics_count_requests_batches_and_where_time_goes(client: httpx.
     assert value(metrics, 'latentd_requests_total{code="200",model="grey@1",route="/sample"}') == 1
     assert value(metrics, 'latentd_requests_total{code="422",model="grey@1",route="/sample"}') == 1
     assert value(metrics, 'latentd_requests_total{code="200",model="grey@1",route="/reconstruct"}') == 1
-    assert value(metrics, 'latentd_batch_images_sum{operation="render"}') == 5
-    assert value(metrics, 'latentd_batch_images_sum{operation="encode"}') == 1
+    assert value(metrics, 'latentd_batch_images_sum{forward_pass="render"}') == 5
+    assert value(metrics, 'latentd_batch_images_sum{forward_pass="encode"}') == 1
     assert value(metrics, 'latentd_queue_images{model="grey@1"}') == 0
     assert value(metrics, "latentd_requests_in_flight") == 1
     for stage, count in (("read", 1), ("queue", 2), ("compute", 2), ("write", 2)):
