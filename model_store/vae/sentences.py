@@ -65,13 +65,14 @@ _LONGEST_PLACE, _LONGEST_MESSAGE = 80, 300
 
 def sentence(problem: ErrorDetails, model: type[BaseModel] | None = None) -> str:
     """A sentence about one error of a ValidationError, without a full stop; `model` is the class that raised it."""
-    place = ".".join(map(str, problem["loc"]))[:_LONGEST_PLACE] or "it"
+    words, models = _walk(model, problem["loc"])
+    place = ".".join(words)[:_LONGEST_PLACE] or "it"
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "value_error":
         message = str(context["error"])[:_LONGEST_MESSAGE].removesuffix(".")
         return f"{place}: {message}" if problem["loc"] else message
     if kind == "extra_forbidden":
-        return f"{place} {unknown(str(problem['loc'][-1]), _names(model, problem['loc']))}"
+        return f"{place} {unknown(words[-1], {name for each in models for name in each.model_fields})}"
     plain = {name: _plain(value) for name, value in context.items()}
     predicate = _PREDICATES.get(kind, "does not have the expected form").format_map(plain)
     return f"{place} {predicate}{_instead_of(problem.get('input'))}"
@@ -116,19 +117,23 @@ def _instead_of(value: object) -> str:
     return f", not {value}" if is_shown else ""
 
 
-def _names(model: type[BaseModel] | None, place: tuple[int | str, ...]) -> set[str]:
-    """The names of the fields that are known at the place of an unknown field.
+def _walk(model: type[BaseModel] | None, place: tuple[int | str, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The words of a place as a user writes it, and the models that may hold its last word.
 
-    A place also has the numbers of list entries and the kinds of unions, which narrow the choice but are not fields.
+    A place of pydantic also has the kinds of unions. They narrow the choice of models, but are not fields.
     """
+    words: list[str] = []
     models = [] if model is None else [model]
     for part in place[:-1]:
         holders: list[Mapping[str, Any]] = [holder.model_fields for holder in models if part in holder.model_fields]
+        kinds = [inner for inner in models if _is_of_kind(inner, part)]
         if holders:
             models = [inner for fields in holders for inner in _models_in(fields[str(part)].annotation)]
-        else:
-            models = [inner for inner in models if _is_of_kind(inner, part)] or models
-    return {name for inner in models for name in inner.model_fields}
+        elif kinds:
+            models = kinds
+            continue
+        words.append(str(part))
+    return [*words, *map(str, place[-1:])], models
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
