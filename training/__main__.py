@@ -15,6 +15,7 @@ from pathlib import Path
 
 from model_store import ModelVersion, Store, StoreError, store_folder
 from model_store.vae.device import NoSuchDevice, choose_device
+from model_store.weights import count_parameters
 
 from . import checkpoint, console
 from .data import Dataset, absolute_text, load_dataset, path_argument
@@ -103,11 +104,10 @@ def resume(options: argparse.Namespace) -> int:
 
 def finish(run: Run, dataset: Dataset, store: Store, folder: Path, commit: str | None) -> int:
     """Train to the last epoch and publish. After an early stop, name the kept files and the command to continue."""
-    parameters = sum(parameter.numel() for parameter in run.model.parameters())
     console.say(
         f"{run.recipe.name}: {len(dataset.train):,} images of {dataset.name} to train on, "
         f"{len(dataset.validation):,} to choose the weights by, {len(dataset.test):,} to test with; "
-        f"{parameters:,} parameters on {run.device}; the run is kept in {folder}"
+        f"{count_parameters(run.model):,} parameters on {run.device}; the run is kept in {folder}"
     )
     try:
         train(run, dataset, save=partial(checkpoint.save, folder))

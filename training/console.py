@@ -75,7 +75,7 @@ class EpochBar:
     images: int = 0
 
     def step(self, images: int, nats: Tensor) -> None:
-        """Move the bar by a batch of `images`, whose objective is `nats` per image on the mean."""
+        """Move the bar by a batch of `images`, whose mean objective is `nats` per image."""
         self.images += images
         now = time.perf_counter()
         if now - self.shown < _REFRESH_S:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model_store.vae.device import use_channels_last
+from model_store.vae.sentences import counted
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -45,5 +46,4 @@ def device_name(device: torch.device) -> str:
     """The name of a device for a card: a GPU's model, or the number of threads of a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type}, {threads} {'thread' if threads == 1 else 'threads'}"
+    return f"{device.type}, {counted(torch.get_num_threads(), 'threads')}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from model_store import VAE
+from model_store.vae.device import use_channels_last
 from model_store.vae.noise import standard_normal
 
 from ..serving.bare import network
@@ -59,7 +59,7 @@ def rate(step: Step, images: int, seconds: float) -> float:
 def _placed(model: VAE, operation: Operation, images: int, device: torch.device) -> tuple[nn.Module, Tensor]:
     """The part of a network that an operation computes, with the channels last, and a batch for it."""
     module = network(model, operation).eval().to(device)
-    module = cast(nn.Module, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    use_channels_last(module)
     if operation is Operation.BATCH_DECODE:
         return module, standard_normal(0, images, model.config.latent_shape).to(device)
     return module, photos(model.config.image_shape, images).to(device)

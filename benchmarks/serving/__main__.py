@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serving`: our service beside its peers, in one interleaved run. `--help` says more."""
+"""`python -m benchmarks.serving`: our service beside its peers, in one interleaved run."""
 
 from __future__ import annotations
 

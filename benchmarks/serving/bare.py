@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from model_store import VAE, Store
+from model_store.vae.device import use_channels_last
 from model_store.vae.noise import standard_normal
 
 from .. import environments
@@ -87,7 +88,7 @@ def prepared(model: VAE, operation: Operation, variant: str) -> tuple[nn.Module,
     if operation is Operation.BATCH_DECODE:
         batch = standard_normal(0, IMAGES_PER_BATCH, model.config.latent_shape)
     if variant == "channels_last":
-        module = cast(nn.Module, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        use_channels_last(module)
         batch = batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
     if variant == "frozen":
         module = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(module, batch)))
@@ -113,8 +114,9 @@ def crew(size: Crew, store: Path, name: str) -> Iterator[list[subprocess.Popen[s
     with ExitStack() as stack:
         processes = []
         for _ in range(size.processes):
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            process = subprocess.Popen(command, cwd=environments.ROOT, text=True, **pipes)  # type: ignore[call-overload]
+            process = subprocess.Popen(
+                command, cwd=environments.ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
             stack.callback(process.wait)
             stack.callback(process.kill)
             processes.append(process)

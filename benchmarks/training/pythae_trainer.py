@@ -22,7 +22,7 @@ from model_store.vae import VAE, VAEConfig
 from . import protocol
 
 
-class Encoder(BaseEncoder):  # type: ignore[misc]
+class Encoder(BaseEncoder):  # type: ignore[misc]  # Pythae is in an environment of its own
     """Our encoder with Pythae's interface."""
 
     def __init__(self, model: VAE) -> None:
@@ -37,7 +37,7 @@ class Encoder(BaseEncoder):  # type: ignore[misc]
         return ModelOutput(embedding=mean, log_covariance=log_variance)
 
 
-class Decoder(BaseDecoder):  # type: ignore[misc]
+class Decoder(BaseDecoder):  # type: ignore[misc]  # Pythae is in an environment of its own
     """Our decoder with Pythae's interface, which takes probabilities."""
 
     def __init__(self, model: VAE) -> None:
@@ -49,7 +49,7 @@ class Decoder(BaseDecoder):  # type: ignore[misc]
         return ModelOutput(reconstruction=self.network(latents).sigmoid())
 
 
-class Turns(TrainingCallback):  # type: ignore[misc]
+class Turns(TrainingCallback):  # type: ignore[misc]  # Pythae is in an environment of its own
     """Waits before each epoch and reports after it."""
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:

@@ -30,9 +30,8 @@ class ResidualBlock(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) → the same shape."""
         change: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch has no annotation for it
-        return (
-            change + features
-        )  # the sum has the memory order of its first operand: that of a convolution's output, which is the fastest
+        # the sum has the memory order of its first operand: that of a convolution's output, which is the fastest
+        return change + features
 
 
 class ConvEncoder(nn.Sequential):

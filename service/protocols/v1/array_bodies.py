@@ -58,7 +58,7 @@ def read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...]) 
 
 
 def as_latents(array: Tensor) -> Tensor:
-    """Latents float32.
+    """The array as latents float32.
 
     Raises:
         BadValue: the array is empty.

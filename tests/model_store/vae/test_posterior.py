@@ -116,4 +116,4 @@ def gradients_through_draws(posterior: DiagonalGaussian, draws: int) -> tuple[to
     log_variance = posterior.log_variance.expand(draws, -1).clone().requires_grad_()
     noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(5))
     cubes = DiagonalGaussian(mean, log_variance).sample(noise).pow(3).sum()
-    return torch.autograd.grad(cubes, (mean, log_variance))  # type: ignore[return-value]
+    return torch.autograd.grad(cubes, (mean, log_variance))  # type: ignore[return-value]  # as many as inputs: two

@@ -29,7 +29,7 @@ class Drawing(Record):
 
     title: Annotated[str, Field(min_length=2, max_length=4, pattern="^[a-z]+$")] = "abc"
     is_filled: bool = False
-    shapes: Annotated[list[Annotated[Round | Square, Field(discriminator="kind")]], Field(max_length=2)] = []  # noqa: RUF012
+    shapes: list[Annotated[Round | Square, Field(discriminator="kind")]] = Field([], max_length=2)
     paper: Literal["thick", "thin"] | None = None
     frame: Square | None = None
 

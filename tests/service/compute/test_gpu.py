@@ -118,7 +118,7 @@ async def test_forward_pass_that_cannot_be_captured_is_still_computed(cuda: Devi
         assert latents.sum().item() == 0
         return decode(latents)
 
-    model.decode = waiting  # type: ignore[method-assign]
+    model.decode = waiting  # type: ignore[method-assign]  # of this one model
     ((images,),) = await results(Runner(model, cuda, 8), "decode", [(torch.zeros(2, *COLOUR.latent_shape),)])
 
     assert images.shape == (2, *COLOUR.image_shape)

@@ -332,7 +332,7 @@ async def test_quick_batch_is_computed_in_the_callers_own_thread(device: Device)
         threads.append(threading.current_thread() is threading.main_thread())
         return decode(latents)
 
-    model.decode = noted  # type: ignore[method-assign]
+    model.decode = noted  # type: ignore[method-assign]  # of this one model
     for count in (1, 2, 3):
         await results(runner, "decode", [latents(1)] * count)
 
