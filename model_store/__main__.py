@@ -15,6 +15,7 @@ from .store import Store, store_folder
 from .version import ModelVersion
 
 FULL_WIDTH = 10_000
+EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "default":
             return default(store, console, options.model)
         return verify(store, console, options.model)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except (StoreError, OSError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -16,10 +18,13 @@ def collection_paused() -> Iterator[None]:
     gc.enable()
 
 
+if __name__ == "__main__":  # the imports below take seconds: process 1 of a container would ignore SIGTERM
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+
 # Modules stay until the end. To check them again and again while they were imported took a sixth of the start.
 with collection_paused():
     import argparse
-    import os
     import re
     import resource
     import sys

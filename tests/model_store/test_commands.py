@@ -152,3 +152,16 @@ def test_missing_store_is_an_error_in_one_line(store: Store, capsys: pytest.Capt
 
     assert status == 1
     assert text.count("\n") == 1
+
+
+def test_interrupted_verify_has_the_status_of_ctrl_c(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Large stores take minutes."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "versions", interrupt)
+
+    assert run(store, "verify", capsys=capsys)[0] == 130
