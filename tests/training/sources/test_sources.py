@@ -14,7 +14,7 @@ from PIL import Image, JpegImagePlugin
 from training.errors import BadData, DataNotFound
 from training.sources import arrays, folder, idx, read
 
-from .conftest import bars, idx_bytes
+from ..conftest import bars, idx_bytes
 
 SHAPE = (1, 8, 8)
 

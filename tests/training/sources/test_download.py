@@ -13,7 +13,7 @@ from training.errors import DataNotFound, DownloadFailed
 from training.sources import idx
 from training.sources.download import DATASETS, PublicDataset, fetch
 
-from .conftest import bars, idx_bytes
+from ..conftest import bars, idx_bytes
 
 FILES = {idx.TRAIN: idx_bytes(bars(6)), idx.TEST: idx_bytes(bars(2))}
 HASHES = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}

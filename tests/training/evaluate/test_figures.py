@@ -8,7 +8,7 @@ from PIL import Image
 
 from training.evaluate.figures import figures
 
-from ..conftest import GREY, make_model
+from ...conftest import GREY, make_model
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 16, 17])
