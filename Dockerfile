@@ -33,7 +33,7 @@ FROM ${BASE} AS base
 ENV PATH=/opt/latentd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LATENTD_STORE=/models
 RUN mkdir /models /runs /cache && chown 65532:65532 /models /runs /cache
 COPY --chown=65532:65532 model_store/models /models
-VOLUME /models
+# No VOLUME: the compose file and orchestrators name their volumes; an anonymous one would hide where the models went.
 WORKDIR /runs
 USER 65532:65532
 
@@ -41,7 +41,6 @@ FROM base AS training
 COPY --from=build-training /opt/latentd /opt/latentd
 ARG GIT_COMMIT=""
 ENV GIT_COMMIT=${GIT_COMMIT} MPLCONFIGDIR=/tmp
-VOLUME /runs
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "training", "--runs", "/runs", "--cache", "/cache"]
 
