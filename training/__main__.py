@@ -22,7 +22,7 @@ from .data import Dataset, absolute_text, load_dataset, path_argument
 from .errors import CannotKeepRun, CannotPublish, RunNotFound, TrainingError, WrongRun
 from .loop import Run, start, train
 from .publish import git_commit, prepare, publish, published
-from .recipe import SHELF, read_recipe
+from .recipe import SHIPPED, read_recipe
 from .sources.download import DATASETS, DEFAULT_CACHE
 from .warm_start import pinned, warm_start
 
@@ -144,14 +144,13 @@ def announce(version: ModelVersion, store: Store) -> None:
 
 def argument_parser() -> argparse.ArgumentParser:
     """The parser of the command's arguments; its help names the shipped recipes and the store in use."""
-    recipes = ", ".join(sorted(file.stem for file in SHELF.glob("*.toml")))
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description=__doc__,
         epilog="Ctrl-C or SIGTERM stops a run. --resume continues it and gives the same model as a run that was never "
         "stopped. The run remembers its flags; a flag that is given beside --resume replaces the remembered one.",
     )
-    parser.add_argument("recipe", nargs="?", help=f"one of {recipes}, or the path of a TOML file")
+    parser.add_argument("recipe", nargs="?", help=f"one of {', '.join(SHIPPED)}, or the path of a TOML file")
     parser.add_argument(
         "--data",
         type=path_argument,

@@ -23,6 +23,7 @@ from .errors import BadRecipe
 from .objective import ObjectiveRecipe
 
 SHELF = Path(__file__).parent / "recipes"
+SHIPPED = tuple(sorted(file.stem for file in SHELF.glob("*.toml")))
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -121,8 +122,7 @@ def find_recipe(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    names = ", ".join(sorted(file.stem for file in SHELF.glob("*.toml")))
-    raise BadRecipe(name_or_path, f"it is neither a file nor one of {names}")
+    raise BadRecipe(name_or_path, f"it is neither a file nor one of {', '.join(SHIPPED)}")
 
 
 def apply_change(values: dict[str, Any], change: str) -> None:

@@ -18,11 +18,12 @@ from model_store.vae.record import validation_messages
 from model_store.vae.sentences import unknown
 
 from ...errors import BadImage, BadValue, MalformedBody, TooLarge, about_row
+from ...http.negotiation import MEDIA_TYPES
 from ...operations.session import Session
 from .answers import ANSWER_MEMBERS, Nested
 from .array_bodies import as_latents
 
-JSON = "application/json"
+JSON = MEDIA_TYPES["json"]
 
 _WHITESPACE = b" \t\r\n"
 _STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")

@@ -39,10 +39,10 @@ class ScoreAnswer(OperationAnswer):
     log_likelihood_nats: list[float]
     kl_nats: list[float]
     importance_weighted_nats: list[float]
-    bits_per_dimension: list[float] | None = Field(description="of the ELBO; null for a model of pixels not 8-bit")
+    bits_per_dimension: list[float] | None = Field(description="of the ELBO; null where pixels are not 8-bit")
     percentile: list[float] | None = Field(
         description="of the ELBO among the model's own test images: near 0 is an anomaly; null where the card does not "
-        "know them, and for pixels cut at the middle, since theirs were drawn"
+        "have the quantiles, and for pixels cut at the middle, since the pixels of test images were drawn"
     )
     protocol: str
 
@@ -76,7 +76,7 @@ async def answer(call: Call, session: Session, parameters: ScoreParameters) -> R
 ENDPOINT = Endpoint(
     name="score",
     methods=("POST",),
-    summary="images → what the model thinks of them, in nats",
+    summary="images → how likely the model finds them, in nats",
     parameters=ScoreParameters,
     answer=answer,
     answer_schema=ScoreAnswer,
