@@ -112,9 +112,12 @@ class Folder:
             OSError: the root cannot be written.
         """
         incoming = self.root / f".incoming-{_DEFAULT}"
-        incoming.write_text(content)
-        incoming.chmod(_SHARED_FILE_MODE)
-        incoming.replace(self.default_file)
+        try:
+            incoming.write_text(content)
+            incoming.chmod(_SHARED_FILE_MODE)
+            incoming.replace(self.default_file)
+        finally:
+            incoming.unlink(missing_ok=True)
 
     def try_to_write(self, name: str) -> None:
         """Write a file where a version of the model would be written, and remove it.
@@ -145,19 +148,23 @@ class Folder:
     def incoming(self, version: ModelVersion, files: Mapping[str, bytes]) -> Iterator[VersionFolder]:
         """Write the files of a new version where readers do not look, and yield them, so that they can be checked.
 
-        They become the version at the end of the block, unless the block raises.
+        They become the version at the end of the block. If a write or the block fails, they are removed: on a full
+        disk they would take space until the next publication.
 
         Raises:
             VersionExists: another file or folder has the version's path.
             OSError: the files cannot be written.
         """
         final = self.files(version).path
-        incoming = write_folder(final.with_name(f".incoming-{version.number}"), files)
-        yield VersionFolder(incoming)
+        incoming = final.with_name(f".incoming-{version.number}")
         try:
-            incoming.rename(final)
-        except OSError as error:
-            raise VersionExists(version) from error
+            yield VersionFolder(write_folder(incoming, files))
+            try:
+                incoming.rename(final)
+            except OSError as error:
+                raise VersionExists(version) from error
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)  # after the rename it is not there
         _sync(final.parent)
 
     def _model_folder(self, name: str) -> Path:

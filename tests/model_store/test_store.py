@@ -1,5 +1,6 @@
 """The store: versions appear whole or not at all, never change, and are found by name."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -87,6 +88,7 @@ def test_file_in_the_place_of_a_version_is_not_replaced(store: Store) -> None:
         store.publish("grey", make_model(seed=9))
 
     assert place.read_text() == "mine"
+    assert sorted(os.listdir(place.parent)) == ["1", "2"]
 
 
 def test_published_files_can_be_read_by_all_users_and_written_by_none(tmp_path: Path) -> None:
@@ -256,6 +258,29 @@ def test_unreadable_publication_never_appears(store: Store, monkeypatch: pytest.
     with pytest.raises(CorruptWeights):
         store.publish("grey", make_model())
     assert store.versions("grey") == [ModelVersion("grey", 1)]
+
+
+def test_publication_into_a_full_store_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half version would take space on the full disk until the next publication."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        store.publish("grey", make_model())
+    assert os.listdir(store.root / "grey") == ["1"]
+
+
+def test_choice_that_cannot_be_written_leaves_nothing(store: Store) -> None:
+    """The file that was written first is removed when it cannot take the place of the old one."""
+    (store.root / "_default").unlink()
+    (store.root / "_default").mkdir()
+
+    with pytest.raises(OSError, match="directory"):
+        store.choose_default("grey")
+    assert sorted(os.listdir(store.root)) == ["_default", "colour", "grey"]
 
 
 def publish_some(root: Path, times: int) -> None:
