@@ -2,6 +2,7 @@
 
 from .card import Card, DataSummary, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary
 from .errors import (
+    CannotChooseDefault,
     CorruptWeights,
     InvalidName,
     ModelNotFound,
@@ -19,6 +20,7 @@ from .version import ModelVersion, newest, parse_reference
 __all__ = [
     "DEFAULT_ROOT",
     "VAE",
+    "CannotChooseDefault",
     "Card",
     "CorruptWeights",
     "DataSummary",

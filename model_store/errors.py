@@ -6,6 +6,7 @@ StoreError
 ├── ModelNotFound       the store does not have that model or version
 ├── NoDefault           no default model was chosen, and the store does not have exactly one model
 ├── UnusableDefault     the file for the default model does not name a model
+├── CannotChooseDefault a model cannot become the default one
 ├── VersionExists       another file or folder has the path of the new version
 ├── UnknownFormat       a card that cannot be read, or that this release does not know
 └── CorruptWeights      weights that cannot be read, or that do not fit the card
@@ -63,6 +64,13 @@ class UnusableDefault(StoreError):
             f"The file {path} must name the default model, but {reason}. Write it again: python -m model_store "
             "default NAME; or delete it."
         )
+
+
+class CannotChooseDefault(StoreError):
+    """A model cannot become the default one."""
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(f"Cannot make {reference} the default model: {reason}.")
 
 
 class VersionExists(StoreError):

@@ -24,7 +24,15 @@ from .card import (
     WeightsSummary,
     parse_card,
 )
-from .errors import CorruptWeights, ModelNotFound, NoDefault, UnknownFormat, UnusableDefault
+from .errors import (
+    CannotChooseDefault,
+    CorruptWeights,
+    ModelNotFound,
+    NoDefault,
+    StoreError,
+    UnknownFormat,
+    UnusableDefault,
+)
 from .families import Network
 from .places.folder import CARD, Folder, VersionFolder
 from .version import ModelVersion, check_name, is_name, newest, parse_reference
@@ -120,10 +128,29 @@ class Store:
 
         Raises:
             InvalidName, ModelNotFound: there is no such model.
-            OSError: the store cannot be written.
+            CannotChooseDefault: no version of it can be read, or the store cannot be written.
         """
         self.resolve(reference)
-        self._place.write_default(f"{reference}\n")
+        name, number = parse_reference(reference)
+        versions = [version for version in self.versions(name) if number in (None, version.number)]
+        if not any(self._is_sound(version) for version in reversed(versions)):
+            raise CannotChooseDefault(
+                reference,
+                "it must have a version that can be read; python -m model_store verify names the faults to mend",
+            )
+        try:
+            self._place.write_default(f"{reference}\n")
+        except OSError as error:
+            remedy = "move away a folder in its place, change the permissions, or free space"
+            reason = f"the file {self._place.default_file} must be written ({error.strerror}); {remedy}"
+            raise CannotChooseDefault(reference, reason) from error
+
+    def _is_sound(self, version: ModelVersion) -> bool:
+        try:
+            self.load(version)
+        except StoreError:
+            return False
+        return True
 
     def folder(self, version: ModelVersion) -> Path:
         """The folder of a version's files."""

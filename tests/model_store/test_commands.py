@@ -72,6 +72,19 @@ def test_default_model_is_chosen_and_printed(store: Store, capsys: pytest.Captur
     assert run(store, "default", capsys=capsys) == (0, "grey\n")
 
 
+def test_default_that_cannot_be_written_is_told_in_one_sentence(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder in the place of the file is named, with the remedy."""
+    (store.root / "_default").unlink()
+    (store.root / "_default").mkdir()
+
+    status, text = run(store, "default", "grey", capsys=capsys)
+
+    assert (status, text.count("\n")) == (1, 1)
+    assert text.startswith(f"Cannot make grey the default model: the file {store.root / '_default'} must be written")
+
+
 def test_missing_choice_of_a_default_model_is_an_error(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """The error says how to choose."""
     (store.root / "_default").unlink()

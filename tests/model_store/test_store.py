@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from model_store import (
+    CannotChooseDefault,
     CorruptWeights,
     InvalidName,
     ModelNotFound,
@@ -27,6 +28,7 @@ from model_store import store as store_module
 from model_store.places import folder as place_module
 
 from ..conftest import COLOUR, make_model
+from .test_verify import flip_byte
 
 
 def test_published_model_is_read_back_exactly(store: Store) -> None:
@@ -204,6 +206,28 @@ def test_default_model_has_to_be_there_when_it_is_chosen(store: Store) -> None:
     assert store.default() == "colour"
 
 
+@pytest.mark.parametrize("reference", ["grey", "grey@2"])
+def test_model_that_cannot_be_read_does_not_become_the_default(store: Store, reference: str) -> None:
+    """A service could not serve it; the earlier choice stays, and the command `verify` gives the reasons."""
+    store.publish("grey", make_model())
+    for number in (1, 2):
+        flip_byte(store.folder(ModelVersion("grey", number)) / "weights.safetensors")
+
+    with pytest.raises(CannotChooseDefault, match=f"Cannot make {reference} the default.*model_store verify"):
+        store.choose_default(reference)
+    assert store.default() == "colour"
+
+
+def test_model_with_one_sound_version_may_become_the_default(store: Store) -> None:
+    """The service replaces a broken version by an older one; but a version that is named must be sound itself."""
+    flip_byte(store.folder(store.publish("grey", make_model())) / "weights.safetensors")
+
+    store.choose_default("grey")
+    with pytest.raises(CannotChooseDefault):
+        store.choose_default("grey@2")
+    assert store.default() == "grey"
+
+
 @pytest.mark.parametrize("content", [b"", b"../colour", b"\xff", b"a" * 2000], ids=["empty", "path", "binary", "long"])
 def test_file_of_the_default_model_that_names_no_model_is_an_error(store: Store, content: bytes) -> None:
     """The remedy is in the message."""
@@ -278,7 +302,7 @@ def test_choice_that_cannot_be_written_leaves_nothing(store: Store) -> None:
     (store.root / "_default").unlink()
     (store.root / "_default").mkdir()
 
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(CannotChooseDefault, match=r"_default must be written \(Is a directory\); move away a folder"):
         store.choose_default("grey")
     assert sorted(os.listdir(store.root)) == ["_default", "colour", "grey"]
 
