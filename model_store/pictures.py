@@ -83,7 +83,8 @@ def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray
             raise UnusablePicture("some of its values are NaN", "replace them by numbers in [0, 1]")
         if low < -FLOAT_TOLERANCE or high > 1 + FLOAT_TOLERANCE:
             raise UnusablePicture(f"its values are floats from {low:g} to {high:g}", "scale them to [0, 1]")
-        scaled: NDArray[np.uint8] = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+        wide = values.astype(np.float32) if values.dtype.itemsize < 4 else values  # float16 would round twice
+        scaled: NDArray[np.uint8] = np.rint(wide.clip(0, 1) * 255).astype(np.uint8)
         return scaled
     if values.dtype.kind != "u" or values.dtype.itemsize != 2:
         raise UnusablePicture(

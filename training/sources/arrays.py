@@ -1,7 +1,8 @@
-"""Images in NumPy's files: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or binary images as packed bits (N, C·H·W/8).
+"""Images in NumPy's files: (N, H, W), (N, H, W, C) with C from 1 to 4, or binary images as packed bits (N, C·H·W/8).
 
-Values are uint8, uint16, booleans, or floats in [0, 1]. An `.npy` holds one array. An `.npz` holds `images`, or `train`
-and `test`, or `x_train` and `x_test`; the images that choose the weights are `val`, `valid` or `validation`.
+As in the service, values are uint8, uint16, booleans, or floats in [0, 1], and alpha (the last of 2 or 4 channels) is
+composited on black. An `.npy` holds one array. An `.npz` holds `images`, or `train` and `test`, or `x_train` and
+`x_test`; the images that choose the weights are `val`, `valid` or `validation`.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_store.pictures import UnusablePicture, to_uint8
+from model_store.pictures import UnusablePicture, picture_to_pixels, pixels_to_picture, to_uint8
 
 from ..console import warn
 from ..errors import BadData
@@ -80,13 +81,22 @@ def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) 
         return torch.from_numpy(bits * np.uint8(_ON)).view(-1, *image_shape)
     if not array.size:
         raise BadData(path, f"an array is {array.dtype} {array.shape}, which holds no values")
-    is_images = array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))
+    is_images = array.ndim == 3 or (array.ndim == 4 and 1 <= array.shape[-1] <= 4)
     if not is_images:
-        raise BadData(path, f"an array is {array.dtype} {array.shape}; expected (N, H, W), or (N, H, W, 1 or 3)")
+        raise BadData(
+            path, f"an array is {array.dtype} {array.shape}; expected (N, H, W), or (N, H, W, C) with C from 1 to 4"
+        )
     try:
         values = to_uint8(array)
     except UnusablePicture as error:
         raise BadData(path, f"an array is {array.dtype} {array.shape}: {error}") from error
     if values.ndim == 3:
         values = values[..., np.newaxis]
-    return torch.from_numpy(values).permute(0, 3, 1, 2).contiguous()
+    pixels = torch.from_numpy(values).permute(0, 3, 1, 2).contiguous()
+    count, channels, height, width = pixels.shape
+    if channels in (1, 3):
+        return pixels
+    opaque = torch.empty((count, channels - 1, height, width), dtype=torch.uint8)
+    for row, image in zip(opaque, pixels, strict=True):
+        row.copy_(picture_to_pixels(pixels_to_picture(image), (channels - 1, height, width), "none"))
+    return opaque

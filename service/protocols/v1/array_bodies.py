@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model_store.pictures import FLOAT_TOLERANCE
-from model_store.vae.pixels import to_pixels
+from model_store.pictures import FLOAT_TOLERANCE, UnusablePicture, to_uint8
 
 from ...errors import BadValue
 from ...formats import tensors
@@ -15,6 +14,8 @@ from ...operations.limits import check_range
 
 _NPY_FLOATS = (torch.float32, torch.float16)
 _FLOATS = (*_NPY_FLOATS, torch.bfloat16)
+_NPY_PIXELS = (torch.uint8, torch.uint16, torch.bool, torch.float64, *_NPY_FLOATS)
+_PIXELS = (*_NPY_PIXELS, torch.bfloat16)
 _SHAPES = {
     NPY: "(B, H, W) or (B, H, W, C) with C from 1 to 4",
     SAFETENSORS: "(B, C, H, W) with C from 1 to 4",
@@ -28,8 +29,8 @@ def read_image_array(media_type: str, body: bytes) -> Tensor:
         MalformedBody, BadValue: the array cannot be read, or does not hold images.
     """
     if media_type == NPY:
-        return as_pixels(media_type, tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images"))
-    return as_pixels(media_type, tensors.read_safetensors(body, {"images": (torch.uint8, *_FLOATS)})[1])
+        return as_pixels(media_type, tensors.read_npy(body, _NPY_PIXELS, "images"))
+    return as_pixels(media_type, tensors.read_safetensors(body, {"images": _PIXELS})[1])
 
 
 def read_latent_array(media_type: str, body: bytes) -> Tensor:
@@ -50,11 +51,14 @@ def read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...]) 
         MalformedBody, BadValue: the array cannot be read, or is neither pixels nor latents.
     """
     if media_type == SAFETENSORS:
-        name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": (torch.uint8, *_FLOATS)})
+        name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": _PIXELS})
         return as_latents(array) if name == "latents" else as_pixels(media_type, array)
-    array = tensors.read_npy(body, (torch.uint8, *_NPY_FLOATS), "images or latents")
-    is_latents = array.dtype != torch.uint8 and (array.ndim < 3 or array.shape[1:] == latent_shape)
-    return as_latents(array) if is_latents else as_pixels(media_type, array)
+    array = tensors.read_npy(body, _NPY_PIXELS, "images or latents")
+    if not array.is_floating_point() or (array.ndim >= 3 and array.shape[1:] != latent_shape):
+        return as_pixels(media_type, array)
+    if array.dtype not in _NPY_FLOATS:
+        raise BadValue("The latents have the type float64; expected float32 or float16.")
+    return as_latents(array)
 
 
 def as_latents(array: Tensor) -> Tensor:
@@ -72,7 +76,7 @@ def as_pixels(media_type: str, images: Tensor) -> Tensor:
     """Pixels uint8 (B, C, H, W). An npy array has its channels last or no channels; safetensors has them first.
 
     Raises:
-        BadValue: the array is empty, does not have the shape of images, or has numbers that are not in [0, 1].
+        BadValue: the array is empty, does not have the shape of images, or has values whose range is not known.
     """
     shape, channels_at = tuple(images.shape), 1 if media_type == SAFETENSORS else -1
     if media_type == NPY and images.ndim == 3:
@@ -80,8 +84,12 @@ def as_pixels(media_type: str, images: Tensor) -> Tensor:
     if images.ndim != 4 or not 1 <= images.shape[channels_at] <= 4 or not images.numel():
         raise BadValue(f"The images are {shape}; expected {_SHAPES[media_type]}, with one image at least.")
     images = images.movedim(channels_at, 1)
-    if images.dtype != torch.uint8:
+    if images.is_floating_point():
         remedy = "float images are in [0, 1]: divide by 255, or send uint8"
         check_range(images, -FLOAT_TOLERANCE, 1 + FLOAT_TOLERANCE, "An image", remedy)
-        images = to_pixels(images.float())
-    return images.contiguous()
+    if images.dtype == torch.bfloat16:  # NumPy does not have this type
+        images = images.float()
+    try:
+        return torch.from_numpy(to_uint8(images.numpy())).contiguous()
+    except UnusablePicture as error:
+        raise BadValue(f"The images cannot be used: {error}.") from error

@@ -198,8 +198,14 @@ CASES = {
     "tensors-that-are-many": (
         encode(safetensors.numpy.save({f"x{n}": np.zeros(0, np.uint8) for n in range(1_200)}), **SAFETENSORS),
         422, "the limit is 65,536; send one tensor"),
-    "array-of-doubles": (encode(npy(np.zeros((1, 8, 8))), **NPY), 422, "float64; expected uint8 or float32"),
-    "tensor-of-doubles": (tensor(np.zeros((1, 1, 8, 8))), 422, "float64; expected uint8 or float32"),
+    "array-of-integers": (encode(npy(np.zeros((1, 8, 8), np.int64)), **NPY), 422, "int64; expected uint8 or uint16"),
+    "tensor-of-integers": (tensor(np.zeros((1, 1, 8, 8), np.int64)), 422, "int64; expected uint8 or uint16"),
+    "array-of-12-bits": (
+        encode(npy(np.full((1, 8, 8), 4095, np.uint16)), **NPY), 422, "brightest value is 4095 of 65535"),
+    "tensor-of-12-bits": (tensor(np.full((1, 1, 8, 8), 4095, np.uint16)), 422, "brightest value is 4095 of 65535"),
+    "latents-of-doubles-to-interpolate": (
+        {"method": "POST", "url": "/v1/interpolate", "content": npy(np.zeros((2, 3))), "headers": NPY},
+        422, "The latents have the type float64; expected float32 or float16"),
     "array-beyond-its-range": (
         encode(npy(np.full((1, 8, 8), 255, np.float32)), **NPY),
         422, "An image holds 255; float images are in [0, 1]: divide by 255, or send uint8"),

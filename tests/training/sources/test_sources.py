@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, JpegImagePlugin
 
+from model_store.pictures import picture_to_pixels
 from training.errors import BadData, DataNotFound
 from training.sources import arrays, folder, idx, read
 
@@ -101,7 +102,7 @@ def test_packed_bits_are_black_and_white_images(tmp_path: Path) -> None:
     [
         pytest.param(np.ones((2, 8, 8), np.int64), r"int64 \(2, 8, 8\): .* which of them is white", id="type"),
         pytest.param(np.full((2, 8, 8), 255.0), r"float64 \(2, 8, 8\): .* scale them to \[0, 1\]", id="range"),
-        pytest.param(np.zeros((2, 8, 8, 4), np.uint8), r"uint8 \(2, 8, 8, 4\)", id="channels"),
+        pytest.param(np.zeros((2, 8, 8, 5), np.uint8), r"uint8 \(2, 8, 8, 5\)", id="channels"),
         pytest.param(np.zeros((0, 8, 8), np.uint8), r"uint8 \(0, 8, 8\)", id="empty"),
         pytest.param(np.array([None]), "NumPy cannot read it .it holds Python objects", id="pickled"),
     ],
@@ -157,6 +158,19 @@ def test_float_array_is_scaled(tmp_path: Path) -> None:
     np.save(tmp_path / "bars.npy", bars(4)[:, 0].numpy() / np.float32(255))
 
     assert torch.equal(read(tmp_path / "bars.npy", SHAPE, "none", strict=False).train, bars(4))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_of_an_array_is_composited_on_black(tmp_path: Path, mode: str) -> None:
+    """An array has the same pixels as the pictures in it."""
+    values = np.random.default_rng(0).integers(0, 256, (3, 8, 6, len(mode)), dtype=np.uint8)
+    shape = (len(mode) - 1, 8, 6)
+    np.save(tmp_path / "array.npy", values)
+
+    images = arrays.read_arrays(tmp_path / "array.npy", shape).train
+
+    pictures = [picture_to_pixels(Image.fromarray(image), shape, "none") for image in values]
+    assert torch.equal(images, torch.stack(pictures))
 
 
 def test_arrays_that_are_left_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

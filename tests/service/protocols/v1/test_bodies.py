@@ -5,6 +5,7 @@ import base64
 import io
 import random
 from itertools import product
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,8 @@ import pytest
 import safetensors.numpy
 import torch
 from PIL import Image
+
+from training.sources.arrays import read_arrays
 
 from ....reliability.good_requests import image_bodies, latent_bodies, pictures
 from ...wire import JSON, NPY, PNG, SAFETENSORS, base64_of, multipart, npy, ok, picture
@@ -224,6 +227,33 @@ async def test_half_precision_images_are_taken(client: httpx.AsyncClient) -> Non
     plain, half = [await client.post("/v1/encode", content=npy(array), headers=NPY) for array in (values, halves)]
 
     assert (await ok(half)).json() == plain.json()
+
+
+WIDE = np.random.default_rng(0).integers(0, 65_536, (2, 8, 8), dtype=np.uint16)
+VALUES = {
+    "bool": WIDE > 30_000, "uint16": WIDE, "big-endian uint16": WIDE.astype(">u2"), "float64": WIDE / 65_535,
+    "float16": (WIDE / 65_535).astype(np.float16),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ["encode", "interpolate"])
+@pytest.mark.parametrize("name", VALUES)
+async def test_array_has_the_same_pixels_in_the_service_as_in_training(
+    client: httpx.AsyncClient, tmp_path: Path, name: str, asked: str
+) -> None:
+    """The answer is the answer to the 8-bit pixels that training reads from the same file."""
+    path, values = tmp_path / "array.npy", VALUES[name]
+    np.save(path, values)
+    pixels = read_arrays(path, (1, 8, 8)).train[:, 0].numpy()
+    native = values.astype(values.dtype.newbyteorder("="))[:, None]
+    bodies: list[dict[str, Any]] = [
+        {"content": path.read_bytes(), "headers": NPY},
+        {"content": safetensors.numpy.save({"images": native}), "headers": SAFETENSORS},
+    ]
+    expected = await ok(await client.post(f"/v1/{asked}", content=npy(pixels), headers=NPY))
+
+    for body in bodies:
+        assert (await ok(await client.post(f"/v1/{asked}", **body))).content == expected.content
 
 
 async def test_interpolation_takes_float_images_and_tells_them_from_latents(client: httpx.AsyncClient) -> None:
