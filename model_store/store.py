@@ -117,10 +117,10 @@ class Store:
             raise UnusableDefault(self._place.default_file, error.strerror or str(error)) from error
         except ValueError as error:
             raise UnusableDefault(self._place.default_file, "it holds something else") from error
-        names = {version.name for version in self.versions()}
-        names |= {name for path in self.misplaced() if is_name(name := path.partition("/")[0])}
+        published = {version.name for version in self.versions()}
+        names = published | {name for path in self.misplaced() if is_name(name := path.partition("/")[0])}
         if len(names) != 1:
-            raise NoDefault(names)
+            raise NoDefault(published)
         return names.pop()
 
     def choose_default(self, reference: str) -> None:

@@ -106,6 +106,8 @@ class Registry:
         if not self._refreshed:
             raise NotServing(self._unreadable) if self._unreadable else Starting()
         wanted = self._default if reference is None else reference
+        if isinstance(wanted, NoDefault):
+            wanted = NoDefault({version.name for version in self._served})
         if isinstance(wanted, StoreError):
             raise NoDefaultModel(without_path(str(wanted), self._store.root))
         try:

@@ -19,6 +19,7 @@ from model_store import (
     InvalidName,
     ModelNotFound,
     ModelVersion,
+    NoDefault,
     Store,
     StoreNotFound,
     UnusableDefault,
@@ -234,6 +235,17 @@ def test_file_of_the_default_model_that_names_no_model_is_an_error(store: Store,
     (store.root / "_default").write_bytes(content)
 
     with pytest.raises(UnusableDefault, match="Write it again: python -m model_store default NAME"):
+        store.default()
+
+
+def test_links_that_lead_nowhere_are_not_offered_as_the_default(store: Store) -> None:
+    """A dead link and a loop could not be chosen, though they keep the store from having a single model."""
+    (store.root / "_default").unlink()
+    shutil.rmtree(store.root / "colour")
+    (store.root / "dead").symlink_to("nowhere")
+    (store.root / "loop").symlink_to("loop")
+
+    with pytest.raises(NoDefault, match=r"the store has grey\."):
         store.default()
 
 

@@ -352,14 +352,14 @@ async def test_only_model_is_the_default(store: Store, events: Events) -> None:
 
 
 async def test_model_that_breaks_leaves_no_other_as_the_default(store: Store, events: Events) -> None:
-    """The refused model still counts: the store has two models and no choice."""
+    """The refused model still counts, so there is no only model; but the message offers only the served one."""
     (store.root / "_default").unlink()
     break_weights(store, ModelVersion("colour", 1))
     registry = make_registry(store, events)
     await registry.refresh()
 
     assert served(registry) == ["grey@1"]
-    with pytest.raises(NoDefaultModel):
+    with pytest.raises(NoDefaultModel, match=r"the store has grey\."):
         registry.find(None)
 
 
