@@ -72,7 +72,7 @@ async def respond_with_images(
 ) -> Response:
     """Images in the wanted format: one picture shows several images in a grid of `columns`.
 
-    A JSON answer also has the members `more`.
+    A JSON answer also has the members `more`; safetensors has the latents among them.
     """
     with session.timings.measure("write"):
         content = await offload(images.nbytes, write_images, wanted, session, images, columns, more or {})
@@ -87,7 +87,8 @@ def write_images(
     Only safetensors keeps float32; the other formats have the images rounded to uint8.
     """
     if wanted == "safetensors":
-        return tensors.write_safetensors({"images": images})
+        latents = {"latents": more["latents"]} if "latents" in more else {}
+        return tensors.write_safetensors({"images": images, **latents})
     pixels = images if images.dtype == torch.uint8 else to_pixels(images)
     if wanted == "npy":
         return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())

@@ -71,6 +71,7 @@ async def test_damaged_body_is_never_an_error_of_the_service(client: httpx.Async
 
 ANSWERS_WITH_LATENTS = [
     ("encode", "json"), ("encode", "npy"), ("encode", "safetensors"), ("sample", "json"),
+    ("sample", "safetensors"),
 ]  # fmt: skip
 ANSWERS_WITH_IMAGES = [
     ("sample", "json"), ("sample", "npy"), ("sample", "safetensors"), ("decode", "json"), ("decode", "npy"),
@@ -129,7 +130,7 @@ async def test_images_of_an_answer_are_encoded(client: httpx.AsyncClient, operat
 async def test_interpolation_is_between_the_images_of_an_answer(
     client: httpx.AsyncClient, operation: str, form: str
 ) -> None:
-    """The JSON of a sample has images and latents; the latents are taken."""
+    """Each of these answers has images and no latents."""
     given, plain = [await answer(client, "colour", operation, wanted) for wanted in (form, "npy")]
     address = "/v1/models/colour/interpolate"
 
