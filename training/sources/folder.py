@@ -118,7 +118,7 @@ def read_pictures(folder: Path, image_shape: Shape, resize: Resize, strict: bool
     if problems:
         skipped = f"Skipped {len(broken) + len(misfits):,} of {len(paths):,} pictures"
         unnamed = f", {len(broken) - _NAMED:,} more than are named here" if len(broken) > _NAMED else ""
-        warn(f"{skipped}{unnamed}; with --strict, training stops instead.")
+        warn(f"{skipped}{unnamed}; python -m training --strict stops at the first instead.")
     if not pixels:
         raise DataNotFound(folder, f"none of its {len(paths):,} pictures can be used")
     return torch.stack(pixels)
