@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from python_multipart.exceptions import FormParserError
+from python_multipart.exceptions import DecodeError, FormParserError, MultipartParseError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from ..errors import BadValue, MalformedBody, TooLarge
@@ -14,7 +14,7 @@ def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
     """The content of each part that is a file or has the Content-Type of a picture.
 
     Raises:
-        MalformedBody: the boundary is missing, the body is cut off, or it has no part.
+        MalformedBody: the boundary is missing, the body is cut off or has no part, or a part cannot be read.
         BadValue: a part is text.
         TooLarge: there are more than `max_files` parts.
     """
@@ -46,12 +46,26 @@ def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
     config = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}  # more than any part has: no temporary files
     try:
         parser = FormParser(MULTIPART, on_field, on_file, on_end, boundary=boundary, config=config)
-        parser.write(body)
+        parser.write(_without_preamble(body, boundary))
         parser.finalize()
-    except FormParserError as error:
+    except DecodeError as error:
+        problem = "the base64 of a part cannot be decoded; send the file's bytes, without Content-Transfer-Encoding"
+        raise MalformedBody(MULTIPART, problem) from error
+    except MultipartParseError as error:
         raise MalformedBody(MULTIPART, "its parts do not follow the boundary of its Content-Type") from error
+    except FormParserError as error:
+        raise MalformedBody(MULTIPART, "a part has no Content-Disposition: form-data with a name") from error
     if not is_complete:  # the parser accepts a body that ends anywhere
         raise MalformedBody(MULTIPART, "it is cut off before its closing boundary; send it whole")
     if not contents:
         raise MalformedBody(MULTIPART, "it has no part with a file")
     return contents
+
+
+def _without_preamble(body: bytes, boundary: bytes) -> bytes:
+    """The body from its first boundary on: text before it is ignored (RFC 2046, section 5.1.1)."""
+    delimiter = b"--" + boundary
+    if body.startswith(delimiter):
+        return body
+    _, line_end, rest = body.partition(b"\r\n" + delimiter)
+    return delimiter + rest if line_end else body

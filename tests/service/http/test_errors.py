@@ -27,6 +27,12 @@ from ..wire import JSON, NPY, PNG, SAFETENSORS, animated, base64_of, multipart, 
 pytestmark = pytest.mark.anyio
 
 
+def form(header: bytes, content: bytes) -> dict[str, Any]:
+    """A form of one part, whose Content-Disposition goes on with this header."""
+    body = b"--b\r\nContent-Disposition: form-data%b\r\n\r\n%b\r\n--b--\r\n" % (header, content)
+    return encode(body, **{"Content-Type": "multipart/form-data; boundary=b"})
+
+
 def npy_header(shape: str) -> bytes:
     """An npy file without data, whose header has this text as its shape."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
@@ -102,6 +108,12 @@ CASES = {
                **{"Content-Type": "multipart/form-data; boundary=b"}), 400, "cut off before its closing boundary"),
     "multipart-of-nothing": (
         encode(b"--b--\r\n", **{"Content-Type": "multipart/form-data; boundary=b"}), 400, "no part with a file"),
+    "multipart-of-broken-base64": (
+        form(b'; name="f"; filename="f"\r\nContent-Transfer-Encoding: base64', b"abc"), 400, "the base64 of a part"),
+    "multipart-without-names": (form(b"", b"abc"), 400, "a part has no Content-Disposition: form-data with a name"),
+    "multipart-with-another-boundary": (
+        encode(b"--a\r\n\r\n--a--\r\n", **{"Content-Type": "multipart/form-data; boundary=b"}),
+        400, "do not follow the boundary"),
     # 404
     "no-such-path": (get("/v2"), 404, "/docs lists the addresses that exist"),
     "slash-at-the-end": (get("/v1/models/"), 404, "leave out the slash at its end: /v1/models."),

@@ -316,6 +316,18 @@ async def test_part_without_a_file_name_is_a_picture_by_its_type(client: httpx.A
     assert (await ok(await client.post("/v1/encode", files=mixed))).json() == expected.json()
 
 
+@pytest.mark.parametrize("preamble", [b"", b"\r\n", b"This is a form.\r\n", b"--\r\n--b\r\n-\r\n"])
+async def test_text_before_the_first_boundary_is_ignored(client: httpx.AsyncClient, preamble: bytes) -> None:
+    """RFC 2046, section 5.1.1, allows a preamble."""
+    part = b'--boundary\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n%b\r\n' % picture()
+    body, headers = part * 2 + b"--boundary--\r\n", {"Content-Type": "multipart/form-data; boundary=boundary"}
+    expected = await ok(await client.post("/v1/encode", **multipart(picture(), picture())))
+
+    answered = await ok(await client.post("/v1/encode", content=preamble + body, headers=headers))
+
+    assert answered.json() == expected.json()
+
+
 GOOD, BAD = picture(), b"no picture"
 WITH_NAN = np.zeros((3, 8, 8), np.float32)
 WITH_NAN[1, 2, 3] = np.nan
