@@ -39,7 +39,7 @@ from contextlib import contextmanager
 
 from model_store.vae.sentences import counted, shape_text
 
-_SHOWN = re.compile(r"[A-Za-z0-9.+-]{1,40}(/[A-Za-z0-9.+-]{1,80})?")
+_SHOWN = re.compile(r"[A-Za-z0-9.+-]{1,40}(/[A-Za-z0-9.+-]{1,80})?(, ?[A-Za-z0-9.+-]{1,40}){0,3}")
 
 
 class ServiceError(Exception):
@@ -137,8 +137,9 @@ class UnsupportedMediaType(ServiceError):
 class UnsupportedEncoding(ServiceError):
     """The body is compressed."""
 
-    def __init__(self) -> None:
-        super().__init__("A body with a Content-Encoding is not supported; send it as it is, without compression.")
+    def __init__(self, came: str) -> None:
+        shown = f" {came}" if _SHOWN.fullmatch(came) else ""  # a long or odd value is not repeated
+        super().__init__(f"The Content-Encoding{shown} is not supported; send the body as it is, without compression.")
 
 
 class BadImage(ServiceError):

@@ -57,8 +57,8 @@ def check_head(headers: Mapping[str, str], media_types: Sequence[str], max_bytes
     content_type = headers.get("content-type", "")
     if (media_type := media_type_of(content_type)) not in media_types:
         raise UnsupportedMediaType(media_type, media_types)
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedEncoding
+    if (encoding := headers.get("content-encoding", "identity").lower()) != "identity":
+        raise UnsupportedEncoding(encoding)
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise TooLarge("The body", size=int(declared), limit=max_bytes, unit="bytes")

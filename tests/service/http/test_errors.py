@@ -114,6 +114,8 @@ CASES = {
     "multipart-with-another-boundary": (
         encode(b"--a\r\n\r\n--a--\r\n", **{"Content-Type": "multipart/form-data; boundary=b"}),
         400, "do not follow the boundary"),
+    "encoding-of-markup": (
+        encode(b"x", **{"Content-Encoding": "<script>", **PNG}), 415, "The Content-Encoding is not supported"),
     # 404
     "no-such-path": (get("/v2"), 404, "/docs lists the addresses that exist"),
     "slash-at-the-end": (get("/v1/models/"), 404, "leave out the slash at its end: /v1/models."),
@@ -135,7 +137,7 @@ CASES = {
     "picture-to-decode": (decode(picture(), PNG), 415, "send one of application/json"),
     **{
         f"{encoding}-{media_type}": (encode(bytes(100), **{"Content-Encoding": encoding, "Content-Type": media_type}),
-                                     415, "send it as it is")
+                                     415, f"The Content-Encoding {encoding} is not supported; send the body as it is")
         for encoding in ("gzip", "deflate", "br,gzip", "identity, gzip", "zstd")
         for media_type in ("image/png", "application/json", "multipart/form-data; boundary=b", *NPY.values())
     },
