@@ -7,8 +7,9 @@ from torch import Tensor
 
 from model_store.pictures import FLOAT_TOLERANCE, UnusablePicture, to_uint8
 
-from ...errors import BadValue
+from ...errors import BadValue, WrongShape
 from ...formats import tensors
+from ...formats.pictures import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...operations.limits import check_range
 
@@ -22,15 +23,16 @@ _SHAPES = {
 }
 
 
-def read_image_array(media_type: str, body: bytes) -> Tensor:
+def read_image_array(media_type: str, body: bytes, target: Target) -> Tensor:
     """Pixels uint8 (B, C, H, W).
 
     Raises:
         MalformedBody, BadValue: the array cannot be read, or does not hold images.
+        WrongShape: the array is read as many images, but looks like one picture.
     """
     if media_type == NPY:
-        return as_pixels(media_type, tensors.read_npy(body, _NPY_PIXELS, "images"))
-    return as_pixels(media_type, tensors.read_safetensors(body, {"images": _PIXELS})[1])
+        return as_pixels(media_type, tensors.read_npy(body, _NPY_PIXELS, "images"), target)
+    return as_pixels(media_type, tensors.read_safetensors(body, {"images": _PIXELS})[1], target)
 
 
 def read_latent_array(media_type: str, body: bytes) -> Tensor:
@@ -44,18 +46,19 @@ def read_latent_array(media_type: str, body: bytes) -> Tensor:
     return as_latents(tensors.read_safetensors(body, {"latents": _FLOATS})[1])
 
 
-def read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...]) -> Tensor:
+def read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...], target: Target) -> Tensor:
     """Pixels uint8 or latents float32. In safetensors the name tells them apart, in npy the type and the shape.
 
     Raises:
         MalformedBody, BadValue: the array cannot be read, or is neither pixels nor latents.
+        WrongShape: the array is read as many images, but looks like one picture.
     """
     if media_type == SAFETENSORS:
         name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": _PIXELS})
-        return as_latents(array) if name == "latents" else as_pixels(media_type, array)
+        return as_latents(array) if name == "latents" else as_pixels(media_type, array, target)
     array = tensors.read_npy(body, _NPY_PIXELS, "images or latents")
     if not array.is_floating_point() or (array.ndim >= 3 and array.shape[1:] != latent_shape):
-        return as_pixels(media_type, array)
+        return as_pixels(media_type, array, target)
     if array.dtype not in _NPY_FLOATS:
         raise BadValue("The latents have the type float64; expected float32 or float16.")
     return as_latents(array)
@@ -72,14 +75,16 @@ def as_latents(array: Tensor) -> Tensor:
     return array.float()
 
 
-def as_pixels(media_type: str, images: Tensor) -> Tensor:
+def as_pixels(media_type: str, images: Tensor, target: Target) -> Tensor:
     """Pixels uint8 (B, C, H, W). An npy array has its channels last or no channels; safetensors has them first.
 
     Raises:
         BadValue: the array is empty, does not have the shape of images, or has values whose range is not known.
+        WrongShape: the array is read as many images, but looks like one picture.
     """
     shape, channels_at = tuple(images.shape), 1 if media_type == SAFETENSORS else -1
     if media_type == NPY and images.ndim == 3:
+        check_not_one_picture(shape, target)
         images = images.unsqueeze(-1)
     if images.ndim != 4 or not 1 <= images.shape[channels_at] <= 4 or not images.numel():
         raise BadValue(f"The images are {shape}; expected {_SHAPES[media_type]}, with one image at least.")
@@ -93,3 +98,20 @@ def as_pixels(media_type: str, images: Tensor) -> Tensor:
         return torch.from_numpy(to_uint8(images.numpy())).contiguous()
     except UnusablePicture as error:
         raise BadValue(f"The images cannot be used: {error}.") from error
+
+
+def check_not_one_picture(shape: tuple[int, ...], target: Target) -> None:
+    """Raise WrongShape for an array (B, H, W) that looks like one picture (H, W, C) and does not fit the model.
+
+    The usual remedy `resize` would turn each row of the picture into an image.
+    """
+    count, height, width = shape
+    is_like_one = width in (1, 3, 4) and min(count, height) > width
+    if is_like_one and target.resize == "none" and (height, width) != target.image_shape[1:]:
+        raise WrongShape(
+            f"The array is read as {count} images of",
+            got=(height, width),
+            model=target.model,
+            expected=target.image_shape[1:],
+            remedy=f"send one picture with channels in the shape {(1, *shape)}",
+        )

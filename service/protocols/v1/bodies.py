@@ -54,8 +54,9 @@ async def read_images(call: Call, session: Session, resize: Resize) -> Tensor:
     with call.timings.measure("read"), call.body_memory.reserve() as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
-            images = await _parse(call, len(body), read_image_array, media_type, body)
-            return await _fit_array(call, session, images, resize)
+            target = _target(session, resize)
+            images = await _parse(call, len(body), read_image_array, media_type, body, target)
+            return await _fit_array(call, session, images, target)
         return await _decode_pictures(call, session, content_type, body, resize)
 
 
@@ -83,8 +84,9 @@ async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
         media_type = media_type_of(content_type)
         if media_type in (NPY, SAFETENSORS):
             latent_shape = session.model.card.model.latent_shape
-            array = await _parse(call, len(body), read_any_array, media_type, body, latent_shape)
-            return array if array.dtype != torch.uint8 else await _fit_array(call, session, array, resize)
+            target = _target(session, resize)
+            array = await _parse(call, len(body), read_any_array, media_type, body, latent_shape, target)
+            return array if array.dtype != torch.uint8 else await _fit_array(call, session, array, target)
         if media_type == JSON:
             latents = await _parse(call, len(body), read_json_pair_latents, body, longest_answer_values(session))
             if latents is not None:
@@ -102,8 +104,7 @@ async def _parse(call: Call, size: int, function: Callable[P, T], *args: P.args,
     return await call.wait_for(offload(size, function, *args, **kwargs))
 
 
-async def _fit_array(call: Call, session: Session, images: Tensor, resize: Resize) -> Tensor:
-    target = _target(session, resize)
+async def _fit_array(call: Call, session: Session, images: Tensor, target: Target) -> Tensor:
     session.limits.check_count(session.model, len(images))
     pictures.check_array(images, target)
     session.check_room(len(images))

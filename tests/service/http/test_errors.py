@@ -235,6 +235,18 @@ CASES = {
     "array-of-another-size": (
         encode(npy(np.zeros((1, 9, 8), np.uint8)), **NPY),
         422, "The picture is 9×8, but grey@1 takes 8×8; ask for resize=contain"),
+    **{
+        f"array-of-one-picture-{count}×{height}×{width}": (
+            encode(npy(np.zeros((count, height, width), np.uint8)), **NPY),
+            422, f"is read as {count} images of {height}×{width}, but grey@1 takes 8×8; "
+            f"send one picture with channels in the shape (1, {count}, {height}, {width})")
+        for count, height, width in ((8, 8, 3), (8, 8, 1), (9, 7, 4), (28, 28, 3))
+    },
+    "array-of-one-picture-to-interpolate": (
+        {"method": "POST", "url": "/v1/interpolate", "content": npy(np.zeros((8, 8, 3), np.uint8)), "headers": NPY},
+        422, "in the shape (1, 8, 8, 3)"),
+    "array-of-narrow-images": (
+        encode(npy(np.zeros((2, 8, 3), np.uint8)), **NPY), 422, "is 8×3, but grey@1 takes 8×8; ask for resize"),
     "array-of-five-channels": (
         encode(npy(np.zeros((1, 8, 8, 5), np.uint8)), **NPY), 422, "expected (B, H, W) or (B, H, W, C) with C from 1"),
     "array-of-no-images": (encode(npy(np.zeros((0, 8, 8), np.uint8)), **NPY), 422, "one image at least"),
