@@ -121,8 +121,11 @@ class TooLarge(ServiceError):
     def __init__(
         self, what: str, *, size: int | None, limit: int, unit: str, remedy: str = "send less in one request"
     ) -> None:
-        found = f"more than {counted(limit, unit)}" if size is None else counted(size, unit)
-        super().__init__(f"{what} has {found}, the limit is {limit:,}; {remedy}.")
+        if size is None:
+            found = f"more than the limit of {counted(limit, unit)}"
+        else:
+            found = f"{counted(size, unit)}, the limit is {limit:,}"
+        super().__init__(f"{what} has {found}; {remedy}.")
 
 
 class UnsupportedMediaType(ServiceError):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from model_store.vae.record import Count
 
-from .problems import documented_errors
+from .problems import documented_errors, words_of
 from .state import CurrentState
 
 router = APIRouter(tags=["health"])
@@ -48,7 +48,7 @@ async def healthz(state: CurrentState) -> HealthAnswer:
     """The same as /readyz in words, with the device, the models and the queue; always 200."""
     reason, registry = state.lifecycle.why_not_ready(), state.registry
     return HealthAnswer(
-        status=type(reason).__name__.lower() if reason else "ready",
+        status=words_of(type(reason).__name__) if reason else "ready",
         reason=str(reason) if reason else None,
         device=str(registry.device),
         models=[str(served.version) for served in registry.served],

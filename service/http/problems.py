@@ -116,6 +116,11 @@ def respond(state: MutableMapping[str, Any], error: Exception) -> JSONResponse:
     return as_problem(state["request_id"], error)
 
 
+def words_of(kind: str) -> str:
+    """The small words in a CamelCase word: `not serving` in `NotServing`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", kind).lower()
+
+
 def problem(
     request_id: str,
     status: int,
@@ -125,9 +130,9 @@ def problem(
     index: int | None = None,
 ) -> JSONResponse:
     """A problem document. Its type and title come from `kind`, a CamelCase word such as `BadImage`."""
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind)
+    words = words_of(kind)
     body = Problem(
-        type=f"urn:latentd:problem:{words.lower().replace(' ', '-')}",
+        type=f"urn:latentd:problem:{words.replace(' ', '-')}",
         title=words.capitalize(),
         status=status,
         detail=detail,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, field_validator
+from pydantic_core import PydanticKnownError
 from starlette.datastructures import QueryParams
 
 from model_store.vae.record import validation_messages
@@ -16,6 +17,16 @@ class QueryParameters(BaseModel):
     """The parameters that an endpoint takes. An unknown parameter is an error, so that a misspelt one is noticed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _without_underscores(cls, text: object, read: ValidatorFunctionWrapHandler) -> object:
+        """Refuse 1_0 as a number; pydantic reads it as Python's source does, as 10."""
+        value = read(text)
+        numbers = value if isinstance(value, list) else [value]
+        if "_" in str(text) and all(isinstance(number, int | float) for number in numbers):
+            raise PydanticKnownError("int_parsing" if isinstance(numbers[0], int) else "float_parsing")
+        return value
 
 
 P = TypeVar("P", bound=QueryParameters)

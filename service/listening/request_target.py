@@ -8,7 +8,7 @@ import httptools
 
 from ..errors import BadRequest
 
-_ABSOLUTE = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 
 def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
@@ -28,6 +28,8 @@ def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
             "its address is not a path, such as /v1/models, and does not begin with http:// or https:// either"
         )
     host, path = absolute.groups()
+    if not host:
+        raise BadRequest("its address names no host; write one after the //, as in http://localhost/v1/models")
     if b"@" in host:  # RFC 9110, section 4.2.4: the user's name is often there to hide the real host
         raise BadRequest("its address names a user; leave out the part before the @")
     httptools.parse_url(target)

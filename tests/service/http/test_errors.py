@@ -154,9 +154,10 @@ CASES = {
     "picture-that-claims-a-hundred-million": (encode(png_header(10_000, 10_000)), 413, "pixels"),
     "pictures-together": (
         {"method": "POST", "url": "/v1/encode?resize=cover", **multipart(*[picture((100, 90))] * 3)},
-        413, "more than 20,000 pixels, the limit is 20,000; send fewer or smaller ones"),
+        413, "The request has more than the limit of 20,000 pixels; send fewer or smaller ones"),
     "too-many-parts": (
-        {"method": "POST", "url": "/v1/encode", **multipart(*[picture()] * 17)}, 413, "more than 16 images"),
+        {"method": "POST", "url": "/v1/encode", **multipart(*[picture()] * 17)},
+        413, "The body has more than the limit of 16 images; send"),
     "too-many-in-json": (
         {"method": "POST", "url": "/v1/encode", "json": {"images": ["AA=="] * 17}}, 413, "17 images, the limit is 16"),
     "too-many-in-an-array": (
@@ -283,6 +284,11 @@ CASES = {
     "n-that-is-no-number": (get("/v1/sample?n=many"), 422, "n must be a whole number."),
     "seed-negative": (get("/v1/sample?seed=-1"), 422, "The query parameter seed must"),
     "seed-far-too-large": (get(f"/v1/sample?seed={2**64}"), 422, "The query parameter seed must"),
+    "seed-with-underscores": (get("/v1/sample?seed=1_0"), 422, "parameter seed must be a whole number"),
+    "n-with-underscores": (get("/v1/sample?n=1_0"), 422, "parameter n must be a whole number"),
+    "steps-with-underscores": (get("/v1/traverse?steps=1_0"), 422, "parameter steps must be a whole number"),
+    "dims-with-underscores": (get("/v1/traverse?dims=0_1,1"), 422, "parameter dims must be a whole number"),
+    "temperature-with-underscores": (get("/v1/sample?temperature=0_1.5"), 422, "temperature must be a number"),
     "seed-too-large": (get(f"/v1/sample?seed={2**63}"), 422, "The query parameter seed must"),
     "temperature-too-high": (get("/v1/sample?temperature=2.1"), 422, "The query parameter temperature must"),
     "temperature-that-is-not-finite": (get("/v1/sample?temperature=nan"), 422, "The query parameter temperature must"),
@@ -403,7 +409,7 @@ async def test_body_without_a_length_is_bounded_too(client: httpx.AsyncClient) -
     response = await client.post("/v1/encode", content=endless(), headers=PNG)
 
     assert response.status_code == 413
-    assert "more than 100,000 bytes" in response.json()["detail"]
+    assert "more than the limit of 100,000 bytes" in response.json()["detail"]
 
 
 async def test_value_is_not_echoed(client: httpx.AsyncClient) -> None:

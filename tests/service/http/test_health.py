@@ -53,7 +53,7 @@ async def test_service_without_its_default_model_tells_the_reason(
 
     reason = "The default model grey is not in the store, which has colour@1."
     assert (ready.status_code, ready.json()["detail"], ready.headers["retry-after"]) == (503, reason, "10")
-    assert (health.json()["status"], health.json()["reason"]) == ("notserving", reason)
+    assert (health.json()["status"], health.json()["reason"]) == ("not serving", reason)
     assert (sample.status_code, sample.json()["detail"]) == (404, reason)
     assert (await client.get("/v1/models/colour/sample")).status_code == 200
 

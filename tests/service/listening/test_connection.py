@@ -111,6 +111,13 @@ def test_invalid_request_is_answered_and_closed(service: Process, name: str) -> 
     assert refused(service, status) == before + 1
 
 
+def test_address_without_a_host_gets_that_reason(service: Process) -> None:
+    """The address begins with http://, so the reason for other protocols would be false."""
+    answer = say(service.url, INVALID_REQUESTS["address without a host"][0])
+
+    assert b"its address names no host" in answer
+
+
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 def test_too_large_body_is_refused_before_it_is_read(service: Process, framing: str) -> None:
     """A body with a length and a body in chunks are refused; the rest of the body is not awaited."""
