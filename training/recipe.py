@@ -134,6 +134,10 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     key, found, text = change.partition("=")
     if not found:
         raise ValueError(f"--set takes key=value, not {change!r}")
+    try:
+        change.encode()
+    except UnicodeEncodeError as error:  # the shell gave other bytes, which Python holds as lone surrogates
+        raise ValueError(f"--set {change!r} is not UTF-8; use a terminal and a locale of UTF-8, as C.UTF-8") from error
     *tables, last = key.strip().split(".")
     for table in tables:
         values = values.setdefault(table, {})

@@ -69,6 +69,7 @@ def test_run_is_not_resumed_with_other_data(
         pytest.param(["--set", "epochs=0"], "epochs must be at least 1, not 0", id="recipe"),
         pytest.param(["--data", "/nowhere"], "No images in /nowhere: it does not exist.", id="data"),
         pytest.param(["--data", "/proc/version"], "it is a file, but neither .npy nor .npz", id="file"),
+        pytest.param(["--set", "name=\udce9"], r"--set 'name=\udce9' is not UTF-8; use a terminal", id="latin-1"),
         pytest.param(["--set", "name=.x"], "as in mnist@1.\n", id="one-full-stop"),
         pytest.param(["--data", "/no[/b]where"], "No images in /no[/b]where", id="markup"),
         pytest.param(["--device", "abacus"], "This machine has no device 'abacus'", id="device"),

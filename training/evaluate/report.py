@@ -87,7 +87,7 @@ def bound_metrics(model: VAE, once: Bound, often: Bound) -> list[Metric]:
 
 def error_metrics(errors: Tensor) -> list[Metric]:
     """The mean squared error of the reconstructions, from each image's error (N,), and the same as PSNR."""
-    protocol = f"{len(errors)} test images through their latents' mean, grey values in [0, 1]"
+    protocol = f"{_images(len(errors), 'test')} through their latents' mean, grey values in [0, 1]"
     mse = errors.mean().item()
     return [
         Metric(name="mse", value=mse, unit="1", protocol=f"mean of {protocol}"),
@@ -99,7 +99,7 @@ def latent_metrics(use: LatentUse, images: int) -> list[Metric]:
     """The number of active latent dimensions, and the distance of the aggregate posterior from the prior."""
     active = f"of {len(use.mean)} latent dimensions those whose mean has a variance above {ACTIVE_VARIANCE}"
     aggregate = "KL to N(0, I) of a diagonal Gaussian with the aggregate posterior's mean and variance"
-    over = f"over {images} test images, read as grey"
+    over = f"over {_images(images, 'test')}, read as grey"
     return [
         Metric(name="active_units", value=use.active, unit="dimensions", protocol=f"{active}, {over}"),
         Metric(name="aggregate_kl_nats", value=use.aggregate_kl_nats, unit="nats", protocol=f"{aggregate}, {over}"),
@@ -111,9 +111,10 @@ def novelty_metrics(model: VAE, dataset: Dataset) -> list[Metric]:
     if not len(dataset.train):
         return []
     found = novelty(model, dataset.train, dataset.test)
-    protocol = f"median Euclidean distance to the nearest of {len(dataset.train)} training images, pixels in [0, 1], of"
+    nearest = f"the nearest of {_images(len(dataset.train), 'training')}"
+    protocol = f"median Euclidean distance to {nearest}, pixels in [0, 1], of"
     drawn = f"{protocol} {NOVELTY_IMAGES} samples (their mean images), seed 0"
-    held_out = f"{protocol} the first {min(NOVELTY_IMAGES, len(dataset.test))} test images"
+    held_out = f"{protocol} the first {_images(min(NOVELTY_IMAGES, len(dataset.test)), 'test')}"
     return [
         Metric(name="sample_distance", value=found.samples, unit="1", protocol=drawn),
         Metric(name="test_distance", value=found.test, unit="1", protocol=held_out),
@@ -131,4 +132,8 @@ def score_quantiles(model: VAE, bound: Bound) -> ScoreQuantiles:
 
 def _protocol(model: VAE, images: int, draws: str, *, mean: bool = True) -> str:
     scored = describe_protocol(model.config)
-    return f"{'mean of ' if mean else ''}{images} test images, {scored}, {draws}, seed {EVALUATION_SEED}"
+    return f"{'mean of ' if mean else ''}{_images(images, 'test')}, {scored}, {draws}, seed {EVALUATION_SEED}"
+
+
+def _images(number: int, split: str) -> str:
+    return f"{number} {split} image{'' if number == 1 else 's'}"  # without commas, as in the cards that ship

@@ -40,6 +40,7 @@ _SPLITS = {
 }
 _MPO = "MPO"  # a phone's JPEG: one picture, followed by further pictures that count as frames
 _NAMED = 20
+_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow refuses larger pictures
 _SIZES = 3
 
 
@@ -134,14 +135,20 @@ def read_picture(path: Path, image_shape: Shape, resize: Resize) -> Tensor | Mis
                 return BadData(path, "it has several frames; save each as a picture of its own")
             picture.load()
         pixels = picture_to_pixels(picture, image_shape, resize)
-    except UnusablePicture as error:
-        return BadData(path, str(error))
-    except UnidentifiedImageError:
-        return BadData(path, "its content is not a picture of a format that can be read")
     except Exception as error:  # Pillow raises many kinds of errors for broken files
-        return BadData(path, f"no picture can be read from it ({str(error) or type(error).__name__})")
+        return BadData(path, _why_unreadable(error))
     _, height, width = pixels.shape
     return pixels if pixels.shape == image_shape else Misfit(path, height, width)
+
+
+def _why_unreadable(error: Exception) -> str:
+    if isinstance(error, UnusablePicture):
+        return str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is not a picture of a format that can be read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {_MAX_PIXELS:,} pixels; save it smaller"
+    return f"no picture can be read from it ({str(error) or type(error).__name__})"
 
 
 def _wrong_sizes(folder: Path, misfits: list[Misfit], pictures: int, image_shape: Shape) -> BadData:

@@ -1,5 +1,6 @@
 """A model that has learned nothing has warnings: in the run, in its card, and in the output of commands."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -132,3 +133,13 @@ def test_model_whose_numbers_are_not_finite_is_not_published(
 
     with pytest.raises(NotFinite, match="on the 40 test images are not finite"):
         report(model, dataset, importance_samples=1)
+
+
+def test_number_of_one_image_is_singular(recipe_file: Path, dataset: Dataset) -> None:
+    """`--images 1` measures a single image; a shipped card has many, and its words stay."""
+    one = dataclasses.replace(dataset, train=dataset.train[:1], test=dataset.test[:1])
+    protocols = [metric.protocol for metric in report(VAE(config(recipe_file)), one, importance_samples=2).metrics]
+
+    assert any("mean of 1 test image," in protocol for protocol in protocols)
+    assert any("nearest of 1 training image," in protocol for protocol in protocols)
+    assert not any(" 1 test images" in protocol or " 1 training images" in protocol for protocol in protocols)

@@ -365,6 +365,19 @@ def test_hidden_and_generated_files_are_left_out(tmp_path: Path, capsys: pytest.
     assert "3 hidden or generated: ._00000.png, .thumbnails, @eaDir" in capsys.readouterr().out
 
 
+def test_picture_of_too_many_pixels_is_named_in_our_words(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pillow's own words speak of an attack; the trainer must know only the limit."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
+    with pytest.raises(DataNotFound):
+        folder.read_folder(pictures, SHAPE, "cover", strict=False)
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert "it has more than 178,956,970 pixels; save it smaller" in said
+    assert "attack" not in said
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
 def test_animation_is_named_and_skipped(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The first frame of an animation may be empty."""
