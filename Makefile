@@ -20,9 +20,12 @@ train: $(VENV)/.use ## train and publish a model: make train RECIPE=mnist [DATA=
 test: $(VENV)/.dev ## run the tests
 	$(IN)/python -m pytest $(ARGS)
 
+# This test raises an exception in a thread from outside. Under coverage's tracer the test never ends.
+NOT_TRACED := tests/service/compute/test_device_thread.py::test_callers_of_a_thread_that_dies_are_answered
+
 coverage: $(VENV)/.dev ## run the tests and list the lines and branches that they miss
 	$(IN)/coverage erase
-	$(IN)/coverage run -m pytest $(ARGS)
+	$(IN)/coverage run -m pytest --deselect $(NOT_TRACED) $(ARGS)
 	$(IN)/coverage combine --quiet
 	$(IN)/coverage report
 
