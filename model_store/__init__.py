@@ -1,21 +1,28 @@
-"""Stored models: the card that describes a network, the tensors of the network, and the store that keeps both."""
+"""Stored models: the card that describes a network, the tensors of the network, and the store that keeps both.
 
-from .card import Card, DataSummary, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary
-from .errors import (
-    CannotChooseDefault,
-    CorruptWeights,
-    InvalidName,
-    ModelNotFound,
-    NoDefault,
-    StoreError,
-    StoreNotFound,
-    UnknownFormat,
-    UnusableDefault,
-    VersionExists,
-)
-from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
-from .vae import VAE, VAEConfig
-from .version import ModelVersion, newest, parse_reference
+A name of the package is imported when it is first used, as in `model_store.vae`: pictures are read without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .card import Card, DataSummary, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary
+    from .errors import (
+        CannotChooseDefault,
+        CorruptWeights,
+        InvalidName,
+        ModelNotFound,
+        NoDefault,
+        StoreError,
+        StoreNotFound,
+        UnknownFormat,
+        UnusableDefault,
+        VersionExists,
+    )
+    from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
+    from .vae import VAE, VAEConfig
+    from .version import ModelVersion, newest, parse_reference
 
 __all__ = [
     "DEFAULT_ROOT",
@@ -45,3 +52,15 @@ __all__ = [
     "parse_reference",
     "store_folder",
 ]
+
+_MODULES = ("errors", "version", "card", "store", "vae")
+
+
+def __getattr__(name: str) -> Any:
+    """The class or function with a name of `__all__`, from the module that has it (PEP 562)."""
+    if name in __all__:
+        for module in _MODULES:
+            found = import_module(f".{module}", __name__)
+            if name in (getattr(found, "__all__", None) or vars(found)):
+                return globals().setdefault(name, getattr(found, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,20 +1,22 @@
 """Pictures to the pixels of a model, and pixels to pictures.
 
 Training and the service both use it, so that a model is served the same pixels that it was trained on. This module
-knows Pillow and opens no files.
+knows Pillow, opens no files, and does not know torch: the processes that read pictures for the service are small.
 """
 
 import math
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 
+Pixels = NDArray[np.uint8]
 Resize = Literal["none", "contain", "cover", "stretch"]
 
+LINE = 1  # pixels between two tiles of a contact sheet
+
+_MIDDLE_GREY = 128
 _SMOOTH = Image.Resampling.LANCZOS
 _UINT16_WHITE = 65_535
 _DARKEST_UINT16 = 4096  # 12 bits stored in 16 look like that: below it at most 16 of 255 grey values are left
@@ -39,7 +41,7 @@ class UnusablePicture(ValueError):
         super().__init__(f"{found}; {remedy}")
 
 
-def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> Tensor:
+def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> Pixels:
     """The picture as pixels uint8 (C, H, W): upright, transparent parts black, channels and size of `image_shape`.
 
     `contain` fits the whole picture and pads it with black, `cover` fills the size and crops, `stretch` does not keep
@@ -52,19 +54,37 @@ def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], r
     upright = turn_upright(to_8_bits(picture), picture)
     opaque = _in_mode(on_black(upright), "L" if channels == 1 else "RGB")
     sized = resize_picture(opaque, (width, height), resize)
-    values = torch.frombuffer(bytearray(sized.tobytes()), dtype=torch.uint8)  # through NumPy this takes a third longer
-    if channels == 1:
-        return values.view(1, sized.height, sized.width)
-    return values.view(sized.height, sized.width, channels).permute(2, 0, 1).contiguous()
+    values = np.frombuffer(bytearray(sized.tobytes()), np.uint8)  # `np.asarray` of a picture takes a third longer
+    return np.ascontiguousarray(values.reshape(sized.height, sized.width, channels).transpose(2, 0, 1))
 
 
-def pixels_to_picture(pixels: Tensor) -> Image.Image:
+def pixels_to_picture(pixels: Pixels) -> Image.Image:
     """A grey or RGB picture of uint8 pixels (C, H, W)."""
-    values = pixels.permute(1, 2, 0).numpy()
+    values = pixels.transpose(1, 2, 0)
     return Image.fromarray(values[:, :, 0] if len(pixels) == 1 else values)
 
 
-def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray[np.uint8]:
+def columns_of_grid(count: int) -> int:
+    """The number of columns of a nearly square contact sheet of `count` pictures: 16 → 4, 10 → 4, 2 → 2."""
+    return math.isqrt(count - 1) + 1
+
+
+def contact_sheet(pixels: Pixels, columns: int | None = None) -> Pixels:
+    """One picture (C, H', W') of a batch (B, C, H, W), row by row, with grey lines between tiles; empty tiles are grey.
+
+    R rows have the height H' = R·H + R − 1 in pixels; the width follows in the same way from the columns.
+    """
+    count, channels, height, width = pixels.shape
+    columns = columns or columns_of_grid(count)
+    rows = -(-count // columns)
+    tiles = np.full((rows * columns, channels, height + LINE, width + LINE), _MIDDLE_GREY, np.uint8)
+    tiles[:count, :, :height, :width] = pixels
+    tiles = tiles.reshape(rows, columns, channels, height + LINE, width + LINE)
+    picture = tiles.transpose(2, 0, 3, 1, 4).reshape(channels, rows * (height + LINE), columns * (width + LINE))
+    return picture[:, :-LINE, :-LINE]
+
+
+def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> Pixels:
     """Image values as uint8: booleans become black and white, floats are from [0, 1], uint16 from [0, white].
 
     A dark uint16 array looks the same as one that holds 12 bits per value. It is refused: a guess could scale two
@@ -84,7 +104,7 @@ def to_uint8(values: NDArray[np.generic], white: int = _UINT16_WHITE) -> NDArray
         if low < -FLOAT_TOLERANCE or high > 1 + FLOAT_TOLERANCE:
             raise UnusablePicture(f"its values are floats from {low:g} to {high:g}", "scale them to [0, 1]")
         wide = values.astype(np.float32) if values.dtype.itemsize < 4 else values  # float16 would round twice
-        scaled: NDArray[np.uint8] = np.rint(wide.clip(0, 1) * 255).astype(np.uint8)
+        scaled: Pixels = np.rint(wide.clip(0, 1) * 255).astype(np.uint8)
         return scaled
     if values.dtype.kind != "u" or values.dtype.itemsize != 2:
         raise UnusablePicture(

@@ -5,6 +5,8 @@ Rules name folders, so that a new file needs no new row.
 """
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -43,6 +45,7 @@ ROOMS = {
 # A folder or file, and the libraries that it does not know.
 IGNORANT = {
     "model_store/store.py": ("fcntl", "shutil", "tempfile"),
+    "model_store/pictures.py": ("torch",),
     "service/http": ("torch", "numpy", "PIL"),
     "service/operations": ("fastapi", "starlette", "PIL"),
     "service/inference": ("fastapi", "starlette", "PIL"),
@@ -51,6 +54,7 @@ IGNORANT = {
     "service/inference/work_queue.py": ("torch",),
     "service/compute": ("fastapi", "starlette", "PIL"),
     "service/formats": ("fastapi", "starlette"),
+    "service/formats/pictures.py": ("torch",),
 }
 
 # A library, and the only files that know it: there its errors are translated.
@@ -184,6 +188,14 @@ def test_place_does_not_know_what_its_docstring_disclaims(place: str) -> None:
 def test_library_is_known_to_few_files(library: str) -> None:
     """A foreign library is met in one place of each package, where its errors are translated."""
     assert knowing(library) == set(ONLY_KNOWN_TO[library])
+
+
+@pytest.mark.parametrize("module", ["model_store.version", "service.formats.pictures", "service.formats.multipart"])
+def test_module_is_imported_without_torch(module: str) -> None:
+    """The processes that read pictures are small and quick to start: torch takes 200 MB and a second."""
+    print_torch = f"import sys, {module}; print([name for name in sys.modules if name == 'torch'])"
+
+    assert subprocess.check_output([sys.executable, "-c", print_torch], text=True, cwd=ROOT) == "[]\n"
 
 
 def test_relative_imports_stay_inside_their_package() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,8 @@ def read_splits(place: Path, shape: tuple[int, int, int], resize: Resize, *, str
         if resize == "none" and pixels.shape[2:] != shape[1:]:
             found = tuple(pixels.shape[1:])
             raise BadData(place, f"its images are {found} (C, H, W), but the model takes {shape}; {HOW_TO_RESIZE}")
-        fitted[split] = torch.stack([picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels])
+        rows = [picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels.numpy()]
+        fitted[split] = torch.from_numpy(np.stack(rows))
     return dataclasses.replace(splits, **fitted)
 
 

@@ -84,7 +84,7 @@ def photos(shape: tuple[int, int, int], count: int) -> Tensor:
 def png(pixels: Tensor) -> bytes:
     """A PNG of uint8 pixels (C, H, W), as Pillow writes it by default."""
     buffer = io.BytesIO()
-    pixels_to_picture(pixels).save(buffer, "PNG")
+    pixels_to_picture(pixels.numpy()).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from model_store import VAE
+from model_store.pictures import contact_sheet
 from model_store.vae.noise import standard_normal
-from model_store.vae.pixels import contact_sheet, to_images, to_pixels
+from model_store.vae.pixels import to_images, to_pixels
 
 SEED = 0
 LEGEND = {"markerscale": 4.0, "handletextpad": 0.1, "columnspacing": 0.8}
@@ -35,7 +36,7 @@ def samples(model: VAE, count: int) -> Tensor:
 
 def show(axes: Axes, pixels: Tensor, columns: int | None = None, title: str = "") -> None:
     """Show pixels uint8 (N, 1, H, W) as one picture."""
-    axes.imshow(contact_sheet(pixels, columns)[0], cmap="gray", interpolation="nearest")
+    axes.imshow(contact_sheet(pixels.numpy(), columns)[0], cmap="gray", interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=10)
 

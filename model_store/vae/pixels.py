@@ -4,13 +4,12 @@
 read them. All functions take batches on any device.
 """
 
-from math import inf, isqrt, log10
+from math import inf, log10
 
 import torch
 from torch import Tensor
 
 _MIDDLE_GREY = 128
-LINE = 1  # pixels between two tiles of a contact sheet
 
 
 def to_images(pixels: Tensor) -> Tensor:
@@ -45,23 +44,3 @@ def mean_squared_errors(images: Tensor, originals: Tensor) -> Tensor:
 def psnr_db(mse: float) -> float:
     """The peak signal-to-noise ratio in decibels of images in [0, 1], from their mean squared error; infinite for 0."""
     return -10 * log10(mse) if mse else inf
-
-
-def columns_of_grid(count: int) -> int:
-    """The number of columns of a nearly square contact sheet of `count` pictures: 16 → 4, 10 → 4, 2 → 2."""
-    return isqrt(count - 1) + 1
-
-
-def contact_sheet(pixels: Tensor, columns: int | None = None) -> Tensor:
-    """One picture (C, H', W') of a batch (B, C, H, W), row by row, with grey lines between tiles; empty tiles are grey.
-
-    R rows have the height H' = R·H + R − 1 in pixels; the width follows in the same way from the columns.
-    """
-    count, channels, height, width = pixels.shape
-    columns = columns or columns_of_grid(count)
-    rows = -(-count // columns)
-    tiles = pixels.new_full((rows * columns, channels, height + LINE, width + LINE), _MIDDLE_GREY)
-    tiles[:count, :, :height, :width] = pixels
-    tiles = tiles.view(rows, columns, channels, height + LINE, width + LINE)
-    picture = tiles.permute(2, 0, 3, 1, 4).reshape(channels, rows * (height + LINE), columns * (width + LINE))
-    return picture[:, :-LINE, :-LINE].contiguous()

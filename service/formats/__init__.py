@@ -1,1 +1,1 @@
-"""Conversions of bytes to tensors and back. This room knows no HTTP and no model."""
+"""Conversions of bytes to pixels or tensors, and back. This room knows no HTTP and no model."""

@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-import torch
+import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
-from torch import Tensor
 
-from model_store import ModelVersion
-from model_store.pictures import Resize, UnusablePicture, picture_to_pixels, pixels_to_picture
-from model_store.vae.pixels import contact_sheet
+from model_store.pictures import (
+    Pixels,
+    Resize,
+    UnusablePicture,
+    contact_sheet,
+    picture_to_pixels,
+    pixels_to_picture,
+)
+from model_store.version import ModelVersion
 
 from ..errors import BadImage, TooLarge, UnsupportedMediaType, WrongShape, about_row
 from . import png
@@ -135,7 +140,7 @@ def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
     return pictures
 
 
-def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
+def decode(pictures: Sequence[Opened], target: Target) -> Pixels:
     """Pixels uint8 (B, C, H, W) of opened pictures.
 
     Raises:
@@ -147,19 +152,19 @@ def decode(pictures: Sequence[Opened], target: Target) -> Tensor:
     for index, opened in enumerate(pictures):
         with about_row(index):
             rows.append(decode_picture(opened, target))
-    return torch.stack(rows) if len(rows) > 1 else rows[0].unsqueeze(0)
+    return np.stack(rows) if len(rows) > 1 else rows[0][np.newaxis]
 
 
-def check_array(pixels: Tensor, target: Target) -> None:
+def check_array(shape: Sequence[int], target: Target) -> None:
     """Raise TooLarge if one image of an array (B, C, H, W) has too many pixels, or all of them together."""
-    count, _, height, width = pixels.shape
+    count, _, height, width = shape
     if height * width > target.max_pixels:
         raise target.image_too_large("An image", height * width)
     if (total := count * height * width) > target.max_request_pixels:
         raise target.request_too_large(total)
 
 
-def fit(pixels: Tensor, target: Target) -> Tensor:
+def fit(pixels: Pixels, target: Target) -> Pixels:
     """Pixels uint8 (B, *image_shape) of an array (B, C, H, W), resized as pictures are.
 
     Raises:
@@ -172,11 +177,11 @@ def fit(pixels: Tensor, target: Target) -> Tensor:
     )
 
 
-def encode(pixels: Tensor, picture_format: PictureFormat, columns: int | None = None) -> bytes:
+def encode(pixels: Pixels, picture_format: PictureFormat, columns: int | None = None) -> bytes:
     """An encoded picture of uint8 pixels (B, C, H, W): the image, or a grid of several images, row by row."""
     image = pixels[0] if len(pixels) == 1 else contact_sheet(pixels, columns)
     if picture_format == "png":
-        return png.write(image.permute(1, 2, 0).numpy())
+        return png.write(image.transpose(1, 2, 0))
     picture = pixels_to_picture(image)
     if (side := max(picture.size)) > (limit := _LONGEST_SIDE.get(picture_format, side)):
         raise TooLarge(
@@ -255,7 +260,7 @@ def read_header(name: str, content: bytes, target: Target) -> Image.Image:
     return picture
 
 
-def decode_picture(opened: Opened, target: Target) -> Tensor:
+def decode_picture(opened: Opened, target: Target) -> Pixels:
     """Pixels uint8 (C, H, W) of one opened picture; it raises the errors of `decode`."""
     try:
         opened.picture.load()
@@ -268,6 +273,6 @@ def decode_picture(opened: Opened, target: Target) -> Tensor:
         pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
     except UnusablePicture as error:
         raise BadImage(opened.name, str(error)) from error
-    if tuple(pixels.shape) != target.image_shape:
+    if pixels.shape != target.image_shape:
         raise target.wrong_size(opened.name, pixels.shape[1], pixels.shape[2])
     return pixels

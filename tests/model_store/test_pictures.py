@@ -4,10 +4,17 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageOps
 
-from model_store.pictures import Resize, UnusablePicture, picture_to_pixels, pixels_to_picture, to_uint8
+from model_store.pictures import (
+    Resize,
+    UnusablePicture,
+    columns_of_grid,
+    contact_sheet,
+    picture_to_pixels,
+    pixels_to_picture,
+    to_uint8,
+)
 
 
 def striped(width: int, height: int) -> Image.Image:
@@ -21,7 +28,7 @@ def test_grey_picture_is_taken_as_it_is() -> None:
     """The pixels are (1, H, W), with the same values."""
     values = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
-    assert torch.equal(picture_to_pixels(Image.fromarray(values), (1, 3, 4), "none"), torch.from_numpy(values)[None])
+    assert np.array_equal(picture_to_pixels(Image.fromarray(values), (1, 3, 4), "none"), values[None])
 
 
 def test_colour_picture_has_channels_first() -> None:
@@ -143,7 +150,7 @@ def test_picture_is_turned_upright(orientation: int) -> None:
 
     pixels = picture_to_pixels(picture, (1, *upright.shape), "none")
 
-    assert np.array_equal(pixels[0].numpy(), upright)
+    assert np.array_equal(pixels[0], upright)
 
 
 def test_broken_exif_leaves_the_picture_as_it_is() -> None:
@@ -188,6 +195,34 @@ def test_size_stays_where_it_is_not_asked_for() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_survive_the_way_to_a_picture_and_back(channels: int) -> None:
     """Grey and colour pixels survive the way to a picture and back."""
-    pixels = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = np.random.default_rng(0).integers(0, 256, (channels, 5, 7), dtype=np.uint8)
 
-    assert torch.equal(picture_to_pixels(pixels_to_picture(pixels), (channels, 5, 7), "none"), pixels)
+    assert np.array_equal(picture_to_pixels(pixels_to_picture(pixels), (channels, 5, 7), "none"), pixels)
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (16, 4), (17, 5)])
+def test_grid_is_as_square_as_it_can_be(count: int, columns: int) -> None:
+    """The number of columns is the side of the smallest square that holds the pictures."""
+    assert columns_of_grid(count) == columns
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_is_laid_row_by_row_with_grey_between_and_at_the_end(channels: int) -> None:
+    """The third of three pictures begins the second row; the empty tile beside it does not look like a picture."""
+    pictures = np.broadcast_to(np.array([0, 20, 255], np.uint8)[:, None, None, None], (3, channels, 2, 2))
+    expected = [
+        [0, 0, 128, 20, 20],
+        [0, 0, 128, 20, 20],
+        [128, 128, 128, 128, 128],
+        [255, 255, 128, 128, 128],
+        [255, 255, 128, 128, 128],
+    ]
+
+    assert contact_sheet(pictures).tolist() == [expected] * channels
+
+
+def test_grid_of_one_row_has_lines_between_its_pictures_alone() -> None:
+    """Lines part the pictures, and no line surrounds them."""
+    pictures = np.array([0, 255, 0], np.uint8).reshape(3, 1, 1, 1)
+
+    assert contact_sheet(pictures, columns=3).tolist() == [[[0, 128, 255, 128, 0]]]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from fastapi import FastAPI
 from starlette.types import Message
-from torch import Tensor
 
+from model_store.pictures import Pixels
 from service.compute.batch_plan import BatchPlan
 from service.compute.rows import Rows
 from service.formats import pictures
@@ -205,7 +205,7 @@ async def test_large_picture_does_not_hold_up_others(settings: Settings, monkeyp
     threads: list[threading.Thread] = []
     decode = pictures.decode
 
-    def watched(opened: Sequence[pictures.Opened], target: pictures.Target) -> Tensor:
+    def watched(opened: Sequence[pictures.Opened], target: pictures.Target) -> Pixels:
         threads.append(threading.current_thread())
         return decode(opened, target)
 

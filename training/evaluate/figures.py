@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from model_store import VAE
-from model_store.pictures import pixels_to_picture
+from model_store.pictures import Pixels, contact_sheet, pixels_to_picture
 from model_store.vae.noise import standard_normal
-from model_store.vae.pixels import contact_sheet, to_images, to_pixels
+from model_store.vae.pixels import to_images, to_pixels
 
 SAMPLES = 64
 PAIRS = 16
@@ -36,7 +37,7 @@ def figures(model: VAE, test: Tensor) -> dict[str, bytes]:
 def samples(model: VAE, seed: int = 0) -> bytes:
     """A grid of the mean images of latents that are drawn from the prior."""
     latents = model.prior.sample(standard_normal(seed, SAMPLES, model.config.latent_shape))
-    return _png(contact_sheet(to_pixels(model.decode(latents).mean)))
+    return _png(contact_sheet(to_pixels(model.decode(latents).mean).numpy()))
 
 
 @torch.inference_mode()
@@ -48,10 +49,10 @@ def reconstructions(model: VAE, test: Tensor) -> bytes:
     half = (len(originals) + 1) // 2
     starts = range(0, len(originals), half)  # a single image has no second row
     rows = [part for start in starts for part in (originals[start : start + half], remade[start : start + half])]
-    return _png(contact_sheet(torch.stack([contact_sheet(row, columns=half) for row in rows]), columns=1))
+    return _png(contact_sheet(np.stack([contact_sheet(row.numpy(), columns=half) for row in rows]), columns=1))
 
 
-def _png(pixels: Tensor) -> bytes:
+def _png(pixels: Pixels) -> bytes:
     """A PNG of uint8 pixels (C, H, W), enlarged by a whole factor until its shorter side has at least 448 pixels."""
     picture = pixels_to_picture(pixels)
     scale = -(-_MIN_SIDE // min(picture.size))

@@ -96,7 +96,7 @@ def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) 
     count, channels, height, width = pixels.shape
     if channels in (1, 3):
         return pixels
-    opaque = torch.empty((count, channels - 1, height, width), dtype=torch.uint8)
-    for row, image in zip(opaque, pixels, strict=True):
-        row.copy_(picture_to_pixels(pixels_to_picture(image), (channels - 1, height, width), "none"))
-    return opaque
+    opaque = np.empty((count, channels - 1, height, width), np.uint8)
+    for row, image in zip(opaque, pixels.numpy(), strict=True):
+        row[:] = picture_to_pixels(pixels_to_picture(image), (channels - 1, height, width), "none")
+    return torch.from_numpy(opaque)

@@ -134,7 +134,7 @@ def read_picture(path: Path, image_shape: Shape, resize: Resize) -> Tensor | Mis
             if getattr(picture, "is_animated", False) and picture.format != _MPO:
                 return BadData(path, "it has several frames; save each as a picture of its own")
             picture.load()
-        pixels = picture_to_pixels(picture, image_shape, resize)
+        pixels = torch.from_numpy(picture_to_pixels(picture, image_shape, resize))
     except Exception as error:  # Pillow raises many kinds of errors for broken files
         return BadData(path, _why_unreadable(error))
     _, height, width = pixels.shape

@@ -93,9 +93,9 @@ def write_images(
     if wanted == "npy":
         return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())
     if wanted == "json":
-        encoded = [base64.b64encode(pictures.encode(image.unsqueeze(0), "png")).decode() for image in pixels]
+        encoded = [base64.b64encode(pictures.encode(image[None], "png")).decode() for image in pixels.numpy()]
         return write_json(session, {"images": encoded, **more})
-    return pictures.encode(pixels, wanted, columns)
+    return pictures.encode(pixels.numpy(), wanted, columns)
 
 
 def write_json(session: Session, members: Mapping[str, Any]) -> bytes:

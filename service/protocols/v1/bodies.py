@@ -106,9 +106,9 @@ async def _parse(call: Call, size: int, function: Callable[P, T], *args: P.args,
 
 async def _fit_array(call: Call, session: Session, images: Tensor, target: Target) -> Tensor:
     session.limits.check_count(session.model, len(images))
-    pictures.check_array(images, target)
+    pictures.check_array(images.shape, target)
     session.check_room(len(images))
-    return await _parse(call, images.nbytes, pictures.fit, images, target)
+    return torch.from_numpy(await _parse(call, images.nbytes, pictures.fit, images.numpy(), target))
 
 
 async def _decode_pictures(call: Call, session: Session, content_type: str, body: bytes, resize: Resize) -> Tensor:
@@ -117,7 +117,8 @@ async def _decode_pictures(call: Call, session: Session, content_type: str, body
     target, size = _target(session, resize), sum(map(len, contents))
     opened = await _parse(call, size * _OPENING_COST, pictures.open_all, contents, target)
     session.check_room(len(opened))
-    return await _parse(call, max(size, sum(picture.pixels for picture in opened)), pictures.decode, opened, target)
+    cost = max(size, sum(picture.pixels for picture in opened))
+    return torch.from_numpy(await _parse(call, cost, pictures.decode, opened, target))
 
 
 def _target(session: Session, resize: Resize) -> Target:

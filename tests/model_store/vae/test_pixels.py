@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model_store.vae.noise import MAX_SEED, derived_seed, standard_normal, uniform
-from model_store.vae.pixels import binarise, columns_of_grid, contact_sheet, to_images, to_pixels
+from model_store.vae.pixels import binarise, to_images, to_pixels
 
 
 def test_every_pixel_value_survives_the_way_to_images_and_back() -> None:
@@ -39,34 +39,6 @@ def test_grey_pixels_are_on_as_often_as_they_are_bright() -> None:
     images = binarise(pixels, uniform(0, 1, pixels.shape[1:]))
 
     assert abs(images.mean().item() - share) < 6 * (share * (1 - share) / 100_000) ** 0.5
-
-
-@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (16, 4), (17, 5)])
-def test_grid_is_as_square_as_it_can_be(count: int, columns: int) -> None:
-    """The number of columns is the side of the smallest square that holds the pictures."""
-    assert columns_of_grid(count) == columns
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_grid_is_laid_row_by_row_with_grey_between_and_at_the_end(channels: int) -> None:
-    """The third of three pictures begins the second row; the empty tile beside it does not look like a picture."""
-    pictures = torch.tensor([0, 20, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, channels, 2, 2)
-    expected = [
-        [0, 0, 128, 20, 20],
-        [0, 0, 128, 20, 20],
-        [128, 128, 128, 128, 128],
-        [255, 255, 128, 128, 128],
-        [255, 255, 128, 128, 128],
-    ]
-
-    assert contact_sheet(pictures).tolist() == [expected] * channels
-
-
-def test_grid_of_one_row_has_lines_between_its_pictures_alone() -> None:
-    """Lines part the pictures, and no line surrounds them."""
-    pictures = torch.tensor([0, 255, 0], dtype=torch.uint8).view(3, 1, 1, 1)
-
-    assert contact_sheet(pictures, columns=3).tolist() == [[[0, 128, 255, 128, 0]]]
 
 
 @pytest.mark.parametrize("noise", [standard_normal, uniform])
