@@ -41,6 +41,8 @@ class Call:
     limits: RequestLimits
     deadlines: Deadlines
     body_memory: BodyMemory
+    client: str
+    """The name by which clients are told apart: it stands for the API key, or for the address."""
 
     @cached_property
     def headers(self) -> Mapping[str, str]:

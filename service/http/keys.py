@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ class Keys:
         self._seen: object = None
         self._polled_at = -POLL_S
         self._from_file: list[bytes] = []
+        self._secret = secrets.token_bytes(32)
         if file is not None:
             self._seen, self._from_file = _state(file), read_keys(file)
             self._polled_at = time.monotonic()
@@ -51,6 +53,10 @@ class Keys:
         self._reload_if_changed()
         given = hashlib.sha256(bearer_key(headers)).digest()
         return sum(hmac.compare_digest(given, known) for known in (*self._named, *self._from_file)) > 0
+
+    def name(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """A name for the key of an admitted request, which does not reveal the key. Each process has its own names."""
+        return hashlib.blake2b(bearer_key(headers), key=self._secret, digest_size=16).hexdigest()
 
     def _reload_if_changed(self) -> None:
         """Read the file again if it has changed, and if a second has passed since the last check."""

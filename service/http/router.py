@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Unauthorized
 from .call import Call
+from .client import client_of
 from .problems import Responses, respond
 from .query import QueryParameters, QueryReader
 from .state import AppState
@@ -149,6 +150,7 @@ class Router:
                     self._state.limits,
                     self._state.deadlines,
                     self._state.body_memory,
+                    client_of(scope, self._state.keys),
                 )
                 subject = target.find(call)  # before the query is read
                 response = await target.endpoint.answer(call, subject, target.query.read(scope["query_string"]))
