@@ -190,10 +190,10 @@ class NoDefaultModel(ServiceError):
 class QueueFull(ServiceError):
     """The queue has no room for the images of the request."""
 
-    def __init__(self, *, waiting: int, limit: int, retry_after_s: int) -> None:
+    def __init__(self, *, images: int, own: int, free: int, limit: int, retry_after_s: int) -> None:
         super().__init__(
-            f"The queue is full: {waiting} of at most {counted(limit, 'images')} are waiting; "
-            f"try again in {retry_after_s} s."
+            f"The queue is full for this client: it has {counted(own, 'images')} there and asks for {images} more, but "
+            f"may have at most as many as places are free, {free} of {limit}; try again in {retry_after_s} s."
         )
         self.retry_after_s = retry_after_s
 

@@ -74,7 +74,8 @@ class Settings(BaseSettings):
         (),
         description="comma list of the addresses or networks of proxies, such as 10.0.0.0/8, whose headers "
         "X-Forwarded-Proto, -Host, -Prefix and -For are believed, or * for every client; too few: the page shows "
-        "addresses that do not lead here; too many: clients can forge their own address",
+        "addresses that do not lead here, and all clients of a proxy share one place in the queue; too many: clients "
+        "can forge their own address",
     )
     workers: int = Field(
         1,
@@ -124,11 +125,12 @@ class Settings(BaseSettings):
         "requests wait behind large batches",
     )
     queue_images: int = Field(
-        1024,
+        2048,
         ge=1,
         le=1_000_000,
-        description="images that may wait for a model; too low: 429 in a burst; too high: requests wait until their "
-        "deadline instead of being refused at once",
+        description="images that may wait for a model; each client may have as many there as places are free, so one "
+        "client alone has half of them; too low: 429 in a burst; too high: requests wait until their deadline instead "
+        "of being refused at once",
     )
     max_score_draws: int = Field(
         16_384,

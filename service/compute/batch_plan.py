@@ -45,6 +45,10 @@ class BatchPlan(NamedTuple):
         """The batch sizes in images, ascending."""
         return list(self.seconds)
 
+    def images_within(self, seconds: float) -> int:
+        """The images of the largest batch that takes at most that time, or of the smallest if all take longer."""
+        return max((size for size, batch_s in self.seconds.items() if batch_s <= seconds), default=min(self.seconds))
+
 
 BatchPlans = dict[str, BatchPlan]
 

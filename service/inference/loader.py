@@ -82,7 +82,7 @@ class Loader:
         self._events.queue_changed(str(version), 0)
         batcher: Batcher[BatchKey, Rows, Rows] = Batcher(
             lambda key, payloads: runner.run(key.forward_pass, payloads),
-            max_batch_images=lambda key: runner.max_images(key.forward_pass),
+            images_within=lambda key, seconds: runner.plans[key.forward_pass].images_within(seconds),
             queue_images=self._queue_images,
             batch_computed=lambda key, images: self._events.batch_computed(key.forward_pass, images),
             queue_changed=partial(self._events.queue_changed, str(version)),

@@ -12,7 +12,7 @@ from model_store.vae.priors import Prior
 from ..compute.rows import Rows, length, split
 from ..compute.runner import Runner
 from ..compute.torch_runtime import ForwardPass
-from .batcher import Batcher, part_images
+from .batcher import PART_S, Batcher
 from .work_queue import Answer, Part
 
 
@@ -38,8 +38,10 @@ class ServedModel:
         """`name@version`, the form in which every answer names the model."""
         return str(self.version)
 
-    async def forward(self, forward_pass: ForwardPass, rows: Rows, *, is_begun: bool = False) -> Answer[Rows]:
-        """Compute a forward pass of some rows, in batches that other requests share.
+    async def forward(
+        self, forward_pass: ForwardPass, rows: Rows, *, client: str = "", is_begun: bool = False
+    ) -> Answer[Rows]:
+        """Compute a forward pass of some rows of a client, in batches that other requests share.
 
         Many rows are computed in parts, and the answer has the results of each part. A request that `is_begun` is
         always admitted.
@@ -47,7 +49,9 @@ class ServedModel:
         Raises:
             QueueFull, Unavailable: the service has no capacity now.
         """
-        at_most = part_images(self.runner.plans[forward_pass].seconds)
+        at_most = self.runner.plans[forward_pass].images_within(PART_S)
         parts = [rows] if length(rows) <= at_most else split(rows, at_most)
         key = BatchKey(forward_pass, tuple(tensor.shape[1:] for tensor in rows))
-        return await self.batcher.ask(key, [Part(part, length(part)) for part in parts], is_begun=is_begun)
+        return await self.batcher.ask(
+            key, [Part(part, length(part)) for part in parts], client=client, is_begun=is_begun
+        )

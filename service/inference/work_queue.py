@@ -1,8 +1,9 @@
 """The requests that wait for one model, and the order of their turns: the policy of batching.
 
 Large work (several parts) takes turns with small work (one part). While small work is expected, a turn of large work is
-a single part, so that small work need not wait for long. Among work of the same kind, the longest wait goes first, so
-that queues with different keys take turns.
+short, so that small work need not wait for long. Among work of the same kind, clients take turns: a batch takes a
+ticket from the line of each client, then a second from each, until it is full. The line that has waited the longest for
+a turn decides the key of the batch, so that different keys take turns too.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -43,6 +45,7 @@ class Ticket(Generic[Key, Payload, Result]):
     """A request: the parts that still wait, the results so far, and the future that its caller awaits."""
 
     key: Key
+    client: str
     parts: deque[Part[Payload]]
     answer: asyncio.Future[Answer[Result]]
     results: list[Result] = field(default_factory=list)
@@ -83,27 +86,45 @@ class Taken(NamedTuple, Generic[Key, Payload, Result]):
     part: Part[Payload]
 
 
-class WorkQueue(Generic[Key, Payload, Result]):
-    """Tickets in the order of their turns. A batch has at most `max_batch_images(key)` images, or else a single part.
+@dataclass(slots=True, eq=False)
+class Line(Generic[Key, Payload, Result]):
+    """The waiting tickets of one client for one key, and the number of the last turn before which the line waits."""
 
-    `changed` is called with the images that wait, whenever their number changes.
+    since: int
+    tickets: deque[Ticket[Key, Payload, Result]] = field(default_factory=deque)
+
+
+class WorkQueue(Generic[Key, Payload, Result]):
+    """Tickets in the order of their turns.
+
+    A batch has at most `images_within(key, seconds)` images: as many as can be computed in that time, or as many as one
+    batch may ever have if the time is infinite. A single part may have more. `changed` is called with the images that
+    wait, whenever their number changes.
 
     Attributes:
         images: images that wait, including the waiting parts of a ticket that is computed now.
     """
 
-    def __init__(self, *, max_batch_images: Callable[[Key], int], changed: Callable[[int], None]) -> None:
-        self._max_batch_images = max_batch_images
+    def __init__(self, *, images_within: Callable[[Key, float], int], changed: Callable[[int], None]) -> None:
+        self._images_within = images_within
         self._changed = changed
-        # Only queues with a ticket: clients choose the shapes of images, so empty queues would pile up.
-        self._queues: dict[tuple[Key, bool], deque[Ticket[Key, Payload, Result]]] = {}
+        # By key and size of work, then by client, in the order of their turns. Only lines with a ticket: clients choose
+        # the shapes of images, so empty lines would pile up.
+        self._lines: dict[tuple[Key, bool], OrderedDict[str, Line[Key, Payload, Result]]] = {}
+        self._images_of: dict[str, int] = {}  # that wait, by client
+        self._turns = count()
         self._was_large = False
         self._last_small = -math.inf
         self.images = 0
 
+    def images_of(self, client: str) -> int:
+        """The images of a client that wait."""
+        return self._images_of.get(client, 0)
+
     def enter(self, ticket: Ticket[Key, Payload, Result]) -> None:
-        """Put a new ticket behind the others of its key."""
-        self._count(ticket.waiting_images)
+        """Put a new ticket behind the others of its client."""
+        self._count(ticket.client, ticket.waiting_images)
+        self._changed(self.images)
         self.enter_again(ticket)
 
     def enter_again(self, ticket: Ticket[Key, Payload, Result]) -> None:
@@ -111,45 +132,70 @@ class WorkQueue(Generic[Key, Payload, Result]):
         ticket.since = time.perf_counter()
         if not ticket.is_large:
             self._last_small = ticket.since
-        self._queues.setdefault((ticket.key, ticket.is_large), deque()).append(ticket)
+        place = (ticket.key, ticket.is_large)
+        if (lines := self._lines.get(place)) is None:
+            lines = self._lines[place] = OrderedDict()
+        if (line := lines.get(ticket.client)) is None:
+            line = lines[ticket.client] = Line(next(self._turns))
+        line.tickets.append(ticket)
 
     def leave(self, ticket: Ticket[Key, Payload, Result]) -> None:
-        """Drop the parts that still wait. A ticket whose parts are being computed is in no queue."""
+        """Drop the parts that still wait. A ticket whose parts are being computed is in no line."""
         if not ticket.parts:
             return
-        self._count(-ticket.waiting_images)
+        self._count(ticket.client, -ticket.waiting_images)
+        self._changed(self.images)
         ticket.parts.clear()
         place = (ticket.key, ticket.is_large)
-        if ticket in (queue := self._queues.get(place, deque())):
-            queue.remove(ticket)
-            if not queue:
-                del self._queues[place]
+        lines = self._lines.get(place)
+        line = lines.get(ticket.client) if lines else None
+        if lines is None or line is None or ticket not in line.tickets:
+            return
+        line.tickets.remove(ticket)
+        if not line.tickets:
+            del lines[ticket.client]
+        if not lines:
+            del self._lines[place]
 
-    def take_batch(self) -> list[Taken[Key, Payload, Result]]:
-        """Take parts from the queue whose turn it is, as many as fit into one batch. A ticket must wait.
+    def take_batch(self, large_turn_s: float = 0.0) -> list[Taken[Key, Payload, Result]]:
+        """Take parts of the work whose turn it is, as many as fit into one batch. A ticket must wait.
 
-        A ticket that has more parts is then in no queue, until it enters again or leaves.
+        While small work is expected, large work gets as many parts as take `large_turn_s` seconds, but at least one.
+        A ticket that has more parts is then in no line, until it enters again or leaves.
         """
-        others = [(key, is_large) for key, is_large in self._queues if is_large != self._was_large]
-        place = min(others or self._queues, key=lambda place: self._queues[place][0].since)
+        others = [(key, is_large) for key, is_large in self._lines if is_large != self._was_large]
+        place = min(others or self._lines, key=lambda place: next(iter(self._lines[place].values())).since)
         key, self._was_large = place
-        queue = self._queues[place]
-        room = queue[0].next_images
-        if not self._was_large or time.perf_counter() - self._last_small >= SMALL_WORK_EXPECTED_S:
-            room = max(room, self._max_batch_images(key))
+        lines = self._lines[place]
+        is_small_expected = time.perf_counter() - self._last_small < SMALL_WORK_EXPECTED_S
+        turn_s = large_turn_s if self._was_large and is_small_expected else math.inf
+        room = max(next(iter(lines.values())).tickets[0].next_images, self._images_within(key, turn_s))
         batch: list[Taken[Key, Payload, Result]] = []
-        while queue and queue[0].next_images <= room:
-            ticket = queue.popleft()
+        while lines:
+            client, line = next(iter(lines.items()))
+            ticket = line.tickets[0]
+            if ticket.next_images > room:
+                break
+            before = room
             while ticket.parts and ticket.next_images <= room:
                 batch.append(Taken(ticket, ticket.parts.popleft()))
                 room -= batch[-1].part.images
+            self._count(client, room - before)
+            line.tickets.popleft()
+            line.since = next(self._turns)
+            if line.tickets:
+                lines.move_to_end(client)
+            else:
+                del lines[client]
             if ticket.parts:
                 break
-        if not queue:
-            del self._queues[place]
-        self._count(-sum(taken.part.images for taken in batch))
+        if not lines:
+            del self._lines[place]
+        self._changed(self.images)
         return batch
 
-    def _count(self, images: int) -> None:
+    def _count(self, client: str, images: int) -> None:
         self.images += images
-        self._changed(self.images)
+        self._images_of[client] = own = self._images_of.get(client, 0) + images
+        if not own:
+            del self._images_of[client]

@@ -32,23 +32,24 @@ class Sessions:
         self.registry = registry
         self.limits = limits
 
-    def open(self, reference: str | None, timings: Timings) -> Session:
-        """A session with the model of that reference; None is the default model.
+    def open(self, reference: str | None, timings: Timings, client: str) -> Session:
+        """A session of a client with the model of that reference; None is the default model.
 
         Raises:
             InvalidName, ModelNotFound, NoDefaultModel: there is no such model.
             Starting, NotServing: the models have not been read yet.
         """
-        return Session(self.registry.find(reference), self.limits, timings)
+        return Session(self.registry.find(reference), self.limits, timings, client)
 
 
 class Session:
-    """The model of one request, the limits of the request, and the timings that it fills in."""
+    """The model of one request, its limits, the timings that it fills in, and the client whose turns it takes."""
 
-    def __init__(self, model: ServedModel, limits: Limits, timings: Timings) -> None:
+    def __init__(self, model: ServedModel, limits: Limits, timings: Timings, client: str = "") -> None:
         self.model = model
         self.limits = limits
         self.timings = timings
+        self.client = client
         self._is_begun = False
 
     @property
@@ -69,9 +70,9 @@ class Session:
         """Check that the queue has room, before work is done that would be lost.
 
         Raises:
-            QueueFull: the queue has no room for that many images.
+            QueueFull: the queue has no room for that many images of this client.
         """
-        self.model.batcher.check_room(images)
+        self.model.batcher.check_room(images, self.client)
 
     async def encode_raw(self, pixels: Tensor) -> DiagonalGaussian | Point:
         """The encoder's answer to uint8 pixels (B, C, H, W), in normal coordinates.
@@ -105,7 +106,7 @@ class Session:
         Raises:
             QueueFull, Unavailable: the service has no capacity now.
         """
-        answer = await self.model.forward(name, inputs, is_begun=self._is_begun)
+        answer = await self.model.forward(name, inputs, client=self.client, is_begun=self._is_begun)
         self._is_begun = True
         self.timings.add("queue", answer.queue_s)
         self.timings.add("compute", answer.compute_s)

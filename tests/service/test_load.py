@@ -72,12 +72,12 @@ async def waiting(app: FastAPI, images: int) -> None:
 
 
 async def fill(app: FastAPI, client: httpx.AsyncClient, gate: Gate) -> list[asyncio.Task[httpx.Response]]:
-    """Send requests until the queue has no room for 16 images more: one is at the gate, six are in the queue."""
+    """Send requests until the queue has no room for 16 images more: one is at the gate, three are in the queue."""
     computing = asyncio.create_task(client.get("/v1/sample"))
     while not gate.batches:
         await asyncio.sleep(0)
-    queued = [asyncio.create_task(client.get("/v1/sample?n=16")) for _ in range(6)]
-    await waiting(app, 96)
+    queued = [asyncio.create_task(client.get("/v1/sample?n=16")) for _ in range(3)]
+    await waiting(app, 48)
     return [computing, *queued]
 
 
@@ -92,8 +92,26 @@ async def test_full_queue_is_429_with_a_whole_number_of_seconds(
 
     assert refused.status_code == 429
     assert re.fullmatch("[1-9][0-9]*", refused.headers["retry-after"])
-    assert [response.status_code for response in await asyncio.gather(*others)] == [200] * 7
+    assert [response.status_code for response in await asyncio.gather(*others)] == [200] * 4
     await check_unharmed(client)
+
+
+async def test_client_whose_share_of_the_queue_is_full_leaves_room_for_another(settings: Settings) -> None:
+    """A client is its key. The other client's single request is in the next batch."""
+    first, second = ({"Authorization": f"Bearer {key}"} for key in ("first", "second"))
+    async with running(settings, api_keys="first, second") as (app, client):
+        gate = Gate(app.state.parts.registry.find(None))
+        client.headers = httpx.Headers(first)
+        others = await fill(app, client, gate)
+        refused = await client.get("/v1/sample?n=16")
+        good = asyncio.create_task(client.get("/v1/sample", headers=second))
+        await waiting(app, 49)
+        gate.open()
+        answers = await asyncio.gather(good, *others)
+
+    assert refused.status_code == 429
+    assert refused.json()["detail"].startswith("The queue is full for this client: it has 48 images there")
+    assert [answer.status_code for answer in answers] == [200] * 5
 
 
 async def test_pictures_that_find_no_room_are_not_decoded(

@@ -1,6 +1,8 @@
 """The queue, tested with a gate instead of a clock: a batch is computed when the test opens the gate."""
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -34,11 +36,11 @@ def nothing(*_: object) -> None:
     """Count nothing."""
 
 
-def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 10) -> Batcher[str, int, int]:
+def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 20) -> Batcher[str, int, int]:
     """A batcher in front of a gate."""
     return Batcher(
         gate.run,
-        max_batch_images=lambda _: max_batch_images,
+        images_within=lambda _, seconds: max_batch_images if seconds == math.inf else 1,
         queue_images=queue_images,
         batch_computed=nothing,
         queue_changed=nothing,
@@ -46,10 +48,10 @@ def make_batcher(gate: Gate, *, max_batch_images: int = 4, queue_images: int = 1
 
 
 def ask(
-    batcher: Batcher[str, int, int], payload: int, key: str = "encode", images: int = 1
+    batcher: Batcher[str, int, int], payload: int, key: str = "encode", images: int = 1, client: str = ""
 ) -> asyncio.Task[Answer[int]]:
     """A caller that waits in the background."""
-    return asyncio.create_task(batcher.ask(key, [Part(payload, images)]))
+    return asyncio.create_task(batcher.ask(key, [Part(payload, images)], client=client))
 
 
 async def settle() -> None:
@@ -121,7 +123,7 @@ async def test_batch_is_bounded_in_images() -> None:
 async def test_small_request_waits_for_one_part_of_one_large_request() -> None:
     """The small request does not wait for all large requests that came before it."""
     gate = Gate()
-    batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=99)
     large = [asyncio.create_task(batcher.ask("encode", [Part(number, 4), Part(number, 4)])) for number in (2, 4, 6)]
     await settle()
     small = ask(batcher, 8, key="decode")
@@ -138,7 +140,7 @@ async def test_small_request_waits_for_one_part_of_one_large_request() -> None:
 async def test_parts_are_computed_together_while_there_is_no_small_work() -> None:
     """The parts of one request come first, then the parts of the next request, as many as fit."""
     gate = Gate()
-    batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=99)
     large = [asyncio.create_task(batcher.ask("encode", [Part(n, 2), Part(n + 2, 2), Part(n + 4, 2)])) for n in (2, 12)]
     await settle()
 
@@ -152,7 +154,7 @@ async def test_parts_are_computed_together_while_there_is_no_small_work() -> Non
 async def test_large_request_is_not_starved_by_small_ones() -> None:
     """The parts of large work have every second turn."""
     gate = Gate()
-    batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=99)
     tasks = [await occupied(batcher)]
     tasks += [ask(batcher, payload, images=4) for payload in (2, 4, 6)]
     tasks.append(asyncio.create_task(batcher.ask("encode", [Part(8, 4), Part(10, 4)])))
@@ -253,7 +255,7 @@ async def test_two_sizes_never_meet_in_one_batch() -> None:
 async def test_size_that_comes_all_the_time_does_not_hold_up_another() -> None:
     """The longest wait goes first, so a single image of a rare size is computed after the images before it."""
     gate = Gate()
-    batcher = make_batcher(gate, max_batch_images=1, queue_images=40)
+    batcher = make_batcher(gate, max_batch_images=1, queue_images=99)
     tasks = [ask(batcher, 2, "common"), ask(batcher, 4, "rare")]
     for payload in (6, 8, 10):
         tasks.append(ask(batcher, payload, "common"))
@@ -268,7 +270,7 @@ async def test_size_that_comes_all_the_time_does_not_hold_up_another() -> None:
 async def test_large_requests_of_several_sizes_take_turns() -> None:
     """Each turn is one part while small work is expected, and small work goes in between, of any size."""
     gate = Gate()
-    batcher = make_batcher(gate, max_batch_images=4, queue_images=40)
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=99)
     tasks = [await occupied(batcher)]
     for size, payload in (("8x8", 10), ("16x8", 20), ("32x8", 30)):
         tasks.append(asyncio.create_task(batcher.ask(size, [Part(payload, 2), Part(payload + 2, 2)])))
@@ -283,18 +285,19 @@ async def test_large_requests_of_several_sizes_take_turns() -> None:
     ]  # fmt: skip
 
 
-async def test_sizes_that_were_computed_leave_nothing_behind() -> None:
-    """Clients choose the sizes of images, so a queue for each size ever seen would use up memory."""
+async def test_sizes_and_clients_leave_nothing_behind() -> None:
+    """Clients choose the sizes of images, so a line for each size or client ever seen would use up memory."""
     gate = Gate()
     gate.open(100)
     batcher = make_batcher(gate)
-    leaving = ask(batcher, 2, "never computed")
+    leaving = ask(batcher, 2, "never computed", client="leaving")
     await asyncio.sleep(0)
     leaving.cancel()
-    for size in range(50):
-        await ask(batcher, 2, f"{size}x8")
+    for number in range(50):
+        await ask(batcher, 2, f"{number}x8", client=f"192.0.2.{number}")
 
-    assert batcher._queue._queues == {}
+    assert batcher._queue._lines == {}
+    assert batcher._queue._images_of == {}
 
 
 async def test_full_queue_refuses_at_once() -> None:
@@ -304,13 +307,180 @@ async def test_full_queue_refuses_at_once() -> None:
     tasks = [await occupied(batcher), ask(batcher, 2, images=3)]
     await settle()
 
-    with pytest.raises(QueueFull, match="3 of at most 3 images are waiting; try again in 1 s") as refusal:
+    with pytest.raises(QueueFull, match="it has 3 images there and asks for 1 more, but") as refusal:
         await batcher.ask("encode", [Part(4, 1)])
 
     assert refusal.value.retry_after_s == 1
     gate.open(2)
     await asyncio.gather(*tasks)
     assert batcher.waiting_images == 0
+
+
+async def test_one_client_leaves_room_for_others() -> None:
+    """A client may have as many images in the queue as places are free: half, and less beside others."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=24, queue_images=24)
+    tasks = [await occupied(batcher)]
+    admitted = {}
+    for client in ("greedy", "second", "third", "fourth"):
+        requests = [ask(batcher, 2, client=client) for _ in range(24)]
+        await settle()
+        admitted[client] = sum(not request.done() for request in requests)
+        tasks += requests
+    gate.open(2)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert admitted == {"greedy": 12, "second": 6, "third": 3, "fourth": 2}
+    assert sum(isinstance(result, QueueFull) for result in results) == 96 - 23
+
+
+async def test_two_greedy_clients_have_a_third_each() -> None:
+    """The third that stays free is for others."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=24, queue_images=24)
+    tasks = [await occupied(batcher)]
+    tasks += [ask(batcher, 2, client=client) for _ in range(24) for client in ("one", "other")]
+    await settle()
+
+    assert batcher.waiting_images == 16
+    batcher.check_room(8, "newcomer")
+    gate.open(2)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_queue_without_waiting_images_has_room_for_the_largest_request() -> None:
+    """The share of a lone client would be half of the queue."""
+    gate = Gate()
+    gate.open(2)
+    batcher = make_batcher(gate, queue_images=10)
+
+    assert (await batcher.ask("encode", [Part(2, 10)], client="lone")).results == [4]
+
+
+async def test_single_request_is_in_the_next_batch_whatever_another_client_has_queued() -> None:
+    """Clients take turns within a batch; each client's requests keep their order."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=99)
+    tasks = [await occupied(batcher)]
+    tasks += [ask(batcher, payload, client="greedy") for payload in range(10, 22, 2)]
+    tasks += [ask(batcher, 2, client="good"), ask(batcher, 4, client="another")]
+    await settle()
+    gate.open(4)
+    await asyncio.gather(*tasks)
+
+    assert [payloads for _, payloads in gate.batches[1:]] == [[10, 2, 4, 12], [14, 16, 18, 20]]
+
+
+async def test_client_with_another_key_has_the_next_turn_but_one() -> None:
+    """The oldest request of a client that has waited for its turn is newer than all the requests of another client."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=2, queue_images=99)
+    tasks = [await occupied(batcher)]
+    tasks += [ask(batcher, payload, client="greedy") for payload in range(10, 22, 2)]
+    tasks.append(ask(batcher, 2, "decode", client="good"))
+    await settle()
+    gate.open(5)
+    await asyncio.gather(*tasks)
+
+    assert gate.batches[1:3] == [("encode", [10, 12]), ("decode", [2])]
+
+
+async def test_more_clients_than_a_batch_has_room_for_take_turns() -> None:
+    """Every client has been served once before one is served twice."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=2, queue_images=99)
+    tasks = [await occupied(batcher)]
+    tasks += [ask(batcher, 10 * client + turn, client=str(client)) for client in range(1, 6) for turn in (0, 2)]
+    await settle()
+    gate.open(6)
+    await asyncio.gather(*tasks)
+
+    assert [payloads for _, payloads in gate.batches[1:]] == [[10, 20], [30, 40], [50, 12], [22, 32], [42, 52]]
+
+
+async def test_large_requests_of_two_clients_take_turns() -> None:
+    """A client's third large request does not come before the first of another client."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=99)
+    tasks = [await occupied(batcher)]
+    for payload, client in ((10, "greedy"), (20, "greedy"), (30, "greedy"), (40, "good")):
+        parts = [Part(payload, 4), Part(payload + 2, 4)]
+        tasks.append(asyncio.create_task(batcher.ask("encode", parts, client=client)))
+    await settle()
+    gate.open(9)
+    await asyncio.gather(*tasks)
+
+    assert [payload for _, (payload,) in gate.batches[1:5]] == [10, 40, 20, 42]
+
+
+async def test_client_who_leaves_frees_its_share() -> None:
+    """Its cancelled requests count no longer."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=4, queue_images=8)
+    tasks = [await occupied(batcher), ask(batcher, 2, client="other")]
+    leaving = [ask(batcher, 4, images=2, client="leaving") for _ in range(2)]
+    await settle()
+    for request in leaving:
+        request.cancel()
+    await settle()
+
+    batcher.check_room(7, "leaving")
+    gate.open(2)
+    await asyncio.gather(*tasks)
+
+
+async def test_turn_of_large_work_is_longer_while_the_event_loop_is_slow() -> None:
+    """Otherwise a request of many parts would take as many slow turns. Small work still waits for a share of a turn."""
+
+    async def double(key: str, payloads: Sequence[int]) -> Sequence[int]:
+        batches.append(len(payloads))
+        return [2 * payload for payload in payloads]
+
+    batches: list[int] = []
+    batcher = Batcher(
+        double,
+        images_within=lambda _key, seconds: 16 if seconds >= 0.002 else 1,
+        queue_images=99,
+        batch_computed=nothing,
+        queue_changed=nothing,
+    )
+    await batcher.ask("encode", [Part(2, 1)])  # small work, so that more is expected
+    hog = asyncio.create_task(keep_busy(0.01))
+    await asyncio.sleep(0)
+    await batcher.ask("encode", [Part(2, 1)] * 32)
+    hog.cancel()
+
+    assert batches == [1, 16, 16]
+
+
+async def keep_busy(turn_s: float) -> None:
+    """Hold up each turn of the event loop, as an expensive request does."""
+    while True:
+        time.sleep(turn_s)
+        await asyncio.sleep(0)
+
+
+async def test_client_who_comes_and_goes_does_not_hold_up_a_batch() -> None:
+    """The batcher waits for quiet turns of the event loop, and such a client would leave none."""
+
+    async def come_and_go() -> None:
+        while True:
+            restless = ask(batcher, 4)
+            await asyncio.sleep(0)
+            restless.cancel()
+            await asyncio.sleep(0)
+
+    gate = Gate()
+    gate.open()
+    batcher = make_batcher(gate)
+    restless = asyncio.create_task(come_and_go())
+    first = ask(batcher, 2)
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+    assert first.done()
+    restless.cancel()
+    await settle()
 
 
 async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
@@ -329,7 +499,7 @@ async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
 async def test_caller_who_leaves_is_not_computed_and_frees_the_queue() -> None:
     """Work whose caller has left is not done."""
     gate = Gate()
-    batcher = make_batcher(gate, queue_images=2)
+    batcher = make_batcher(gate, queue_images=4)
     first = await occupied(batcher)
     leaving, staying = ask(batcher, 2), ask(batcher, 4)
     await settle()
@@ -381,7 +551,11 @@ async def test_failure_of_a_batch_reaches_each_of_its_callers_and_no_other() -> 
 
     failures: list[int] = []
     batcher = Batcher(
-        fail_first, max_batch_images=lambda _: 4, queue_images=9, batch_computed=nothing, queue_changed=nothing
+        fail_first,
+        images_within=lambda _key, _seconds: 4,
+        queue_images=9,
+        batch_computed=nothing,
+        queue_changed=nothing,
     )
     doomed = [ask(batcher, 2), ask(batcher, 4)]
 
@@ -398,7 +572,7 @@ async def test_too_few_results_are_a_bug_and_not_a_mix_up() -> None:
         return payloads[1:]
 
     batcher = Batcher(
-        lose_one, max_batch_images=lambda _: 4, queue_images=9, batch_computed=nothing, queue_changed=nothing
+        lose_one, images_within=lambda _key, _seconds: 4, queue_images=9, batch_computed=nothing, queue_changed=nothing
     )
 
     with pytest.raises(RuntimeError, match=r"1 payloads gave 0 results\. This is a bug\."):
@@ -413,7 +587,7 @@ async def test_batches_and_waiting_images_are_counted() -> None:
     gate.open()
     batcher = Batcher(
         gate.run,
-        max_batch_images=lambda _: 4,
+        images_within=lambda _key, _seconds: 4,
         queue_images=9,
         batch_computed=lambda *of: counted.append(of),
         queue_changed=waiting.append,

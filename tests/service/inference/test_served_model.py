@@ -32,7 +32,7 @@ def make_model(batches: Batches, seconds: dict[int, float]) -> ServedModel:
         """Count nothing."""
 
     batcher: Batcher[BatchKey, Rows, Rows] = Batcher(
-        echo, max_batch_images=lambda _: 8, queue_images=99, batch_computed=ignore, queue_changed=ignore
+        echo, images_within=lambda _key, _seconds: 8, queue_images=99, batch_computed=ignore, queue_changed=ignore
     )
     runner = SimpleNamespace(plans={"encode": BatchPlan(seconds)})
     nothing: Any = None

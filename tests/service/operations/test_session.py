@@ -24,10 +24,10 @@ class FullModel:
     def __init__(self) -> None:
         self.is_full = False
 
-    async def forward(self, _: str, rows: Any, *, is_begun: bool) -> Answer[Any]:
+    async def forward(self, _: str, rows: Any, *, client: str, is_begun: bool) -> Answer[Any]:
         """Give the rows back after 1 s in the queue and 2 s of computing."""
         if self.is_full and not is_begun:
-            raise QueueFull(waiting=1, limit=1, retry_after_s=1)
+            raise QueueFull(images=2, own=1, free=0, limit=1, retry_after_s=1)
         return Answer([rows], queue_s=1, compute_s=2)
 
 
