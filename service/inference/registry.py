@@ -135,28 +135,34 @@ class Registry:
     async def refresh(self) -> None:
         """Serve new versions of the store, and stop serving versions that are gone. One refresh runs at a time.
 
+        All new versions are loaded first, and then switched to at one moment.
+
         Raises:
             StoreNotFound: the store's folder is missing; the served models stay.
         """
         async with self._refreshing:
             default, published, misplaced = await asyncio.to_thread(read_store, self._store, self._default_setting)
             self._refusals.note_misplaced(misplaced)
-            wanted: set[ModelVersion] = set()
+            wanted: dict[ModelVersion, ServedModel] = {}
             for _, versions in groupby(published, key=lambda version: version.name):
-                wanted.update(await self._serve_newest(list(versions)))
+                wanted |= await self._load_newest(list(versions))
             self._refreshed, self._unreadable, self._published, self._default = True, None, published, default
             self._refusals.keep_only(published)
-            self._stop_serving(self._served.keys() - wanted)
-            self._found.clear()
+            self._switch(wanted)
             self._log_readiness()
 
-    def _stop_serving(self, versions: set[ModelVersion]) -> None:
-        """Stop serving these versions. Report versions that left before and that no request uses any more."""
+    def _switch(self, wanted: dict[ModelVersion, ServedModel]) -> None:
+        """Serve these models, and no others. Report versions that left before and that no request uses any more."""
+        before, self._served = self._served, wanted
+        self._found.clear()
+        for version in wanted.keys() - before.keys():
+            self._leaving.pop(version, None)
+            log.info("serving", model=str(version), device=str(self.device), runtime=wanted[version].runner.runtime)
         for version in [version for version, model in self._leaving.items() if model() is None]:
             del self._leaving[version]
             self._events.version_left(str(version))
-        for version in versions:
-            self._leaving[version] = weakref.ref(self._served.pop(version))
+        for version in before.keys() - wanted.keys():
+            self._leaving[version] = weakref.ref(before[version])
             log.info("no longer serving", model=str(version))
 
     async def refresh_forever(self, every_s: float) -> None:
@@ -191,33 +197,30 @@ class Registry:
         else:
             log.error("not ready", reason=reason, store=str(self._store.root))
 
-    async def _serve_newest(self, versions: list[ModelVersion]) -> list[ModelVersion]:
-        """Serve the newest versions of one model; return them. Older versions replace those that cannot be served."""
-        kept: list[ModelVersion] = []
+    async def _load_newest(self, versions: list[ModelVersion]) -> dict[ModelVersion, ServedModel]:
+        """The newest versions of one model. Older versions replace those that cannot be served."""
+        loaded: dict[ModelVersion, ServedModel] = {}
         for version in reversed(versions):
-            if len(kept) < self._versions_per_model and await self._serve(version):
-                kept.append(version)
-        return kept
+            if len(loaded) < self._versions_per_model and (model := await self._load(version)):
+                loaded[version] = model
+        return loaded
 
-    async def _serve(self, version: ModelVersion) -> bool:
-        """Load a version unless it is already served; return whether it is served."""
+    async def _load(self, version: ModelVersion) -> ServedModel | None:
+        """Load a version, unless it is already served; None if it cannot be served."""
         if version in self._served:
-            return True
+            return self._served[version]
         files: object = None
         try:
             files = await asyncio.to_thread(self._store.fingerprint, version)
             refusal = self._refusals.find(version)
             if refusal and refusal.files == files and not refusal.may_pass:
-                return False  # the same files would fail in the same way
-            self._served[version] = await self._loader.load(version, is_undisturbed=not self._refreshed)
-            self._found.clear()
+                return None  # the same files would fail in the same way
+            model = await self._loader.load(version, is_undisturbed=not self._refreshed)
         except Exception as error:  # one bad version must not stop the others
             self._refusals.refuse(version, Refusal(files, str(error), may_pass=may_pass(error)))
-            return False
+            return None
         self._refusals.forget(version)
-        self._leaving.pop(version, None)
-        log.info("serving", model=str(version), device=str(self.device), runtime=self._served[version].runner.runtime)
-        return True
+        return model
 
 
 def read_store(store: Store, default_model: str | None) -> tuple[str | StoreError, list[ModelVersion], dict[str, str]]:

@@ -96,6 +96,26 @@ async def test_new_version_is_served_and_the_old_one_too(registry: Registry, sto
     assert str(registry.find("grey@1").version) == "grey@1"
 
 
+async def test_new_versions_are_switched_to_at_one_moment(
+    registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one of them is still loaded, the older versions answer."""
+    answering: list[str] = []
+    load = store.load
+
+    def watched(version: ModelVersion) -> StoredModel:
+        answering.extend(registry.find(name).name for name in ("colour", "grey"))
+        return load(version)
+
+    monkeypatch.setattr(store, "load", watched)
+    for name in ("colour", "grey"):
+        store.publish(name, make_model())
+    await registry.refresh()
+
+    assert answering == ["colour@1", "grey@1"] * 2
+    assert [registry.find(name).name for name in ("colour", "grey")] == ["colour@2", "grey@2"]
+
+
 async def test_only_the_newest_versions_are_served(store: Store, events: Events) -> None:
     """The setting says how many."""
     registry = make_registry(store, events, versions=2)
