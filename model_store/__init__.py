@@ -14,10 +14,12 @@ if TYPE_CHECKING:
         InvalidName,
         ModelNotFound,
         NoDefault,
+        NoNumberLeft,
         StoreError,
         StoreNotFound,
         UnknownFormat,
         UnusableDefault,
+        UnusableNumber,
         VersionExists,
     )
     from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
@@ -37,6 +39,7 @@ __all__ = [
     "ModelNotFound",
     "ModelVersion",
     "NoDefault",
+    "NoNumberLeft",
     "ScoreQuantiles",
     "Store",
     "StoreError",
@@ -45,6 +48,7 @@ __all__ = [
     "TrainingSummary",
     "UnknownFormat",
     "UnusableDefault",
+    "UnusableNumber",
     "VAEConfig",
     "VersionExists",
     "WeightsSummary",

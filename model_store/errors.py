@@ -8,6 +8,8 @@ StoreError
 ├── UnusableDefault     the file for the default model does not name a model
 ├── CannotChooseDefault a model cannot become the default one
 ├── VersionExists       another file or folder has the path of the new version
+├── NoNumberLeft        the largest number that a version can have is taken
+├── UnusableNumber      the file that remembers the last number of a model holds something else
 ├── UnknownFormat       a card that cannot be read, or that this release does not know
 └── CorruptWeights      weights that cannot be read, or that do not fit the card
 """
@@ -78,6 +80,26 @@ class VersionExists(StoreError):
 
     def __init__(self, version: object) -> None:
         super().__init__(f"Cannot publish {version}: something is in its place already. Move it away and try again.")
+
+
+class NoNumberLeft(StoreError):
+    """The largest number that a version can have is taken."""
+
+    def __init__(self, name: str, number: int, taken_by: Path) -> None:
+        super().__init__(
+            f"Cannot publish {name}: {number} is the largest number that a version can have, and {taken_by} has it. "
+            "If it is a folder, rename it to a smaller number; if it is a file, write a smaller number into it."
+        )
+
+
+class UnusableNumber(StoreError):
+    """The file that remembers the last number of a model holds something else."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The file {path} must hold the highest number that a version of the model was ever given, but {reason}. "
+            "Write that number into it; or delete it, if no version of the model was ever removed."
+        )
 
 
 class UnknownFormat(StoreError):

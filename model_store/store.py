@@ -1,7 +1,7 @@
 """Store: lists the versions of models, finds the version that a reference names, and publishes new versions.
 
-Versions are whole numbers and never change. A version appears whole or not at all, since it is read back before
-readers can see it. The modules of `places` read and write the files.
+Versions are whole numbers and never change; a number is never given twice. A version appears whole or not at all, since
+it is read back before readers can see it. The modules of `places` read and write the files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .errors import (
     UnusableDefault,
 )
 from .families import Network
-from .places.folder import CARD, Folder, VersionFolder
+from .places.folder import CARD, Fingerprint, Folder, Listing, VersionFolder
 from .version import ModelVersion, check_name, is_name, newest, parse_reference
 
 DEFAULT_ROOT = Path(__file__).parent / "models"
@@ -73,7 +73,16 @@ class Store:
             StoreNotFound: the store does not exist.
             OSError: it cannot be read.
         """
-        return self._place.versions(name)
+        return self._place.listing(name).versions
+
+    def listing(self) -> Listing:
+        """All versions in order, and the models and versions that are there but cannot be read now.
+
+        Raises:
+            StoreNotFound: the store does not exist.
+            OSError: it cannot be read.
+        """
+        return self._place.listing()
 
     def misplaced(self) -> dict[str, str]:
         """Folders that look like models or versions and are not, by their path in the store, each with the reason.
@@ -156,9 +165,23 @@ class Store:
         """The folder of a version's files."""
         return self._place.files(version).path
 
-    def fingerprint(self, version: ModelVersion) -> tuple[tuple[str, int, int], ...]:
-        """The name, size and time of each file of a version, which change when the files do."""
-        return self._place.fingerprint(version)
+    def fingerprint(self, version: ModelVersion) -> Fingerprint:
+        """The inode, size and times of the card and the weights of a version, which change when the files do.
+
+        Raises:
+            OSError: the folder of the version cannot be read.
+        """
+        return self._place.fingerprint(version, (CARD, _WEIGHTS))
+
+    def holds(self, version: ModelVersion, card: Card) -> bool:
+        """Whether the files of a version still are this card and its weights. The weights are read in pieces.
+
+        Raises:
+            UnknownFormat: the card cannot be read.
+            OSError: the weights cannot be read, or are larger than the card says.
+        """
+        files = self._place.files(version)
+        return _read_card(files) == card and files.sha256(_WEIGHTS, card.weights.bytes) == card.weights.sha256
 
     def card(self, version: ModelVersion) -> Card:
         """The card of a version.
@@ -225,7 +248,7 @@ class Store:
         )
         everything = {**(files or {}), _WEIGHTS: content, CARD: card.to_json().encode()}
         with self._place.lock(name):
-            version = ModelVersion(name, max((version.number for version in self.versions(name)), default=0) + 1)
+            version = self._place.next_version(name)
             with self._place.incoming(version, everything) as incoming:
                 _read(incoming, version)
         return version
@@ -233,11 +256,12 @@ class Store:
 
 def _read(files: VersionFolder, version: ModelVersion) -> StoredModel:
     card, path = _read_card(files), files.path / _WEIGHTS
+    model = weights.expected(path, card)
     try:
         content = files.read(_WEIGHTS, card.weights.bytes)
     except OSError as error:
         raise CorruptWeights(path, error.strerror or str(error)) from error
-    return StoredModel(version, card, weights.read_model(path, content, card))
+    return StoredModel(version, card, weights.filled(model, path, content, card))
 
 
 def _read_card(files: VersionFolder) -> Card:

@@ -1,7 +1,8 @@
 """Tensors to bytes and back, in the safetensors format, which cannot run code.
 
-Before a tensor is used, the file is compared with the card's hash, and the names, shapes, types and values of the
-tensors with the network that the card describes.
+Before the file is read, the sizes in the card are compared with the network that the card describes. Before a tensor
+is used, the file is compared with the card's hash, and the names, shapes, types and values of the tensors with the
+network.
 """
 
 import hashlib
@@ -19,6 +20,9 @@ from .families import ModelConfig, Network, build
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
+_HEADER_BYTES = 2**16  # of a file: its length and free text, such as the name of the program that wrote it
+_TENSOR_HEADER_BYTES = 1000  # name, type, shape and place
+
 
 def to_bytes(model: Network) -> bytes:
     """The content of `weights.safetensors` for a model."""
@@ -26,8 +30,29 @@ def to_bytes(model: Network) -> bytes:
     return safetensors.torch.save(state)
 
 
-def read_model(path: Path, content: bytes, card: Card) -> Network:
-    """The network of a card with the weights from a file's content, on the CPU, for inference.
+def expected(path: Path, card: Card) -> Network:
+    """The network of a card, without memory for its weights; `path` names the file of the weights in errors.
+
+    Raises:
+        CorruptWeights: the card gives sizes that the network cannot have.
+    """
+    model = empty(card.model)
+    reasons = []
+    if (parameters := count_parameters(model)) != card.weights.parameters:
+        reasons.append(f"the network has {parameters} parameters, but the card says {card.weights.parameters}")
+    tensors = model.state_dict().values()
+    values = sum(tensor.numel() for tensor in tensors)
+    least = values * min(kind.itemsize for kind in FLOATS)
+    most = values * max(kind.itemsize for kind in FLOATS) + _HEADER_BYTES + len(tensors) * _TENSOR_HEADER_BYTES
+    if not least <= card.weights.bytes <= most:
+        reasons.append(f"the network has {least} to {most} bytes, but the card says {card.weights.bytes}")
+    if reasons:
+        raise CorruptWeights(path, *reasons)
+    return model
+
+
+def filled(model: Network, path: Path, content: bytes, card: Card) -> Network:
+    """The `expected` network of a card with the weights from a file's content, on the CPU, for inference.
 
     `path` names the file in errors. The file was read once, so the bytes that are hashed are the bytes that are used.
 
@@ -42,12 +67,9 @@ def read_model(path: Path, content: bytes, card: Card) -> Network:
         state = safetensors.torch.load(content)
     except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise CorruptWeights(path, f"they are not safetensors ({error})") from error
-    model = empty(card.model)
     reasons = list(differences(state, model.state_dict()))
     if len(content) != card.weights.bytes:
         reasons.append(f"they have {len(content)} bytes, but the card says {card.weights.bytes}")
-    if (parameters := count_parameters(model)) != card.weights.parameters:
-        reasons.append(f"the network has {parameters} parameters, but the card says {card.weights.parameters}")
     if reasons:
         raise CorruptWeights(path, *reasons)
     model.load_state_dict(state, assign=True)

@@ -3,35 +3,50 @@
 A version appears whole or not at all: it is written beside the others under a name that readers ignore, and renamed in
 one step. A publisher that is killed leaves nothing but such a folder, which the next publisher removes. Models and
 versions may be links to folders; the files of a version may not be links. Names that begin with `.` or `_` are ignored.
-The file `_default` names the default model.
+The file `_default` names the default model. The file `.last-<name>` holds the highest number that a publisher has given
+to a version of that model, so that the number is not given again when the version was removed.
 
 This module does not interpret the content of the files.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
+import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InvalidName, StoreNotFound, VersionExists
+from ..errors import InvalidName, NoNumberLeft, StoreNotFound, UnusableNumber, VersionExists
 from ..version import ModelVersion, is_name, is_number
+from .files import FOLDER_MODE, make_folder, read_file, replace_file, sha256_of, sync_folder
 
 CARD = "card.json"  # a folder with this file is a version
 
 _DEFAULT = "_default"  # with a name that no model can have
 _MAX_DEFAULT_BYTES = 1000
+_MAX_NUMBER_BYTES = 100
 _FILE_MODE = 0o444
-_FOLDER_MODE = 0o755
-_SHARED_FILE_MODE = 0o644
 _IGNORED_PREFIXES = (".", "_")
+_UNFINISHED = re.compile(r"\.incoming-[0-9]+(-[0-9a-f]+)?")
+
+Fingerprint = tuple[tuple[int, ...] | None, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The versions of a store, in order; and the models and versions that are there but cannot be read now.
+
+    `unreadable` has a reason for each path, such as `mnist` or `mnist/2`.
+    """
+
+    versions: list[ModelVersion]
+    unreadable: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,14 @@ class VersionFolder:
         """
         return read_file(self.path / name, at_most)
 
+    def sha256(self, name: str, at_most: int) -> str:
+        """The SHA-256 of a file of at most that many bytes.
+
+        Raises:
+            OSError: it cannot be read, is not a regular file, or is larger.
+        """
+        return sha256_of(self.path / name, at_most)
+
 
 class Folder:
     """A store's folder. It holds no state: every answer is read from the disk."""
@@ -56,8 +79,8 @@ class Folder:
         self.root = root
         self.default_file = root / _DEFAULT
 
-    def versions(self, name: str | None = None) -> list[ModelVersion]:
-        """All versions, or the versions of one model, in order.
+    def listing(self, name: str | None = None) -> Listing:
+        """All versions, or the versions of one model, in order; and the paths that cannot be read.
 
         Raises:
             StoreNotFound: the root does not exist.
@@ -66,11 +89,10 @@ class Folder:
         if not self.root.is_dir():
             raise StoreNotFound(self.root)
         names = [folder for folder in os.listdir(self.root) if is_name(folder)] if name is None else [name]
-        return sorted(
-            ModelVersion(name, int(number))
-            for name in names
-            for number in filter(is_number, subfolders(self.root / name))
-        )
+        found = Listing([], {})
+        for model in sorted(names):
+            _list_model(self.root / model, found)
+        return found
 
     def misplaced(self) -> dict[str, str]:
         """Folders that look like models or versions and are not, by their path in the store, each with the reason.
@@ -79,7 +101,7 @@ class Folder:
             OSError: the root cannot be read.
         """
         found: dict[str, str] = {}
-        if (self.root / CARD).is_file():
+        if os.path.isfile(self.root / CARD):
             found["."] = "the store is the folder of one version; name the folder two levels above it as the store"
         for name in sorted(os.listdir(self.root)):
             found.update(_misplaced(self.root, name))
@@ -89,21 +111,27 @@ class Folder:
         """The files of a version."""
         return VersionFolder(self.root / version.name / str(version.number))
 
-    def fingerprint(self, version: ModelVersion) -> tuple[tuple[str, int, int], ...]:
-        """The name, size and time of each file of a version, which change when the files do."""
-        files = self.files(version).path.glob("*")
-        return tuple(sorted((file.name, (status := file.lstat()).st_size, status.st_mtime_ns) for file in files))
+    def fingerprint(self, version: ModelVersion, names: tuple[str, ...]) -> Fingerprint:
+        """The inode, size and times of these files of a version, which change when the files do; None for no file.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        return tuple(_identity(self.files(version).path / name) for name in names)
 
     def read_default(self) -> bytes | None:
         """The content of the file that names the default model; None without such a file.
 
         Raises:
-            OSError: it cannot be read, or is too long to be a name.
+            OSError: it cannot be read, is not a regular file, or is too long to be a name.
         """
-        if not (self.default_file.is_file() or self.default_file.is_symlink()):
+        try:
+            # a link is followed: Kubernetes mounts the files of a volume as links
+            return read_file(self.default_file, _MAX_DEFAULT_BYTES, follow_links=True)
+        except FileNotFoundError:
+            if self.default_file.is_symlink():
+                raise
             return None
-        # a link is followed: Kubernetes mounts the files of a volume as links
-        return read_file(self.default_file.resolve(), _MAX_DEFAULT_BYTES)
 
     def write_default(self, content: str) -> None:
         """Replace the file that names the default model, in one step.
@@ -111,38 +139,52 @@ class Folder:
         Raises:
             OSError: the root cannot be written.
         """
-        incoming = self.root / f".incoming-{_DEFAULT}"
-        try:
-            incoming.write_text(content)
-            incoming.chmod(_SHARED_FILE_MODE)
-            incoming.replace(self.default_file)
-        finally:
-            incoming.unlink(missing_ok=True)
+        with _locked(self.root):
+            replace_file(self.default_file, content.encode())
 
     def try_to_write(self, name: str) -> None:
-        """Write a file where a version of the model would be written, and remove it.
+        """Write folders where the files of a version and its number would be written, and remove them.
 
         Raises:
+            NoNumberLeft, UnusableNumber: the next version cannot have a number.
             OSError: a version could not be written.
         """
-        with tempfile.TemporaryDirectory(prefix=".probe-", dir=self._model_folder(name)):
-            pass
+        with self.lock(name):
+            incoming = self._incoming(self.next_version(name))
+            for probe in (incoming, self.root / incoming.name):
+                probe.mkdir()
+                probe.rmdir()
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Lock a model for publishing, and remove the unfinished folders of dead publishers.
 
         The system releases the lock when the process ends, so a folder that is unfinished under the lock is abandoned.
+        What cannot be removed stays, and so do the files and folders of other programs.
         """
-        folder = self._model_folder(name)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            for abandoned in folder.glob(".incoming-*"):
-                shutil.rmtree(abandoned)
+        with _locked(make_folder(self.root / name)) as folder:
+            for entry in os.scandir(folder):
+                if _UNFINISHED.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
             yield
-        finally:
-            os.close(descriptor)
+
+    def next_version(self, name: str) -> ModelVersion:
+        """The version to publish next: its number is higher than every number that is there or was ever given.
+
+        The lock must be held.
+
+        Raises:
+            NoNumberLeft: the highest number is taken.
+            UnusableNumber: the file that remembers the last number holds something else.
+            OSError: the model's folder cannot be read.
+        """
+        folder = self.root / name
+        taken = {int(entry): folder / entry for entry in os.listdir(folder) if is_number(entry)}
+        remembered = self._last_number(name)
+        number = max(remembered, *taken, 0) + 1
+        if not is_number(str(number)):
+            raise NoNumberLeft(name, number - 1, taken.get(number - 1, self._last_file(name)))
+        return ModelVersion(name, number)
 
     @contextmanager
     def incoming(self, version: ModelVersion, files: Mapping[str, bytes]) -> Iterator[VersionFolder]:
@@ -156,63 +198,82 @@ class Folder:
             OSError: the files cannot be written.
         """
         final = self.files(version).path
-        incoming = final.with_name(f".incoming-{version.number}")
+        incoming = self._incoming(version)
         try:
             yield VersionFolder(write_folder(incoming, files))
+            # before the version appears: a publisher that is killed between the two steps wastes a number, no more
+            replace_file(self._last_file(version.name), f"{version.number}\n".encode())
             try:
                 incoming.rename(final)
             except OSError as error:
+                if not os.path.lexists(final):
+                    raise
                 raise VersionExists(version) from error
         finally:
             shutil.rmtree(incoming, ignore_errors=True)  # after the rename it is not there
-        _sync(final.parent)
+        sync_folder(final.parent)
 
-    def _model_folder(self, name: str) -> Path:
-        """The folder of a model. It is made if it is missing, and a service under another user can read it."""
-        folder = self.root / name
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(_FOLDER_MODE)
-        return folder
+    def _incoming(self, version: ModelVersion) -> Path:
+        """A path for an unfinished version, which the files of no other program have."""
+        return self.files(version).path.with_name(f".incoming-{version.number}-{secrets.token_hex(4)}")
+
+    def _last_file(self, name: str) -> Path:
+        """The file with the highest number that was given to a model; in the root, so that it outlives the model."""
+        return self.root / f".last-{name}"
+
+    def _last_number(self, name: str) -> int:
+        path = self._last_file(name)
+        try:
+            content = read_file(path, _MAX_NUMBER_BYTES).decode(errors="replace").strip()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise UnusableNumber(path, error.strerror or str(error)) from error
+        if not is_number(content):
+            raise UnusableNumber(path, f"it holds {content!r}")
+        return int(content)
 
 
-def read_file(path: Path, at_most: int) -> bytes:
-    """The content of a regular file of at most that many bytes; never of a link, a pipe or a device.
+def _list_model(folder: Path, found: Listing) -> None:
+    """Add the versions of a model, or the reason why its folder cannot be read, to what was found.
 
-    Raises:
-        OSError: it cannot be read, is not a regular file, or is larger.
+    A link that leads nowhere cannot be read either: its volume may be away for a moment.
     """
     try:
-        # without O_NONBLOCK a pipe would be waited for, perhaps without an end
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        numbers = sorted(int(entry) for entry in os.listdir(folder) if is_number(entry))
+    except NotADirectoryError:
+        return
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError(errno.ELOOP, "it is a symbolic link; put the file itself in its place") from error
-    with open(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        if status.st_size > at_most:
-            raise OSError(errno.EFBIG, f"it is larger than {at_most} bytes")
-        return file.read(at_most)
-
-
-def subfolders(parent: Path) -> list[str]:
-    """The names of the folders, and of the links to folders, in a folder; none if it cannot be read."""
-    try:
-        return [entry.name for entry in os.scandir(parent) if os.path.isdir(entry)]
-    except OSError:
-        return []
+        found.unreadable[folder.name] = error.strerror or str(error)
+        return
+    for number in numbers:
+        try:
+            if stat.S_ISDIR((folder / str(number)).stat().st_mode):
+                found.versions.append(ModelVersion(folder.name, number))
+        except OSError as error:
+            found.unreadable[f"{folder.name}/{number}"] = error.strerror or str(error)
 
 
 def _misplaced(root: Path, name: str) -> Iterator[tuple[str, str]]:
     """The path and the reason for each folder under `name` that looks like a model or a version and is not."""
     model = root / name
-    if name.startswith(_IGNORED_PREFIXES) or not (model.is_dir() or model.is_symlink()):
+    if name.startswith(_IGNORED_PREFIXES):
         return
-    if not model.exists():
-        yield name, "it is a link that leads nowhere"
+    try:
+        is_folder = stat.S_ISDIR(model.stat().st_mode)
+    except OSError as error:
+        if os.path.islink(model):
+            yield name, "it is a link that leads nowhere"
+        elif is_name(name) and os.path.lexists(model):  # else it was removed a moment ago
+            yield name, f"it cannot be read: {error.strerror}"
+        return
+    if not is_folder:
+        return
+    try:
+        entries = sorted(os.listdir(model))
+    except OSError as error:
+        if is_name(name):
+            yield name, f"it cannot be read: {error.strerror}"
         return
     if os.path.lexists(model / CARD):
         if is_number(name):
@@ -220,22 +281,19 @@ def _misplaced(root: Path, name: str) -> Iterator[tuple[str, str]]:
             yield name, f"{reason}; name the folder above it as the store"
         else:
             yield name, f"a version is a folder in it, such as {name}/1"
-    try:
-        versions = sorted(os.listdir(model))
-    except OSError as error:
-        if is_name(name):
-            yield name, f"it cannot be read: {error.strerror}"
-        return
-    for number in versions:
-        version = model / number
-        if number.startswith(_IGNORED_PREFIXES):
-            continue
-        if is_name(name) and version.is_symlink() and not version.exists():
-            yield f"{name}/{number}", "it is a link that leads nowhere"
-        elif os.path.lexists(version / CARD) and not is_name(name):
-            yield f"{name}/{number}", str(InvalidName(name))
-        elif os.path.lexists(version / CARD) and not is_number(number):
-            yield f"{name}/{number}", f"{number!r} is not a version: rename the folder to a whole number, such as 1"
+    for entry in entries:
+        if not entry.startswith(_IGNORED_PREFIXES):
+            yield from _misplaced_version(name, entry, model / entry)
+
+
+def _misplaced_version(name: str, number: str, version: Path) -> Iterator[tuple[str, str]]:
+    """The path and the reason, if an entry of a model's folder looks like a version and is not."""
+    if is_name(name) and os.path.islink(version) and not os.path.exists(version):
+        yield f"{name}/{number}", "it is a link that leads nowhere"
+    elif os.path.lexists(version / CARD) and not is_name(name):
+        yield f"{name}/{number}", str(InvalidName(name))
+    elif os.path.lexists(version / CARD) and not is_number(number):
+        yield f"{name}/{number}", f"{number!r} is not a version: rename the folder to a whole number, such as 1"
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -245,21 +303,31 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
         OSError: the folder exists, or cannot be written.
     """
     folder.mkdir()
+    folder.chmod(FOLDER_MODE)
     for name, content in files.items():
         with (folder / name).open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), _FILE_MODE)
-    folder.chmod(_FOLDER_MODE)
-    _sync(folder)
+    sync_folder(folder)
     return folder
 
 
-def _sync(folder: Path) -> None:
-    """Write the names in a folder to the disk; fsync of the files does not do that."""
-    descriptor = os.open(folder, os.O_RDONLY)
+@contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
+    """Wait until no other process has the lock of a folder, and hold it in this block."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
     finally:
         os.close(descriptor)
+
+
+def _identity(file: Path) -> tuple[int, ...] | None:
+    try:
+        status = file.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

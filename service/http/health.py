@@ -19,6 +19,7 @@ class HealthAnswer(BaseModel):
 
     status: str
     reason: str | None = Field(description="why the service is not ready")
+    warnings: list[str] = Field(description="faults of the store that must be mended, though models are served")
     device: str
     models: list[str]
     waiting_images: Count
@@ -50,6 +51,7 @@ async def healthz(state: CurrentState) -> HealthAnswer:
     return HealthAnswer(
         status=words_of(type(reason).__name__) if reason else "ready",
         reason=str(reason) if reason else None,
+        warnings=registry.warnings,
         device=str(registry.device),
         models=[str(served.version) for served in registry.served],
         waiting_images=sum(served.batcher.waiting_images for served in registry.served),

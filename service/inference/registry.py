@@ -1,7 +1,8 @@
 """Registry: the models that are served now, updated from the store.
 
 A version is loaded and warmed up before it gets requests. A version that cannot be read is refused, and the others are
-still served. Names in requests are looked up in memory: they never become paths.
+still served. `store_watch` decides which versions are gone. Names in requests are looked up in memory: they never
+become paths.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Protocol
 
 import structlog
 
-from model_store import ModelNotFound, ModelVersion, NoDefault, Store, StoreError, UnusableDefault, newest
+from model_store import ModelNotFound, ModelVersion, NoDefault, StoreError, newest
+from model_store.places.folder import Fingerprint
 
 from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavailable
 from .loader import Loader
 from .refusals import Refusal, Refusals, may_pass, without_path
 from .served_model import ServedModel
+from .store_watch import StoreWatch
 
 log = structlog.get_logger()
 
@@ -45,7 +48,8 @@ class Registry:
         self._loader = loader
         self._store = loader.store
         self._events = events
-        self._default_setting = default_model
+        self._watch = StoreWatch(loader.store, default_model)
+        self._store_warnings: list[str] = []
         self._versions_per_model = versions_per_model
         self._published: list[ModelVersion] = []
         self._default: str | StoreError = default_model or NoDefault([])
@@ -72,6 +76,12 @@ class Registry:
     def misplaced(self) -> dict[str, str]:
         """Folders of the store that look like versions and are not, each with the reason."""
         return self._refusals.misplaced
+
+    @property
+    def warnings(self) -> list[str]:
+        """Faults of the store that an operator must mend, though models are served."""
+        unreadable = [self._unreadable] if self._unreadable and self._refreshed else []
+        return [without_path(warning, self._store.root) for warning in (*unreadable, *self._store_warnings)]
 
     @property
     def default(self) -> ServedModel | None:
@@ -133,7 +143,7 @@ class Registry:
         return f"The default model {default} is not served: {newest_only}. Raise LATENTD_VERSIONS_PER_MODEL."
 
     async def refresh(self) -> None:
-        """Serve new versions of the store, and stop serving versions that are gone. One refresh runs at a time.
+        """Serve new versions of the store, and stop serving versions that were removed. One refresh runs at a time.
 
         All new versions are loaded first, and then switched to at one moment.
 
@@ -141,8 +151,9 @@ class Registry:
             StoreNotFound: the store's folder is missing; the served models stay.
         """
         async with self._refreshing:
-            default, published, misplaced = await asyncio.to_thread(read_store, self._store, self._default_setting)
+            default, published, misplaced, warnings = await asyncio.to_thread(self._watch.read, set(self._served))
             self._refusals.note_misplaced(misplaced)
+            self._note_warnings(warnings)
             wanted: dict[ModelVersion, ServedModel] = {}
             for _, versions in groupby(published, key=lambda version: version.name):
                 wanted |= await self._load_newest(list(versions))
@@ -178,6 +189,13 @@ class Registry:
                 return
             await asyncio.sleep(every_s)
 
+    def _note_warnings(self, warnings: list[str]) -> None:
+        """Log each new warning once, not at each refresh."""
+        for warning in warnings:
+            if warning not in self._store_warnings:
+                log.error("the store must be mended", reason=warning)
+        self._store_warnings = warnings
+
     def _log_unreadable(self, error: Exception, write: Callable[..., object]) -> None:
         """Log once why the store cannot be read, not at each refresh."""
         reason = f"The store cannot be read. {without_path(str(error) or repr(error), self._store.root)}"
@@ -209,29 +227,16 @@ class Registry:
         """Load a version, unless it is already served; None if it cannot be served."""
         if version in self._served:
             return self._served[version]
-        files: object = None
+        files: Fingerprint = ()
         try:
             files = await asyncio.to_thread(self._store.fingerprint, version)
             refusal = self._refusals.find(version)
             if refusal and refusal.files == files and not refusal.may_pass:
                 return None  # the same files would fail in the same way
             model = await self._loader.load(version, is_undisturbed=not self._refreshed)
+            self._watch.check(version, model.card, files)
         except Exception as error:  # one bad version must not stop the others
             self._refusals.refuse(version, Refusal(files, str(error), may_pass=may_pass(error)))
             return None
         self._refusals.forget(version)
         return model
-
-
-def read_store(store: Store, default_model: str | None) -> tuple[str | StoreError, list[ModelVersion], dict[str, str]]:
-    """Read the default model (or the reason for having none), the published versions, and misplaced folders.
-
-    The default is read first. If a model is published and made the default between two reads, the versions that are
-    read later have it.
-    """
-    default: str | StoreError
-    try:
-        default = default_model or store.default()
-    except (NoDefault, UnusableDefault) as error:
-        default = error
-    return default, store.versions(), store.misplaced()

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,13 +21,16 @@ from model_store import (
     ModelNotFound,
     ModelVersion,
     NoDefault,
+    NoNumberLeft,
     Store,
     StoreNotFound,
     UnusableDefault,
+    UnusableNumber,
     VersionExists,
 )
 from model_store import store as store_module
 from model_store.places import folder as place_module
+from model_store.places.folder import Listing
 
 from ..conftest import COLOUR, make_model
 from .test_verify import flip_byte
@@ -82,29 +86,123 @@ def test_text_that_is_not_a_name_never_becomes_a_path(store: Store, reference: s
         store.resolve(reference)
 
 
-def test_file_in_the_place_of_a_version_is_not_replaced(store: Store) -> None:
-    """A file that another program put in the place of a version stays."""
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, os.mkdir], ids=["file", "pipe", "folder"])
+def test_number_that_something_else_has_is_passed_over(store: Store, make: Callable[[Path], None]) -> None:
+    """A file of another program stays, and its number is not given."""
     place = store.folder(ModelVersion("grey", 2))
-    place.write_text("mine")
+    make(place)
 
-    with pytest.raises(VersionExists, match="Cannot publish grey@2: something is in its place"):
-        store.publish("grey", make_model(seed=9))
+    assert str(store.publish("grey", make_model(seed=9))) == "grey@3"
+    assert place.exists()
+
+
+def test_file_that_takes_the_place_of_a_version_is_not_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program wrote it while the version was checked; the next publication takes another number."""
+    place = store.folder(ModelVersion("grey", 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_read", lambda *_: place.write_text("mine"))
+        with pytest.raises(VersionExists, match="Cannot publish grey@2: something is in its place"):
+            store.publish("grey", make_model(seed=9))
 
     assert place.read_text() == "mine"
     assert sorted(os.listdir(place.parent)) == ["1", "2"]
+    assert str(store.publish("grey", make_model())) == "grey@3"
 
 
-def test_published_files_can_be_read_by_all_users_and_written_by_none(tmp_path: Path) -> None:
-    """A service of another user can read what a trainer with a umask of 077 wrote."""
-    mask = os.umask(0o077)
+@pytest.mark.parametrize("path", ["grey/2", "grey"], ids=["version", "model"])
+def test_number_of_a_removed_version_is_not_given_again(store: Store, path: str) -> None:
+    """Caches hold the answers of grey@2 for a year, even if the operator removed the whole model."""
+    store.publish("grey", make_model())
+    shutil.rmtree(store.root / path)
+
+    assert str(Store(store.root).publish("grey", make_model(seed=9))) == "grey@3"
+
+
+def test_number_of_a_removed_version_is_not_given_again_after_a_kill(store: Store) -> None:
+    """The publisher was killed as soon as the version had appeared."""
+    process = multiprocessing.get_context("spawn").Process(target=publish_and_die, args=(store.root, "sync_folder", 3))
+    process.start()
+    process.join()
+    assert [version.number for version in store.versions("grey")] == [1, 2]
+    shutil.rmtree(store.folder(ModelVersion("grey", 2)))
+
+    assert str(store.publish("grey", make_model())) == "grey@3"
+
+
+def test_largest_number_is_an_error_with_a_remedy_before_an_hour_is_spent(store: Store) -> None:
+    """The remedy works: the folder gets a smaller number."""
+    (store.root / "grey" / "1").rename(store.root / "grey" / "999999999")
+
+    for publish in (store.prepare, partial(store.publish, model=make_model())):
+        with pytest.raises(NoNumberLeft, match=r"999999999 is the largest number .*grey/999999999 has it\. .* rename"):
+            publish("grey")
+
+    (store.root / "grey" / "999999999").rename(store.root / "grey" / "20261126")
+    assert str(store.publish("grey", make_model())) == "grey@20261127"
+
+
+@pytest.mark.parametrize("content", [b"", b"two", b"-1", b"0x2", b"9" * 80, b"9" * 200, b"\xff"])
+def test_file_of_the_last_number_that_holds_something_else_is_an_error(store: Store, content: bytes) -> None:
+    """To guess could give a number twice."""
+    (store.root / ".last-grey").write_bytes(content)
+
+    with pytest.raises(UnusableNumber, match=r"\.last-grey must hold the highest number .*; or delete it"):
+        store.publish("grey", make_model())
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)], ids=["pipe", "folder", "loop"]
+)
+def test_file_of_the_last_number_that_is_not_a_file_is_an_error(store: Store, make: Callable[[Path], None]) -> None:
+    """A pipe is not waited for."""
+    (store.root / ".last-grey").unlink()
+    make(store.root / ".last-grey")
+
+    with pytest.raises(UnusableNumber):
+        store.publish("grey", make_model())
+
+
+def test_files_of_other_programs_do_not_stop_a_publication(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stay; and so does an unfinished folder that may not be removed."""
+    model = store.root / "grey"
+    (model / ".incoming-x").touch()
+    (model / ".incoming-2").touch()
+    (model / ".incoming-3").symlink_to(store.root / "colour")
+    (model / ".incoming-notes").mkdir()
+    (model / ".incoming-4").mkdir()
+    os.mkfifo(model / ".incoming-5")
+    monkeypatch.setattr(os, "rmdir", refuse)
+    before = sorted(os.listdir(model))
+
+    assert str(store.publish("grey", make_model())) == "grey@2"
+    assert sorted(os.listdir(model)) == sorted([*before, "2"])
+    assert store.load(ModelVersion("colour", 1))
+
+
+def refuse(*_: object, **__: object) -> None:
+    """As a function that removes a folder of another user."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o777, 0o000])
+def test_published_files_can_be_read_by_all_users_and_written_by_none(tmp_path: Path, umask: int) -> None:
+    """A service of another user can read what a trainer with a umask of 077 wrote, and the folders above it."""
+    mask = os.umask(umask)
     try:
-        store = Store(tmp_path)
+        store = Store(tmp_path / "volume" / "store")
         folder = store.folder(store.publish("grey", make_model()))
+        store.choose_default("grey")
     finally:
         os.umask(mask)
 
-    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o444}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)} == {0o755}
+    assert {mode(file) for file in folder.iterdir()} == {0o444}
+    assert {mode(path) for path in (folder, folder.parent, store.root, store.root.parent)} == {0o755}
+    assert {mode(store.root / name) for name in ("_default", ".last-grey")} == {0o644}
+
+
+def mode(path: Path) -> int:
+    """The permissions of a file or a folder."""
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_store_that_cannot_be_written_is_found_before_an_hour_is_spent(store: Store) -> None:
@@ -195,8 +293,8 @@ def test_default_model_is_the_chosen_one(store: Store) -> None:
     store.choose_default("grey@1")
 
     assert store.default() == "grey@1"
-    assert stat.S_IMODE((store.root / "_default").stat().st_mode) == 0o644
-    assert sorted(os.listdir(store.root)) == ["_default", "colour", "grey"]
+    assert mode(store.root / "_default") == 0o644
+    assert sorted(os.listdir(store.root)) == [".last-colour", ".last-grey", "_default", "colour", "grey"]
 
 
 def test_default_model_has_to_be_there_when_it_is_chosen(store: Store) -> None:
@@ -316,7 +414,7 @@ def test_choice_that_cannot_be_written_leaves_nothing(store: Store) -> None:
 
     with pytest.raises(CannotChooseDefault, match=r"_default must be written \(Is a directory\); move away a folder"):
         store.choose_default("grey")
-    assert sorted(os.listdir(store.root)) == ["_default", "colour", "grey"]
+    assert sorted(os.listdir(store.root)) == [".last-colour", ".last-grey", "_default", "colour", "grey"]
 
 
 def publish_some(root: Path, times: int) -> None:
@@ -339,19 +437,33 @@ def test_publishers_at_the_same_time_take_turns(store: Store) -> None:
     assert all(store.load(version) for version in store.versions("grey"))
 
 
-def publish_and_die(root: Path, step: str) -> None:
-    """Publish, but be killed at the named step."""
+def publish_and_die(root: Path, step: str, times: int = 1) -> None:
+    """Publish, but be killed when the named step is taken that many times."""
+    holders = {"rename": Path, "replace": Path, "_read": store_module}
+    holder = holders.get(step, place_module)
+    countdown, work = iter(range(times - 1)), getattr(holder, step)
 
-    def die(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def step_or_die(*arguments: Any) -> Any:
+        if next(countdown, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(*arguments)
 
-    holders = {"rename": Path, "_read": store_module}
-    setattr(holders.get(step, place_module), step, die)
+    setattr(holder, step, step_or_die)
     Store(root).publish("grey", make_model())
 
 
-@pytest.mark.parametrize("step", ["write_folder", "_sync", "_read", "rename"])
-def test_kill_at_any_step_leaves_the_old_versions_and_no_half_one(store: Store, step: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "following"),
+    [
+        ("write_folder", 2),
+        ("sync_folder", 2),
+        ("_read", 2),
+        ("replace_file", 2),
+        ("replace", 2),  # of the file with the last number
+        ("rename", 3),
+    ],
+)
+def test_kill_at_any_step_leaves_the_old_versions_and_no_half_one(store: Store, step: str, following: int) -> None:
     """Killed before, during or after the writing: readers see grey@1, and the next publisher succeeds."""
     process = multiprocessing.get_context("spawn").Process(target=publish_and_die, args=(store.root, step))
     process.start()
@@ -359,13 +471,55 @@ def test_kill_at_any_step_leaves_the_old_versions_and_no_half_one(store: Store, 
 
     assert process.exitcode == -signal.SIGKILL
     assert store.versions("grey") == [ModelVersion("grey", 1)]
-    assert str(store.publish("grey", make_model())) == "grey@2"
+    assert str(store.publish("grey", make_model())) == f"grey@{following}"
+    assert sorted(os.listdir(store.root / "grey")) == ["1", str(following)]
 
 
-def test_fingerprint_changes_with_the_files(store: Store) -> None:
-    """A refused version is read again after its files were mended."""
+@pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
+def test_fingerprint_changes_with_the_files(store: Store, name: str) -> None:
+    """A refused version is read again after its files were mended, though the copy has the same size and time."""
     version = ModelVersion("grey", 1)
     before = store.fingerprint(version)
-    os.utime(store.folder(version) / "card.json", (1, 1))
+    copy = shutil.copy2(store.folder(version) / name, store.folder(version) / "copy")
+    Path(copy).replace(store.folder(version) / name)
 
     assert store.fingerprint(version) != before
+
+
+@pytest.mark.parametrize("path", ["colour", "colour/1"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+def test_folder_that_cannot_be_read_now_is_listed_with_the_reason(
+    store: Store, path: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service can tell it from a folder that was removed."""
+
+    def guarded(folder: Path, *arguments: Any, read: Callable[..., Any], **more: Any) -> Any:
+        if str(folder).endswith(path):
+            raise OSError(number, os.strerror(number), str(folder))
+        return read(folder, *arguments, **more)
+
+    for name in ("listdir", "stat"):
+        monkeypatch.setattr(os, name, partial(guarded, read=getattr(os, name)))
+
+    assert store.listing() == Listing([ModelVersion("grey", 1)], {path: os.strerror(number)})
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_default_that_is_not_a_file_is_an_error(store: Store, make: Callable[[Path], None]) -> None:
+    """A folder in its place is not taken for a store without a choice, and a pipe is not waited for."""
+    (store.root / "_default").unlink()
+    make(store.root / "_default")
+
+    with pytest.raises(UnusableDefault, match="it is not a regular file"):
+        store.default()
+
+
+def test_what_another_program_left_does_not_get_the_default(store: Store, tmp_path: Path) -> None:
+    """The file that becomes the default is new: nothing is written into a pipe or through a link."""
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (store.root / "._default.partial").symlink_to(other)
+
+    store.choose_default("grey")
+
+    assert (store.default(), other.read_text()) == ("grey", "mine")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model_store import CorruptWeights, ModelVersion, Store, StoreError, UnknownFormat
+from model_store.places.folder import VersionFolder
 
 GREY = ModelVersion("grey", 1)
 
@@ -98,6 +99,41 @@ def test_weights_that_are_larger_than_their_card_says_are_not_read(store: Store)
         store.load(GREY)
 
 
+def test_weights_that_the_network_cannot_have_are_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file of 5 GiB takes no space on the disk; its card tells the truth about its size and its hash."""
+    path = store.folder(GREY) / "weights.safetensors"
+    path.chmod(0o644)
+    with path.open("ab") as file:
+        file.truncate(5 * 2**30)
+    rewrite_card(store, lambda card: card["weights"].update(bytes=5 * 2**30))
+    monkeypatch.setattr(VersionFolder, "read", only_card)
+
+    with pytest.raises(CorruptWeights, match=r"the network has .* bytes, but the card says 5368709120"):
+        store.load(GREY)
+
+
+def only_card(files: VersionFolder, name: str, at_most: int) -> bytes:
+    """As `VersionFolder.read`, for the card alone."""
+    assert name == "card.json"
+    return (files.path / name).read_bytes()[:at_most]
+
+
+LARGEST = {
+    "mlp": {"kind": "mlp", "hidden": [8192] * 16},
+    "conv": {"kind": "conv", "widths": [8192] * 8, "blocks": 16, "hidden": 8192},
+}
+
+
+@pytest.mark.parametrize("kind", LARGEST)
+def test_card_of_the_largest_network_takes_no_memory(store: Store, kind: str) -> None:
+    """The network would have more than 10¹¹ parameters. It is built without memory for them, and then compared."""
+    shapes = {"image_shape": [3, 4096, 4096], "latent_shape": [8192], "network": LARGEST[kind]}
+    rewrite_card(store, lambda card: card["model"].update(shapes))
+
+    with pytest.raises(CorruptWeights, match=r"the network has \d{12} parameters, but the card says \d{4};"):
+        store.load(GREY)
+
+
 BIAS = "decoder.output.bias"
 
 
@@ -126,8 +162,9 @@ def test_tensor_that_does_not_fit_the_card_is_found(store: Store, change: Callab
 @pytest.mark.parametrize(
     ("claim", "count", "message"),
     [
-        ("bytes", 7, "larger than 7 bytes"),
-        ("bytes", 10**9, "bytes, but the card says 1000000000"),
+        ("bytes", 7, "the network has 4588 to 82712 bytes, but the card says 7"),
+        ("bytes", 10**9, "the network has .* bytes, but the card says 1000000000"),
+        ("bytes", 20_000, "they have .* bytes, but the card says 20000"),
         ("parameters", 7, "parameters, but the card says 7"),
     ],
 )

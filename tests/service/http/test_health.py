@@ -37,6 +37,7 @@ async def test_ready_service_says_so(client: httpx.AsyncClient) -> None:
     assert (await client.get("/healthz")).json() == {
         "status": "ready",
         "reason": None,
+        "warnings": [],
         "device": "cpu",
         "models": ["colour@1", "grey@1"],
         "waiting_images": 0,

@@ -1,9 +1,13 @@
 """The served models follow the store: new versions appear, broken versions do not, and every request is answered."""
 
 import asyncio
+import errno
+import os
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -16,6 +20,7 @@ from service.compute.runner import Runner
 from service.errors import NoDefaultModel, NotServing, Starting
 from service.inference.loader import Loader
 from service.inference.registry import Registry
+from service.inference.store_watch import ALL_GONE
 from service.operations.limits import Limits
 from service.operations.sample import sample
 from service.operations.session import Session
@@ -283,6 +288,160 @@ async def test_store_that_went_away_leaves_everything_served(registry: Registry,
     assert served(registry) == ["colour@1", "grey@1"]
 
 
+def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> None:
+    """Let each call of the system for a file or folder fail, as a network's file system does."""
+
+    def guarded(place: object, *arguments: Any, call: Callable[..., Any], **more: Any) -> Any:
+        if str(place) == str(path) or str(place).startswith(f"{path}/"):
+            raise OSError(number, os.strerror(number), str(place))
+        return call(place, *arguments, **more)
+
+    for name in ("listdir", "stat", "lstat", "open"):
+        monkeypatch.setattr(os, name, partial(guarded, call=getattr(os, name)))
+
+
+@pytest.mark.parametrize("path", ["", "colour", "colour/1", "_default"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+async def test_what_is_served_stays_while_it_cannot_be_read(
+    registry: Registry, store: Store, path: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log and /healthz say so, the log once; when the store can be read again, the warning is gone."""
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logged:
+        unreadable(patch, store.root / path, number)
+        for _ in range(2):
+            await registry.refresh_forever(every_s=0)
+        assert served(registry) == ["colour@1", "grey@1"]
+        assert str(registry.find(None).version) == "colour@1"
+        (warning,) = registry.warnings
+    assert os.strerror(number) in warning
+    assert str(store.root) not in warning
+    assert [line["event"] for line in logged if not line["event"].startswith("version refused")] == [
+        "the store must be mended" if path else "store cannot be read"
+    ]
+
+    await registry.refresh_forever(every_s=0)
+    assert registry.warnings == []
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_model_that_cannot_be_read_does_not_hold_up_the_others(
+    registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New versions of other models are served, and versions that were removed are not."""
+    store.publish("grey", make_model())
+    shutil.rmtree(store.root / "grey" / "1")
+    unreadable(monkeypatch, store.root / "colour", errno.EIO)
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@2"]
+
+
+@pytest.mark.parametrize("remains", ["lost+found", "grey"])
+async def test_empty_folder_in_the_place_of_the_store_leaves_everything_served(
+    registry: Registry, store: Store, remains: str
+) -> None:
+    """A volume that is not mounted looks like this. The default stays too. The next version ends the doubt."""
+    store.root.rename(store.root.with_name("elsewhere"))
+    (store.root / remains).mkdir(parents=True)
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(2):
+            await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@1"]
+    assert str(registry.find(None).version) == "colour@1"
+    assert registry.warnings == [ALL_GONE]
+    assert [line["reason"] for line in logged if line["event"] == "the store must be mended"] == [ALL_GONE]
+
+    store.publish("blue", make_model())
+    await registry.refresh()
+    assert (served(registry), registry.warnings) == (["blue@1"], [])
+
+
+async def test_link_to_a_volume_that_is_away_leaves_its_versions_served(registry: Registry, store: Store) -> None:
+    """The name of the model is still there; without the name, the model was removed."""
+    (store.root / "colour").rename(store.root.with_name("volume"))
+    (store.root / "colour").symlink_to(store.root.with_name("volume"))
+    await registry.refresh()
+    store.root.with_name("volume").rename(store.root.with_name("away"))
+    await registry.refresh()
+    assert served(registry) == ["colour@1", "grey@1"]
+
+    (store.root / "colour").unlink()
+    await registry.refresh()
+    assert served(registry) == ["grey@1"]
+
+
+def replace_version(store: Store, version: ModelVersion, seed: int) -> None:
+    """Copy another model over the files of a version, with their times."""
+    times = {file.name: file.stat().st_mtime_ns for file in store.folder(version).iterdir()}
+    other = store.folder(store.publish("other", make_model(seed=seed)))
+    for name, time in times.items():
+        (store.folder(version) / name).unlink(missing_ok=True)
+        copy = shutil.copy(other / name, store.folder(version) / name)
+        os.utime(copy, ns=(time, time))
+    shutil.rmtree(store.root / "other")
+
+
+async def test_version_that_is_changed_in_place_is_served_unchanged(registry: Registry, store: Store) -> None:
+    """Caches hold its answers for a year. The warning names it, and ends when the old files are back."""
+    version, before = ModelVersion("grey", 1), registry.find("grey@1")
+    shutil.copytree(store.folder(version), store.root.with_name("backup"))
+    replace_version(store, version, seed=7)
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(2):
+            await registry.refresh()
+
+    assert registry.find("grey@1") is before
+    assert [warning.partition(",")[0] for warning in registry.warnings] == ["grey@1 was changed in the store"]
+    assert [line["event"] for line in logged] == ["the store must be mended"]
+
+    shutil.rmtree(store.folder(version))
+    shutil.copytree(store.root.with_name("backup"), store.folder(version))
+    await registry.refresh()
+    assert registry.warnings == []
+    assert registry.find("grey@1") is before
+
+
+async def test_weights_that_are_changed_in_place_are_noticed(registry: Registry, store: Store) -> None:
+    """The card is the same; the file has lost a byte, or has another."""
+    break_weights(store, ModelVersion("grey", 1))
+    await registry.refresh()
+
+    assert [warning.partition(",")[0] for warning in registry.warnings] == ["grey@1 was changed in the store"]
+
+
+async def test_same_files_written_again_are_no_change(registry: Registry, store: Store) -> None:
+    """A restored backup has other times and inodes."""
+    folder = store.folder(ModelVersion("grey", 1))
+    shutil.copytree(folder, store.root / "copy")
+    shutil.rmtree(folder)
+    (store.root / "copy").rename(folder)
+    await registry.refresh()
+
+    assert registry.warnings == []
+
+
+async def test_number_that_was_served_with_other_weights_is_refused(registry: Registry, store: Store) -> None:
+    """The version was removed, and another was copied into its place by hand."""
+    version = ModelVersion("grey", 1)
+    shutil.copytree(store.folder(version), store.root.with_name("backup"))
+    shutil.rmtree(store.folder(version))
+    await registry.refresh()
+    assert served(registry) == ["colour@1"]
+
+    store.folder(version).mkdir()
+    for name in ("card.json", "weights.safetensors"):
+        shutil.copy(store.folder(ModelVersion("colour", 1)) / name, store.folder(version) / name)
+    await registry.refresh()
+    assert served(registry) == ["colour@1"]
+    assert registry.refused[version].startswith("grey@1 had other weights when it was served before")
+
+    shutil.rmtree(store.folder(version))
+    shutil.copytree(store.root.with_name("backup"), store.folder(version))
+    await registry.refresh()
+    assert served(registry) == ["colour@1", "grey@1"]
+
+
 async def test_refresh_that_fails_unexpectedly_is_logged(
     registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,7 +450,7 @@ async def test_refresh_that_fails_unexpectedly_is_logged(
     def fail() -> None:
         raise MemoryError
 
-    monkeypatch.setattr(store, "versions", fail)
+    monkeypatch.setattr(store, "listing", fail)
     with structlog.testing.capture_logs() as logged:
         await registry.refresh_forever(every_s=0)
 

@@ -1,0 +1,125 @@
+"""Store watch: reads the store again and again, and tells what was removed from what cannot be read now.
+
+A version that is served stays until the store is read without it: not while the store or a folder cannot be read, and
+not when all versions vanish at once, as they do when a volume is not mounted. A version never changes: caches keep its
+answers for a year. So other files under the number of a served version are reported, and are not served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from model_store import Card, ModelVersion, NoDefault, Store, StoreError, UnusableDefault
+from model_store.places.folder import Fingerprint, Listing
+
+ALL_GONE = (
+    "The store has no versions any more. The models that are served stay until a version is published, "
+    "or until the service is restarted."
+)
+
+
+class ChangedVersion(ValueError):
+    """Other weights have the number of a version that was served."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        super().__init__(
+            f"{version} had other weights when it was served before, and a version never changes. "
+            "Rename its folder to a number that was never used, or restart the service."
+        )
+
+
+class Reading(NamedTuple):
+    """The content of a store at one moment: the default model or the reason for having none, and the versions.
+
+    `misplaced` are the folders that look like versions and are not; `warnings` is what an operator must mend.
+    """
+
+    default: str | StoreError
+    versions: list[ModelVersion]
+    misplaced: dict[str, str]
+    warnings: list[str]
+
+
+class StoreWatch:
+    """Reads one store. `default_model` is the setting; without it the store says which model is the default."""
+
+    def __init__(self, store: Store, default_model: str | None) -> None:
+        self._store = store
+        self._default_setting = default_model
+        self._default: str | StoreError = default_model or NoDefault([])
+        self._cards: dict[ModelVersion, Card] = {}  # of every version that was ever served
+        self._files: dict[ModelVersion, Fingerprint] = {}
+        self._changed: dict[ModelVersion, str] = {}
+
+    def read(self, served: Collection[ModelVersion]) -> Reading:
+        """Read the store. Versions that are `served` and may still be there are among the versions.
+
+        The default is read first. If a model is published and made the default between two reads, the versions that
+        are read later have it.
+
+        Raises:
+            StoreNotFound: the store does not exist.
+            OSError: it cannot be read.
+        """
+        default, listing = self._read_default(), self._store.listing()
+        misplaced = self._store.misplaced()
+        hidden = {version: path for version in served if (path := _unreadable(version, listing))}
+        if served and not (listing.versions or hidden):
+            return Reading(self._default, sorted(served), misplaced, [ALL_GONE])
+        warnings = [
+            f"{path} cannot be read ({listing.unreadable[path]}). Its versions that are served stay."
+            for path in sorted(set(hidden.values()))
+        ]
+        if isinstance(default, UnusableDefault) and isinstance(default.__cause__, OSError) and served:
+            warnings.append(f"{default} The default model from before stays.")
+            default = self._default
+        self._default = default
+        there = sorted(set(served) & set(listing.versions))
+        warnings += [change for version in there if (change := self._change(version))]
+        return Reading(default, sorted({*listing.versions, *hidden}), misplaced, warnings)
+
+    def check(self, version: ModelVersion, card: Card, files: Fingerprint) -> None:
+        """Remember the card of a version that is going to be served, and the files that it was read from.
+
+        Raises:
+            ChangedVersion: the version was served with other weights before.
+        """
+        if self._cards.setdefault(version, card).weights != card.weights:
+            raise ChangedVersion(version)
+        self._cards[version], self._files[version] = card, files
+        self._changed.pop(version, None)
+
+    def _read_default(self) -> str | StoreError:
+        if self._default_setting:
+            return self._default_setting
+        try:
+            return self._store.default()
+        except (NoDefault, UnusableDefault) as error:
+            return error
+
+    def _change(self, version: ModelVersion) -> str | None:
+        """The change of a served version, or None. Its files are hashed when their times change."""
+        try:
+            files = self._store.fingerprint(version)
+            if files != self._files[version] and None not in files:
+                if self._store.holds(version, self._cards[version]):
+                    self._changed.pop(version, None)
+                else:
+                    self._changed[version] = (
+                        f"{version} was changed in the store, but a version never changes: its files from before are "
+                        "still served. Put them back, and publish the new ones under a number of their own."
+                    )
+                self._files[version] = files
+        except (StoreError, OSError) as error:
+            return f"{version} cannot be read any more, and is still served: {error}"
+        return self._changed.get(version)
+
+
+def _unreadable(version: ModelVersion, listing: Listing) -> str | None:
+    """The folder that hides a version which is not listed; None if the version is listed or was removed."""
+    if version in listing.versions:
+        return None
+    return next(
+        (path for path in (version.name, f"{version.name}/{version.number}") if path in listing.unreadable), None
+    )
