@@ -7,14 +7,14 @@ same code as a picture, so that it has the same pixels in every format.
 from __future__ import annotations
 
 import io
-import re
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from model_store.pictures import (
     Pixels,
@@ -26,54 +26,31 @@ from model_store.pictures import (
 )
 from model_store.version import ModelVersion
 
-from ..errors import BadImage, TooLarge, UnsupportedMediaType, WrongShape, about_row
+from ..errors import BadImage, TooLarge, WrongShape, about_row
 from . import png
+from .picture_structure import ANIMATION, PictureFormat, PictureStructure, check_exif, read_structure
 
-PictureFormat = Literal["png", "jpeg", "webp"]
-MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-
+MAX_SIDE = 16_384  # pixels, unless the model's images are longer; resizing computes weights for each pixel of a side
 _READ = ("PNG", "JPEG", "WEBP")
-_END_MARKERS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}  # Pillow reads files without them
-_OTHER_FORMATS = {
-    b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%!PS": "PostScript", b"%PDF": "PDF",
-    b"8BPS": "PSD", b"<svg": "SVG", b"<?xml": "SVG", b"\0\0\0\x0cjP": "JPEG-2000",
-    b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF", b"ftypavis": "AVIF",
-}  # fmt: skip
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels: limits of the formats and of Pillow's encoders
-_JPEG_WITH_EXTRAS = "MPO"  # a phone's JPEG: one picture, followed by the pictures from which the phone computed it
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _DAMAGED = "it is damaged or cut off"
-
-
-class _Marker(NamedTuple):
-    """A marker in a picture file that costs far more time or memory than its few bytes.
-
-    Attributes:
-        parts: its name in messages.
-        pattern: of its bytes.
-        chance_bytes: size of a file of random bytes that contains the pattern once by chance.
-    """
-
-    parts: str
-    pattern: re.Pattern[bytes]
-    chance_bytes: int
-
-
-_MAX_MARKERS = 100  # of each kind in one file, beside those by chance: a progressive JPEG has about ten scans
-_EXPENSIVE_MARKERS = {  # by the first bytes of a file
-    b"\xff\xd8": (
-        _Marker("scans", re.compile(rb"\xff\xda"), 65_536),  # each is a pass over all pixels
-        _Marker("segments", re.compile(rb"\xff[\xe0-\xef\xfe]"), 2_048),  # Pillow makes 100 bytes of each four
-        _Marker("blocks of EXIF", re.compile(rb"Exif\0\0"), 65_536),  # Pillow copies the earlier ones for each
-    ),
-    b"\x89P": (_Marker("colour profiles", re.compile(rb"iCCP"), 2**32),),  # each may unpack to a megabyte
-}
 # Of a picture's metadata, what Pillow reads later: to convert the pixels, and to turn the picture upright.
-_METADATA_KEPT = {"transparency", "interlace", "exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+_EXIF_TEXT = "Raw profile type exif"  # old versions of ImageMagick write EXIF data as hexadecimal text
+_METADATA_KEPT = {"transparency", "interlace", "exif", _EXIF_TEXT, "xmp", "XML:com.adobe.xmp"}
+_MAX_EXIF_TEXT = 135_168  # characters: 64 KiB, which is as much as a JPEG can have, and line ends
 
 # Bytes of text that Pillow unpacks in the header of a PNG; it has this limit for the whole process only.
 PngImagePlugin.MAX_TEXT_MEMORY = 1_048_576
+
+
+def ignore_warnings() -> None:
+    """Ignore the warnings of Pillow, which have numbers from the file: Python would print each, and keep its text."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+ignore_warnings()
 
 
 @dataclass(frozen=True)
@@ -91,10 +68,24 @@ class Target:
         remedy = "send it smaller, or raise max_pixels where the service is started"
         return TooLarge(name, size=pixels, limit=self.max_pixels, unit="pixels", remedy=remedy)
 
+    def check_size(self, name: str, height: int, width: int) -> None:
+        """Raise TooLarge if one image has too many pixels, or too long a side."""
+        if height * width > self.max_pixels:
+            raise self.image_too_large(name, height * width)
+        if (side := max(height, width)) > (limit := max(MAX_SIDE, *self.image_shape[1:])):
+            raise TooLarge(name, size=side, limit=limit, unit="pixels a side", remedy="crop it, or send it smaller")
+
     def request_too_large(self, pixels: int | None = None) -> TooLarge:
         """The error for all images of a request together."""
-        remedy = "send fewer or smaller ones in one request"
+        height, width = self.image_shape[1:]
+        remedy = (
+            f"send fewer or smaller ones in one request (each counts as at least {height}×{width}, the model's size)"
+        )
         return TooLarge("The request", size=pixels, limit=self.max_request_pixels, unit="pixels", remedy=remedy)
+
+    def counted_pixels(self, height: int, width: int) -> int:
+        """The pixels for which one image counts: its own, or after it is resized, whichever are more."""
+        return max(height * width, self.image_shape[1] * self.image_shape[2])
 
     def wrong_size(self, name: str, height: int, width: int) -> WrongShape:
         """The error for an image that is not resized, though it has another size than the model's."""
@@ -120,24 +111,44 @@ class Opened:
         return self.picture.width * self.picture.height
 
 
+def inspect_all(contents: Sequence[bytes], target: Target) -> list[PictureStructure]:
+    """Walk over the parts of pictures and check their sizes, before Pillow sees them.
+
+    Raises:
+        UnsupportedMediaType: a picture is in another format than PNG, JPEG or WebP.
+        TooLarge: one picture has too many pixels or too long a side, or all of them have too many pixels.
+        BadImage: a file is cut off, has too many parts, contradicts itself, or is an animation.
+        WrongShape: a picture has another size than the model's, and `resize` is `none`.
+    """
+    structures, total = [], 0
+    for index, content in enumerate(contents):
+        name = _name(index, len(contents))
+        with about_row(index):
+            structure = read_structure(name, content)
+            target.check_size(name, structure.height, structure.width)
+            # sorted, since a picture that stands upright only when it is turned may still fit
+            if target.resize == "none" and sorted((structure.height, structure.width)) != sorted(
+                target.image_shape[1:]
+            ):
+                raise target.wrong_size(name, structure.height, structure.width)
+        total += target.counted_pixels(structure.height, structure.width)
+        if total > target.max_request_pixels:
+            raise target.request_too_large()  # its size is not known before all pictures are walked over
+        structures.append(structure)
+    return structures
+
+
 def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
     """Read the headers of pictures and check their sizes. No pixel is decoded, but text in a header is unpacked.
 
     Raises:
-        UnsupportedMediaType: a picture is in another format than PNG, JPEG or WebP.
-        TooLarge: one picture has too many pixels, or all of them together.
-        BadImage: a header cannot be read, a file is cut off, has too many parts, or is an animation.
-        WrongShape: a picture has another size than the model's, and `resize` is `none`.
+        the errors of `inspect_all`; BadImage also if Pillow cannot read a header.
     """
-    pictures, total = [], 0
-    for index, content in enumerate(contents):
+    opened = []
+    for index, structure in enumerate(inspect_all(contents, target)):
         with about_row(index):
-            opened = open_picture(_name(index, len(contents)), content, target)
-        total += opened.pixels
-        if total > target.max_request_pixels:
-            raise target.request_too_large()  # its size is not known before all pictures are open
-        pictures.append(opened)
-    return pictures
+            opened.append(open_picture(_name(index, len(contents)), structure, target))
+    return opened
 
 
 def decode(pictures: Sequence[Opened], target: Target) -> Pixels:
@@ -158,9 +169,8 @@ def decode(pictures: Sequence[Opened], target: Target) -> Pixels:
 def check_array(shape: Sequence[int], target: Target) -> None:
     """Raise TooLarge if one image of an array (B, C, H, W) has too many pixels, or all of them together."""
     count, _, height, width = shape
-    if height * width > target.max_pixels:
-        raise target.image_too_large("An image", height * width)
-    if (total := count * height * width) > target.max_request_pixels:
+    target.check_size("An image", height, width)
+    if (total := count * target.counted_pixels(height, width)) > target.max_request_pixels:
         raise target.request_too_large(total)
 
 
@@ -200,64 +210,41 @@ def _name(index: int, count: int) -> str:
     return "The picture" if count == 1 else f"Picture {index + 1}"
 
 
-def open_picture(name: str, content: bytes, target: Target) -> Opened:
-    """Read one picture's header and check its size; it raises the errors of `open_all`."""
-    # first, since Pillow would take minutes to open a small file with many of these markers
-    for marker in _EXPENSIVE_MARKERS.get(content[:2], ()):
-        limit = _MAX_MARKERS + len(content) // marker.chance_bytes
-        if next(islice(marker.pattern.finditer(content), limit, None), None):
-            raise BadImage(name, f"it has more than {limit:,} {marker.parts}; save it again with another program")
-    picture = read_header(name, content, target)
-    _drop_metadata(picture)
-    opened = Opened(name, picture)
-    if opened.pixels > target.max_pixels:
-        raise target.image_too_large(name, opened.pixels)
-    # sorted, since a picture that stands upright only when it is turned may still fit
-    if target.resize == "none" and sorted(picture.size) != sorted(target.image_shape[1:]):
-        raise target.wrong_size(name, picture.height, picture.width)
-    return opened
-
-
-def _drop_metadata(picture: Image.Image) -> None:
-    """Free a picture's metadata, which can be large; keep the entries that are read later."""
-    if picture.info:
-        for name in picture.info.keys() - _METADATA_KEPT:
-            del picture.info[name]
-    if isinstance(picture, PngImagePlugin.PngImageFile):
-        picture.private_chunks.clear()
-        (picture.png.im_text if picture.png else picture.text).clear()
-
-
-def read_header(name: str, content: bytes, target: Target) -> Image.Image:
-    """The picture in a file, of which Pillow has read the header and no pixel.
-
-    Raises:
-        UnsupportedMediaType: the file is in another format than PNG, JPEG or WebP.
-        TooLarge: the picture has more pixels than Pillow decodes.
-        BadImage: the header cannot be read, the file is cut off, or it is an animation.
-    """
-    if not content:
-        raise BadImage(name, "it is empty; send the bytes of the file")
-    file = io.BytesIO(content)
+def open_picture(name: str, structure: PictureStructure, target: Target) -> Opened:
+    """Let Pillow read the header of one picture; it raises the errors of `open_all`."""
     try:
-        picture = Image.open(file, formats=_READ)
-        pixels_at = file.tell()
-        is_animation = getattr(picture, "is_animated", False) and picture.format != _JPEG_WITH_EXTRAS
-    except UnidentifiedImageError as error:
-        head = content[4:12] if content[4:8] == b"ftyp" else content  # behind the size of a box
-        for first_bytes, other in _OTHER_FORMATS.items():
-            if head.startswith(first_bytes):
-                raise UnsupportedMediaType(other, MEDIA_TYPES.values(), what="picture format") from error
-        raise BadImage(name, "it is not a PNG, JPEG or WebP file") from error
+        picture = Image.open(io.BytesIO(structure.shown), formats=_READ)
     except _BOMB as error:
         raise target.image_too_large(name) from error
     except Exception as error:  # Pillow raises errors of many types for damaged files
         raise BadImage(name, "its header is damaged") from error
-    if content.find(_END_MARKERS.get(picture.format or "", b""), pixels_at) < 0:
+    if getattr(picture, "is_animated", False):
+        raise BadImage(name, ANIMATION)
+    if picture.size != (structure.width, structure.height):
         raise BadImage(name, _DAMAGED)
-    if is_animation:
-        raise BadImage(name, "it is an animation; send each frame as a picture")
-    return picture
+    _drop_metadata(name, picture)
+    return Opened(name, picture)
+
+
+def _drop_metadata(name: str, picture: Image.Image) -> None:
+    """Free a picture's metadata, which can be large; keep the entries that are read later.
+
+    Raises:
+        BadImage: the EXIF data is too long. In a PNG it can be a text, which only Pillow unpacks.
+    """
+    if picture.info:
+        for key in picture.info.keys() - _METADATA_KEPT:
+            del picture.info[key]
+        if isinstance(exif := picture.info.get("exif"), bytes):
+            check_exif(name, exif)
+        if isinstance(text := picture.info.get(_EXIF_TEXT), str):
+            if len(text) > _MAX_EXIF_TEXT:
+                raise BadImage(name, "it has a text of EXIF data that is too long; save it again without metadata")
+            with suppress(ValueError):
+                check_exif(name, bytes.fromhex("".join(text.split("\n")[3:])))  # as Pillow reads it
+    if isinstance(picture, PngImagePlugin.PngImageFile):
+        picture.private_chunks.clear()
+        (picture.png.im_text if picture.png else picture.text).clear()
 
 
 def decode_picture(opened: Opened, target: Target) -> Pixels:
@@ -268,7 +255,7 @@ def decode_picture(opened: Opened, target: Target) -> Pixels:
         raise target.image_too_large(opened.name) from error
     except Exception as error:  # Pillow raises errors of many types for damaged files
         raise BadImage(opened.name, _DAMAGED) from error
-    _drop_metadata(opened.picture)  # again: metadata can follow the pixels
+    _drop_metadata(opened.name, opened.picture)  # again: metadata can follow the pixels
     try:
         pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
     except UnusablePicture as error:

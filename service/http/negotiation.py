@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..errors import NotAcceptable
-from ..formats.pictures import MEDIA_TYPES as PICTURES
+from ..formats.picture_structure import MEDIA_TYPES as PICTURES
 from ..formats.tensors import NPY, SAFETENSORS
 
 Format = Literal["json", "npy", "safetensors", "png", "jpeg", "webp"]

@@ -226,3 +226,41 @@ def test_grid_of_one_row_has_lines_between_its_pictures_alone() -> None:
     pictures = np.array([0, 255, 0], np.uint8).reshape(3, 1, 1, 1)
 
     assert contact_sheet(pictures, columns=3).tolist() == [[[0, 128, 255, 128, 0]]]
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 40), (7, 50), (16, 12)])
+def test_cover_is_what_pillow_calls_fit(size: tuple[int, int]) -> None:
+    """The middle of the picture fills the size."""
+    picture = Image.effect_noise(size, 90)
+    expected = ImageOps.fit(picture, (16, 12), Image.Resampling.LANCZOS)
+
+    assert picture_to_pixels(picture, (1, 12, 16), "cover").tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("resize", ["stretch", "contain", "cover"])
+@pytest.mark.parametrize("size", [(100_000, 2), (2, 100_000), (3000, 3000)])
+def test_large_picture_is_reduced_before_it_is_resized(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], resize: Resize
+) -> None:
+    """The fine resize computes weights for each pixel of a side, so that it sees few of them."""
+    seen: list[tuple[int, int]] = []
+    reduce = Image.Image.reduce
+
+    def noting(picture: Image.Image, factor: tuple[int, int], box: tuple[int, int, int, int] | None = None) -> object:
+        reduced = reduce(picture, factor, box)
+        seen.append(reduced.size)
+        return reduced
+
+    monkeypatch.setattr(Image.Image, "reduce", noting)
+    picture_to_pixels(Image.new("L", size), (1, 4, 4), resize)
+
+    assert all(max(reduced) <= 6 * 4 for reduced in seen)
+    assert len(seen) == (resize != "cover" or min(size) > 2)
+
+
+def test_reduced_picture_looks_the_same() -> None:
+    """The result differs by a few of 255 grey values from a picture that is resized in one step."""
+    picture = Image.effect_noise((90, 90), 90).resize((900, 900))
+    exact = np.asarray(picture.resize((28, 28), Image.Resampling.LANCZOS)).astype(int)
+
+    assert np.abs(picture_to_pixels(picture, (1, 28, 28), "stretch")[0] - exact).max() <= 4

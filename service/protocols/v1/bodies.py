@@ -15,6 +15,7 @@ from model_store.pictures import Resize
 
 from ...formats import pictures
 from ...formats.multipart import MULTIPART, read_files
+from ...formats.picture_structure import MEDIA_TYPES as PICTURES
 from ...formats.pictures import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...http.body import media_type_of
@@ -32,7 +33,7 @@ from .json_bodies import (
     read_json_pair_latents,
 )
 
-IMAGE_BODIES = (*pictures.MEDIA_TYPES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
+IMAGE_BODIES = (*PICTURES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
 LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
 # a picture can take sixteen times as long to open as other bytes to read: text in its header may be compressed
