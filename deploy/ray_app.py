@@ -17,7 +17,7 @@ from ray import serve
 
 from service.__main__ import read_settings
 from service.app import create_app
-from service.errors import QueueFull, Starting
+from service.errors import AnswerMemoryFull, QueueFull, Starting
 from service.http.state import AppState
 from service.operations.decode import decode
 from service.operations.session import Session
@@ -61,8 +61,8 @@ class Replica:
             raise reason
         registry = parts.registry
         model = registry.default or registry.served[0]
-        with suppress(QueueFull):
-            session = Session(model, self.app.state.sessions.limits, Timings())
+        with suppress(QueueFull, AnswerMemoryFull), parts.answer_memory.reserve("health check") as memory:
+            session = Session(model, self.app.state.sessions.limits, Timings(), memory)
             await decode(session, torch.zeros(1, *model.card.model.latent_shape))
 
 

@@ -21,9 +21,9 @@ from model_store.vae.device import choose_device
 from .compute.device import INLINE_S, INLINE_S_WITH_WORKERS, Device
 from .compute.plan_cache import PlanCache
 from .compute.runtimes import choose_runtime
+from .errors import AnswerMemoryFull, BodyMemoryFull
 from .http import health, problems
 from .http.access import Access
-from .http.body import BodyMemory
 from .http.call import RequestLimits
 from .http.deadlines import Deadlines
 from .http.keys import Keys
@@ -33,6 +33,7 @@ from .http.router import KEY, Mount, Router
 from .http.state import AppState
 from .inference.loader import Loader
 from .inference.registry import Registry
+from .memory import Memory
 from .operations.limits import Limits
 from .operations.session import Sessions
 from .protocols.v1 import models, openapi
@@ -40,6 +41,9 @@ from .protocols.v1 import routes as v1
 from .settings import Settings
 from .telemetry.metrics import Metrics
 from .web import page
+
+SMALL_BODIES_BYTES = 16_777_216  # kept for bodies of at most 64 KiB
+SMALL_ANSWERS_BYTES = 67_108_864  # kept for answers that need at most 64 KiB, of which thousands may be under way
 
 
 def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
@@ -74,7 +78,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         lifespan=partial(lifespan, settings.reload_s),
     )
     limits = Limits(
-        settings.max_images_per_request, settings.max_request_pixels, settings.max_pixels, settings.max_score_draws
+        images=settings.max_images_per_request,
+        pixels=settings.max_request_pixels,
+        picture_pixels=settings.max_pixels,
+        draws=settings.max_score_draws,
+        answer_bytes=settings.max_answer_bytes,
     )
     app.state.sessions = sessions = Sessions(registry, limits)
     app.state.parts = state = AppState(
@@ -83,7 +91,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         registry=registry,
         lifecycle=Lifecycle(registry),
         deadlines=Deadlines(),
-        body_memory=BodyMemory(settings.max_bodies_bytes),
+        body_memory=Memory(settings.max_bodies_bytes, SMALL_BODIES_BYTES, BodyMemoryFull),
+        answer_memory=Memory(settings.max_answers_bytes, SMALL_ANSWERS_BYTES, AnswerMemoryFull),
         limits=RequestLimits(settings.max_body_bytes, settings.body_timeout_s, settings.timeout_s),
     )
     mounts = [*v1.mounts(sessions)]

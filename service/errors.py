@@ -19,7 +19,9 @@ ServiceError
 ├── NotSupportedByModel     this kind of model does not support the operation
 ├── NoDefaultModel          the request names no model, and no default model is served
 ├── QueueFull               the queue has no room for the images of the request
-├── BodyMemoryFull          the bodies that are being read take all the memory for bodies
+├── MemoryFull              the requests under way take the memory that this request needs
+│   ├── BodyMemoryFull      of the bodies that are being read
+│   └── AnswerMemoryFull    of the answers that are being computed and sent
 ├── ClientGone              the client hung up before the answer
 ├── Unavailable             the service cannot answer now, and may do so later
 │   ├── Starting            the models are still being read
@@ -198,15 +200,29 @@ class QueueFull(ServiceError):
         self.retry_after_s = retry_after_s
 
 
-class BodyMemoryFull(ServiceError):
-    """The bodies that are being read take all the memory for bodies."""
+class MemoryFull(ServiceError):
+    """The requests under way take the memory that this request needs."""
 
     retry_after_s = 1
+    what = "request"
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, *, needed: int, free: int, limit: int) -> None:
         super().__init__(
-            f"The bodies that are being read now have more than {limit:,} bytes together; try again in 1 s."
+            f"This {self.what} needs {needed:,} bytes of memory; {free:,} of {limit:,} are free, and a client may "
+            f"hold as many as it leaves free. Try again in {self.retry_after_s} s, or send fewer requests at once."
         )
+
+
+class BodyMemoryFull(MemoryFull):
+    """The bodies that are being read take the memory for bodies."""
+
+    what = "body"
+
+
+class AnswerMemoryFull(MemoryFull):
+    """The answers that are being computed and sent take the memory for answers."""
+
+    what = "answer"
 
 
 class ClientGone(ServiceError):

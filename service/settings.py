@@ -167,11 +167,25 @@ class Settings(BaseSettings):
         description="size of a request's body; too low: 413 for bulk clients; too high: each request takes much memory",
     )
     max_bodies_bytes: int = Field(
-        1_073_741_824,
+        100_663_296,
         ge=1024,
         le=2**40,
-        description="size of all bodies together that a process reads at the same time; too low: 429 for bulk clients; "
-        "too high: the process may run out of memory",
+        description="size of all bodies over 64 KiB together that a process reads at the same time; too low: 429 for "
+        "bulk clients; too high: the process may run out of memory",
+    )
+    max_answer_bytes: int = Field(
+        201_326_592,
+        ge=1024,
+        le=2**40,
+        description="memory of one request beside its body: its images and latents as numbers, and its answer; too "
+        "low: 413 for bulk clients; too high: each request takes much memory",
+    )
+    max_answers_bytes: int = Field(
+        536_870_912,
+        ge=1024,
+        le=2**40,
+        description="memory of all requests together that a process computes and answers at the same time, each until "
+        "its client has taken the answer; too low: 429 for bulk clients; too high: the process may run out of memory",
     )
     timeout_s: float = Field(
         30.0,
@@ -304,6 +318,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_bodies_bytes {self.max_bodies_bytes} is less than max_body_bytes {self.max_body_bytes}, so the "
                 "largest bodies could never be read; raise the first setting"
+            )
+        if self.max_answers_bytes < self.max_answer_bytes:
+            raise ValueError(
+                f"max_answers_bytes {self.max_answers_bytes} is less than max_answer_bytes {self.max_answer_bytes}, so "
+                "the largest answers could never be given; raise the first setting"
             )
         if self.queue_images < self.max_images_per_request:
             raise ValueError(

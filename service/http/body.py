@@ -3,48 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 
 from starlette.types import Receive
 
-from ..errors import BodyMemoryFull, ClientGone, TooLarge, UnsupportedEncoding, UnsupportedMediaType
-
-
-class BodyMemory:
-    """A budget of bytes for the bodies of all requests. A request that would exceed the budget is refused."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.taken = 0
-
-    def reserve(self) -> Reservation:
-        """An empty reservation. As a context manager it returns its bytes on exit."""
-        return Reservation(self)
-
-
-class Reservation:
-    """The bytes of a budget that one request holds."""
-
-    def __init__(self, memory: BodyMemory) -> None:
-        self._memory = memory
-        self._taken = 0
-
-    def take(self, size: int) -> None:
-        """Add a number of bytes to the reservation.
-
-        Raises:
-            BodyMemoryFull: the budget has fewer bytes left.
-        """
-        if self._memory.taken + size > self._memory.size:
-            raise BodyMemoryFull(self._memory.size)
-        self._memory.taken += size
-        self._taken += size
-
-    def __enter__(self) -> Reservation:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._memory.taken -= self._taken
+from ..errors import ClientGone, TooLarge, UnsupportedEncoding, UnsupportedMediaType
+from ..memory import Reservation
 
 
 def check_head(headers: Mapping[str, str], media_types: Sequence[str], max_bytes: int) -> str:
@@ -88,5 +51,5 @@ async def read_all(receive: Receive, max_bytes: int, reservation: Reservation) -
         size, is_more = size + len(parts[-1]), message.get("more_body", False)
         if size > max_bytes:
             raise TooLarge("The body", size=None, limit=max_bytes, unit="bytes")
-        reservation.take(len(parts[-1]))
+        reservation.grow_to(size)
     return b"".join(parts)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 from starlette.types import Receive
 
 from ..errors import BodyTimeout, DeadlineExceeded
+from ..memory import Memory, Reservation
 from ..telemetry.timings import Timings
-from .body import BodyMemory, Reservation, check_head, read_all
+from .body import check_head, read_all
 from .deadlines import Deadlines
 
 T = TypeVar("T")
@@ -40,7 +41,9 @@ class Call:
     """ASGI's state of the request, from which its log line and its metrics are written at the end."""
     limits: RequestLimits
     deadlines: Deadlines
-    body_memory: BodyMemory
+    body_memory: Memory
+    memory: Reservation
+    """Of this request, for its tensors and its answer, until the client has taken the answer."""
     client: str
     """The name by which clients are told apart: it stands for the API key, or for the address."""
 

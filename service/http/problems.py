@@ -45,6 +45,7 @@ STATUS: dict[type[Exception], int] = {
     errors.NotSupportedByModel: 422,
     errors.QueueFull: 429,
     errors.BodyMemoryFull: 429,
+    errors.AnswerMemoryFull: 429,
     errors.HeadTooLarge: 431,
     errors.ClientGone: CLIENT_GONE,
     errors.NotFinite: 500,

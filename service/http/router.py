@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Query, Security
@@ -19,8 +20,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Unauthorized
+from ..memory import Reservation
 from .call import Call
 from .client import client_of
+from .pieces import send_in_pieces
 from .problems import Responses, respond
 from .query import QueryParameters, QueryReader
 from .state import AppState
@@ -135,28 +138,37 @@ class Router:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        client = client_of(scope, self._state.keys)
+        # held until the client has taken the answer
+        with self._state.answer_memory.reserve(client) as memory:
+            response = await self._response(scope, receive, client, memory)
+            await response(scope, receive, partial(send_in_pieces, send))
+
+    async def _response(self, scope: Scope, receive: Receive, client: str, memory: Reservation) -> ASGIApp:
+        """The response of an endpoint, or the app that answers every other request."""
         path = scope["path"].removeprefix(scope["root_path"])
-        response: ASGIApp = self._app
         try:
             target = self._find(scope, path)  # before the key is checked, so that the log of a 401 names the endpoint
             if f"{path}/".startswith(self._locked) and not self._state.keys.admit(scope["headers"]):
                 raise Unauthorized
-            if target is not None:
-                call = Call(
-                    scope["headers"],
-                    scope["path_params"],
-                    receive,
-                    scope["state"],
-                    self._state.limits,
-                    self._state.deadlines,
-                    self._state.body_memory,
-                    client_of(scope, self._state.keys),
-                )
-                subject = target.find(call)  # before the query is read
-                response = await target.endpoint.answer(call, subject, target.query.read(scope["query_string"]))
+            if target is None:
+                return self._app
+            call = Call(
+                scope["headers"],
+                scope["path_params"],
+                receive,
+                scope["state"],
+                self._state.limits,
+                self._state.deadlines,
+                self._state.body_memory,
+                memory,
+                client,
+            )
+            subject = target.find(call)  # before the query is read
+            return await target.endpoint.answer(call, subject, target.query.read(scope["query_string"]))
         except Exception as error:
-            response = respond(scope["state"], error)
-        await response(scope, receive, send)
+            memory.shrink_to(0)
+            return respond(scope["state"], error)
 
     def _find(self, scope: Scope, path: str) -> _Target | None:
         """The endpoint at an address; the scope then says which it is, and what its address names."""

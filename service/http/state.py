@@ -8,8 +8,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from ..inference.registry import Registry
+from ..memory import Memory
 from ..telemetry.metrics import Metrics
-from .body import BodyMemory
 from .call import RequestLimits
 from .deadlines import Deadlines
 from .keys import Keys
@@ -25,7 +25,8 @@ class AppState:
     registry: Registry
     lifecycle: Lifecycle
     deadlines: Deadlines
-    body_memory: BodyMemory
+    body_memory: Memory
+    answer_memory: Memory
     limits: RequestLimits
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .session import PixelType, Session
+from .session import PIXEL_BYTES, PixelType, Session
 
 
 async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "float32") -> Tensor:
@@ -12,7 +12,8 @@ async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "
 
     Raises:
         WrongShape, BadValue, TooLarge: the latents do not fit the model or the limits.
-        QueueFull, Unavailable: the service has no capacity now.
+        AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.limits.check_latents(session.model, latents)
+    session.admit(len(latents), latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
     return await session.images_of(latents, pixel_type)

@@ -36,8 +36,9 @@ async def encode(session: Session, pixels: Tensor, *, draw: Draw = "mean", seed:
     Raises:
         NotSupportedByModel: the model has no encoder.
         WrongShape, TooLarge: the images do not fit the model or the limits.
-        QueueFull, Unavailable: the service has no capacity now.
+        AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
+    session.admit(len(pixels), latents=8, value_bytes=2)
     posterior = await session.encode_raw(pixels)
     normal = posterior.mean
     if draw == "mean" or isinstance(posterior, Point):

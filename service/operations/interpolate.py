@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import BadValue
 from ..offload import offload
 from . import latent_paths
-from .session import PixelType, Session
+from .session import PIXEL_BYTES, PixelType, Session
 
 
 async def interpolate(
@@ -19,9 +19,9 @@ async def interpolate(
     Raises:
         NotSupportedByModel: the ends are images, but the model has no encoder.
         WrongShape, BadValue, TooLarge: there are not exactly two ends, or they do not fit the model or the limits.
-        QueueFull, Unavailable: the service has no capacity now.
+        AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
-    session.limits.check_count(session.model, steps)
+    session.admit(steps, latents=6, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type])
     if len(pair) != 2:
         raise BadValue(f"An interpolation is between two images or latents, not {len(pair)}; send two.")
     if pair.dtype == torch.uint8:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import isfinite
 
 from torch import Tensor
 
@@ -28,12 +28,14 @@ class Limits:
         pixels: pixels of all images together.
         picture_pixels: pixels of one picture, as it was sent.
         draws: posterior draws of all images together.
+        answer_bytes: memory for the tensors of a request and its answer.
     """
 
     images: int
     pixels: int
     picture_pixels: int
     draws: int
+    answer_bytes: int
 
     def check_images(self, model: ServedModel, pixels: Tensor) -> None:
         """Raise WrongShape or TooLarge unless the images (B, C, H, W) fit the model and the limits."""
@@ -62,6 +64,17 @@ class Limits:
         if (pixels := images * height * width) > self.pixels:
             raise TooLarge("The request", size=pixels, limit=self.pixels, unit="pixels", remedy=_FEWER)
 
+    def check_bytes(self, size: int) -> None:
+        """Raise TooLarge for more memory than the tensors of one request and its answer may take."""
+        if size > self.answer_bytes:
+            raise TooLarge(
+                "The answer",
+                size=size,
+                limit=self.answer_bytes,
+                unit="bytes of images, latents and text in memory",
+                remedy=f"{_FEWER}, or ask for npy",
+            )
+
     def check_draws(self, images: int, draws: int) -> None:
         """Raise TooLarge for more posterior draws, of all images together, than one request may ask for."""
         if (size := images * draws) > self.draws:
@@ -72,11 +85,6 @@ class Limits:
                 unit="images times importance_samples",
                 remedy="send fewer images, or ask for fewer importance_samples",
             )
-
-    def repeats_per_batch(self, model: ServedModel, images: int, rows: int) -> int:
-        """How often the images may be repeated in one batch of about `rows` rows; at least once."""
-        pixels = images * prod(model.card.model.image_shape)
-        return max(1, min(rows // images, self.pixels // pixels))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from model_store.vae.pixels import mean_squared_errors, psnr_db, to_images
 
 from ..offload import offload
 from .encode import Draw, encode
-from .session import PixelType, Session
+from .session import PIXEL_BYTES, PixelType, Session
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ async def reconstruct(
     Raises:
         NotSupportedByModel: the model has no encoder.
         WrongShape, TooLarge: the images do not fit the model or the limits.
-        QueueFull, Unavailable: the service has no capacity now.
+        AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
+    compared = 12 if pixel_type == "float32" else 0  # the originals as float32, the differences and their squares
+    session.admit(len(pixels), latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
     encoding = await encode(session, pixels, draw=draw, seed=seed)
     images = await session.images_of(encoding.latents, pixel_type)
     if pixel_type == "uint8":

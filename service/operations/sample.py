@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .noise import draw_seed, normal_noise
-from .session import PixelType, Session
+from .session import PIXEL_BYTES, PixelType, Session
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ async def sample(
     Raises:
         NotSupportedByModel: the model has no prior.
         TooLarge: more images than the limits allow.
-        QueueFull, Unavailable: the service has no capacity now.
+        AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("sample")
-    session.limits.check_count(session.model, n)
+    session.admit(n, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
     session.check_room(n)
     seed = draw_seed() if seed is None else seed
     latent_shape = session.model.card.model.latent_shape

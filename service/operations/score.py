@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from .noise import draw_seed
 from .session import Session
 
 ROWS_PER_BATCH = 64  # repeated images; after each batch, other requests are computed
+BATCH_BYTES = 16_777_216  # of repeated images and their draws, unless a single repetition has more
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,18 @@ async def score(
     Raises:
         NotSupportedByModel: the model has no posterior distribution.
         WrongShape, TooLarge: the images do not fit the model or the limits.
-        QueueFull, Unavailable: the service has no capacity now.
+        AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("score")
     session.limits.check_images(session.model, pixels)
     session.limits.check_draws(len(pixels), importance_samples)
+    repeats = repeats_per_batch(session.model.card, len(pixels))
+    # To binarise, pixels become float32 a few times. A draw is made, transformed and weighted.
+    session.admit(len(pixels), latents=4 + 10 * repeats, value_bytes=16 + 2 * repeats)
     seed = draw_seed() if seed is None else seed
     card = session.model.card
     binarised = await offload(pixels.nbytes, binarised_for_scoring, card.model, pixels, seed, binarise)
     estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)))
-    repeats = session.limits.repeats_per_batch(session.model, len(pixels), ROWS_PER_BATCH)
     for first in range(0, importance_samples, repeats):
         draws = range(first, min(first + repeats, importance_samples))
         size = len(draws) * (binarised.nbytes + 4 * estimate.posterior.mean.numel())
@@ -65,6 +69,12 @@ async def score(
         (nats,) = await session.forward("score", repeated, session.prior.from_normal(normal))
         await offload(size, estimate.add, normal, nats)
     return _score(card, estimate, binarise, seed)
+
+
+def repeats_per_batch(card: Card, images: int) -> int:
+    """How often the images are repeated in one batch: as its rows and its memory allow, and at least once."""
+    image_bytes = 2 * math.prod(card.model.image_shape) + 40 * math.prod(card.model.latent_shape)
+    return max(1, min(ROWS_PER_BATCH // images, BATCH_BYTES // (images * image_bytes)))
 
 
 def posterior_draws(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:

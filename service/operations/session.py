@@ -1,10 +1,11 @@
-"""Session: the model, the limits and the timings that the operation of one request works with. It knows no HTTP.
+"""Session: the model, limits, memory and timings that the operation of one request works with. It knows no HTTP.
 
 An operation is a composition of the few forward passes that a device computes: encode, decode, render and score.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Literal
 
 from torch import Tensor
@@ -18,11 +19,13 @@ from ..compute.torch_runtime import ForwardPass
 from ..errors import NotSupportedByModel
 from ..inference.registry import Registry
 from ..inference.served_model import ServedModel
+from ..memory import Reservation
 from ..offload import offload
 from ..telemetry.timings import Timings
 from .limits import Limits
 
 PixelType = Literal["float32", "uint8"]  # of images: in [0, 1], or rounded to 0 … 255, which is a quarter of the bytes
+PIXEL_BYTES: dict[PixelType, int] = {"float32": 4, "uint8": 1}
 
 
 class Sessions:
@@ -32,24 +35,31 @@ class Sessions:
         self.registry = registry
         self.limits = limits
 
-    def open(self, reference: str | None, timings: Timings, client: str) -> Session:
-        """A session of a client with the model of that reference; None is the default model.
+    def open(self, reference: str | None, timings: Timings, memory: Reservation) -> Session:
+        """A session with the model of that reference; None is the default model. The caller returns the memory.
 
         Raises:
             InvalidName, ModelNotFound, NoDefaultModel: there is no such model.
             Starting, NotServing: the models have not been read yet.
         """
-        return Session(self.registry.find(reference), self.limits, timings, client)
+        return Session(self.registry.find(reference), self.limits, timings, memory)
 
 
 class Session:
-    """The model of one request, its limits, the timings that it fills in, and the client whose turns it takes."""
+    """The model of one request, its limits, the timings that it fills in, and the memory that it holds.
 
-    def __init__(self, model: ServedModel, limits: Limits, timings: Timings, client: str = "") -> None:
+    Attributes:
+        client: whose turns it takes, and whose share of the memory.
+        written_bytes: memory to write the answer about one image, which depends on the format.
+    """
+
+    def __init__(self, model: ServedModel, limits: Limits, timings: Timings, memory: Reservation) -> None:
         self.model = model
         self.limits = limits
         self.timings = timings
-        self.client = client
+        self.memory = memory
+        self.client = memory.client
+        self.written_bytes = 0
         self._is_begun = False
 
     @property
@@ -65,6 +75,22 @@ class Session:
         """
         if lack := self.model.card.model.lacks(operation):
             raise NotSupportedByModel(str(self.model.version), *lack)
+
+    def admit(self, images: int, *, latents: int, value_bytes: int) -> None:
+        """Check the number of images, and reserve memory, before anything is made for the images.
+
+        The request holds at most `latents` arrays of latents at the same time, and `value_bytes` for each value of an
+        image. A later call replaces an earlier one that asked for less.
+
+        Raises:
+            TooLarge: the images are too many, or need too much memory.
+            AnswerMemoryFull: the requests under way hold the memory.
+        """
+        self.limits.check_count(self.model, images)
+        config = self.model.card.model
+        tensors = latents * 4 * prod(config.latent_shape) + value_bytes * prod(config.image_shape)
+        self.limits.check_bytes(size := images * (tensors + self.written_bytes))
+        self.memory.grow_to(size)
 
     def check_room(self, images: int) -> None:
         """Check that the queue has room, before work is done that would be lost.

@@ -14,7 +14,7 @@ from ..errors import BadValue, NotSupportedByModel
 from ..offload import offload
 from . import latent_paths
 from .noise import normal_noise
-from .session import PixelType, Session
+from .session import PIXEL_BYTES, PixelType, Session
 
 DEFAULT_DIMENSIONS = 8
 
@@ -38,11 +38,11 @@ async def traverse(
     Raises:
         NotSupportedByModel: the model has no prior, and its card has no statistics of its latents.
         BadValue, TooLarge: a dimension that does not exist, or more images than the limits allow.
-        QueueFull, Unavailable: the service has no capacity now.
+        AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     model = session.model
     dims = informative_dimensions(model.card) if dims is None else dims
-    session.limits.check_count(model, steps * len(dims))
+    session.admit(steps * len(dims), latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
     values = math.prod(model.card.model.latent_shape)
     if wrong := [dim for dim in dims if not 0 <= dim < values]:
         raise BadValue(f"There is no dimension {wrong[0]} in {model.version}; take 0 to {values - 1}.")

@@ -56,6 +56,7 @@ async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[
     async with httpx.AsyncClient(transport=transport, base_url="http://latentd", event_hooks=hooks) as client:
         yield app, client
         check_gauges(app.state.parts.metrics.text().decode(), under_way=0)
+        assert app.state.parts.body_memory.taken == app.state.parts.answer_memory.taken == 0
     app.state.parts.registry.device.close()
 
 

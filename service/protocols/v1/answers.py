@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from itertools import accumulate
+from math import prod
+from operator import mul
 from typing import Annotated, Any
 
 import orjson
@@ -15,6 +18,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from torch import Tensor
 
+from model_store.pictures import LINE
 from model_store.vae.pixels import to_pixels
 
 from ...formats import pictures, tensors
@@ -27,6 +31,16 @@ Nested = Annotated[list[Any], Field(description="nested to the model's latent sh
 
 ANSWER_MEMBERS: set[str] = set()
 """The members that the JSON of any operation has. Bodies ignore them, so that an answer can be sent back."""
+
+
+# Memory that writing takes at its peak, as tests/service/protocols/v1/test_memory.py measures it with random pixels.
+_PNG_OR_JPEG_BYTES = 7  # for each value of a contact sheet
+_WEBP_BYTES = 64  # for each pixel of a contact sheet: the lossless encoder looks for the best of many transforms
+_BASE64_BYTES = 4  # for each value of an image
+_NUMBER_BYTES = 24  # for each number in JSON, which has 18 characters at most
+_LIST_BYTES = 120  # for each list in JSON: orjson makes an object of each
+_ARRAY_COPIES = 3  # of the numbers in npy and safetensors
+_IMAGE_BYTES = 1024  # for each image: the head of a picture file, and short members
 
 
 class Answer(BaseModel):
@@ -54,6 +68,25 @@ class ImagesAnswer(OperationAnswer):
 def pixel_type(wanted: Format) -> PixelType:
     """The type of the images in a format."""
     return "float32" if wanted == "safetensors" else "uint8"
+
+
+def bytes_to_write(wanted: Format, session: Session, *, latents: int = 0, has_images: bool = True) -> int:
+    """Memory to write the answer about one image, in bytes: an upper bound, known before the image is computed.
+
+    The answer has so many arrays of latents, where its format has any, and images unless `has_images` is false.
+    """
+    config = session.model.card.model
+    channels, height, width = config.image_shape
+    numbers, values = prod(config.latent_shape), has_images * prod(config.image_shape)
+    if wanted == "npy":
+        return _ARRAY_COPIES * (values if has_images else 4 * numbers)
+    if wanted == "safetensors":
+        return _ARRAY_COPIES * 4 * (values + latents * numbers)
+    if wanted == "json":
+        lists = sum(accumulate(config.latent_shape[:-1], mul, initial=1))
+        return _IMAGE_BYTES + _BASE64_BYTES * values + latents * (_NUMBER_BYTES * numbers + _LIST_BYTES * lists)
+    tile = (height + LINE) * (width + LINE) * 4 // 3  # a third of the tiles may be empty
+    return _IMAGE_BYTES + tile * (_WEBP_BYTES if wanted == "webp" else _PNG_OR_JPEG_BYTES * channels)
 
 
 def model_headers(session: Session) -> dict[str, str]:
@@ -111,6 +144,7 @@ def write_json(session: Session, members: Mapping[str, Any]) -> bytes:
 
 def make_response(wanted: Format, session: Session, content: bytes, seed: int | None) -> Response:
     """The response with its headers; the seed is told where something was drawn."""
+    session.memory.shrink_to(len(content))  # the tensors are not needed any more
     headers = model_headers(session) | {"Server-Timing": session.timings.header()}
     if seed is not None:
         headers["X-Seed"] = str(seed)

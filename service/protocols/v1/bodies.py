@@ -38,6 +38,7 @@ LATENT_BODIES = (JSON, NPY, SAFETENSORS)
 
 # a picture can take sixteen times as long to open as other bytes to read: text in its header may be compressed
 _OPENING_COST = 16
+_DECODED_BYTES = 2  # for each value of an image: its pixels alone, and among the others
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,11 +49,11 @@ async def read_images(call: Call, session: Session, resize: Resize) -> Tensor:
 
     Raises:
         UnsupportedMediaType, UnsupportedEncoding: the body is in another format.
-        TooLarge, BodyMemoryFull, QueueFull: the body or the images are too many for a limit, or for now.
+        TooLarge, MemoryFull, QueueFull: the body or the images are too many for a limit, or for now.
         MalformedBody, BadImage, BadValue, WrongShape: the body cannot be used; the message says why.
         BodyTimeout, DeadlineExceeded, ClientGone: the time is over, or the client has hung up.
     """
-    with call.timings.measure("read"), call.body_memory.reserve() as reservation:
+    with call.timings.measure("read"), call.body_memory.reserve(call.client) as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
             target = _target(session, resize)
@@ -67,7 +68,7 @@ async def read_latents(call: Call, session: Session) -> Tensor:
     Raises:
         the errors of `read_images`, except BadImage and WrongShape.
     """
-    with call.timings.measure("read"), call.body_memory.reserve() as reservation:
+    with call.timings.measure("read"), call.body_memory.reserve(call.client) as reservation:
         content_type, body = await call.read_body(LATENT_BODIES, reservation)
         if (media_type := media_type_of(content_type)) != JSON:
             return await _parse(call, len(body), read_latent_array, media_type, body)
@@ -80,7 +81,7 @@ async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
     Raises:
         the errors of `read_images`.
     """
-    with call.timings.measure("read"), call.body_memory.reserve() as reservation:
+    with call.timings.measure("read"), call.body_memory.reserve(call.client) as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
         media_type = media_type_of(content_type)
         if media_type in (NPY, SAFETENSORS):
@@ -106,7 +107,7 @@ async def _parse(call: Call, size: int, function: Callable[P, T], *args: P.args,
 
 
 async def _fit_array(call: Call, session: Session, images: Tensor, target: Target) -> Tensor:
-    session.limits.check_count(session.model, len(images))
+    session.admit(len(images), latents=0, value_bytes=_DECODED_BYTES)
     pictures.check_array(images.shape, target)
     session.check_room(len(images))
     return torch.from_numpy(await _parse(call, images.nbytes, pictures.fit, images.numpy(), target))
@@ -118,6 +119,7 @@ async def _decode_pictures(call: Call, session: Session, content_type: str, body
     target, size = _target(session, resize), sum(map(len, contents))
     opened = await _parse(call, size * _OPENING_COST, pictures.open_all, contents, target)
     session.check_room(len(opened))
+    session.admit(len(opened), latents=0, value_bytes=_DECODED_BYTES)
     cost = max(size, sum(picture.pixels for picture in opened))
     return torch.from_numpy(await _parse(call, cost, pictures.decode, opened, target))
 

@@ -9,7 +9,7 @@ from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.decode import decode
 from ...operations.session import Session
-from .answers import ImagesAnswer, pixel_type, respond_with_images
+from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .bodies import read_latents
 from .openapi import latents_body, responses
 from .parameters import Parameters
@@ -18,6 +18,7 @@ from .parameters import Parameters
 async def answer(call: Call, session: Session, parameters: Parameters) -> Response:
     """The image of each latent; several as one picture become a grid, row by row."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
+    session.written_bytes = bytes_to_write(wanted, session)
     latents = await read_latents(call, session)
     images = await call.wait_for(decode(session, latents, pixel_type=pixel_type(wanted)), "send fewer latents")
     return await respond_with_images(wanted, session, images)

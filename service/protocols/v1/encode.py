@@ -14,7 +14,7 @@ from ...http.router import Endpoint
 from ...offload import offload
 from ...operations.encode import Encoding, encode
 from ...operations.session import Session
-from .answers import Nested, OperationAnswer, make_response, write_json
+from .answers import Nested, OperationAnswer, bytes_to_write, make_response, write_json
 from .bodies import read_images
 from .openapi import images_body, responses
 from .parameters import AnswerFormat, DrawParameters, offered
@@ -37,6 +37,7 @@ class EncodeAnswer(OperationAnswer):
 async def answer(call: Call, session: Session, parameters: EncodeParameters) -> Response:
     """The latents of each image: the posterior's mean, or a draw from it."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), LATENT_FORMATS)
+    session.written_bytes = bytes_to_write(wanted, session, latents=3, has_images=False)
     pixels = await read_images(call, session, parameters.resize)
     encoding = await call.wait_for(encode(session, pixels, draw=parameters.latents, seed=parameters.seed))
     with call.timings.measure("write"):

@@ -13,7 +13,7 @@ from ...http.router import Endpoint
 from ...operations.interpolate import interpolate
 from ...operations.latent_paths import PathKind
 from ...operations.session import Session
-from .answers import ImagesAnswer, pixel_type, respond_with_images
+from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .bodies import read_pair
 from .openapi import pair_body, responses
 from .parameters import INT32_MAX, Parameters, PictureResize
@@ -30,6 +30,7 @@ class InterpolateParameters(Parameters):
 async def answer(call: Call, session: Session, parameters: InterpolateParameters) -> Response:
     """The images on a path from one latent to another, side by side, both ends included."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
+    session.written_bytes = bytes_to_write(wanted, session)
     pair = await read_pair(call, session, parameters.resize)
     steps, path = parameters.steps, parameters.path
     work = interpolate(session, pair, steps=steps, path=path, pixel_type=pixel_type(wanted))

@@ -27,6 +27,7 @@ JSON = MEDIA_TYPES["json"]
 
 _WHITESPACE = b" \t\r\n"
 _STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
+JSON_VALUE_BYTES = 48  # in the list of a parsed body and as float64; an answer needs as many to write a number
 _FEW_VALUES = 65_536  # parsed for any model, so that the client learns of every mistake
 
 
@@ -88,7 +89,8 @@ def longest_answer_values(session: Session) -> int:
     Encode answers three arrays of latents; the other operations answer a few values for each image.
     """
     numbers_and_lists = sum(accumulate(session.model.card.model.latent_shape, mul, initial=1))
-    return session.limits.images * (3 * numbers_and_lists + 3)
+    of_all_images = session.limits.images * (3 * numbers_and_lists + 3)
+    return min(of_all_images, session.limits.answer_bytes // JSON_VALUE_BYTES)
 
 
 def read_json(kind: type[Body], body: bytes, max_values: int) -> Body:

@@ -10,7 +10,7 @@ from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.reconstruct import reconstruct
 from ...operations.session import Session
-from .answers import ImagesAnswer, pixel_type, respond_with_images
+from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .bodies import read_images
 from .openapi import images_body, responses
 from .parameters import DrawParameters
@@ -26,6 +26,7 @@ class ReconstructAnswer(ImagesAnswer):
 async def answer(call: Call, session: Session, parameters: DrawParameters) -> Response:
     """Each image encoded and decoded again; as JSON with its distance from the original."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
+    session.written_bytes = bytes_to_write(wanted, session)
     pixels = await read_images(call, session, parameters.resize)
     work = reconstruct(
         session,

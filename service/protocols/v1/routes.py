@@ -29,7 +29,7 @@ def mounts(sessions: Sessions) -> list[Mount[Session]]:
     """The operations of the model that the address names, and of the default model at addresses without a model."""
 
     def open_session(call: Call) -> Session:
-        session = sessions.open(call.path.get("model"), call.timings, call.client)
+        session = sessions.open(call.path.get("model"), call.timings, call.memory)
         call.log_model(session.model.name)
         return session
 

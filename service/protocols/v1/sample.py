@@ -13,7 +13,7 @@ from ...http.router import Endpoint
 from ...operations.sample import sample
 from ...operations.session import Session
 from . import caching
-from .answers import ImagesAnswer, Nested, model_headers, pixel_type, respond_with_images
+from .answers import ImagesAnswer, Nested, bytes_to_write, model_headers, pixel_type, respond_with_images
 from .openapi import responses
 from .parameters import INT32_MAX, OptionalSeed, Parameters, Seed
 
@@ -36,6 +36,7 @@ class SampleAnswer(ImagesAnswer):
 async def answer(call: Call, session: Session, parameters: SampleParameters) -> Response:
     """Images that are in no data set: latents drawn from the prior, decoded. The same seed gives the same images."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
+    session.written_bytes = bytes_to_write(wanted, session, latents=1)
     n, seed, temperature = parameters.n, parameters.seed, parameters.temperature
     tag = None if seed is None else caching.etag(session, n, seed, temperature, wanted)
     if tag and caching.is_held(call, tag):

@@ -14,7 +14,7 @@ from ...http.negotiation import SCORE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.score import score
 from ...operations.session import Session
-from .answers import OperationAnswer, make_response, write_json
+from .answers import OperationAnswer, bytes_to_write, make_response, write_json
 from .bodies import read_images
 from .openapi import images_body, responses
 from .parameters import INT32_MAX, AnswerFormat, OptionalSeed, Parameters, PictureResize, offered
@@ -50,6 +50,7 @@ class ScoreAnswer(OperationAnswer):
 async def answer(call: Call, session: Session, parameters: ScoreParameters) -> Response:
     """The evidence lower bound of each image, its terms, the tighter importance-weighted bound, and its rank."""
     choose_format(parameters.format, call.headers.get("accept"), SCORE_FORMATS)
+    session.written_bytes = bytes_to_write("json", session, has_images=False)
     pixels = await read_images(call, session, parameters.resize)
     work = score(
         session,

@@ -12,7 +12,7 @@ from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.session import Session
 from ...operations.traverse import traverse
-from .answers import ImagesAnswer, pixel_type, respond_with_images
+from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .openapi import responses
 from .parameters import INT32_MAX, Parameters, Seed
 
@@ -46,6 +46,7 @@ class TraverseParameters(Parameters):
 async def answer(call: Call, session: Session, parameters: TraverseParameters) -> Response:
     """A row of images for each dimension. If the number of steps is odd, the middle column shows the latent itself."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
+    session.written_bytes = bytes_to_write(wanted, session)
     work = traverse(
         session,
         dims=parameters.dims,

@@ -17,10 +17,11 @@ from model_store.vae.device import choose_device
 from service.compute.device import Device
 from service.compute.plan_cache import PlanCache
 from service.compute.runner import Runner
-from service.errors import NoDefaultModel, NotServing, Starting
+from service.errors import AnswerMemoryFull, NoDefaultModel, NotServing, Starting
 from service.inference.loader import Loader
 from service.inference.registry import Registry
 from service.inference.store_watch import ALL_GONE
+from service.memory import Memory
 from service.operations.limits import Limits
 from service.operations.sample import sample
 from service.operations.session import Session
@@ -273,9 +274,9 @@ async def test_removed_version_still_answers_requests_that_found_it(registry: Re
 
     with pytest.raises(ModelNotFound):
         registry.find("colour")
-    samples = await sample(
-        Session(model, Limits(images=8, pixels=10_000, picture_pixels=10_000, draws=1), Timings()), 2, seed=1
-    )
+    limits = Limits(images=8, pixels=10_000, picture_pixels=10_000, draws=1, answer_bytes=100_000)
+    memory = Memory(100_000, 100_000, AnswerMemoryFull).reserve("any client")
+    samples = await sample(Session(model, limits, Timings(), memory), 2, seed=1)
     assert samples.images.shape == (2, 3, 8, 8)
 
 

@@ -5,16 +5,18 @@ from typing import Any, cast
 import pytest
 import torch
 
-from service.errors import QueueFull
+from service.errors import AnswerMemoryFull, QueueFull
 from service.inference.served_model import ServedModel
 from service.inference.work_queue import Answer
+from service.memory import Memory
 from service.operations.limits import Limits
 from service.operations.session import Session
 from service.telemetry.timings import Timings
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = Limits(images=1, pixels=1, picture_pixels=1, draws=1)
+LIMITS = Limits(images=1, pixels=1, picture_pixels=1, draws=1, answer_bytes=1)
+MEMORY = Memory(1, 1, AnswerMemoryFull).reserve("any client")
 ROWS = (torch.zeros(2, 3),)
 
 
@@ -34,7 +36,7 @@ class FullModel:
 async def test_session_that_has_begun_is_admitted_to_a_full_queue() -> None:
     """The results of its first forward pass would be lost."""
     model = FullModel()
-    session = Session(cast(ServedModel, model), LIMITS, Timings())
+    session = Session(cast(ServedModel, model), LIMITS, Timings(), MEMORY)
     await session.forward("encode", *ROWS)
     model.is_full = True
 
@@ -46,7 +48,7 @@ async def test_session_that_was_refused_has_not_begun() -> None:
     model, timings = FullModel(), Timings()
     model.is_full = True
     timings.add("queue", 1)
-    session = Session(cast(ServedModel, model), LIMITS, timings)
+    session = Session(cast(ServedModel, model), LIMITS, timings, MEMORY)
 
     for _ in range(2):
         with pytest.raises(QueueFull):
@@ -56,7 +58,7 @@ async def test_session_that_was_refused_has_not_begun() -> None:
 async def test_timings_add_up_over_forward_passes() -> None:
     """A request waits and computes once for each forward pass."""
     timings = Timings()
-    session = Session(cast(ServedModel, FullModel()), LIMITS, timings)
+    session = Session(cast(ServedModel, FullModel()), LIMITS, timings, MEMORY)
     await session.forward("encode", *ROWS)
     await session.forward("decode", *ROWS)
 

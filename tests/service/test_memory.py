@@ -1,0 +1,76 @@
+"""Budgets: small and large reservations, fair shares, and what is returned."""
+
+import pytest
+
+from service.errors import AnswerMemoryFull
+from service.memory import SMALL_BYTES, Memory
+
+LARGE = SMALL_BYTES + 1
+
+
+def test_reservation_that_was_refused_is_as_it_was() -> None:
+    """It keeps the bytes that it has, and returns them at the end."""
+    memory = Memory(0, 10, AnswerMemoryFull)
+    with memory.reserve("a") as first, memory.reserve("b") as second:
+        first.grow_to(5)
+        second.grow_to(5)
+        with pytest.raises(AnswerMemoryFull, match="needs 6 bytes of memory; 5 of 10 are free"):
+            second.grow_to(6)
+        assert (second.size, memory.taken) == (5, 10)
+
+    assert memory.taken == 0
+
+
+def test_reservation_that_grows_large_leaves_the_small_budget() -> None:
+    """A reservation is in one budget at a time, whatever way it came to its size."""
+    memory = Memory(2 * LARGE, SMALL_BYTES, AnswerMemoryFull)
+    with memory.reserve("a") as reservation:
+        for size in (1, SMALL_BYTES, LARGE, LARGE + 1):
+            reservation.grow_to(size)
+
+        assert (memory.small.taken, memory.large.taken) == (0, LARGE + 1)
+
+
+def test_reservation_that_shrinks_stays_in_its_budget() -> None:
+    """It is never refused: its result would be lost."""
+    memory = Memory(LARGE, 0, AnswerMemoryFull)
+    with memory.reserve("a") as reservation:
+        reservation.grow_to(LARGE)
+        reservation.shrink_to(1)
+        reservation.shrink_to(2)
+
+        assert (memory.small.taken, memory.large.taken) == (0, 1)
+
+
+def test_large_reservations_leave_the_small_budget_alone() -> None:
+    """A client with a small request is not refused because others send large ones."""
+    memory = Memory(LARGE, 100, AnswerMemoryFull)
+    with memory.reserve("greedy") as large, memory.reserve("greedy") as second, memory.reserve("modest") as small:
+        large.grow_to(LARGE)
+        with pytest.raises(AnswerMemoryFull):
+            second.grow_to(LARGE)
+        small.grow_to(100)
+
+        assert small.size == 100
+
+
+def test_client_holds_at_most_as_much_as_it_leaves_free() -> None:
+    """One client takes half of a budget, a second half of the rest; each may begin with all that is free."""
+    memory = Memory(0, 16, AnswerMemoryFull)
+    reservations = [memory.reserve(client) for client in "aaabb"]
+    for reservation in (*reservations[:2], *reservations[3:]):
+        reservation.grow_to(4 if reservation in reservations[:2] else 2)
+    with pytest.raises(AnswerMemoryFull):
+        reservations[2].grow_to(1)
+
+    assert memory.taken == 12
+
+
+def test_budget_forgets_clients_that_hold_nothing() -> None:
+    """Addresses are many, and each would take memory."""
+    memory = Memory(0, 16, AnswerMemoryFull)
+    for client in map(str, range(100)):
+        with memory.reserve(client) as reservation:
+            reservation.grow_to(1)
+
+    assert not memory.small._held
