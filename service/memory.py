@@ -76,7 +76,7 @@ class Reservation:
         self.size = 0
 
     def grow_to(self, size: int) -> None:
-        """Hold at least so many bytes. A reservation that grows beyond `SMALL_BYTES` moves to the large budget.
+        """Hold at least `size` bytes. A reservation that grows beyond `SMALL_BYTES` moves to the large budget.
 
         Raises:
             MemoryFull: the budget has no room for them. The reservation is as it was.
@@ -92,7 +92,7 @@ class Reservation:
         budget.change(self.client, size)
 
     def shrink_to(self, size: int) -> None:
-        """Hold at most so many bytes, and return the others."""
+        """Hold at most `size` bytes, and return the others."""
         if size < self.size:
             self._budget.change(self.client, size - self.size)
             self.size = size

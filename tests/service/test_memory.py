@@ -1,15 +1,17 @@
-"""Budgets: small and large reservations, fair shares, and what is returned."""
+"""Budgets: small and large reservations, fair shares, and the end of a reservation."""
 
 import pytest
 
+from service.app import SMALL_ANSWERS_BYTES, SMALL_BODIES_BYTES
 from service.errors import AnswerMemoryFull
 from service.memory import SMALL_BYTES, Memory
+from service.settings import Settings
 
 LARGE = SMALL_BYTES + 1
 
 
 def test_reservation_that_was_refused_is_as_it_was() -> None:
-    """It keeps the bytes that it has, and returns them at the end."""
+    """The reservation keeps the bytes that it has, and returns them at its end."""
     memory = Memory(0, 10, AnswerMemoryFull)
     with memory.reserve("a") as first, memory.reserve("b") as second:
         first.grow_to(5)
@@ -22,7 +24,7 @@ def test_reservation_that_was_refused_is_as_it_was() -> None:
 
 
 def test_reservation_that_grows_large_leaves_the_small_budget() -> None:
-    """A reservation is in one budget at a time, whatever way it came to its size."""
+    """A reservation is in one budget at a time."""
     memory = Memory(2 * LARGE, SMALL_BYTES, AnswerMemoryFull)
     with memory.reserve("a") as reservation:
         for size in (1, SMALL_BYTES, LARGE, LARGE + 1):
@@ -32,7 +34,7 @@ def test_reservation_that_grows_large_leaves_the_small_budget() -> None:
 
 
 def test_reservation_that_shrinks_stays_in_its_budget() -> None:
-    """It is never refused: its result would be lost."""
+    """Such a reservation is never refused: its result would be lost."""
     memory = Memory(LARGE, 0, AnswerMemoryFull)
     with memory.reserve("a") as reservation:
         reservation.grow_to(LARGE)
@@ -55,7 +57,7 @@ def test_large_reservations_leave_the_small_budget_alone() -> None:
 
 
 def test_client_holds_at_most_as_much_as_it_leaves_free() -> None:
-    """One client takes half of a budget, a second half of the rest; each may begin with all that is free."""
+    """A client takes half of a budget, a second client half of the rest; each may begin with all that is free."""
     memory = Memory(0, 16, AnswerMemoryFull)
     reservations = [memory.reserve(client) for client in "aaabb"]
     for reservation in (*reservations[:2], *reservations[3:]):
@@ -74,3 +76,13 @@ def test_budget_forgets_clients_that_hold_nothing() -> None:
             reservation.grow_to(1)
 
     assert not memory.small._held
+
+
+def test_default_settings_fit_into_two_gibibytes() -> None:
+    """The sum of docs/how-to/bound-the-memory.md, in MiB, without the models."""
+    settings = Settings()
+    budgets = 4 * (settings.max_bodies_bytes + SMALL_BODIES_BYTES) + settings.max_answers_bytes + SMALL_ANSWERS_BYTES
+    numbers = 2 * settings.max_answer_bytes
+    program, processes = 300, 160
+
+    assert program + processes + (budgets + numbers) / 2**20 <= 2048 - 180

@@ -73,7 +73,7 @@ def pixel_type(wanted: Format) -> PixelType:
 def bytes_to_write(wanted: Format, session: Session, *, latents: int = 0, has_images: bool = True) -> int:
     """Memory to write the answer about one image, in bytes: an upper bound, known before the image is computed.
 
-    The answer has so many arrays of latents, where its format has any, and images unless `has_images` is false.
+    The answer has that number of arrays of latents, where its format has any, and images unless `has_images` is false.
     """
     config = session.model.card.model
     channels, height, width = config.image_shape

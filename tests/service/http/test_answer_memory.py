@@ -100,7 +100,7 @@ ENDS: dict[str, tuple[str, str, dict[str, Any], int]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_memory_is_returned_at_every_end(app: FastAPI, client: httpx.AsyncClient, end: str) -> None:
-    """Whatever the status of the answer is."""
+    """Each status of an answer ends its reservation."""
     method, address, body, status = ENDS[end]
     answer = await client.request(method, address, **body)
 

@@ -20,7 +20,7 @@ LARGE = SMALL_BYTES + 10
 
 
 async def until_taken(app: FastAPI, size: int) -> None:
-    """Return when large bodies hold so many bytes."""
+    """Return when large bodies hold that number of bytes."""
     while app.state.parts.body_memory.large.taken < size:
         await asyncio.sleep(0)
 
