@@ -116,6 +116,6 @@ def read_picture(content: bytes) -> Image.Image:
     Raises:
         OSError: it cannot be read.
     """
-    picture = Image.open(io.BytesIO(content))
+    picture = Image.open(io.BytesIO(content), formats=("PNG",))
     picture.load()
     return picture

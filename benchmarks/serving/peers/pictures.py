@@ -12,7 +12,7 @@ from torch import Tensor
 
 def read(content: bytes) -> Tensor:
     """uint8 pixels (C, H, W) of a grey or RGB picture."""
-    values = torch.from_numpy(np.array(Image.open(io.BytesIO(content))))
+    values = torch.from_numpy(np.array(Image.open(io.BytesIO(content), formats=("PNG",))))
     return values.unsqueeze(0) if values.dim() == 2 else values.permute(2, 0, 1)
 
 
