@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -26,10 +25,12 @@ from .http import health, problems
 from .http.access import Access
 from .http.call import RequestLimits
 from .http.deadlines import Deadlines
+from .http.hosts import Hosts, is_local
 from .http.keys import Keys
 from .http.lifecycle import Lifecycle
 from .http.proxies import Forwarded, RootPath
 from .http.router import KEY, Mount, Router
+from .http.sites import OtherSites
 from .http.state import AppState
 from .inference.loader import Loader
 from .inference.registry import Registry
@@ -40,7 +41,8 @@ from .protocols.v1 import models, openapi
 from .protocols.v1 import routes as v1
 from .settings import Settings
 from .telemetry.metrics import Metrics
-from .web import page
+from .telemetry.scrapes import Scrapes
+from .web import documentation, page
 
 SMALL_BODIES_BYTES = 16_777_216  # kept for bodies of at most 64 KiB
 SMALL_ANSWERS_BYTES = 67_108_864  # kept for answers that need at most 64 KiB, of which thousands may be under way
@@ -55,18 +57,16 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
 
     Raises:
         NoSuchDevice, NoSuchRuntime: what the settings name is not there.
-        ValueError: the file of keys cannot be used, or the metrics need a key and there is none.
+        ValueError: the file of keys cannot be used.
     """
     metrics = metrics or Metrics()
     keys = Keys(settings.api_keys, settings.api_keys_file)
-    if settings.metrics_need_key and not keys.are_needed:
-        raise ValueError("metrics_need_key: there is no key; set api_keys or api_keys_file as well")
     registry = create_registry(settings, metrics)
-    app = FastAPIOffline(
+    app = FastAPI(
         title="latentd",
         version=version("latentd"),
         description="Autoencoders over HTTP: images to latents, latents to images, and new images.",
-        docs_url=None,  # the page's router has one, with relative addresses
+        docs_url=None,  # web/documentation.py has one, with relative addresses
         redoc_url=None,
         # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and looks for OpenTelemetry's providers at each request (8 µs)
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
@@ -87,7 +87,9 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
     app.state.sessions = sessions = Sessions(registry, limits)
     app.state.parts = state = AppState(
         keys=keys,
+        open_without_key=settings.open_without_key,
         metrics=metrics,
+        scrapes=Scrapes(metrics),
         registry=registry,
         lifecycle=Lifecycle(registry),
         deadlines=Deadlines(),
@@ -101,6 +103,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         app.include_router(mount.documentation())
     app.include_router(health.router)
     app.include_router(page.router)
+    app.include_router(documentation.router)
     problems.install(app)
     app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
     app.middleware_stack = asgi_stack(app, mounts, state, settings)
@@ -115,9 +118,9 @@ def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str
 
 
 def asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, settings: Settings) -> ASGIApp:
-    """The layers that a request passes, the innermost first: FastAPI, endpoints and keys, CORS, proxies, the log."""
+    """The layers that a request passes, the innermost first: FastAPI, endpoints and keys, other sites, proxies, log."""
     stack: ASGIApp = app.build_middleware_stack()
-    stack = Router(stack, mounts, state, locked=("/metrics",) if settings.metrics_need_key else ())
+    stack = Router(stack, mounts, state, locked=() if settings.open_without_key else ("/metrics",))
     if settings.cors_origins:
         stack = CORSMiddleware(
             stack,
@@ -126,9 +129,16 @@ def asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, sett
             allow_headers=("Authorization", "Content-Type", "If-None-Match", "X-Request-Id"),
             expose_headers=("ETag", "Retry-After", "Server-Timing", "X-Model", "X-Request-Id", "X-Seed"),
         )
+    if not state.keys.are_needed:  # a page of another site cannot send a key
+        stack = OtherSites(stack, settings.cors_origins)
     stack = RootPath(stack, settings.root_path or "")
     if settings.forwarded_by:
         stack = Forwarded(stack, settings.forwarded_by)
+    # around Forwarded: a page could write X-Forwarded-Host, but not Host
+    if settings.hosts:
+        stack = stack if "*" in settings.hosts else Hosts(stack, settings.hosts)
+    elif not state.keys.are_needed and is_local(settings.host):
+        stack = Hosts(stack, ())
     return Access(stack, state.metrics, state.lifecycle)
 
 

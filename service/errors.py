@@ -7,6 +7,9 @@ ServiceError
 ├── HeadTooLarge            the address and the headers together have too many bytes
 ├── MalformedBody           the body does not have the format that its Content-Type names
 ├── Unauthorized            the request has no valid key
+├── OtherSite               a page of another site sends the request, and the service has no keys
+├── NoSuchAddress           the address has characters that no address of the service has
+├── MisdirectedRequest      the request is for another host
 ├── NotAcceptable           none of the requested formats is available
 ├── BodyTimeout             the body did not arrive in time
 ├── TooLarge                a body, a picture, or a number of images is beyond a limit
@@ -28,6 +31,7 @@ ServiceError
 │   ├── NotServing          no model, or not the default model, can be served
 │   ├── Draining            the service is being stopped
 │   ├── OutOfMemory         not even one image fits into the device's memory now
+│   ├── OutOfResources      the process has no memory or no file descriptor left
 │   ├── DeviceHung          a computation did not end
 │   └── DeviceLost          the device has failed
 ├── NeedsRestart            the device has failed, and only a restart of the process helps
@@ -101,6 +105,36 @@ class Unauthorized(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("The request has no valid key; send one in the header Authorization: Bearer KEY.")
+
+
+class OtherSite(ServiceError):
+    """A page of another site sends the request, and the service has no keys."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A page of another site may not use this service; name the page's origin in LATENTD_CORS_ORIGINS, such as "
+            "https://example.org."
+        )
+
+
+class NoSuchAddress(ServiceError):
+    """The address has characters that no address of the service has."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is nothing at this address: it has an encoded slash, a control character, or bytes that are not "
+            "UTF-8; leave them out."
+        )
+
+
+class MisdirectedRequest(ServiceError):
+    """The request is for another host: a page may have made its own name lead to this machine."""
+
+    def __init__(self, host: str) -> None:
+        shown = f" {host}" if _SHOWN.fullmatch(host) else ""  # a long or odd value is not repeated
+        super().__init__(
+            f"The host{shown} is not a name of this service; call it as localhost, or name the host in LATENTD_HOSTS."
+        )
 
 
 class NotAcceptable(ServiceError):
@@ -266,6 +300,13 @@ class OutOfMemory(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The device has no memory for even one image now; try again.")
+
+
+class OutOfResources(Unavailable):
+    """The process has no memory or no file descriptor left."""
+
+    def __init__(self) -> None:
+        super().__init__("The service has no memory or no file descriptor left for this request; try again.")
 
 
 class DeviceHung(Unavailable):

@@ -253,7 +253,18 @@ class Settings(BaseSettings):
         description="file with more keys, one in each line; it is read again when it changes, so that keys can be "
         "exchanged while the service runs",
     )
-    metrics_need_key: bool = Field(False, description="whether /metrics needs a key, as /v1 does")
+    open_without_key: bool = Field(
+        False,
+        description="whether /metrics, and the names of the models on / and /healthz, are open to clients without a "
+        "key, where the service has keys",
+    )
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma list of hosts by which clients call the service, such as example.org or *.example.org, or * "
+        "for any; localhost and loopback addresses always count; without the list, only those count where the service "
+        "has no key and listens on a loopback address, and elsewhere any host; too few: 421; too many: a page of "
+        "another site can read answers by DNS rebinding",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="comma list of origins, such as https://example.org, whose pages may call the service from a "
@@ -264,7 +275,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto is text on a terminal, else JSON")
 
-    @field_validator("api_keys", "cors_origins", "forwarded_by", mode="before")
+    @field_validator("api_keys", "cors_origins", "forwarded_by", "hosts", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) and value else value or ()
@@ -282,6 +293,13 @@ class Settings(BaseSettings):
         if not all(re.fullmatch(r"https?://[^\s/*]+", origin) for origin in origins):
             raise ValueError("an origin is a scheme and a host, as https://example.org, without a path and without *")
         return origins
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+", host) for host in hosts):
+            raise ValueError("a host is a name or an address, as example.org, without a scheme, a port or a path")
+        return tuple(host.lower() for host in hosts)
 
     @field_validator("root_path")
     @classmethod

@@ -49,8 +49,12 @@ class Call:
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
-        """The headers by their names in small letters; of several with one name, the first."""
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.raw_headers)}
+        """The headers by their names in small letters; several with one name are one list (RFC 9110, section 5.3)."""
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in self.raw_headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return headers
 
     @property
     def timings(self) -> Timings:

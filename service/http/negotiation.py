@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -23,6 +24,9 @@ SCORE_FORMATS: tuple[Format, ...] = ("json",)
 LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
 IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
 
+_QUALITY = re.compile(r"(0|0?\.\d{1,6}|0\.|1(\.0{0,6})?)")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.?)*"?')  # never fails at a quote, or thousands of quotes would be tried in vain
+
 
 def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[Format]) -> Format:
     """Choose one of the `offered` formats, of which the first is the default. `accept` is the Accept header.
@@ -36,7 +40,9 @@ def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[F
         return wanted
     if not accept or accept == "*/*":
         return offered[0]
-    ranges = [media_range(part) for part in accept.lower().split(",")]
+    ranges = [media_range(part) for part in split_outside_quotes(accept.lower(), ",") if part.strip()]
+    if not ranges:
+        return offered[0]
     best = max(offered, key=lambda candidate: quality(MEDIA_TYPES[candidate], ranges))
     if quality(MEDIA_TYPES[best], ranges) == 0:
         raise NotAcceptable(MEDIA_TYPES[candidate] for candidate in offered)
@@ -44,13 +50,19 @@ def choose_format(wanted: Format | None, accept: str | None, offered: Sequence[F
 
 
 def media_range(text: str) -> tuple[str, float]:
-    """A media range such as `image/*`, and its quality: 1 by default, 0 if the text is not a number."""
-    media, *parameters = (part.strip() for part in text.split(";"))
+    """A media range such as `image/*`, and its quality: 1 by default, 0 if the text is not a quality."""
+    media, *parameters = (part.strip() for part in split_outside_quotes(text, ";"))
     qualities = [value for key, _, value in (parameter.partition("=") for parameter in parameters) if key == "q"]
-    try:
-        return media, float(qualities[0]) if qualities else 1.0
-    except ValueError:
-        return media, 0.0
+    if not qualities:
+        return media, 1.0
+    return media, float(qualities[0]) if _QUALITY.fullmatch(qualities[0]) else 0.0
+
+
+def split_outside_quotes(text: str, separator: str) -> list[str]:
+    """The parts of a text between separators; a separator inside quotes belongs to its part."""
+    quoted = _QUOTED.sub(lambda match: "_" * len(match[0]), text)
+    ends = [at for at, letter in enumerate(quoted) if letter == separator]
+    return [text[begin:end] for begin, end in zip([0, *(at + 1 for at in ends)], [*ends, len(text)], strict=True)]
 
 
 def quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:

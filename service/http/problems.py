@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from http import HTTPStatus
@@ -14,7 +16,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Match, Mount
+from starlette.routing import BaseRoute, Match
 
 from model_store import InvalidName, ModelNotFound
 from model_store.vae.record import Count
@@ -28,6 +30,8 @@ STATUS: dict[type[Exception], int] = {
     errors.BadRequest: 400,
     errors.MalformedBody: 400,
     errors.Unauthorized: 401,
+    errors.OtherSite: 403,
+    errors.NoSuchAddress: 404,
     InvalidName: 404,
     ModelNotFound: 404,
     errors.NoDefaultModel: 404,
@@ -38,6 +42,7 @@ STATUS: dict[type[Exception], int] = {
     errors.AddressTooLong: 414,
     errors.UnsupportedMediaType: 415,
     errors.UnsupportedEncoding: 415,
+    errors.MisdirectedRequest: 421,
     errors.BadImage: 422,
     errors.WrongShape: 422,
     errors.BadValue: 422,
@@ -54,10 +59,15 @@ STATUS: dict[type[Exception], int] = {
     errors.NotServing: 503,
     errors.Draining: 503,
     errors.OutOfMemory: 503,
+    errors.OutOfResources: 503,
     errors.DeviceHung: 503,
     errors.DeviceLost: 503,
     errors.DeadlineExceeded: 504,
 }
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+MAX_RETRY_S = 3600
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
@@ -98,7 +108,7 @@ def install(app: FastAPI) -> None:
     async def answer_bug(request: Request, _: Exception) -> JSONResponse:
         return bug(request.state.request_id)
 
-    for kind in STATUS:
+    for kind in (*STATUS, OSError, MemoryError):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
     app.add_exception_handler(HTTPException, _http_error)
@@ -111,6 +121,8 @@ def respond(state: MutableMapping[str, Any], error: Exception) -> JSONResponse:
     Raises:
         the error itself if it has no status: then it is a bug of the service.
     """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _EXHAUSTED):
+        error = errors.OutOfResources()
     if not any(kind in STATUS for kind in type(error).__mro__):
         raise error
     state["reason"] = str(error)
@@ -155,8 +167,8 @@ def as_problem(request_id: str, error: Exception) -> JSONResponse:
     """The problem document of an error that is in the table."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {}
-    if retry_after_s := getattr(error, "retry_after_s", None):
-        headers["Retry-After"] = str(retry_after_s)
+    if (retry_after_s := getattr(error, "retry_after_s", None)) is not None:
+        headers["Retry-After"] = str(min(max(1, math.ceil(retry_after_s)), MAX_RETRY_S))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     return problem(request_id, status, type(error).__name__, str(error), headers, getattr(error, "index", None))
@@ -187,15 +199,16 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 def allowed_methods(request: Request) -> list[str]:
     """The methods of all routes at this address. FastAPI's own list has only the methods of the first route."""
-    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     scopes = [{**request.scope, "method": method} for method in _METHODS]
-    allowed = [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
-    return allowed or ["GET", "HEAD"]  # a mount is a folder of files
+    routes: Sequence[BaseRoute] = request.app.routes
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 def nearest_address(request: Request) -> str:
     """A hint: the same address without a slash at its end if that exists, else where all addresses are listed."""
     path: str = request.scope["path"].rstrip("/")
+    if request.scope["path"] == request.scope["root_path"]:  # the page's relative links would miss the prefix
+        return f"add a slash at its end: {path}/"
     routes: Sequence[BaseRoute] = request.app.router.routes
     if path != request.scope["path"] and any(
         route.matches({**request.scope, "path": path})[0] is not Match.NONE for route in routes

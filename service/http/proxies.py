@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")
+_FOR = b"x-forwarded-for"
 _IPV4_ON_IPV6 = "::ffff:"  # a socket that listens on :: writes this before an IPv4 address
 
 
@@ -26,16 +27,13 @@ class RootPath:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on. The prefix alone leads to the page, whose relative links need a slash at the end."""
+        """Pass a request on. The prefix alone is an address at which there is nothing."""
         if scope["type"] == "http":
             if scope["path"] == "*":  # OPTIONS * asks whether the server answers at all (RFC 9110, section 9.3.7)
                 await Response(status_code=204)(scope, receive, send)
                 return
             root_path = scope["root_path"] = scope.get("root_path") or self._root_path
-            if root_path and scope["path"] == root_path:
-                await RedirectResponse(f"{root_path}/")(scope, receive, send)
-                return
-            if not scope["path"].startswith(f"{root_path}/"):
+            if not f"{scope['path']}/".startswith(f"{root_path}/"):
                 scope["path"] = root_path + scope["path"]
         await self._app(scope, receive, send)
 
@@ -61,6 +59,10 @@ class Forwarded:
 
 def _apply(scope: Scope) -> None:
     """Apply X-Forwarded-Host and X-Forwarded-Prefix; ignore a value that cannot be a host or a prefix."""
+    by_all = [value for name, value in scope["headers"] if name == _FOR]  # uvicorn reads one line of the list
+    scope["headers"] = [header for header in scope["headers"] if header[0] != _FOR]
+    if by_all:
+        scope["headers"].append((_FOR, b", ".join(by_all)))
     given = {name: value.rpartition(b",")[2].strip() for name, value in scope["headers"]}
     if _HOST.fullmatch(host := given.get(b"x-forwarded-host", b"")):
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"host"] + [(b"host", host)]

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import Unauthorized
+from ..errors import NoSuchAddress, Unauthorized
 from ..memory import Reservation
 from .call import Call
 from .client import client_of
@@ -32,6 +32,11 @@ Subject = TypeVar("Subject")
 
 # a fixed part, such as /v1, and then fixed parts and names in braces
 _PREFIX = re.compile(r"/[\w.~-]+(/([\w.~-]+|\{\w+\}))*")
+
+# Proxies and clients read an encoded slash in different ways, and FastAPI's patterns take a line feed for the end of an
+# address. So no address has these characters. Names in addresses of endpoints are checked by `find`.
+_ODD = re.compile(r"[\x00-\x1f\x7f\\\ufffd]")  # U+FFFD stands for bytes that are not UTF-8
+_ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 
 # Says in the OpenAPI that an address takes a key. The router checks the key.
 KEY = Security(HTTPBearer(auto_error=False, description="needed only where the service has keys"))
@@ -151,6 +156,8 @@ class Router:
             target = self._find(scope, path)  # before the key is checked, so that the log of a 401 names the endpoint
             if f"{path}/".startswith(self._locked) and not self._state.keys.admit(scope["headers"]):
                 raise Unauthorized
+            if _ENCODED_SLASH.search(scope.get("raw_path") or b"") or (target is None and _ODD.search(path)):
+                raise NoSuchAddress
             if target is None:
                 return self._app
             call = Call(

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from starlette.types import Scope
 
 from ..inference.registry import Registry
 from ..memory import Memory
 from ..telemetry.metrics import Metrics
+from ..telemetry.scrapes import Scrapes
 from .call import RequestLimits
 from .deadlines import Deadlines
 from .keys import Keys
@@ -21,13 +23,19 @@ class AppState:
     """The objects that all requests share."""
 
     keys: Keys
+    open_without_key: bool
     metrics: Metrics
+    scrapes: Scrapes
     registry: Registry
     lifecycle: Lifecycle
     deadlines: Deadlines
     body_memory: Memory
     answer_memory: Memory
     limits: RequestLimits
+
+    def may_know_names(self, scope: Scope) -> bool:
+        """Whether the client of a request may know which models there are."""
+        return self.open_without_key or self.keys.admit(scope["headers"])
 
 
 async def current_state(request: Request) -> AppState:

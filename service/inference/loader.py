@@ -18,7 +18,7 @@ from ..errors import OutOfMemory
 from .batcher import Batcher
 from .served_model import BatchKey, ServedModel
 
-INEXACT = "on this machine no batch size gives the same bytes each time; ETags are weak"
+INEXACT = "on this machine no batch size gives the same bytes each time"
 
 log = structlog.get_logger()
 

@@ -19,6 +19,18 @@ class Samples:
     seed: int
 
 
+def check_sample(session: Session, n: int, pixel_type: PixelType) -> None:
+    """Check a request for `n` images before anything is computed, and before a client is told that it holds them.
+
+    Raises:
+        NotSupportedByModel: the model has no prior.
+        TooLarge: more images than the limits allow.
+        AnswerMemoryFull: the requests under way hold the memory.
+    """
+    session.check_can("sample")
+    session.admit(n, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
+
+
 async def sample(
     session: Session,
     n: int,
@@ -34,8 +46,7 @@ async def sample(
         TooLarge: more images than the limits allow.
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
-    session.check_can("sample")
-    session.admit(n, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
+    check_sample(session, n, pixel_type)
     session.check_room(n)
     seed = draw_seed() if seed is None else seed
     latent_shape = session.model.card.model.latent_shape

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -31,13 +30,6 @@ for _name in (_FOLDER, _FOLDER.lower()):
 values.ValueClass = values.MutexValue
 
 
-def _tasks() -> int:
-    """The number of tasks of the running event loop, or 0 without one."""
-    with suppress(RuntimeError):
-        return len(asyncio.all_tasks())
-    return 0
-
-
 class Metrics:
     """The counters of one service, in a registry of their own.
 
@@ -62,7 +54,7 @@ class Metrics:
         self._splits = counter("latentd_oom_splits", "Batches that did not fit into the device's memory")
         self._queues = gauge("latentd_queue_images", "Images waiting to be computed", ["model"])
         self.in_flight = gauge("latentd_requests_in_flight", "Requests that are being answered")
-        gauge("latentd_tasks", "Tasks of the event loop").set_function(_tasks)
+        self._tasks = gauge("latentd_tasks", "Tasks of the event loop")
         # cached, since prometheus_client looks a child up by the text of its labels at each call
         self._count = cache(self._requests.labels)
         self._answered_in = cache(self._seconds.labels)
@@ -102,6 +94,10 @@ class Metrics:
     def out_of_memory(self) -> None:
         """Called when a batch did not fit into the device's memory and is computed in halves."""
         self._splits.inc()
+
+    def count_tasks(self) -> None:
+        """Called in the event loop before the text is made, perhaps in another thread."""
+        self._tasks.set(len(asyncio.all_tasks()))
 
     def worker_ended(self, process: int) -> None:
         """Called when a process that shares the metrics has ended: keep its counters and drop its gauges."""

@@ -1,4 +1,4 @@
-"""Pages for people: `/` shows the models, `/docs` lists all addresses. Links are relative, for use behind proxies."""
+"""The start page, which shows the models. Its links are relative, for use behind proxies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from string import Template
 
 from fastapi import APIRouter, Request
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
 from model_store.vae.sentences import shape_text
@@ -19,6 +18,7 @@ from ..inference.served_model import ServedModel
 router = APIRouter(include_in_schema=False)
 
 _PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+_KEY_FORM = (Path(__file__).parent / "key_form.html").read_text(encoding="utf-8")
 _SAMPLE = "sample?n=16&amp;seed=7&amp;format=png"
 _TRAVERSE = Template("traverse?dims=$dims&amp;steps=4&amp;span=1&amp;format=png")
 _MODEL = Template(
@@ -31,21 +31,16 @@ _MODEL = Template(
 @router.head("/")
 @router.get("/")
 async def page(request: Request, state: CurrentState) -> HTMLResponse:
-    """The start page: links, example commands, and images of each model."""
-    models = "\n".join(article(served) for served in state.registry.served) or "<p>No models yet.</p>"
-    return HTMLResponse(_PAGE.substitute(models=models, address=escape(str(request.base_url).rstrip("/"))))
+    """The start page: links, example commands, and images of each model; without a key, where one is needed, a form.
 
-
-@router.get("/docs")
-async def docs() -> HTMLResponse:
-    """The OpenAPI as a page. fastapi_offline brings its scripts along, so that no other host is needed."""
-    return get_swagger_ui_html(
-        openapi_url="openapi.json",
-        title="latentd",
-        swagger_js_url="static-offline-docs/swagger-ui-bundle.js",
-        swagger_css_url="static-offline-docs/swagger-ui.css",
-        swagger_favicon_url="static-offline-docs/favicon.png",
-    )
+    The form's script gets the page again with the key. A browser cannot send a key when it opens a page or a picture.
+    """
+    models = ""
+    if state.may_know_names(request.scope):
+        models = "\n".join(article(served) for served in state.registry.served) or "<p>No models yet.</p>"
+    form = "" if state.keys.admit(request.scope["headers"]) else _KEY_FORM
+    address = escape(str(request.base_url).rstrip("/"))
+    return HTMLResponse(_PAGE.substitute(form=form, models=models, address=address))
 
 
 def article(served: ServedModel) -> str:

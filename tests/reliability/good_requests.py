@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
-HOST = b"Host: latentd\r\n"
+HOST = b"Host: localhost\r\n"
 METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE")
 PLAIN = (b"/", b"/livez", b"/readyz", b"/healthz", b"/metrics", b"/openapi.json", b"/docs", b"/v1/models",
          b"/v1/models/grey")  # fmt: skip

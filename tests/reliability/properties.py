@@ -79,6 +79,7 @@ def open_subject(folder: Path) -> Iterator[Subject]:
     settings = Settings(
         store=store.root,
         cache=folder / "cache",
+        hosts=("latentd",),
         device="cpu",
         log_level="error",
         max_pixels=10_000,

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from model_store import Store
 from service.app import create_app
 from service.settings import Settings
-from service.telemetry import logs
+from service.telemetry import logs, scrapes
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,7 @@ def settings(store: Store, plans: Path) -> Settings:
         store=store.root,
         cache=plans,
         default_model="grey",
+        hosts=("latentd",),  # of the client below
         device="cpu",
         max_batch_images=8,
         queue_images=100,
@@ -38,6 +39,12 @@ def settings(store: Store, plans: Path) -> Settings:
         reload_s=0,
         log_level="error",
     )
+
+
+@pytest.fixture(autouse=True)
+def scraped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metrics of an app in process are made at each request for them."""
+    monkeypatch.setattr(scrapes, "EVERY_S", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -91,9 +98,9 @@ async def unharmed(client: httpx.AsyncClient) -> AsyncIterator[None]:
     await check_unharmed(client)
 
 
-async def check_unharmed(client: httpx.AsyncClient) -> None:
+async def check_unharmed(client: httpx.AsyncClient, key: str = "none") -> None:
     """Check that the service is ready, and has no request under way but this one."""
-    check_gauges((await client.get("/metrics")).text, under_way=1)
+    check_gauges((await client.get("/metrics", headers={"Authorization": f"Bearer {key}"})).text, under_way=1)
     assert (await client.get("/readyz")).status_code == 200
 
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
+from importlib.metadata import version
 
 from starlette.responses import Response
 
 from ...http.call import Call
+from ...http.conditions import holds
 from ...operations.session import Session
 
 _A_YEAR_S = 31_536_000
+_WRITERS = (zlib.ZLIB_RUNTIME_VERSION, *(f"{name} {version(name)}" for name in ("numpy", "orjson", "pillow")))
 
 
 def etag(session: Session, *request: object) -> str:
-    """A name for the bytes that the model answers to a seeded request, known before they are computed.
+    """A name for the model's answer to a seeded request, known before the answer is computed.
 
-    Where the last bits may differ from one time to the next, as on a GPU, the name is weak (RFC 9110, section 8.8.1).
+    The name covers the weights and everything that decides the bytes: the processor, the kernels and threads, the
+    versions of libraries. It is weak all the same (RFC 9110, section 8.8.1): no library promises the same last bit for
+    a row in batches of other sizes. With MKL_CBWR=COMPATIBLE, one image in a hundred differed (November 2026).
     """
     model = session.model
-    computed_by = (str(model.version), model.card.weights.sha256, model.runner.fingerprint)
-    name = f'"{hashlib.sha256(repr((*computed_by, *request)).encode()).hexdigest()[:32]}"'
-    return name if model.runner.is_exact else f"W/{name}"
+    computed_by = (str(model.version), model.card.weights.sha256, model.runner.fingerprint, _WRITERS)
+    return f'W/"{hashlib.sha256(repr((*computed_by, *request)).encode()).hexdigest()[:32]}"'
 
 
 def is_held(call: Call, tag: str) -> bool:
-    """Whether the client holds these bytes already."""
-    held = call.headers.get("if-none-match", "")
-    return held == "*" or _opaque(tag) in map(_opaque, held.split(","))
+    """Whether the client holds this answer already. Ask only where the answer would be 200."""
+    return holds(call.headers.get("if-none-match", ""), tag)
 
 
 def add_headers(response: Response, call: Call, tag: str | None) -> Response:
@@ -44,8 +48,3 @@ def add_headers(response: Response, call: Call, tag: str | None) -> Response:
     lifetime = f"max-age={_A_YEAR_S}, immutable" if "@" in call.path.get("model", "") else "no-cache"
     response.headers["Cache-Control"] = f"{scope}, {lifetime}"
     return response
-
-
-def _opaque(tag: str) -> str:
-    """The part of a tag that is compared, weak or not."""
-    return tag.strip().removeprefix("W/")

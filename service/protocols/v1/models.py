@@ -86,6 +86,7 @@ _IN_PATH = {
 }
 
 
+@router.head("/{model}", include_in_schema=False)
 @router.get(
     "/{model}",
     summary="one model's card",

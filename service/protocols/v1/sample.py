@@ -10,7 +10,7 @@ from starlette.responses import Response
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
-from ...operations.sample import sample
+from ...operations.sample import check_sample, sample
 from ...operations.session import Session
 from . import caching
 from .answers import ImagesAnswer, Nested, bytes_to_write, model_headers, pixel_type, respond_with_images
@@ -38,6 +38,7 @@ async def answer(call: Call, session: Session, parameters: SampleParameters) -> 
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     session.written_bytes = bytes_to_write(wanted, session, latents=1)
     n, seed, temperature = parameters.n, parameters.seed, parameters.temperature
+    check_sample(session, n, pixel_type(wanted))  # a condition counts only where the answer would be 200 (RFC 9110, section 13.2.1)
     tag = None if seed is None else caching.etag(session, n, seed, temperature, wanted)
     if tag and caching.is_held(call, tag):
         return caching.add_headers(Response(status_code=304, headers=model_headers(session)), call, tag)

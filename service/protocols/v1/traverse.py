@@ -61,7 +61,7 @@ async def answer(call: Call, session: Session, parameters: TraverseParameters) -
 
 ENDPOINT = Endpoint(
     name="traverse",
-    methods=("GET",),
+    methods=("GET", "HEAD"),
     summary="one latent, moved along single dimensions → a grid of images",
     parameters=TraverseParameters,
     answer=answer,

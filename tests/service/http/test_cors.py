@@ -21,7 +21,7 @@ async def shared(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     origins = f"{OURS}, http://localhost:3000"
     async with running(settings, api_keys="first", cors_origins=origins) as (_, client):
         yield client
-        await check_unharmed(client)
+        await check_unharmed(client, key="first")
 
 
 async def preflight(client: httpx.AsyncClient, origin: str) -> httpx.Response:

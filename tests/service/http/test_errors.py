@@ -1,5 +1,6 @@
 """Bad input gets a clear answer: the right status and form, no traceback and no echo; the service goes on."""
 
+import errno
 import io
 import json
 import re
@@ -17,9 +18,10 @@ from fastapi import FastAPI, Query
 
 from model_store import StoreError
 from service import errors
-from service.http.problems import STATUS
+from service.http.problems import STATUS, as_problem
 from service.operations.session import Session
 from service.settings import Settings
+from service.telemetry.scrapes import Scrapes
 
 from ..conftest import running
 from ..wire import JSON, NPY, PNG, SAFETENSORS, animated, base64_of, multipart, npy, picture, png_header
@@ -467,18 +469,61 @@ async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
     assert [(line["event"], line["request_id"], line["exc_info"]) for line in lines] == [("bug", "mine", True)]
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "full"), OSError(errno.ENFILE, "full"), MemoryError()])
+@pytest.mark.parametrize(("kind", "part", "url"), [(Session, "forward", "/v1/sample"), (Scrapes, "text", "/metrics")])
+async def test_lack_of_descriptors_or_memory_is_503(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type, part: str, url: str
+) -> None:
+    """It passes, and another replica may answer. An endpoint and a route of FastAPI answer alike."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(kind, part, fail)
+    response = await client.get(url)
+
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["type"] == "urn:latentd:problem:out-of-resources"
+    assert "full" not in response.text
+
+
+async def test_other_errors_of_the_system_are_bugs(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file does not pass by itself."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "missing")
+
+    monkeypatch.setattr(Scrapes, "text", fail)
+
+    assert (await client.get("/metrics")).status_code == 500
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0, "1"), (0.2, "1"), (1.5, "2"), (10**6, "3600")])
+def test_time_to_wait_is_a_sensible_whole_number(seconds: float, told: str) -> None:
+    """The header has whole seconds, and a client should ask again within an hour."""
+    error = errors.QueueFull(waiting=1, limit=1, retry_after_s=1)
+    error.retry_after_s = seconds  # type: ignore[assignment]  # what another error may have
+
+    assert as_problem("1", error).headers["retry-after"] == told
+
+
 async def test_method_that_is_not_allowed_lists_those_that_are(client: httpx.AsyncClient) -> None:
     """The header Allow has them."""
     assert (await client.get("/v1/encode")).headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("url", ["/v1/sample", "/v1/traverse", "/readyz", "/v1/models"])
-async def test_allow_lists_the_methods_of_every_route_at_an_address(client: httpx.AsyncClient, url: str) -> None:
+@pytest.mark.parametrize("method", ["DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    "url",
+    ["/", "/docs", "/openapi.json", "/livez", "/readyz", "/healthz", "/metrics", "/v1/models", "/v1/models/grey",
+     "/v1/sample", "/v1/traverse?steps=2", "/v1/models/grey/sample", "/static-offline-docs/swagger-ui.css"],
+)  # fmt: skip
+async def test_allow_lists_get_and_head_wherever_get_works(client: httpx.AsyncClient, url: str, method: str) -> None:
     """HEAD is a separate route at some addresses."""
-    allowed = (await client.delete(url)).headers["allow"].split(", ")
+    refused = await client.request(method, url)
 
-    assert "GET" in allowed
-    assert ("HEAD" in allowed) == ((await client.head(url)).status_code == 200)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert [(await client.request(known, url)).status_code for known in ("GET", "HEAD")] == [200, 200]
 
 
 async def test_route_of_fastapi_says_what_is_wrong_in_our_words(app: FastAPI, client: httpx.AsyncClient) -> None:

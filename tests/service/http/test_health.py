@@ -202,6 +202,15 @@ async def test_head_has_the_headers_of_get(client: httpx.AsyncClient, path: str)
     }
 
 
+async def test_metrics_have_the_type_of_prometheus(client: httpx.AsyncClient) -> None:
+    """HEAD tells the same."""
+    for method in ("GET", "HEAD"):
+        response = await client.request(method, "/metrics")
+        assert (response.status_code, response.headers["content-type"]) == (
+            200, "text/plain; version=0.0.4; charset=utf-8",
+        )  # fmt: skip
+
+
 async def test_page_links_everything_and_shows_each_model(client: httpx.AsyncClient) -> None:
     """Every link on the page leads to an answer."""
     page = (await client.get("/")).text

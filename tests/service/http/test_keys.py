@@ -1,19 +1,24 @@
-"""If keys are set, /v1 needs one; probes never do."""
+"""If keys are set, /v1 needs one, and so does every answer that names a model; probes never do."""
 
 import os
+import re
+import resource
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from pydantic import SecretStr, ValidationError
 
 from model_store import Store
 from service.app import create_app
-from service.http import keys
+from service.http import key_file
 from service.http.keys import Keys
 from service.settings import Settings
+from service.telemetry import logs
 
 from ...process import Process, unharmed
 from ..conftest import check_unharmed, running
@@ -26,7 +31,7 @@ async def locked(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A service with two keys."""
     async with running(settings, api_keys="first, second") as (_, client):
         yield client
-        await check_unharmed(client)
+        await check_unharmed(client, key="first")
 
 
 @pytest.mark.parametrize(
@@ -70,21 +75,55 @@ async def test_probes_are_open(locked: httpx.AsyncClient, path: str) -> None:
     assert (await locked.get(path)).status_code == 200
 
 
-async def test_metrics_are_open_unless_they_are_to_have_a_key(settings: Settings) -> None:
-    """An operator may want to hide which models are served, and how often."""
-    statuses = []
-    for need_key in (False, True):
-        async with running(settings, api_keys="first", metrics_need_key=need_key) as (_, client):
-            headers = {"Authorization": "Bearer first"}
-            statuses.append([(await client.get("/metrics", headers=given)).status_code for given in ({}, headers)])
-
-    assert statuses == [[200, 200], [401, 200]]
+OPEN = ["/", "/healthz", "/metrics", "/readyz", "/livez", "/docs", "/openapi.json", "/none", "/v1/models/grey/sample"]
 
 
-def test_metrics_cannot_need_a_key_that_does_not_exist(settings: Settings) -> None:
-    """A monitor could never read them."""
-    with pytest.raises(ValueError, match="metrics_need_key: there is no key"):
-        create_app(settings.model_copy(update={"metrics_need_key": True}))
+@pytest.mark.parametrize("default_model", ["grey", "colour@9"])
+async def test_no_name_of_a_model_is_told_without_a_key(settings: Settings, default_model: str) -> None:
+    """Neither while all is well, nor when the default model is missing. With a key the names are told."""
+    right = {"Authorization": "Bearer first"}
+    async with running(settings, api_keys="first", default_model=default_model) as (_, client):
+        await client.get("/v1/sample", headers=right)
+        without = [await client.get(path, headers=headers) for path in OPEN for headers in ({}, WRONG)]
+        told = [await client.get(path, headers=right) for path in ("/", "/healthz", "/metrics")]
+
+    answers = [response.text + str(response.headers) for response in without]
+    assert [text for text in answers if re.search(r"(grey|colour)@\d", text)] == []
+    assert ["colour@1" in response.text for response in told] == [True, True, True]
+
+
+async def test_health_without_a_key_is_the_state_alone(settings: Settings) -> None:
+    """An orchestrator needs no more."""
+    async with running(settings, api_keys="first", default_model="blue") as (_, client):
+        health, ready = (await client.get("/healthz")).json(), await client.get("/readyz")
+
+    assert health == {
+        "status": "not serving",
+        "reason": "No model, or not the default model, can be served; ask with a key for the reason.",
+        "device": "cpu",
+        "models": None,
+        "waiting_images": 0,
+    }
+    assert (ready.status_code, ready.json()["detail"]) == (503, health["reason"])
+
+
+async def test_operator_may_open_what_names_the_models(settings: Settings) -> None:
+    """A monitor that cannot send a key still reads the metrics."""
+    async with running(settings, api_keys="first", open_without_key=True) as (_, client):
+        answers = [await client.get(path) for path in ("/", "/healthz", "/metrics")]
+        locked = await client.get("/v1/models")
+
+    assert ["colour@1" in answer.text for answer in answers] == [True, True, True]
+    assert locked.status_code == 401
+
+
+async def test_page_asks_for_the_key(locked: httpx.AsyncClient) -> None:
+    """A browser sends no key when it opens a page, so the page has a form, whose script gets the page again."""
+    asking = (await locked.get("/")).text
+    shown = (await locked.get("/", headers={"Authorization": "Bearer first"})).text
+
+    assert ("<form>" in asking, "<article>" in asking) == (True, False)
+    assert ("<form>" in shown, "<article>" in shown) == (False, True)
 
 
 async def test_key_counts_only_where_it_belongs(locked: httpx.AsyncClient) -> None:
@@ -95,6 +134,7 @@ async def test_key_counts_only_where_it_belongs(locked: httpx.AsyncClient) -> No
     assert (await locked.get("/v1/sample?api_key=first&key=first&authorization=Bearer+first")).status_code == 401
 
 
+WRONG = {"Authorization": "Bearer wrong"}
 BEARER = [(b"authorization", b"Bearer first")]
 OTHER = [(b"authorization", b"bearer second")]
 
@@ -105,7 +145,13 @@ SPOILT: dict[str, Spoil] = {
     "two-words": lambda file: replace(file, "two words\n"),
     "not-ascii": lambda file: replace(file, "sch\u00f6n\n"),
     "missing": lambda file: file.unlink(),
+    "pipe": lambda file: [step() for step in (file.unlink, partial(os.mkfifo, file))],
+    "zeros": lambda file: [step() for step in (file.unlink, partial(file.symlink_to, "/dev/zero"))],
+    "too-large": lambda file: replace(file, "# " + "x" * key_file.MAX_BYTES),
+    "too-many": lambda file: replace(file, "".join(f"key{number}\n" for number in range(key_file.MAX_KEYS + 1))),
 }
+EMPTY = {"empty", "comment"}
+UNUSABLE = {name: spoil for name, spoil in SPOILT.items() if name not in EMPTY}
 
 
 @pytest.fixture
@@ -119,7 +165,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def checked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is checked at each request."""
-    monkeypatch.setattr(keys, "POLL_S", 0.0)
+    monkeypatch.setattr(key_file, "POLL_S", 0.0)
 
 
 @pytest.mark.usefixtures("checked_each_time")
@@ -135,9 +181,9 @@ def test_keys_are_exchanged_while_the_service_runs(file: Path) -> None:
 
 
 @pytest.mark.usefixtures("checked_each_time")
-@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_keys_stay_valid_when_their_file_is_spoilt(file: Path, spoil: Spoil) -> None:
-    """A mistake in the file neither locks clients out nor lets them in. The corrected file counts again."""
+@pytest.mark.parametrize("spoil", UNUSABLE.values(), ids=UNUSABLE)
+def test_keys_stay_valid_while_their_file_is_replaced(file: Path, spoil: Spoil) -> None:
+    """A mistake in the file neither locks clients out at once nor lets them in. The corrected file counts again."""
     known = Keys(file=file)
     spoil(file)
 
@@ -146,6 +192,74 @@ def test_keys_stay_valid_when_their_file_is_spoilt(file: Path, spoil: Spoil) -> 
     replace(file, "second\n")
     assert not known.admit(BEARER)
     assert known.admit(OTHER)
+
+
+@pytest.mark.usefixtures("checked_each_time")
+@pytest.mark.parametrize("spoil", UNUSABLE.values(), ids=UNUSABLE)
+def test_keys_of_an_unusable_file_end(file: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was taken back must not stay valid because of an accident. The same file as before counts again."""
+    known = Keys([SecretStr("second")], file)
+    spoil(file)
+    with structlog.testing.capture_logs() as lines:
+        before = known.admit(BEARER)
+        monkeypatch.setattr(key_file, "GRACE_S", 0.0)
+        after = [known.admit(BEARER) for _ in range(3)]
+    others = known.admit(OTHER)
+    replace(file, "first\n")
+
+    assert (before, after, others, known.admit(BEARER)) == (True, [False] * 3, True, True)
+    assert [line["event"] for line in lines] == ["keys not read", "no keys"]
+
+
+@pytest.mark.usefixtures("checked_each_time")
+@pytest.mark.parametrize("name", EMPTY)
+def test_file_without_a_key_admits_no_request(file: Path, name: str) -> None:
+    """The operator has taken all keys back. The log says so, once."""
+    logs.configure("warning", "text")
+    known = Keys(file=file)
+    SPOILT[name](file)
+    with structlog.testing.capture_logs() as lines:
+        admitted = [known.admit(headers) for headers in (BEARER, OTHER, [], BEARER)]
+
+    assert admitted == [False] * 4
+    assert known.are_needed
+    assert [(line["log_level"], line["event"]) for line in lines] == [("warning", "no keys")]
+
+
+@pytest.mark.usefixtures("checked_each_time")
+def test_file_is_read_again_though_its_time_and_size_are_kept(file: Path) -> None:
+    """`cp -p`, `rsync -t` and `touch -r` keep the time."""
+    replace(file, "first!\n")
+    known, status = Keys(file=file), file.stat()
+    with file.open("r+") as same:
+        same.write("second\n")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert file.stat().st_mtime_ns == status.st_mtime_ns
+    assert known.admit(OTHER)
+
+
+@pytest.fixture
+def full_table() -> Iterator[None]:
+    """The process may not open another file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("checked_each_time")
+def test_key_is_taken_back_though_no_file_can_be_opened(file: Path, request: pytest.FixtureRequest) -> None:
+    """A flood of connections takes all descriptors; one is kept for the file."""
+    known = Keys(file=file)
+    replace(file, "second\n")
+    request.getfixturevalue("full_table")
+    with pytest.raises(OSError, match="Too many open files"):
+        os.open(os.devnull, os.O_RDONLY)
+
+    assert [known.admit(BEARER), known.admit(OTHER), known.admit(BEARER)] == [False, True, False]
 
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
@@ -168,7 +282,7 @@ def test_keys_of_settings_and_file_are_both_good(file: Path) -> None:
 
 def test_file_of_a_running_service_is_exchanged(file: Path, started: list[Process], store: Store) -> None:
     """The new key becomes valid and the old key invalid, and no restart is needed."""
-    process = Process(store.root, f"--api-keys-file={file}")
+    process = Process(store.root, f"--api-keys-file={file}", "--open-without-key")
     started.append(process)
     process.wait_for("ready")
     before = [status(process, key) for key in ("first", "second")]

@@ -20,12 +20,31 @@ from service.http.negotiation import IMAGE_FORMATS, LATENT_FORMATS, Format, choo
         pytest.param("image/png;q=0, */*", "jpeg", id="all-but-one"),
         pytest.param("*/*;q=0.5, application/json;q=0.6", "json", id="specific-above-general"),
         pytest.param("image/jpeg;q=oops, application/x-npy", "npy", id="quality-that-is-not-a-number"),
+        pytest.param("image/gif, image/jpeg, *; q=.2, */*; q=.2", "jpeg", id="java"),
+        pytest.param('text/plain;x=",image/webp,", image/jpeg', "jpeg", id="comma-in-quotes"),
+        pytest.param('image/webp;x=";q=0", image/jpeg;q=0.9', "webp", id="semicolon-in-quotes"),
+        pytest.param(r'image/webp;x="\";q=0", image/jpeg;q=0.9', "webp", id="quote-in-quotes"),
+        pytest.param('image/jpeg;q=0.5, image/webp;x="', "webp", id="quote-without-an-end"),
+        pytest.param("*/*;q=0, image/jpeg", "jpeg", id="nothing-but-one"),
+        pytest.param("image/jpeg, */*;q=0", "jpeg", id="one-and-nothing-else"),
+        pytest.param("image/*;q=0, */*", "json", id="no-pictures"),
+        pytest.param("image/*;q=0.4, image/jpeg;q=0.3, */*;q=0.1", "png", id="family-above-one-of-it"),
+        pytest.param("image/png;q=nan, image/jpeg;q=inf, image/webp;q=2, application/json", "json", id="odd-qualities"),
+        pytest.param("image/png;q=-1, image/jpeg;q=1e0, image/webp;q=1_0, */*;q=0.1", "json", id="python-numbers"),
+        pytest.param(" , ,", "png", id="empty-list"),
+        pytest.param(",image/jpeg,,", "jpeg", id="empty-members"),
         pytest.param("application/vnd.safetensors; charset=x", "safetensors", id="other-parameters"),
     ],
 )
 def test_accept_decides(accept: str | None, expected: Format) -> None:
     """The best quality wins, the most specific range counts, and the order of the offered formats breaks ties."""
     assert choose_format(None, accept, IMAGE_FORMATS) == expected
+
+
+@pytest.mark.parametrize("piece", ['"', '\\"', ",", ";", "image/png;", '";"', "\\"])
+def test_long_header_is_read_once(piece: str) -> None:
+    """A head may have a megabyte, if the operator allows it. To read it again from each place would take minutes."""
+    assert choose_format(None, f'image/jpeg, x/x;x="{piece * 100_000}\\', IMAGE_FORMATS) == "jpeg"
 
 
 def test_format_parameter_wins_over_accept() -> None:

@@ -7,7 +7,10 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from service.http.proxies import Forwarded
 from service.settings import Settings
 
 from ..conftest import running
@@ -51,7 +54,10 @@ PROXIES = {
 async def proxied(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     """A client of each kind of proxy."""
     changed, upstream_path = PROXIES[request.param]
-    async with running(settings, **changed) as (app, _), httpx.AsyncClient(transport=Proxy(app, upstream_path)) as it:
+    async with (
+        running(settings, hosts="upstream", **changed) as (app, _),
+        httpx.AsyncClient(transport=Proxy(app, upstream_path)) as it,
+    ):
         yield it
 
 
@@ -92,12 +98,29 @@ async def test_slash_at_the_end_is_not_redirected(proxied: httpx.AsyncClient, ad
     assert response.json()["detail"].endswith(f"{address[:-1]}.")
 
 
-async def test_prefix_alone_leads_to_the_page(settings: Settings) -> None:
-    """The page's relative links would miss the prefix if the address had no slash at its end."""
+async def test_prefix_alone_is_not_redirected(settings: Settings) -> None:
+    """The page's relative links would miss the prefix, so the message tells of the slash at the end."""
     async with running(settings, root_path="/latentd") as (_, client):
         response = await client.get("/latentd")
 
-    assert (response.status_code, response.headers["location"]) == (307, "/latentd/")
+    assert response.status_code == 404
+    assert response.json()["detail"] == "There is nothing at this address; add a slash at its end: /latentd/."
+
+
+async def test_addresses_of_several_proxies_are_one_list(settings: Settings) -> None:
+    """Each proxy may add a line of its own; the client is the last one that is not a proxy."""
+    lines = [("X-Forwarded-For", "203.0.113.9, 192.0.2.7"), ("X-Forwarded-For", "10.0.0.2")]
+    seen: list[str] = []
+
+    async def behind(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"][0])
+        await Response()(scope, receive, send)
+
+    transport = httpx.ASGITransport(Forwarded(behind, ["127.0.0.1", "10.0.0.0/8"]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://latentd") as client:
+        await client.get("/", headers=lines)
+
+    assert seen == ["192.0.2.7"]
 
 
 async def test_addresses_in_messages_carry_the_prefix(settings: Settings) -> None:

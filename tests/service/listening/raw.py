@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
-HOST = b"Host: latentd\r\n"
+HOST = b"Host: localhost\r\n"
 
 
 @contextmanager

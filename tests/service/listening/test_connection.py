@@ -152,7 +152,7 @@ def test_whole_address_is_taken_as_its_path(service: Process, address: str, show
     assert f">{shown}<".encode() in answer
 
 
-@pytest.mark.parametrize("address", ["http://latentd/v1/sample?n=2", "https://latentd:443/v1/sample?n=2"])
+@pytest.mark.parametrize("address", ["http://localhost/v1/sample?n=2", "https://localhost:443/v1/sample?n=2"])
 def test_whole_address_keeps_its_path_and_query(service: Process, address: str) -> None:
     """The operation is found by the path."""
     answer = say(service.url, f"GET {address} HTTP/1.1\r\nConnection: close\r\n".encode() + HOST + b"\r\n")

@@ -81,7 +81,7 @@ async def connect(process: Process, times: int) -> list[asyncio.StreamWriter]:
     """Connections made at once; each has got an answer."""
     connections = await asyncio.gather(*(asyncio.open_connection(*process.address) for _ in range(times)))
     for reader, writer in connections:
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
     return [writer for _, writer in connections]
 
