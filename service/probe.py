@@ -11,7 +11,7 @@ def main() -> int:
     # a connection to 0.0.0.0 or :: reaches this machine
     connection = HTTPConnection(host, port, timeout=3)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", "/readyz", headers={"Host": "localhost"})  # a host that is always answered
         return 0 if connection.getresponse().status == 200 else 1
     except OSError as error:
         print(error, file=sys.stderr)  # noqa: T201  # the orchestrator shows it with the container's health

@@ -20,9 +20,9 @@ class HealthAnswer(BaseModel):
 
     status: str
     reason: str | None = Field(description="why the service is not ready")
-    warnings: list[str] = Field(description="faults of the store that must be mended, though models are served")
+    warnings: list[str] | None = Field(description="faults of the store that must be mended, though models are served")
     device: str
-    models: list[str] | None = Field(description="null without a key, where the service has keys")
+    models: list[str] | None = Field(description="null without a key, where the service has keys; so are the warnings")
     waiting_images: Count
 
 
@@ -49,13 +49,13 @@ async def readyz(request: Request, state: CurrentState) -> dict[str, str]:
 async def healthz(request: Request, state: CurrentState) -> HealthAnswer:
     """The same as /readyz in words, with the device, the models and the queue; always 200."""
     reason, registry = why_not_ready(request, state), state.registry
-    names = [str(served.version) for served in registry.served] if state.may_know_names(request.scope) else None
+    may_know = state.may_know_names(request.scope)
     return HealthAnswer(
         status=words_of(type(reason).__name__) if reason else "ready",
         reason=str(reason) if reason else None,
-        warnings=registry.warnings,
+        warnings=registry.warnings if may_know else None,
         device=str(registry.device),
-        models=names,
+        models=[str(served.version) for served in registry.served] if may_know else None,
         waiting_images=sum(served.batcher.waiting_images for served in registry.served),
     )
 

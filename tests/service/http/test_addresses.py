@@ -40,7 +40,7 @@ async def mounted(settings: Settings, request: pytest.FixtureRequest) -> AsyncIt
 
 
 async def status(app: FastAPI, method: str, raw_path: str) -> tuple[int, bytes | None]:
-    """The status, and the Location if there is one, of a request with exactly this path on the wire."""
+    """The status and the Location of a request with exactly this path on the wire."""
     headers = {b"host": b"latentd", b"content-type": b"image/png", b"x-forwarded-prefix": b"/a/b"}
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",

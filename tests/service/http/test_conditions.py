@@ -1,4 +1,4 @@
-"""If-None-Match is a list of tags, compared weakly; what is not such a list holds nothing."""
+"""If-None-Match is a list of tags, compared weakly; a text that is not such a list holds nothing."""
 
 import pytest
 

@@ -474,7 +474,7 @@ async def test_bug_is_a_500_with_the_id_under_which_the_log_says_more(
 async def test_lack_of_descriptors_or_memory_is_503(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type, part: str, url: str
 ) -> None:
-    """It passes, and another replica may answer. An endpoint and a route of FastAPI answer alike."""
+    """The lack passes, and another replica may answer. An endpoint and a route of FastAPI answer alike."""
 
     async def fail(*_: object, **__: object) -> None:
         raise error
@@ -501,8 +501,8 @@ async def test_other_errors_of_the_system_are_bugs(client: httpx.AsyncClient, mo
 @pytest.mark.parametrize(("seconds", "told"), [(0, "1"), (0.2, "1"), (1.5, "2"), (10**6, "3600")])
 def test_time_to_wait_is_a_sensible_whole_number(seconds: float, told: str) -> None:
     """The header has whole seconds, and a client should ask again within an hour."""
-    error = errors.QueueFull(waiting=1, limit=1, retry_after_s=1)
-    error.retry_after_s = seconds  # type: ignore[assignment]  # what another error may have
+    error = errors.Starting()
+    error.retry_after_s = seconds  # type: ignore[assignment]  # another error may compute it
 
     assert as_problem("1", error).headers["retry-after"] == told
 

@@ -115,7 +115,7 @@ async def test_lifespan_passes() -> None:
 
 
 def test_host_in_the_address_counts(started: list[Process], store: Store) -> None:
-    """It replaces the Host header, on a real connection."""
+    """The host of the address replaces the Host header, on a real connection."""
     process = Process(store.root)
     started.append(process)
     asked = {

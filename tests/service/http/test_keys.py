@@ -100,6 +100,7 @@ async def test_health_without_a_key_is_the_state_alone(settings: Settings) -> No
     assert health == {
         "status": "not serving",
         "reason": "No model, or not the default model, can be served; ask with a key for the reason.",
+        "warnings": None,
         "device": "cpu",
         "models": None,
         "waiting_images": 0,

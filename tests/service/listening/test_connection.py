@@ -138,9 +138,9 @@ def test_endless_header_is_refused_while_it_arrives(service: Process) -> None:
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
-        ("http://example.org", "http://example.org"),
-        ("http://example.org?x=1", "http://example.org"),
-        ("HTTPS://example.org:8443", "http://example.org:8443"),
+        ("http://a.localhost", "http://a.localhost"),
+        ("http://a.localhost?x=1", "http://a.localhost"),
+        ("HTTPS://a.localhost:8443", "http://a.localhost:8443"),
         ("http://[::1]:8000/", "http://[::1]:8000"),
     ],
 )
@@ -182,7 +182,7 @@ def test_request_to_upgrade_is_answered_in_http_1_1(service: Process) -> None:
 
 def test_connect_is_refused_since_the_service_is_not_a_proxy(service: Process) -> None:
     """A tunnel would have no end."""
-    assert statuses(say(service.url, b"CONNECT example.org:443 HTTP/1.1\r\n" + HOST + b"\r\n")) == [400]
+    assert statuses(say(service.url, b"CONNECT a.localhost:443 HTTP/1.1\r\n" + HOST + b"\r\n")) == [400]
 
 
 def test_headers_behind_a_body_are_ignored(service: Process) -> None:
