@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":  # before the imports below, which take seconds: Ctrl-C would show where they were
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` and `&` ask their child to ignore it
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+
 import argparse
 from contextlib import suppress
 
@@ -15,7 +23,6 @@ from .store import Store, store_folder
 from .version import ModelVersion
 
 FULL_WIDTH = 10_000
-EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,8 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "default":
             return default(store, console, options.model)
         return verify(store, console, options.model)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except (StoreError, OSError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1

@@ -6,9 +6,11 @@ it is read back before readers can see it. The modules of `places` read and writ
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,12 +36,15 @@ from .errors import (
     UnusableDefault,
 )
 from .families import Network
+from .free_memory import free_memory
 from .places.folder import CARD, Fingerprint, Folder, Listing, VersionFolder
 from .version import ModelVersion, check_name, is_name, newest, parse_reference
 
 DEFAULT_ROOT = Path(__file__).parent / "models"
 
 _WEIGHTS = "weights.safetensors"
+_RUN = "run.txt"
+_MAX_RUN_BYTES = 1000
 
 
 @dataclass(frozen=True)
@@ -220,10 +225,13 @@ class Store:
         scores: ScoreQuantiles | None = None,
         warnings: Sequence[str] = (),
         files: Mapping[str, bytes] | None = None,
+        run: str | None = None,
     ) -> ModelVersion:
         """Write a model as the next version of `name`, with further `files` beside it.
 
-        Publishers of one model wait for each other; readers never wait and never see half a version.
+        With the name of a `run`, which must be unique, the model is published once: if the store has a version of that
+        run, that version is returned. Publishers of one model wait for each other; readers never wait and never see
+        half a version.
 
         Raises:
             InvalidName: no model can have that name.
@@ -246,22 +254,49 @@ class Store:
             scores=scores,
             warnings=tuple(warnings),
         )
-        everything = {**(files or {}), _WEIGHTS: content, CARD: card.to_json().encode()}
+        written_by = {} if run is None else {_RUN: f"{run}\n".encode()}
+        everything = {**(files or {}), **written_by, _WEIGHTS: content, CARD: card.to_json().encode()}
         with self._place.lock(name):
+            if run is not None and (published := self.published_by(name, run)):
+                return published
             version = self._place.next_version(name)
             with self._place.incoming(version, everything) as incoming:
                 _read(incoming, version)
         return version
+
+    def published_by(self, name: str, run: str) -> ModelVersion | None:
+        """The version of a model that a run has published, or None.
+
+        Raises:
+            StoreNotFound: the store does not exist.
+            OSError: it cannot be read.
+        """
+        for version in self.versions(name):
+            with suppress(OSError):  # of versions that no run has published
+                if self._place.files(version).read(_RUN, _MAX_RUN_BYTES).decode(errors="replace").strip() == run:
+                    return version
+        return None
 
 
 def _read(files: VersionFolder, version: ModelVersion) -> StoredModel:
     card, path = _read_card(files), files.path / _WEIGHTS
     model = weights.expected(path, card)
     try:
+        _check_memory(2 * card.weights.bytes)  # the content and the tensors made of it
         content = files.read(_WEIGHTS, card.weights.bytes)
     except OSError as error:
         raise CorruptWeights(path, error.strerror or str(error)) from error
     return StoredModel(version, card, weights.filled(model, path, content, card))
+
+
+def _check_memory(needed: int) -> None:
+    """Refuse what does not fit: the system kills a process that takes more memory than it may.
+
+    Raises:
+        OSError: less memory is free. It may be free later.
+    """
+    if needed > (free := free_memory()):
+        raise OSError(errno.ENOMEM, f"to read them takes {needed:,} bytes of memory, but only {free:,} are free")
 
 
 def _read_card(files: VersionFolder) -> Card:

@@ -10,6 +10,7 @@ if __name__ == "__main__":
 import argparse
 import os
 import shlex
+import uuid
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def begin(options: argparse.Namespace) -> int:
     run = start(recipe, choose_device(options.device or "auto"))
     warm_start(run, store)
     description = checkpoint.RunDescription(
+        id=uuid.uuid4().hex,
         recipe=recipe,
         data=places["data"],
         data_sha256=dataset.summary().sha256,
@@ -71,7 +73,7 @@ def begin(options: argparse.Namespace) -> int:
         strict=options.strict,
     )
     folder = checkpoint.begin(options.runs, description, run.state())
-    return finish(run, dataset, store, folder, description.git_commit)
+    return finish(run, dataset, store, folder, description)
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -87,9 +89,9 @@ def resume(options: argparse.Namespace) -> int:
     run = start(recipe, choose_device(description.device))
     try:
         run.restore(checkpoint.load(folder, run.device))
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise RunNotFound(folder, f"its checkpoint is of another release ({error})") from error
-    if run.is_finished and (version := published(run, store)):
+    if run.is_finished and (version := published(run, store, before.id)):
         console.say(f"The run in {folder} is finished: it is {version} in {store.folder(version)}.")
         return 0
     prepare(store, recipe.name)
@@ -99,10 +101,10 @@ def resume(options: argparse.Namespace) -> int:
         raise WrongRun(folder, expected=description.data_sha256, got=found)
     if description != before:
         checkpoint.write_description(folder, description)
-    return finish(run, dataset, store, folder, description.git_commit)
+    return finish(run, dataset, store, folder, description)
 
 
-def finish(run: Run, dataset: Dataset, store: Store, folder: Path, commit: str | None) -> int:
+def finish(run: Run, dataset: Dataset, store: Store, folder: Path, description: checkpoint.RunDescription) -> int:
     """Train to the last epoch and publish. After an early stop, name the kept files and the command to continue."""
     console.say(
         f"{run.recipe.name}: {len(dataset.train):,} images of {dataset.name} to train on, "
@@ -111,7 +113,7 @@ def finish(run: Run, dataset: Dataset, store: Store, folder: Path, commit: str |
     )
     try:
         train(run, dataset, save=partial(checkpoint.save, folder))
-        version = publish(run, dataset, store, commit)
+        version = publish(run, dataset, store, commit=description.git_commit, name=description.id)
         announce(version, store)
     except Stopped as stopped:
         console.say(f"Stopped. {how_to_continue(run, folder)}")

@@ -9,14 +9,16 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from contextlib import ExitStack, suppress
+import zipfile
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pydantic import ValidationError
 
+from model_store.places.files import FOLDER_MODE, make_folder, open_file, read_file, replace_file
 from model_store.vae import Record
 from model_store.vae.record import validation_messages
 
@@ -25,11 +27,13 @@ from .recipe import Recipe
 
 _RUN = "run.json"
 _CHECKPOINT = "checkpoint.pt"
+_MAX_RUN_BYTES = 2**20
 
 
 class RunDescription(Record):
     """The recipe, the images, and every flag that decides what `--resume` does; paths are absolute."""
 
+    id: str | None = None  # random; None in runs of older releases
     recipe: Recipe
     data: str | None
     data_sha256: str
@@ -47,11 +51,12 @@ def begin(runs: Path, description: RunDescription, state: dict[str, Any]) -> Pat
         CannotKeepRun: the folder cannot be written; it is removed again.
     """
     try:
-        runs.mkdir(parents=True, exist_ok=True)
+        make_folder(runs)
         stem = f"{description.recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
         taken = len(list(runs.glob(f"{stem}*")))
         folder = runs / (f"{stem}-{taken + 1}" if taken else stem)
         folder.mkdir()
+        folder.chmod(FOLDER_MODE)
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             write_description(folder, description)
@@ -79,7 +84,7 @@ def describe(folder: Path) -> RunDescription:
         RunNotFound: the folder has no description, or one of another release.
     """
     try:
-        return RunDescription.model_validate_json((folder / _RUN).read_bytes())
+        return RunDescription.model_validate_json(read_file(folder / _RUN, _MAX_RUN_BYTES, follow_links=True))
     except OSError as error:
         raise RunNotFound(folder, f"{_RUN}: {error.strerror or error}") from error
     except ValidationError as error:
@@ -106,21 +111,29 @@ def load(folder: Path, device: torch.device) -> dict[str, Any]:
         RunNotFound: there is no checkpoint, or it cannot be read.
     """
     try:
-        state: dict[str, Any] = torch.load(folder / _CHECKPOINT, map_location=device, weights_only=True)
+        with open_file(folder / _CHECKPOINT) as file:
+            _check_archive(file)
+            state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds of errors for broken files
         raise RunNotFound(folder, f"{_CHECKPOINT} cannot be read ({error or type(error).__name__})") from error
     return state
 
 
+def _check_archive(file: BinaryIO) -> None:
+    """Refuse an archive whose members unpack to more than the file has: torch packs nothing.
+
+    Raises:
+        ValueError, BadZipFile: the archive was not written by torch.
+    """
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > file.seek(0, os.SEEK_END):
+        raise ValueError("its parts are compressed, as torch would never write them")
+    file.seek(0)
+
+
 def _replace(path: Path, content: bytes | memoryview) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        replace_file(path, content)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)  # half a checkpoint would keep the disk full
         raise CannotKeepRun(path.parent, error) from error

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -51,13 +52,21 @@ def fail(text: str) -> None:
     say(text, style="red")
 
 
-def track(items: Iterable[T], total: int | None, what: str, advance: Callable[[Any], int] | None = None) -> Iterator[T]:
-    """Yield the items and show a bar that moves with each item: by one, or by `advance(item)`."""
+def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Yield the items and show a bar that moves with each item."""
     with _bar(BarColumn(), MofNCompleteColumn()) as bar:
         task = bar.add_task(what, total=total)
         for item in items:
             yield item
-            bar.advance(task, advance(item) if advance else 1)
+            bar.advance(task)
+
+
+@contextmanager
+def download_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar for the duration of a download; the function moves it by some bytes."""
+    with _bar(BarColumn(), MofNCompleteColumn()) as bar:
+        task = bar.add_task(f"downloading {name}", total=total)
+        yield partial(bar.advance, task)
 
 
 @dataclass

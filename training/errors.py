@@ -17,6 +17,8 @@ TrainingError
 from collections.abc import Sequence
 from pathlib import Path
 
+from model_store.vae.sentences import counted
+
 HOW_TO_RESIZE = (
     "set data.resize to contain (pad), cover (crop) or stretch; to evaluate a model without a recipe, set --resize"
 )
@@ -107,8 +109,8 @@ class NotFinite(TrainingError):
 
     def __init__(self, images: int) -> None:
         super().__init__(
-            f"The model's numbers on the {images} test images are not finite, so it cannot be published; "
-            "train it with a smaller learning rate: --set optimiser.learning_rate=…"
+            f"The model's numbers on the {counted(images, 'images')} of the test set are not finite, "
+            "so it cannot be published; train it with a smaller learning rate: --set optimiser.learning_rate=…"
         )
 
 

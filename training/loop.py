@@ -7,6 +7,7 @@ and resumed gives bit for bit the weights of a run that was not, and a checkpoin
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -77,14 +79,15 @@ class Run:
         """Take over the state of a checkpoint.
 
         Raises:
-            KeyError, RuntimeError, TypeError: the checkpoint is of another release.
+            KeyError, RuntimeError, TypeError, ValueError: the checkpoint is of another release.
         """
         self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["best_weights"])  # fails now if they are not weights
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.best_weights = state["best_weights"]
-        self.best_epoch = state["best_epoch"]
-        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.best_epoch = operator.index(state["best_epoch"])
+        self.history = TypeAdapter(list[Epoch]).validate_python(state["history"])
         self.epochs_saved = len(self.history)
 
 

@@ -34,8 +34,10 @@ def prepare(store: Store, name: str) -> None:
         raise CannotPublish(store.root, error) from error
 
 
-def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> ModelVersion:
+def publish(run: Run, dataset: Dataset, store: Store, *, commit: str | None, name: str | None) -> ModelVersion:
     """Measure a finished run on its test images, and publish it into the store with its card and its figures.
+
+    A run with a `name` is published once, even by two processes that resume it at the same time.
 
     Raises:
         CannotPublish: the store cannot be written.
@@ -55,17 +57,22 @@ def publish(run: Run, dataset: Dataset, store: Store, commit: str | None) -> Mod
             scores=found.scores,
             warnings=found.warnings,
             files=files,
+            run=name,
         )
     except (StoreError, OSError) as error:
         raise CannotPublish(store.root, error) from error
 
 
-def published(run: Run, store: Store) -> ModelVersion | None:
-    """Return the version in the store that has the best weights of a run, or None.
+def published(run: Run, store: Store, name: str | None) -> ModelVersion | None:
+    """Return the version that a run has published into the store, or None.
 
-    The weights are compared, not a note in the run's folder: a run that is killed right after publishing could not have
-    written the note, and would be published twice.
+    The version holds the `name` of the run. The run's folder does not hold the version: a run that is killed right
+    after publishing could not have written it. A run of an older release has no name; its best weights are compared.
     """
+    if name is not None:
+        with suppress(StoreNotFound):
+            return store.published_by(run.recipe.name, name)
+        return None
     run.averaged.load_state_dict(run.best_weights)
     digest = hashlib.sha256(to_bytes(run.averaged)).hexdigest()
     with suppress(StoreNotFound):

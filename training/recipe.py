@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from model_store.pictures import Resize
+from model_store.places.files import read_file
 from model_store.vae import Record, VAEConfig
 from model_store.vae.record import validation_messages
 from model_store.version import check_name
@@ -24,6 +25,8 @@ from .objective import ObjectiveRecipe
 
 SHELF = Path(__file__).parent / "recipes"
 SHIPPED = tuple(sorted(file.stem for file in SHELF.glob("*.toml")))
+
+_MAX_BYTES = 2**20
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -100,7 +103,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         BadRecipe: there is no such recipe, it is not TOML, a key is unknown, or a value does not fit; all at once.
     """
     try:
-        values = tomllib.loads(find_recipe(name_or_path).read_text(encoding="utf-8"))
+        values = tomllib.loads(read_file(find_recipe(name_or_path), _MAX_BYTES, follow_links=True).decode())
         for change in changes:
             apply_change(values, change)
         return Recipe.model_validate_json(json.dumps(values))
@@ -108,6 +111,8 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         raise BadRecipe(name_or_path, *validation_messages(error, Recipe)) from error
     except (OSError, ValueError, TypeError) as error:
         raise BadRecipe(name_or_path, str(error)) from error
+    except RecursionError as error:
+        raise BadRecipe(name_or_path, "its values are nested too deeply; a recipe has three levels") from error
 
 
 def find_recipe(name_or_path: str) -> Path:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model_store import VAE, Store
+from model_store.places.files import read_file
 from training.console import say
 from training.data import Dataset
 from training.errors import BadData, DataNotFound
@@ -17,10 +18,11 @@ from training.evaluate.__main__ import load_test
 from training.loop import start, train
 from training.recipe import read_recipe
 from training.sources import idx
-from training.sources.download import DATASETS, DEFAULT_CACHE, PublicDataset, fetch
+from training.sources.download import DATASETS, DEFAULT_CACHE, PublicDataset, PublicFile, fetch
 
 SHIPPED = "mnist@1"
 LABELS = "t10k-labels-idx1-ubyte"
+LABELS_BYTES = 10_008
 LABELS_SHA256 = "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
 SMALL = ("optimiser.learning_rate=2e-3", "model.network.hidden=[256, 256]", "model.network.activation=relu")
 PLANE = (*SMALL, "epochs=15", "model.latent_shape=[2]")
@@ -67,7 +69,7 @@ def gather(place: Path | None) -> Material:
 
 def fetch_labels() -> Path:
     """Download the classes of the test images into the cache, and return their folder. Training does not use them."""
-    mnist = PublicDataset(DATASETS["mnist"].mirrors, {LABELS: LABELS_SHA256})
+    mnist = PublicDataset(DATASETS["mnist"].mirrors, {LABELS: PublicFile(LABELS_SHA256, LABELS_BYTES)})
     return fetch("mnist", DEFAULT_CACHE, {"mnist": mnist})
 
 
@@ -81,7 +83,8 @@ def read_labels(folder: Path) -> Tensor:
     path = idx.find(folder, LABELS)
     if path is None:
         raise DataNotFound(folder, f"it has no {LABELS} or {LABELS}.gz, which gives the figures their colours")
-    content = idx.read_bytes(path)
+    content = read_file(path, LABELS_BYTES + 1000, follow_links=True)
+    content = idx.unpack(content, LABELS_BYTES) if path.suffix == ".gz" else content
     if content[:4] != b"\x00\x00\x08\x01":
         raise BadData(path, "it is not an IDX file of labels")
     return torch.frombuffer(bytearray(content[8:]), dtype=torch.uint8)

@@ -1,5 +1,9 @@
 """`python -m model_store` as a person calls it."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,14 +171,33 @@ def test_missing_store_is_an_error_in_one_line(store: Store, capsys: pytest.Capt
     assert text.count("\n") == 1
 
 
-def test_interrupted_verify_has_the_status_of_ctrl_c(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+# Sends the process itself a signal as soon as it imports a module.
+SIGNAL_AT_IMPORT = """
+import os, sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == "{module}":
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize("module", ["argparse", "rich.console", "torch"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_a_command_without_a_traceback(
+    store: Store, tmp_path: Path, module: str, number: signal.Signals
 ) -> None:
-    """Large stores take minutes."""
+    """The imports take seconds, and large stores take minutes to verify."""
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_IMPORT.format(module=module, number=int(number)))
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    result = subprocess.run(
+        [sys.executable, "-m", "model_store", "verify", "--store", str(store.root)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        check=False,
+    )
 
-    monkeypatch.setattr(Store, "versions", interrupt)
-
-    assert run(store, "verify", capsys=capsys)[0] == 130
+    assert (result.returncode, result.stdout, result.stderr) == (128 + number, b"", b"")

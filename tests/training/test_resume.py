@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def full() -> OSError:
 
 
 class FullAfter:
-    """A disk that is full after some files."""
+    """A disk that is full after some files and folders."""
 
     def __init__(self, files: int) -> None:
         self.free = files
@@ -263,6 +264,65 @@ def test_run_that_ends_right_after_publishing_is_published_once(
     assert versions(tmp_path / "the store") == ["bars@1", "bars@7"]
 
 
+def test_two_processes_that_resume_one_run_publish_it_once(
+    call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither finds the version before it measures the test images; the second to publish finds the version then."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish", raises(full()))
+        main(call)
+    (run,) = (tmp_path / "the runs").iterdir()
+    monkeypatch.setattr("training.__main__.published", lambda *_: None)
+    capsys.readouterr()
+
+    assert [main(["--resume", str(run)]) for _ in range(2)] == [0, 0]
+    assert versions(tmp_path / "the store") == ["bars@1"]
+    assert capsys.readouterr().out.count("Published bars@1") == 2
+
+
+def test_runs_with_the_same_weights_are_published_each(call: list[str], tmp_path: Path) -> None:
+    """The same recipe, images and seed give the same weights. A run is known by its own name."""
+    assert [main(call), main(call)] == [0, 0]
+    assert versions(tmp_path / "the store") == ["bars@1", "bars@2"]
+
+
+def test_run_of_an_older_release_is_known_by_its_weights(
+    call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its description has no name of the run."""
+    main(call)
+    (run,) = (tmp_path / "the runs").iterdir()
+    checkpoint.write_description(run, checkpoint.describe(run).model_copy(update={"id": None}))
+    capsys.readouterr()
+
+    assert main(["--resume", str(run)]) == 0
+    assert "is finished: it is bars@1" in capsys.readouterr().out
+
+
+def test_files_of_a_run_can_be_read_by_other_users(call: list[str], tmp_path: Path) -> None:
+    """The modes do not depend on the umask."""
+    mask = os.umask(0o077)
+    try:
+        main(call)
+    finally:
+        os.umask(mask)
+    (run,) = (tmp_path / "the runs").iterdir()
+
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (run, run.parent)} == {0o755}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in run.iterdir()} == {0o644}
+
+
+def test_what_another_program_left_does_not_get_the_checkpoint(call: list[str], tmp_path: Path) -> None:
+    """A link in the place of the unfinished file is replaced, and a pipe is not waited for."""
+    main(call)
+    (run,) = (tmp_path / "the runs").iterdir()
+    (run / ".checkpoint.pt.partial").symlink_to(tmp_path / "other")
+    os.mkfifo(run / ".run.json.partial")
+
+    assert main(["--resume", str(run), "--store", str(tmp_path / "elsewhere")]) == 0
+    assert not (tmp_path / "other").exists()
+
+
 def test_finished_run_can_be_published_into_another_store(call: list[str], tmp_path: Path) -> None:
     """The other store does not have the version yet."""
     main(call)
@@ -272,12 +332,12 @@ def test_finished_run_can_be_published_into_another_store(call: list[str], tmp_p
     assert versions(tmp_path / "elsewhere") == ["bars@1"]
 
 
-@pytest.mark.parametrize("files", [0, 1], ids=["run.json", "checkpoint.pt"])
+@pytest.mark.parametrize("files", [0, 2], ids=["run.json", "checkpoint.pt"])
 def test_disk_that_is_full_before_the_first_epoch(
     call: list[str], tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The message names the folder and the flag for another folder; nothing is left on the disk."""
-    monkeypatch.setattr("training.checkpoint.os.fsync", FullAfter(files).fsync)
+    monkeypatch.setattr("os.fsync", FullAfter(files).fsync)
 
     assert main(call) == 1
     runs = tmp_path / "the runs"
@@ -291,7 +351,7 @@ def test_disk_that_becomes_full_keeps_the_run_up_to_the_last_epoch(
 ) -> None:
     """The half-written checkpoint is removed, and the printed command continues the run."""
     with monkeypatch.context() as patch:
-        patch.setattr("training.checkpoint.os.fsync", FullAfter(3).fsync)
+        patch.setattr("os.fsync", FullAfter(6).fsync)
         assert main(call) == 1
     said = capsys.readouterr().out
     (run,) = (tmp_path / "the runs").iterdir()

@@ -5,7 +5,10 @@ composited on black. An `.npy` holds one array. An `.npz` holds `images`, or `tr
 `x_test`; the images that choose the weights are `val`, `valid` or `validation`.
 """
 
+import os
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -13,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_store.pictures import UnusablePicture, picture_to_pixels, pixels_to_picture, to_uint8
+from model_store.places.files import open_file
 
 from ..console import warn
 from ..errors import BadData
+from .room import check_room
 from .splits import Splits
 
 Shape = tuple[int, int, int]
@@ -33,7 +38,8 @@ def read_arrays(path: Path, image_shape: Shape) -> Splits:
         BadData: the file cannot be read, or does not hold images.
     """
     try:
-        with path.open("rb") as file:  # NumPy leaves a broken archive open that it opened itself
+        with open_file(path) as file:  # NumPy leaves a broken archive open that it opened itself
+            check_room(path, 2 * unpacked_bytes(file))  # the arrays and the pixels made of them
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return Splits(array_to_pixels(path, content, image_shape))
@@ -46,6 +52,15 @@ def read_arrays(path: Path, image_shape: Shape) -> Splits:
         if "pickle" in reason:
             reason = "it holds Python objects instead of numbers, or is not an array file"
         raise BadData(path, f"NumPy cannot read it ({reason})") from error
+
+
+def unpacked_bytes(file: BinaryIO) -> int:
+    """The bytes of all arrays of a file, as the list of an archive states them; no array can give more."""
+    if not zipfile.is_zipfile(file):
+        return file.seek(0, os.SEEK_END) + file.seek(0)
+    with zipfile.ZipFile(file) as archive:
+        total = sum(member.file_size for member in archive.infolist())
+    return total + file.seek(0)
 
 
 def archive_splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape) -> Splits:

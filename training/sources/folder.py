@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from model_store.pictures import Resize, UnusablePicture, picture_to_pixels
+from model_store.places.files import open_file
 
 from ..console import track, warn
 from ..errors import HOW_TO_RESIZE, BadData, DataNotFound
@@ -127,10 +128,12 @@ def read_pictures(folder: Path, image_shape: Shape, resize: Resize, strict: bool
 
 def read_picture(path: Path, image_shape: Shape, resize: Resize) -> Tensor | Misfit | BadData:
     """Read a picture as uint8 pixels of `image_shape`, or return the reason why it cannot be used."""
-    if not path.is_file():  # opening a pipe would wait for its writer
-        return BadData(path, "it is not a file, or is a link that leads nowhere")
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        file = open_file(path)
+    except OSError as error:
+        return BadData(path, f"it is not a file, or is a link that leads nowhere ({error.strerror})")
+    try:
+        with file, Image.open(file, formats=FORMATS) as picture:
             if getattr(picture, "is_animated", False) and picture.format != _MPO:
                 return BadData(path, "it has several frames; save each as a picture of its own")
             picture.load()

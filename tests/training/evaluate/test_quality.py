@@ -131,7 +131,7 @@ def test_model_whose_numbers_are_not_finite_is_not_published(
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, math.nan)
 
-    with pytest.raises(NotFinite, match="on the 40 test images are not finite"):
+    with pytest.raises(NotFinite, match="on the 40 images of the test set are not finite"):
         report(model, dataset, importance_samples=1)
 
 
