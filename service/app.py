@@ -66,7 +66,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         title="latentd",
         version=version("latentd"),
         description="Autoencoders over HTTP: images to latents, latents to images, and new images.",
-        docs_url=None,  # web/documentation.py has one, with relative addresses
+        openapi_url=None,  # web/documentation.py has both, from memory and with relative addresses
+        docs_url=None,
         redoc_url=None,
         # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and looks for OpenTelemetry's providers at each request (8 µs)
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},

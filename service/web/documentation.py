@@ -1,13 +1,18 @@
-"""`/docs`: the OpenAPI as a page. fastapi_offline brings its scripts along, so that no other host is needed."""
+"""`/docs`, the OpenAPI as a page, and `/openapi.json`, its text. All answers come from memory.
+
+fastapi_offline brings the page's scripts along, so that no other host is needed.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from importlib.resources import files
+from typing import NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from ..http.conditions import holds
 
@@ -19,6 +24,26 @@ _MEDIA_TYPES = {
     "swagger-ui.css": "text/css",
     "favicon.png": "image/png",
 }
+
+
+class Document(NamedTuple):
+    """A text or picture that stays the same while the process lives."""
+
+    content: bytes
+    media_type: str
+    tag: str
+
+    def respond(self, request: Request) -> Response:
+        """The document, or 304 if the client holds it."""
+        headers = {"ETag": self.tag, "Cache-Control": "public, no-cache"}
+        if holds(", ".join(request.headers.getlist("if-none-match")), self.tag):
+            return Response(status_code=304, headers=headers)
+        return Response(self.content, media_type=self.media_type, headers=headers)
+
+
+def document(content: bytes, media_type: str) -> Document:
+    """A document with its tag."""
+    return Document(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
 @router.head("/docs")
@@ -34,18 +59,31 @@ async def docs() -> HTMLResponse:
     )
 
 
-def _file(name: str) -> None:
+@router.head("/openapi.json")
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """The OpenAPI, made at the first request for it, beside the event loop: it takes half a second."""
+    state = request.app.state
+    making: asyncio.Task[Document] | None = getattr(state, "openapi_document", None)
+    if making is None or (making.done() and making.exception()):
+        making = state.openapi_document = asyncio.create_task(asyncio.to_thread(write_openapi, request.app))
+    return (await asyncio.shield(making)).respond(request)
+
+
+def write_openapi(app: FastAPI) -> Document:
+    """The OpenAPI of an app."""
+    return document(bytes(JSONResponse(app.openapi()).body), "application/json")
+
+
+def _add_file(name: str) -> None:
     """Answer a file of the page from memory: a process without a free file descriptor can answer it too."""
-    content = (files("fastapi_offline") / "static" / name).read_bytes()
-    headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"', "Cache-Control": "public, no-cache"}
+    content = document((files("fastapi_offline") / "static" / name).read_bytes(), _MEDIA_TYPES[name])
 
     async def answer(request: Request) -> Response:
-        if holds(", ".join(request.headers.getlist("if-none-match")), headers["ETag"]):
-            return Response(status_code=304, headers=headers)
-        return Response(content, media_type=_MEDIA_TYPES[name], headers=headers)
+        return content.respond(request)
 
     router.add_api_route(f"/{_FOLDER}/{name}", answer, methods=["GET", "HEAD"])
 
 
 for _name in _MEDIA_TYPES:
-    _file(_name)
+    _add_file(_name)

@@ -1,7 +1,9 @@
 """The service in process: its app with small models, and a client without a socket."""
 
+import os
 import re
-from collections.abc import AsyncIterator
+import resource
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -51,6 +53,17 @@ def scraped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def quiet() -> None:
     """The service logs errors only."""
     logs.configure("error", "auto")
+
+
+@pytest.fixture
+def full_table() -> Iterator[None]:
+    """The process may not open another file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @asynccontextmanager

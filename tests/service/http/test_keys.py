@@ -2,9 +2,8 @@
 
 import os
 import re
-import resource
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -238,17 +237,6 @@ def test_file_is_read_again_though_its_time_and_size_are_kept(file: Path) -> Non
 
     assert file.stat().st_mtime_ns == status.st_mtime_ns
     assert known.admit(OTHER)
-
-
-@pytest.fixture
-def full_table() -> Iterator[None]:
-    """The process may not open another file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.usefixtures("checked_each_time")
