@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -35,6 +36,7 @@ from .http.state import AppState
 from .inference.loader import Loader
 from .inference.registry import Registry
 from .memory import Memory
+from .offload import Processes
 from .operations.limits import Limits
 from .operations.session import Sessions
 from .protocols.v1 import models, openapi
@@ -46,6 +48,12 @@ from .web import documentation, page
 
 SMALL_BODIES_BYTES = 16_777_216  # kept for bodies of at most 64 KiB
 SMALL_ANSWERS_BYTES = 67_108_864  # kept for answers that need at most 64 KiB, of which thousands may be under way
+MAX_PROCESSES = 8  # of one pool: a client that wants more than these at once can wait
+
+# The memory that one process may use: it holds a body several times, and each pixel in several forms.
+PROCESS_BYTES = 128 * 2**20
+BYTES_PER_BODY_BYTE = 8
+BYTES_PER_PIXEL = 24
 
 
 def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
@@ -96,6 +104,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         deadlines=Deadlines(),
         body_memory=Memory(settings.max_bodies_bytes, SMALL_BODIES_BYTES, BodyMemoryFull),
         answer_memory=Memory(settings.max_answers_bytes, SMALL_ANSWERS_BYTES, AnswerMemoryFull),
+        processes=create_processes(settings),
         limits=RequestLimits(settings.max_body_bytes, settings.body_timeout_s, settings.timeout_s),
     )
     mounts = [*v1.mounts(sessions)]
@@ -165,10 +174,21 @@ def create_registry(settings: Settings, metrics: Metrics) -> Registry:
     )
 
 
+def create_processes(settings: Settings) -> Processes:
+    """The processes that read bodies and write answers; none has been started yet."""
+    return Processes(
+        min(max(1, (os.cpu_count() or 1) // settings.workers), MAX_PROCESSES),
+        PROCESS_BYTES + settings.max_body_bytes * BYTES_PER_BODY_BYTE + settings.max_request_pixels * BYTES_PER_PIXEL,
+        v1.PROCESS_MODULES,
+    )
+
+
 @asynccontextmanager
 async def lifespan(reload_s: float, app: FastAPI) -> AsyncIterator[None]:
     """Refresh the models and watch the device while the app runs, and close the device at the end."""
-    registry: Registry = app.state.parts.registry
+    parts: AppState = app.state.parts
+    registry = parts.registry
+    parts.processes.start()
     background_tasks = [
         asyncio.create_task(work) for work in (registry.refresh_forever(reload_s), registry.device.watch())
     ]
@@ -176,3 +196,4 @@ async def lifespan(reload_s: float, app: FastAPI) -> AsyncIterator[None]:
     for task in background_tasks:
         task.cancel()
     registry.device.close()
+    parts.processes.close()

@@ -25,11 +25,14 @@ ServiceError
 ├── MemoryFull              the requests under way take the memory that this request needs
 │   ├── BodyMemoryFull      of the bodies that are being read
 │   └── AnswerMemoryFull    of the answers that are being computed and sent
+├── ProcessesBusy           all processes for this kind of work are busy
+├── MemoryExceeded          the request needs more memory than one request may use
 ├── ClientGone              the client hung up before the answer
 ├── Unavailable             the service cannot answer now, and may do so later
 │   ├── Starting            the models are still being read
 │   ├── NotServing          no model, or not the default model, can be served
 │   ├── Draining            the service is being stopped
+│   ├── ProcessLost         the process that worked on the request has ended
 │   ├── OutOfMemory         not even one image fits into the device's memory now
 │   ├── OutOfResources      the process has no memory or no file descriptor left
 │   ├── DeviceHung          a computation did not end
@@ -39,9 +42,11 @@ ServiceError
 └── NotFinite               the model's answer has numbers that are not finite
 """
 
+import copyreg
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from model_store.vae.sentences import counted, shape_text
 
@@ -53,6 +58,10 @@ class ServiceError(Exception):
 
     index: int | None = None
     """The number, from 0, of the image or latent that caused the error; None if no single one did."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How the error travels between processes: with its message, not with what its class made the message of."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]  # missing in types
 
 
 @contextmanager
@@ -259,6 +268,22 @@ class AnswerMemoryFull(MemoryFull):
     what = "answer"
 
 
+class ProcessesBusy(ServiceError):
+    """All processes for this kind of work are busy."""
+
+    retry_after_s = 1
+
+    def __init__(self, task: str, count: int) -> None:
+        super().__init__(f"All of the {count} processes that {task} are busy; try again in 1 s.")
+
+
+class MemoryExceeded(ServiceError):
+    """The request needs more memory than one request may use."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request needs more than {limit:,} bytes of memory; send fewer or smaller images.")
+
+
 class ClientGone(ServiceError):
     """The client hung up before the answer. Only the log shows this error."""
 
@@ -293,6 +318,17 @@ class Draining(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("This replica is being stopped; try again, another replica may answer.")
+
+
+class ProcessLost(Unavailable):
+    """The process that worked on the request has ended.
+
+    The kernel may have ended it when memory ran out, so that the next attempt can succeed: that is not the client's
+    fault, as a 4xx would say. A picture that makes a library crash gets the same answer again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("The process that worked on this request has ended; try again, or send other images.")
 
 
 class OutOfMemory(Unavailable):

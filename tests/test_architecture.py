@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from service.protocols.v1.routes import PROCESS_MODULES
+
 ROOT = Path(__file__).parent.parent
 
 # A package or folder, and the packages of this project that it may import beside itself.
@@ -36,19 +38,20 @@ ROOMS = {
         "telemetry",
         "settings",
         "memory",
+        "offload",
         "errors",
     ),
     "listening": ("http", "telemetry", "errors"),
     "protocols": ("http", "operations", "formats", "offload", "errors"),
     "web": ("http", "inference"),
-    "http": ("inference", "formats", "telemetry", "memory", "errors"),
+    "http": ("inference", "formats", "offload", "telemetry", "memory", "errors"),
     "operations": ("inference", "compute", "telemetry", "offload", "memory", "errors"),
     "inference": ("compute", "errors"),
     "compute": ("errors",),
     "formats": ("errors",),
     "telemetry": (),
     "settings": (),
-    "offload": (),
+    "offload": ("errors",),
     "memory": ("errors",),
     "errors": (),
     "probe": (),
@@ -87,6 +90,7 @@ ONLY_KNOWN_TO = {
         "service/__main__.py",
         "service/compute/device.py",  # names the variables by which libraries choose their kernels
         "service/compute/onnx_runtime.py",  # tells ONNX Runtime to send no telemetry
+        "service/offload/processes.py",  # gives its processes an environment without keys
         "service/listening/workers.py",  # tells MKL not to keep memory of its own, which a fork would break
         "service/probe.py",
         "service/telemetry/metrics.py",  # tells prometheus_client where processes share their counts
@@ -202,7 +206,7 @@ def test_library_is_known_to_few_files(library: str) -> None:
     assert knowing(library) == set(ONLY_KNOWN_TO[library])
 
 
-@pytest.mark.parametrize("module", ["model_store.version", "service.formats.pictures", "service.formats.multipart"])
+@pytest.mark.parametrize("module", ["model_store.version", "model_store.pictures", *PROCESS_MODULES])
 def test_module_is_imported_without_torch(module: str) -> None:
     """The processes that read pictures are small and quick to start: torch takes 200 MB and a second."""
     print_torch = f"import sys, {module}; print([name for name in sys.modules if name == 'torch'])"

@@ -144,10 +144,19 @@ def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
     Raises:
         the errors of `inspect_all`; BadImage also if Pillow cannot read a header.
     """
+    return open_inspected(inspect_all(contents, target), target)
+
+
+def open_inspected(structures: Sequence[PictureStructure], target: Target) -> list[Opened]:
+    """Read the headers of pictures whose parts have been counted.
+
+    Raises:
+        TooLarge, BadImage: as `open_all`.
+    """
     opened = []
-    for index, structure in enumerate(inspect_all(contents, target)):
+    for index, structure in enumerate(structures):
         with about_row(index):
-            opened.append(open_picture(_name(index, len(contents)), structure, target))
+            opened.append(open_picture(_name(index, len(structures)), structure, target))
     return opened
 
 

@@ -14,6 +14,7 @@ from starlette.types import Receive
 
 from ..errors import BodyTimeout, DeadlineExceeded
 from ..memory import Memory, Reservation
+from ..offload import Processes
 from ..telemetry.timings import Timings
 from .body import check_head, read_all
 from .deadlines import Deadlines
@@ -42,6 +43,7 @@ class Call:
     limits: RequestLimits
     deadlines: Deadlines
     body_memory: Memory
+    processes: Processes
     memory: Reservation
     """Of this request, for its tensors and its answer, until the client has taken the answer."""
     client: str

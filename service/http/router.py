@@ -168,6 +168,7 @@ class Router:
                 self._state.limits,
                 self._state.deadlines,
                 self._state.body_memory,
+                self._state.processes,
                 memory,
                 client,
             )

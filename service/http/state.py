@@ -10,6 +10,7 @@ from starlette.types import Scope
 
 from ..inference.registry import Registry
 from ..memory import Memory
+from ..offload import Processes
 from ..telemetry.metrics import Metrics
 from ..telemetry.scrapes import Scrapes
 from .call import RequestLimits
@@ -31,6 +32,7 @@ class AppState:
     deadlines: Deadlines
     body_memory: Memory
     answer_memory: Memory
+    processes: Processes
     limits: RequestLimits
 
     def may_know_names(self, scope: Scope) -> bool:

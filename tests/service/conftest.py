@@ -78,6 +78,7 @@ async def running(settings: Settings, **changed: object) -> AsyncIterator[tuple[
         check_gauges(app.state.parts.metrics.text().decode(), under_way=0)
         assert app.state.parts.body_memory.taken == app.state.parts.answer_memory.taken == 0
     app.state.parts.registry.device.close()
+    app.state.parts.processes.close()
 
 
 async def holds_no_traceback(response: httpx.Response) -> None:

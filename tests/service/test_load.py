@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Never
 
@@ -12,7 +11,6 @@ import torch
 from fastapi import FastAPI
 from starlette.types import Message
 
-from model_store.pictures import Pixels
 from service.compute.batch_plan import BatchPlan
 from service.compute.rows import Rows
 from service.formats import pictures
@@ -216,24 +214,6 @@ async def test_deadline_ends_a_score_between_its_draws(settings: Settings) -> No
     assert response.status_code == 504
     assert begun == ["encode", "score", "score"]
     assert model.batcher.waiting_images == 0
-
-
-async def test_large_picture_does_not_hold_up_others(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small file may unpack to many pixels; it is decoded in another thread than the event loop."""
-    threads: list[threading.Thread] = []
-    decode = pictures.decode
-
-    def watched(opened: Sequence[pictures.Opened], target: pictures.Target) -> Pixels:
-        threads.append(threading.current_thread())
-        return decode(opened, target)
-
-    monkeypatch.setattr(pictures, "decode", watched)
-    small, large = picture(), picture((300, 300))
-    async with running(settings, max_pixels=10**6, max_request_pixels=10**6) as (_, client):
-        await client.post("/v1/encode", content=small, headers=PNG)
-        await client.post("/v1/encode?resize=cover", content=large, headers=PNG)
-
-    assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
 async def call_and_hang_up(app: FastAPI, hang_up: asyncio.Event) -> None:

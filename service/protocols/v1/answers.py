@@ -5,14 +5,12 @@ Field names are part of the HTTP contract (docs/api.md).
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from math import prod
 from operator import mul
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec
 
-import orjson
 import torch
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -22,15 +20,18 @@ from model_store.pictures import LINE
 from model_store.vae.pixels import to_pixels
 
 from ...formats import pictures, tensors
+from ...http.call import Call
 from ...http.negotiation import MEDIA_TYPES, Format
-from ...offload import offload
+from ...offload import LIGHT_VALUES, offload
 from ...operations.session import PixelType, Session
+from . import answer_bytes
+from .json_bodies import ANSWER_MEMBERS
+
+_SLOWNESS = {"webp": 64}  # how many times longer than the others a format takes to be written
+
+P = ParamSpec("P")
 
 VersionNumber = Annotated[int, Field(ge=1, le=999_999_999)]
-Nested = Annotated[list[Any], Field(description="nested to the model's latent shape, one per image")]
-
-ANSWER_MEMBERS: set[str] = set()
-"""The members that the JSON of any operation has. Bodies ignore them, so that an answer can be sent back."""
 
 
 # Memory that writing takes at its peak, as tests/service/protocols/v1/test_memory.py measures it with random pixels.
@@ -95,6 +96,7 @@ def model_headers(session: Session) -> dict[str, str]:
 
 
 async def respond_with_images(
+    call: Call,
     wanted: Format,
     session: Session,
     images: Tensor,
@@ -106,14 +108,17 @@ async def respond_with_images(
     """Images in the wanted format: one picture shows several images in a grid of `columns`.
 
     A JSON answer also has the members `more`; safetensors has the latents among them.
+
+    Raises:
+        DeadlineExceeded, MemoryExceeded, ProcessesBusy, ProcessLost: the answer is too large, or is so now.
     """
     with session.timings.measure("write"):
-        content = await offload(images.nbytes, write_images, wanted, session, images, columns, more or {})
+        content = await _write_images(call, wanted, session, images, columns, more or {})
     return make_response(wanted, session, content, seed)
 
 
-def write_images(
-    wanted: Format, session: Session, images: Tensor, columns: int | None, more: Mapping[str, Any]
+async def _write_images(
+    call: Call, wanted: Format, session: Session, images: Tensor, columns: int | None, more: Mapping[str, Any]
 ) -> bytes:
     """Images float32 in [0, 1] or uint8 (B, C, H, W) in the wanted format.
 
@@ -121,25 +126,45 @@ def write_images(
     """
     if wanted == "safetensors":
         latents = {"latents": more["latents"]} if "latents" in more else {}
-        return tensors.write_safetensors({"images": images, **latents})
-    pixels = images if images.dtype == torch.uint8 else to_pixels(images)
+        return await offload(images.nbytes, tensors.write_safetensors, {"images": images, **latents})
+    pixels = images if images.dtype == torch.uint8 else await offload(images.nbytes, to_pixels, images)
     if wanted == "npy":
-        return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())
+        return await offload(pixels.nbytes, _write_npy, pixels)
     if wanted == "json":
-        encoded = [base64.b64encode(pictures.encode(image[None], "png")).decode() for image in pixels.numpy()]
-        return write_json(session, {"images": encoded, **more})
-    return pictures.encode(pixels.numpy(), wanted, columns)
+        members = json_members(session, more)
+        values = pixels.numel() + _values(more)
+        return await _in_process(call, values, answer_bytes.write_images_json, members, pixels.numpy())
+    values = pixels.numel() * _SLOWNESS.get(wanted, 1)
+    return await _in_process(call, values, pictures.encode, pixels.numpy(), wanted, columns)
 
 
-def write_json(session: Session, members: Mapping[str, Any]) -> bytes:
-    """JSON about the session's model, with tensors as nested lists.
+def _write_npy(pixels: Tensor) -> bytes:
+    return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())
 
-    Each float32 has the fewest digits that give it back exactly, and an infinite number is null.
-    """
+
+async def write_json(call: Call, session: Session, members: Mapping[str, Any]) -> bytes:
+    """JSON about the session's model, with tensors as nested lists."""
+    return await _in_process(call, _values(members), answer_bytes.write_json, json_members(session, members))
+
+
+def json_members(session: Session, members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of JSON about the session's model, with tensors as arrays."""
     version = session.model.version
-    answer = {"model": version.name, "version": version.number}
-    answer |= {name: value.numpy() if isinstance(value, Tensor) else value for name, value in members.items()}
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    arrays = {name: value.numpy() if isinstance(value, Tensor) else value for name, value in members.items()}
+    return {"model": version.name, "version": version.number, **arrays}
+
+
+def _values(members: Mapping[str, Any]) -> int:
+    return sum(value.numel() for value in members.values() if isinstance(value, Tensor))
+
+
+async def _in_process(
+    call: Call, values: int, function: Callable[P, bytes], *args: P.args, **kwargs: P.kwargs
+) -> bytes:
+    """The bytes that a function writes of a number of values, in place if they are few, else in a process."""
+    if values <= LIGHT_VALUES:
+        return function(*args, **kwargs)
+    return await call.wait_for(call.processes.writing.run(function, *args, **kwargs), "ask for fewer images")
 
 
 def make_response(wanted: Format, session: Session, content: bytes, seed: int | None) -> Response:

@@ -21,7 +21,7 @@ async def answer(call: Call, session: Session, parameters: Parameters) -> Respon
     session.written_bytes = bytes_to_write(wanted, session)
     latents = await read_latents(call, session)
     images = await call.wait_for(decode(session, latents, pixel_type=pixel_type(wanted)), "send fewer latents")
-    return await respond_with_images(wanted, session, images)
+    return await respond_with_images(call, wanted, session, images)
 
 
 ENDPOINT = Endpoint(

@@ -14,8 +14,9 @@ from ...http.router import Endpoint
 from ...offload import offload
 from ...operations.encode import Encoding, encode
 from ...operations.session import Session
-from .answers import Nested, OperationAnswer, bytes_to_write, make_response, write_json
+from .answers import OperationAnswer, bytes_to_write, make_response, write_json
 from .bodies import read_images
+from .json_bodies import Nested
 from .openapi import images_body, responses
 from .parameters import AnswerFormat, DrawParameters, offered
 
@@ -41,18 +42,19 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     pixels = await read_images(call, session, parameters.resize)
     encoding = await call.wait_for(encode(session, pixels, draw=parameters.latents, seed=parameters.seed))
     with call.timings.measure("write"):
-        content = await offload(encoding.latents.nbytes, write_encoding, wanted, session, encoding)
+        content = await write_encoding(call, wanted, session, encoding)
     return make_response(wanted, session, content, encoding.seed)
 
 
-def write_encoding(wanted: Format, session: Session, encoding: Encoding) -> bytes:
+async def write_encoding(call: Call, wanted: Format, session: Session, encoding: Encoding) -> bytes:
     """The latents as npy; the latents and the posterior as safetensors or JSON."""
     if wanted == "npy":
-        return tensors.write_npy(encoding.latents)
+        return await offload(encoding.latents.nbytes, tensors.write_npy, encoding.latents)
     named = {"latents": encoding.latents, "mean": encoding.mean, "log_variance": encoding.log_variance}
     if wanted == "safetensors":
-        return tensors.write_safetensors({name: tensor for name, tensor in named.items() if tensor is not None})
-    return write_json(session, named)
+        present = {name: tensor for name, tensor in named.items() if tensor is not None}
+        return await offload(encoding.latents.nbytes, tensors.write_safetensors, present)
+    return await write_json(call, session, named)
 
 
 ENDPOINT = Endpoint(

@@ -35,7 +35,7 @@ async def answer(call: Call, session: Session, parameters: InterpolateParameters
     steps, path = parameters.steps, parameters.path
     work = interpolate(session, pair, steps=steps, path=path, pixel_type=pixel_type(wanted))
     images = await call.wait_for(work, "ask for fewer steps")
-    return await respond_with_images(wanted, session, images, columns=steps)
+    return await respond_with_images(call, wanted, session, images, columns=steps)
 
 
 ENDPOINT = Endpoint(

@@ -1,39 +1,57 @@
-"""Bodies in JSON: what each may hold, and how text becomes pictures or numbers."""
+"""Bodies in JSON: what each may hold, and how text becomes pictures or numbers.
+
+This module does not import torch: a large body is read in a process.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from codecs import BOM_UTF8
-from itertools import accumulate, chain
-from operator import mul
-from typing import Annotated, Any, Self, TypeVar
+from itertools import chain
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 from urllib.parse import unquote
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from model_store.vae.record import validation_messages
 from model_store.vae.sentences import unknown
 
 from ...errors import BadImage, BadValue, MalformedBody, TooLarge, about_row
-from ...http.negotiation import MEDIA_TYPES
-from ...operations.session import Session
-from .answers import ANSWER_MEMBERS, Nested
-from .array_bodies import as_latents
 
-JSON = MEDIA_TYPES["json"]
+JSON = "application/json"
+
+Nested = Annotated[list[Any], Field(description="nested to the model's latent shape, one per image")]
+
+ANSWER_MEMBERS: set[str] = set()
+"""The members that the JSON of any operation has. Bodies ignore them, so that an answer can be sent back."""
 
 _WHITESPACE = b" \t\r\n"
 _STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
 JSON_VALUE_BYTES = 48  # in the list of a parsed body and as float64; an answer needs as many to write a number
+_MAX_DEPTH = 8  # lists within lists; NumPy takes 64
 _FEW_VALUES = 65_536  # parsed for any model, so that the client learns of every mistake
 
 
 def _describe_ignored(schema: dict[str, Any]) -> None:
     schema["patternProperties"] = {f"^({'|'.join(sorted(ANSWER_MEMBERS))})$": {}}
     schema["additionalProperties"] = False
+
+
+class Allowed(NamedTuple):
+    """How much a body may hold.
+
+    Attributes:
+        images: the number of pictures.
+        values: the values of JSON: numbers, texts and lists.
+        ignored: the members of JSON that a body need not have, and may.
+    """
+
+    images: int
+    values: int
+    ignored: frozenset[str]
 
 
 class JsonBody(BaseModel):
@@ -47,8 +65,9 @@ class JsonBody(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _only_known_members(self) -> Self:
-        if name := next((name for name in self.model_extra or () if name not in ANSWER_MEMBERS), None):
+    def _only_known_members(self, info: ValidationInfo) -> Self:
+        ignored: frozenset[str] = info.context or frozenset()
+        if name := next((name for name in self.model_extra or () if name not in ignored), None):
             raise ValueError(f"{name[:80]} {unknown(name, type(self).model_fields)}")
         return self
 
@@ -83,17 +102,7 @@ class PairBody(JsonBody):
 Body = TypeVar("Body", bound=JsonBody)
 
 
-def longest_answer_values(session: Session) -> int:
-    """The values in the longest JSON that the service answers to one request: numbers, texts and lists.
-
-    Encode answers three arrays of latents; the other operations answer a few values for each image.
-    """
-    numbers_and_lists = sum(accumulate(session.model.card.model.latent_shape, mul, initial=1))
-    of_all_images = session.limits.images * (3 * numbers_and_lists + 3)
-    return min(of_all_images, session.limits.answer_bytes // JSON_VALUE_BYTES)
-
-
-def read_json(kind: type[Body], body: bytes, max_values: int) -> Body:
+def read_json(kind: type[Body], body: bytes, allowed: Allowed) -> Body:
     """The body that the JSON holds.
 
     Raises:
@@ -103,11 +112,11 @@ def read_json(kind: type[Body], body: bytes, max_values: int) -> Body:
     """
     # Checked before the JSON is parsed: three bytes of it, `[],`, become 64 bytes of memory. Each value but the first
     # follows a comma, or an opening bracket that has a closing one.
-    limit = max(max_values, _FEW_VALUES)
+    limit = max(allowed.values, _FEW_VALUES)
     if len(body) > limit and (count := sum(map(body.count, b",]}"))) > limit:
         raise TooLarge("The body", size=count, limit=limit, unit="values")
     try:
-        return kind.model_validate_json(body.removeprefix(BOM_UTF8))
+        return kind.model_validate_json(body.removeprefix(BOM_UTF8), context=allowed.ignored)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
@@ -117,23 +126,26 @@ def read_json(kind: type[Body], body: bytes, max_values: int) -> Body:
         raise wrong from error
 
 
-def read_json_latents(body: bytes, max_values: int) -> Tensor:
+def read_json_latents(body: bytes, allowed: Allowed) -> NDArray[np.float32]:
     """Latents float32 (B, …), at least one.
 
     Raises:
         the same as `read_json` and `read_numbers`.
     """
-    return as_latents(read_numbers(read_json(LatentsBody, body, max_values).latents))
+    latents = read_numbers(read_json(LatentsBody, body, allowed).latents)
+    if not latents.size:
+        raise BadValue("The latents are empty; send at least one.")
+    return latents
 
 
-def read_json_pair_latents(body: bytes, max_values: int) -> Tensor | None:
+def read_json_pair_latents(body: bytes, allowed: Allowed) -> NDArray[np.float32] | None:
     """Latents float32 (B, …), or None where the JSON holds only images.
 
     Raises:
         the same as `read_json` and `read_numbers`.
     """
-    pair = read_json(PairBody, body, max_values)
-    return None if pair.latents is None else read_numbers(pair.latents).float()
+    pair = read_json(PairBody, body, allowed)
+    return None if pair.latents is None else read_numbers(pair.latents)
 
 
 def read_base64(texts: list[str], max_images: int) -> list[bytes]:
@@ -169,10 +181,10 @@ def decode_base64(text: str, name: str) -> bytes:
         raise BadImage(name, "it is not base64; send base64, or a data: URI that holds base64") from error
 
 
-def read_numbers(nested: list[Any]) -> Tensor:
-    """A tensor of evenly nested numbers.
+def read_numbers(nested: list[Any]) -> NDArray[np.float32]:
+    """An array of evenly nested numbers; the ones that float32 cannot hold are infinite.
 
-    NumPy would be shorter, but it turns texts into an array in which each item is as wide as the longest text.
+    `np.array(nested)` would be shorter, but it turns texts into an array in which each is as wide as the longest.
 
     Raises:
         BadValue: the lists have different lengths, or hold values that are not numbers, or numbers that are too large.
@@ -184,9 +196,12 @@ def read_numbers(nested: list[Any]) -> Tensor:
             raise BadValue("The latents are nested unevenly; each needs the model's latent shape.")
         shape.append(len(level[0]))
         level = list(chain.from_iterable(level))
+    if len(shape) > _MAX_DEPTH:
+        raise BadValue(f"The latents are nested in {len(shape)} lists; each needs the model's latent shape.")
     if not all(type(number) in (int, float) for number in level):
         raise BadValue("The latents hold a value that is not a number; send numbers only.")
     try:
-        return torch.tensor(level, dtype=torch.float64).view(shape)
-    except (OverflowError, RuntimeError) as error:
+        with np.errstate(over="ignore"):
+            return np.array(level, np.float64).astype(np.float32).reshape(shape)
+    except OverflowError as error:
         raise BadValue("The latents hold a number that is too large; send numbers that float32 can hold.") from error

@@ -38,7 +38,7 @@ async def answer(call: Call, session: Session, parameters: DrawParameters) -> Re
     )
     reconstruction = await call.wait_for(work)
     more = vars(reconstruction.distortion) if reconstruction.distortion else None
-    return await respond_with_images(wanted, session, reconstruction.images, seed=reconstruction.seed, more=more)
+    return await respond_with_images(call, wanted, session, reconstruction.images, seed=reconstruction.seed, more=more)
 
 
 ENDPOINT = Endpoint(

@@ -9,7 +9,7 @@ from fastapi import Path
 from ...http.call import Call
 from ...http.router import Endpoint, Mount
 from ...operations.session import Session, Sessions
-from . import decode, encode, interpolate, reconstruct, sample, score, traverse
+from . import answer_bytes, decode, encode, interpolate, picture_bodies, reconstruct, sample, score, traverse
 from .models import REFERENCE
 
 ENDPOINTS: list[Endpoint[Session]] = [
@@ -21,6 +21,9 @@ ENDPOINTS: list[Endpoint[Session]] = [
     interpolate.ENDPOINT,
     traverse.ENDPOINT,
 ]
+
+PROCESS_MODULES = (picture_bodies.__name__, answer_bytes.__name__)
+"""The modules whose functions are called in processes."""
 
 _MODEL = Annotated[str, Path(description=REFERENCE, examples=["mnist"])]
 

@@ -13,7 +13,8 @@ from ...http.router import Endpoint
 from ...operations.sample import check_sample, sample
 from ...operations.session import Session
 from . import caching
-from .answers import ImagesAnswer, Nested, bytes_to_write, model_headers, pixel_type, respond_with_images
+from .answers import ImagesAnswer, bytes_to_write, model_headers, pixel_type, respond_with_images
+from .json_bodies import Nested
 from .openapi import responses
 from .parameters import INT32_MAX, OptionalSeed, Parameters, Seed
 
@@ -47,7 +48,7 @@ async def answer(call: Call, session: Session, parameters: SampleParameters) -> 
     work = sample(session, n, seed=seed, temperature=temperature, pixel_type=pixel_type(wanted))
     samples = await call.wait_for(work, "ask for a smaller n")
     more = {"seed": samples.seed, "latents": samples.latents}
-    response = await respond_with_images(wanted, session, samples.images, seed=samples.seed, more=more)
+    response = await respond_with_images(call, wanted, session, samples.images, seed=samples.seed, more=more)
     return caching.add_headers(response, call, tag)
 
 

@@ -70,7 +70,7 @@ async def answer(call: Call, session: Session, parameters: ScoreParameters) -> R
             "percentile": scores.percentile,
             "protocol": scores.protocol,
         }
-        content = write_json(session, members)
+        content = await write_json(call, session, members)
     return make_response("json", session, content, scores.seed)
 
 

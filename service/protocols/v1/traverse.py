@@ -56,7 +56,7 @@ async def answer(call: Call, session: Session, parameters: TraverseParameters) -
         pixel_type=pixel_type(wanted),
     )
     images = await call.wait_for(work, "ask for fewer steps or dims")
-    return await respond_with_images(wanted, session, images, columns=parameters.steps, seed=parameters.seed)
+    return await respond_with_images(call, wanted, session, images, columns=parameters.steps, seed=parameters.seed)
 
 
 ENDPOINT = Endpoint(

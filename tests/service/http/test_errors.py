@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import pickle
 import re
 import struct
 import tracemalloc
@@ -268,7 +269,8 @@ CASES = {
     "latents-of-uneven-depth": (decode('{"latents": [[1, 2, 3], 4]}'), 422, "nested unevenly"),
     "latents-of-lists-in-numbers": (decode('{"latents": [[1, 2, [3]]]}'), 422, "not a number"),
     "latents-of-nothing": (decode('{"latents": [[]]}'), 422, "are empty"),
-    "latents-of-many-dimensions": (decode('{"latents": ' + "[" * 100 + "1" + "]" * 100 + "}"), 422, "1×1×1"),
+    "latents-of-many-dimensions": (
+        decode('{"latents": ' + "[" * 100 + "1" + "]" * 100 + "}"), 422, "nested in 100 lists"),
     "latents-of-truths": (decode('{"latents": [[true, false, true]]}'), 422, "not a number"),
     "latents-of-huge-integers": (decode(f'{{"latents": [[{"9" * 400}, 1, 2]]}}'), 422, "too large"),
     "nan": (decode('{"latents": [[NaN, 0, 0]]}'), 422, "must be finite"),
@@ -549,3 +551,20 @@ def test_every_error_has_a_status() -> None:
 
     assert {error for error in leaves if issubclass(error, errors.ServiceError)} <= STATUS.keys()
     assert {error.__name__ for error in STATUS if issubclass(error, StoreError)} == {"InvalidName", "ModelNotFound"}
+
+
+def service_errors() -> list[type[errors.ServiceError]]:
+    """Every kind of error of the service."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    return [kind for kind in kinds if issubclass(kind, errors.ServiceError)]
+
+
+@pytest.mark.parametrize("kind", service_errors())
+def test_error_travels_between_processes(kind: type[errors.ServiceError]) -> None:
+    """The error keeps its message and attributes, though its class makes the message of other arguments."""
+    error = kind.__new__(kind, "The message.")
+    vars(error).update(index=3, retry_after_s=7)
+
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301  # we have written it
+
+    assert (type(again), str(again), vars(again)) == (kind, "The message.", {"index": 3, "retry_after_s": 7})

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,9 @@ import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
 from model_store import ModelVersion
+from service.errors import BadImage
 from service.formats import pictures
+from service.protocols.v1 import bodies
 
 from ...wire import PNG, animated, base64_of, chunk, multipart, picture, png_header
 
@@ -220,10 +221,9 @@ async def test_picture_is_turned_upright_by_what_stands_behind_its_pixels(client
     assert answers[0].json()["latents"] == answers[1].json()["latents"]
 
 
-async def test_no_more_text_is_unpacked_than_one_picture_may_have(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_more_text_is_unpacked_than_one_picture_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit holds for all pictures of a request together."""
+    target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "none", 64, 16 * 64)
     texts: list[bytes] = []
     unpack = PngImagePlugin._safe_zlib_decompress
 
@@ -232,9 +232,9 @@ async def test_no_more_text_is_unpacked_than_one_picture_may_have(
         return texts[-1]
 
     monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", unpacked)
-    answer = await client.post("/v1/encode", **multipart(*[with_texts(40, 60_000)] * 16))
+    with pytest.raises(BadImage):
+        pictures.open_all([with_texts(40, 60_000)] * 16, target)
 
-    assert answer.status_code == 422
     assert 1_000_000 < sum(map(len, texts)) < 1_200_000
 
 
@@ -257,32 +257,34 @@ async def test_of_what_else_is_in_a_picture_nothing_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "threads"),
+    ("content", "in_place"),
     [
-        pytest.param(0, ["MainThread", "MainThread"], id="small"),
-        pytest.param(5_000, ["offload", "MainThread"], id="with-a-long-header"),
-        pytest.param(70_000, ["offload", "offload"], id="large"),
+        pytest.param(picture(), ["inspect_all", "decode"], id="small"),
+        pytest.param(picture((90, 90)), ["inspect_all"], id="many-pixels"),
+        pytest.param(with_texts(1, 60_000), ["inspect_all"], id="a-text-that-unpacks"),
+        pytest.param(with_chunks((b"prVt", bytes(20_000))), [], id="many-bytes"),
     ],
 )
-async def test_picture_of_many_bytes_is_read_beside_the_event_loop(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, size: int, threads: list[str]
+async def test_large_picture_is_read_in_another_process(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, content: bytes, in_place: list[str]
 ) -> None:
-    """Few pixels may take long too. Such a picture is opened and decoded in the threads of `offload`."""
-    found: list[str] = []
-    for name in ("open_all", "decode"):
-        monkeypatch.setattr(pictures, name, noting_its_thread(found, getattr(pictures, name)))
+    """A picture holds up others neither by its pixels nor by its bytes: both are looked at before work is begun."""
+    called: list[str] = []
+    monkeypatch.setattr(bodies, "LIGHT_VALUES", 90 * 90 - 1)
+    for name in ("inspect_all", "decode"):
+        monkeypatch.setattr(pictures, name, noting_its_name(called, getattr(pictures, name)))
 
-    answer = await client.post("/v1/encode", content=with_chunks((b"prVt", bytes(size))), headers=PNG)
+    answer = await client.post("/v1/encode?resize=cover", content=content, headers=PNG)
 
     assert answer.status_code == 200
-    assert found == threads
+    assert called == in_place
 
 
-def noting_its_thread(found: list[str], function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which notes the pool of threads in which it is called."""
+def noting_its_name(called: list[str], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which notes that it is called in this process."""
 
     def noting(*args: object) -> object:
-        found.append(threading.current_thread().name.partition("_")[0])
+        called.append(function.__name__)
         return function(*args)
 
     return noting

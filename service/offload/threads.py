@@ -1,4 +1,4 @@
-"""Runs work that would hold up the event loop, such as parsing of large bodies, in a pool of one thread per core.
+"""Runs NumPy's and torch's work on many bytes, which would hold up the event loop, in a pool of one thread per core.
 
 Models are read from the store in other threads, so that slow pictures do not delay a new model.
 """
@@ -15,12 +15,12 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LIGHT_BYTES = 65_536  # work on so few bytes takes about as long as handing it to a thread
+_LIGHT_BYTES = 65_536  # work on fewer bytes takes less time than handing it to a thread
 
 
 async def offload(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call the function, in a thread of the pool if it works on more than `LIGHT_BYTES`; return its result."""
-    if size <= LIGHT_BYTES:
+    """Call the function, in a thread of the pool if it works on more than `_LIGHT_BYTES`; return its result."""
+    if size <= _LIGHT_BYTES:
         return function(*args, **kwargs)
     work = partial(function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_threads(), work)
