@@ -81,7 +81,11 @@ ONLY_KNOWN_TO = {
         "training/sources/folder.py",
     ),
     "safetensors": ("model_store/weights.py", "service/formats/tensors.py"),
-    "prometheus_client": ("service/telemetry/metrics.py", "service/http/health.py"),
+    "prometheus_client": (
+        "service/http/health.py",
+        "service/telemetry/metrics.py",
+        "service/telemetry/shared_values.py",
+    ),
     "onnx": ("service/compute/onnx_graph.py", "service/compute/onnx_runtime.py"),
     "onnxruntime": ("service/compute/onnx_runtime.py",),
     "matplotlib": ("training/curves.py",),
@@ -93,7 +97,7 @@ ONLY_KNOWN_TO = {
         "service/offload/processes.py",  # gives its processes an environment without keys
         "service/listening/workers.py",  # tells MKL not to keep memory of its own, which a fork would break
         "service/probe.py",
-        "service/telemetry/metrics.py",  # tells prometheus_client where processes share their counts
+        "service/telemetry/metrics.py",  # keeps prometheus_client from sharing counts in files
         "training/__main__.py",
     ),
 }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import cache, partial
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from .shared_values import SharedCollector, SharedValue, SharedValues
 from .timings import Timings
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -21,30 +20,24 @@ _SECONDS_HELP = "Seconds from the head of a request to the end of its answer"
 _STAGES_HELP = "Seconds that requests spend in each stage: read, queue, compute, write"
 _BATCHES_HELP = "Images of each computed batch, by forward pass: encode, decode, render (to 8 bits), score"
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus_client finds the folder of shared counts
-
-# If an operator has set it, perhaps for another program, prometheus_client keeps this process's metrics there, beside
-# the counts of processes that have ended, or fails where the folder is missing. Only `Metrics` decides here.
-for _name in (_FOLDER, _FOLDER.lower()):
+# If an operator has set it, perhaps for another program, prometheus_client would keep this process's metrics there.
+for _name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
     os.environ.pop(_name, None)
-values.ValueClass = values.MutexValue
 
 
 class Metrics:
     """The counters of one service, in a registry of their own.
 
-    With a folder, processes that are forked from this one share the counters through files there, and each of them
-    answers with the sums. Make the metrics of one kind only in a process: prometheus_client switches as a whole.
+    Metrics of several workers share their numbers: each worker answers with the sums. Make the metrics of one kind only
+    in a process: prometheus_client switches as a whole.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
-        if folder is not None:
-            os.environ[_FOLDER] = str(folder)  # prometheus_client takes it from nowhere else
-            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # it is not typed
+    def __init__(self, workers: int = 0) -> None:
+        self._shared = SharedValues(1 + workers) if workers else None
+        values.ValueClass = partial(SharedValue, self._shared) if self._shared else values.MutexValue
         registry = CollectorRegistry()
         counter, histogram = partial(Counter, registry=registry), partial(Histogram, registry=registry)
-        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        gauge = partial(Gauge, registry=registry)
         self._registry = registry
         self._requests = counter("latentd_requests", "Requests answered", ["route", "model", "code"])
         self._seconds = histogram("latentd_request_seconds", _SECONDS_HELP, ["route"], buckets=_SECONDS)
@@ -60,8 +53,13 @@ class Metrics:
         self._answered_in = cache(self._seconds.labels)
         self._spent = cache(self._stages.labels)
         self._queue = cache(self._queues.labels)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
+        if self._shared:
+            self._told = CollectorRegistry()
+            self._told.register(SharedCollector(registry, self._shared))
+            return
+        self._told = registry
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
 
     def request_answered(self, route: str, model: str, code: int, seconds: float, timings: Timings) -> None:
         """Called when a request has been answered."""
@@ -83,9 +81,9 @@ class Metrics:
         self._refused.labels(name).inc()
 
     def version_left(self, model: str) -> None:
-        """Called when a version is not served any more: its series end, unless processes share them in files."""
-        if self._folder is not None:
-            return
+        """Called when a version is not served any more: its series end."""
+        if self._shared:
+            self._shared.remove(lambda series: series.labels.get("model") == model)
         for metric in (self._requests, self._queues):
             metric.remove_by_labels({"model": model})
         self._count.cache_clear()
@@ -99,14 +97,16 @@ class Metrics:
         """Called in the event loop before the text is made, perhaps in another thread."""
         self._tasks.set(len(asyncio.all_tasks()))
 
-    def worker_ended(self, process: int) -> None:
-        """Called when a process that shares the metrics has ended: keep its counters and drop its gauges."""
-        mark_process_dead(process, self._folder)  # type: ignore[no-untyped-call]  # it is not typed
+    def worker_started(self, number: int) -> None:
+        """Called in a worker that has been forked: count in the place of that number from now on."""
+        if self._shared:
+            self._shared.become(1 + number)
+
+    def worker_ended(self, number: int) -> None:
+        """Called when a worker has ended: its counters stay, and the next worker of its number continues them."""
+        if self._shared:
+            self._shared.reset_gauges(1 + number)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' exposition format, summed over the processes that share them."""
-        if self._folder is None:
-            return generate_latest(self._registry)
-        together = CollectorRegistry()
-        MultiProcessCollector(together, str(self._folder))  # type: ignore[no-untyped-call]  # it is not typed
-        return generate_latest(together)
+        return generate_latest(self._told)
