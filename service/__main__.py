@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -18,16 +19,31 @@ def collection_paused() -> Iterator[None]:
     gc.enable()
 
 
+def open_standard_streams() -> None:
+    """Open the standard streams that are closed: the next file or socket would take the number of such a stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
 if __name__ == "__main__":  # the imports below take seconds: process 1 of a container would ignore SIGTERM
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: os._exit(128 + number))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # `nohup` turns it off
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # other programs open their log again, or tell their state
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the parent process may have blocked some
+    open_standard_streams()
 
 # Modules stay until the end. To check them again and again while they were imported took a sixth of the start.
 with collection_paused():
     import argparse
     import re
     import resource
-    import sys
     from collections.abc import Sequence
     from functools import partial
     from typing import Any
@@ -69,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         server = create_server(create_app(settings), PortSlot(0, SharedPort(port, workers=1)))
     except (ValueError, StoreError, CannotListen, OSError) as error:
-        print(f"Cannot serve: {error}", file=sys.stderr)
+        print(f"Cannot serve: {error}", file=logs.LogStream(sys.stderr))  # it does not wait for a reader
         return EXIT_BAD_SETTINGS
     server.run()
     return 0

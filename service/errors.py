@@ -297,6 +297,13 @@ class Unavailable(ServiceError):
     retry_after_s = 1
 
 
+class TooManyConnections(Unavailable):
+    """The process has as many open files as the system allows it."""
+
+    def __init__(self) -> None:
+        super().__init__("The service has as many connections as it can have; try again in 1 s, or raise `ulimit -n`.")
+
+
 class Starting(Unavailable):
     """The models are still being read."""
 

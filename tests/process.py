@@ -98,6 +98,12 @@ class Process:
                 self.logged = log.read()
 
 
+def customized(folder: Path, code: str) -> str:
+    """A PYTHONPATH with which each Python process runs the code before all else."""
+    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    return f"{folder}:{os.environ.get('PYTHONPATH', '.')}"
+
+
 def unharmed(process: Process) -> list[str]:
     """The problems of a service after a test, once its requests have had time to end; a bug is an answer 500."""
     deadline = time.monotonic() + SETTLED_S

@@ -57,6 +57,7 @@ STATUS: dict[type[Exception], int] = {
     errors.ClientGone: CLIENT_GONE,
     errors.NotFinite: 500,
     errors.NeedsRestart: 500,
+    errors.TooManyConnections: 503,
     errors.Starting: 503,
     errors.NotServing: 503,
     errors.Draining: 503,

@@ -13,23 +13,18 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 import httptools
-import structlog
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..errors import AddressTooLong, BadRequest, HeadTimeout, HeadTooLarge, ServiceError
-from ..http.access import NO_ROUTE, new_request_id
-from ..http.problems import as_problem
 from ..telemetry.metrics import Metrics
-from ..telemetry.timings import Timings
 from .bounds import Bounds
+from .refusal import refusal
 from .request_target import origin_form
 
 VERSIONS = ("1.0", "1.1")
 READ_AHEAD = 4  # waiting requests at which reading stops: their bodies take memory that `BodyMemory` does not count yet
 MAX_PIPELINED = 64  # waiting requests at which the connection is refused: one read can bring thousands of small ones
-
-log = structlog.get_logger()
 
 
 class Flow(FlowControl):
@@ -210,19 +205,9 @@ class Connection(HttpToolsProtocol):
             return
         # The app may be at work on the unusable request, whose body is broken. Its answer, if it has begun, is cut off.
         if not (self.is_answering and self.cycle.response_started):
-            self.transport.write(self._problem(error))
+            self.transport.write(refusal(error, self._metrics))
         self._mark_disconnected()
         self.transport.close()
-
-    def _problem(self, error: ServiceError) -> bytes:
-        """The whole answer for an error; counted and logged here, since the app never sees the request."""
-        request_id = new_request_id()
-        problem = as_problem(request_id, error)
-        headers = [*problem.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
-        self._metrics.request_answered(NO_ROUTE, "", problem.status_code, 0.0, Timings())
-        log.info("request", route=NO_ROUTE, status=problem.status_code, reason=str(error), request_id=request_id)
-        lines = [STATUS_LINE[problem.status_code], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
-        return b"".join([*lines, bytes(problem.body)])
 
     def _mark_disconnected(self) -> None:
         """Tell the app that the client has left; requests in the pipeline are not begun any more."""

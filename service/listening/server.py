@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,15 +16,23 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from ..errors import TooManyConnections
 from ..http.state import AppState
 from .bounds import Bounds, Shutdown
 from .connection import Connection
+from .refusal import refusal
 from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
 
 LAST_REQUESTS_S = 0.5  # for a client that connected just before the end to send its request
 POLL_TICKS = 5  # of uvicorn's main loop, which are a tenth of a second each
 
 log = structlog.get_logger()
+
+
+def draining_signals() -> list[signal.Signals]:
+    """The signals that drain the service. A program that starts it may have turned off SIGHUP, as `nohup` does."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    return numbers if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [*numbers, signal.SIGHUP]
 
 
 class PortSlot(NamedTuple):
@@ -67,12 +76,17 @@ class Server(uvicorn.Server):
         self._bounds = bounds
         self._drain_s = shutdown.drain_s
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal. Threads that still work then are abandoned: to read a model may never end."""
+        asyncio.Runner(loop_factory=self.config.get_loop_factory()).run(self.serve(sockets))
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take SIGTERM and Ctrl-C while the server runs; the process then ends with status 0."""
+        """Drain when a signal asks for it, while the server runs; the process then ends with status 0."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.drain, self._drain_s)
-        loop.add_signal_handler(signal.SIGINT, self.drain, 0.0)
+        taken = draining_signals()
+        for number in taken:
+            loop.add_signal_handler(number, self.drain, 0.0 if number == signal.SIGINT else self._drain_s)
 
         def parent_ended(parent: int) -> None:
             loop.remove_reader(parent)  # a closed pipe stays readable, and would be reported again and again
@@ -81,6 +95,9 @@ class Server(uvicorn.Server):
         if self._slot.parent is not None:
             loop.add_reader(self._slot.parent, parent_ended, self._slot.parent)
         yield
+        for number in taken:  # another signal would now find the default, and the status would not be 0
+            loop.remove_signal_handler(number)
+            signal.signal(number, lambda *_: os._exit(0))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and log the address."""
@@ -94,7 +111,7 @@ class Server(uvicorn.Server):
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state,
             )  # fmt: skip
 
-        acceptor = Acceptor(port, count, connection)
+        acceptor = Acceptor(port, count, connection, lambda: refusal(TooManyConnections(), self._metrics))
         self.servers = [acceptor]  # type: ignore[list-item]  # uvicorn calls close and wait_closed of it, no more
         gc.freeze()  # the models and modules stay: no collection needs to visit them again
         log.info("listening", address=url_of(*port.getsockname()[:2]))

@@ -13,17 +13,26 @@ import asyncio
 import errno
 import math
 import mmap
+import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
+from weakref import WeakSet
 
 import structlog
+
+from .refusal import RefusedConnection
 
 BACKLOG = 2048
 IMBALANCE = 1.25  # times as many connections as another worker has: the worker then lets the other one accept
 PAUSE_S = 0.001
 MAX_PAUSES = 50  # in a row; the other worker is busy then, so this one accepts all that wait
-ERROR_PAUSE_S = 1.0  # after an error of accept, such as a full table of open files
+ERROR_PAUSE_S = 0.1  # after an error of accept that waiting may end, such as too little memory
+LOG_S = 60.0  # between two lines about clients that cannot be accepted
+SPARE_FILES = 64  # descriptors that connections leave free: models, keys and answers need files as well
+MAX_REFUSED = 32  # refused connections that are still open
 ENDED = 2**32 - 1  # in place of the number of connections: the worker has ended, and is never the one with the fewest
 
 log = structlog.get_logger()
@@ -103,9 +112,9 @@ class SharedPort:
         """Expect no more heartbeats of a worker."""
         self._heartbeats[worker] = math.inf
 
-    def seconds_since_heartbeat(self, worker: int) -> float:
-        """The age of a worker's last heartbeat; minus infinity for a retired worker."""
-        return time.monotonic() - self._heartbeats[worker]
+    def last_heartbeat(self, worker: int) -> float:
+        """The time of a worker's last heartbeat; infinity for a retired worker."""
+        return self._heartbeats[worker]
 
     def is_ahead(self, worker: int) -> bool:
         """Whether a worker has clearly more connections than another one."""
@@ -142,17 +151,33 @@ class ConnectionCount:
 
 
 class Acceptor:
-    """Accepts connections at the port for one worker. uvicorn uses it like the result of `loop.create_server`."""
+    """Accepts connections at the port for one worker. uvicorn uses it like the result of `loop.create_server`.
 
-    def __init__(self, port: socket.socket, count: ConnectionCount, protocol: Callable[[], asyncio.Protocol]) -> None:
+    When the process has nearly as many open files as it may have, further clients are refused with an answer.
+    """
+
+    def __init__(
+        self,
+        port: socket.socket,
+        count: ConnectionCount,
+        protocol: Callable[[], asyncio.Protocol],
+        refusal: Callable[[], bytes],
+    ) -> None:
         self.sockets = (port,)
         self._port = port
         self._count = count
         self._protocol = protocol
+        self._refusal = refusal
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[object]] = set()  # the loop itself holds tasks weakly
+        self._refused: WeakSet[RefusedConnection] = WeakSet()
         self._pauses = 0
         self._is_closed = False
+        # The system gives each new file the lowest number that is free, so that a high number means a full table.
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most_files = math.inf if files == resource.RLIM_INFINITY else files - min(SPARE_FILES, files // 4)
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+        self._log_at = 0.0
         self._listen()
 
     def close(self) -> None:
@@ -163,6 +188,8 @@ class Acceptor:
             while self._accept_one():
                 pass  # the kernel resets clients that wait when the last worker closes
             self._port.close()
+            if self._spare is not None:
+                os.close(self._spare)
 
     def accept_all(self) -> None:
         """Called when clients wait: accept them all; a worker that is ahead leaves them to the others for a moment."""
@@ -178,32 +205,78 @@ class Acceptor:
 
     def _listen(self) -> None:
         if not self._is_closed:
+            if self._spare is None:
+                with suppress(OSError):
+                    self._spare = os.open(os.devnull, os.O_RDONLY)
             self._loop.add_reader(self._port, self.accept_all)
 
     def _accept_one(self) -> bool:
-        """Whether a client waited and was accepted."""
+        """Whether more clients may be accepted at once: a client waited, and was not refused."""
         try:
             connection, _ = self._port.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return False  # another worker was quicker, or the client has left
         except OSError as error:
-            log.error("connection not accepted", reason=str(error))
-            self._pause(ERROR_PAUSE_S)
+            self._refuse_with_spare(error)
             return False
         connection.setblocking(False)
+        if connection.fileno() >= self._most_files:
+            self._refuse(connection)
+            return False
+        self._begin(connection, self._protocol)
+        return True
 
+    def _begin(self, connection: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
         def accepted(task: asyncio.Task[object]) -> None:
             self._tasks.discard(task)
             self._count.accepting(-1)
             if not task.cancelled() and (error := task.exception()):
                 log.debug("connection lost at once", reason=str(error))
 
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+        task = self._loop.create_task(self._loop.connect_accepted_socket(protocol, connection))
         self._count.accepting(+1)
         self._tasks.add(task)
         task.add_done_callback(accepted)
-        return True
+
+    def _refuse(self, connection: socket.socket) -> None:
+        """Answer a client that has no room, and close; if many of them do not leave, at once."""
+        self._log_refusals("too many open files")
+        answer = self._refusal()
+        if len(self._refused) < MAX_REFUSED:
+            refused = RefusedConnection(answer)
+            self._refused.add(refused)
+            self._begin(connection, lambda: refused)
+            return
+        _answer_at_once(connection, answer)
+
+    def _refuse_with_spare(self, error: OSError) -> None:
+        """Refuse a client for whom no descriptor is left, with the spare one; after other errors, pause."""
+        self._log_refusals(error.strerror or str(error))
+        if self._spare is not None and error.errno in (errno.EMFILE, errno.ENFILE):
+            os.close(self._spare)
+            self._spare = None
+            with suppress(OSError):  # another file may have taken its place
+                _answer_at_once(self._port.accept()[0], self._refusal())
+                self._spare = os.open(os.devnull, os.O_RDONLY)
+                return
+        self._pause(ERROR_PAUSE_S)
+
+    def _log_refusals(self, reason: str) -> None:
+        """Log, once a minute, why clients are refused."""
+        if self._loop.time() >= self._log_at:
+            self._log_at = self._loop.time() + LOG_S
+            log.error("connections refused", reason=reason)
 
     def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._port)
         self._loop.call_later(seconds, self._listen)
+
+
+def _answer_at_once(connection: socket.socket, answer: bytes) -> None:
+    """Answer a client without waiting for it, and close."""
+    with connection:
+        connection.setblocking(False)
+        with suppress(OSError):
+            connection.recv(65_536)  # bytes that are not read would make the kernel reset the answer
+        with suppress(OSError):
+            connection.send(answer)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
 
 import structlog
 import torch
@@ -23,12 +23,11 @@ from fastapi import FastAPI
 
 from ..http.state import AppState
 from ..telemetry.metrics import Metrics
-from .server import PortSlot, Server
+from .server import PortSlot, Server, draining_signals
 from .shared_port import ENDED, SharedPort
 
 POLL_S = 1.0
-RESTART_S = 1.0  # a worker that dies at once is not replaced more often than this
-PASSED_ON = (signal.SIGTERM, signal.SIGINT)
+RESTART_S = 1.0  # a worker that dies at once, or that cannot be forked, is not started more often than this
 
 log = structlog.get_logger()
 
@@ -43,15 +42,13 @@ def serve(port: socket.socket, workers: int, hang_s: float, create_app: CreateAp
         NoSuchDevice, StoreError: as `create_app` and reading the models raise them.
         CannotListen: another process has begun to listen at the port.
     """
-    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # a container may have no other
-    with tempfile.TemporaryDirectory(prefix="latentd-metrics-", dir=in_memory) as folder:
-        metrics = Metrics(Path(folder))
-        os.environ["MKL_DISABLE_FAST_MM"] = "1"  # MKL's lists of free memory, used before a fork, can be endless after
-        # more threads would leave a pool behind, and a forked process would wait for it without end
-        torch.set_num_threads(1)
-        app = create_app(metrics)
-        read_models(app)
-        _Workers(app, SharedPort(port, workers), workers, hang_s, metrics, create_server).run()
+    os.environ["MKL_DISABLE_FAST_MM"] = "1"  # MKL's lists of free memory, used before a fork, can be endless after
+    # more threads would leave a pool behind, and a forked process would wait for it without end
+    torch.set_num_threads(1)
+    metrics = Metrics(workers)
+    app = create_app(metrics)
+    read_models(app)
+    _Workers(app, SharedPort(port, workers), workers, hang_s, metrics, create_server).run()
 
 
 def read_models(app: FastAPI) -> None:
@@ -64,50 +61,85 @@ def read_models(app: FastAPI) -> None:
     gc.freeze()  # a collection would write to memory pages that the workers share, and so copy them
 
 
+@dataclass
+class _Worker:
+    """A worker that runs.
+
+    Attributes:
+        began: when it was forked.
+        heartbeat: its last heartbeat that the first process has seen.
+        silent_s: how long the first process has waited for another heartbeat.
+    """
+
+    number: int
+    began: float
+    heartbeat: float
+    silent_s: float = 0.0
+
+
 class _Workers:
     def __init__(
         self, app: FastAPI, port: SharedPort, count: int, hang_s: float, metrics: Metrics, create_server: CreateServer
     ) -> None:
         self._app = app
         self._port = port
-        self._count = count
         self._hang_s = hang_s
         self._metrics = metrics
         self._create_server = create_server
-        self._started: dict[int, tuple[int, float]] = {}  # by process id: the worker's number, and when it started
+        self._running: dict[int, _Worker] = {}  # by process id
+        self._due = dict.fromkeys(range(count), 0.0)  # the numbers of workers to start, and when
+        self._cannot_fork = False
         self._is_stopping = False
         self._alive, self._parent = os.pipe()  # the kernel closes it when this process ends, however it ends
 
     def run(self) -> None:
         """Start the workers, and wait until all have ended after a signal."""
-        for awaited in PASSED_ON:
-            signal.signal(awaited, self.pass_on)
-        for number in range(self._count):
-            self._start(number)
-        signal.signal(signal.SIGALRM, self.kill_hung)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, the kernel tells no status of a child
+        # Blocked signals wait for `sigwait`: none of them comes between a fork and the note of its process id, and the
+        # kernel keeps them for process 1 of a container too. (After SIGCONT, `sigtimedwait` may return a signal that
+        # was never sent: CPython 3.11.)
+        draining = draining_signals()
+        awaited = {signal.SIGCHLD, signal.SIGALRM, *draining}
+        signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
         signal.setitimer(signal.ITIMER_REAL, POLL_S, POLL_S)
-        while self._started:
-            self._replace(*os.wait())
-        signal.setitimer(signal.ITIMER_REAL, 0)  # Python removes its handlers at its end, and an alarm would kill it
+        checked = time.monotonic()
+        while self._running or self._due:
+            self._start_due()
+            arrived = signal.sigwait(awaited)
+            if arrived in draining:
+                self._stop(arrived)
+            self._reap()
+            before, checked = checked, time.monotonic()
+            self._kill_hung(checked - before)
 
-    def _start(self, number: int) -> None:
-        # Signals wait: they must not arrive between a fork and the note of its process id.
-        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-        try:
-            if self._is_stopping:
-                return
+    def _start_due(self) -> None:
+        """Start the workers whose time has come; a worker that cannot be forked is tried again later."""
+        for number in [number for number, due in self._due.items() if due <= time.monotonic()]:
             self._port.heartbeat(number)
-            if process := os.fork():
-                self._started[process] = (number, time.monotonic())
-                return
-            for awaited in PASSED_ON:  # until the server handles them, they end the worker: no client has connected
-                signal.signal(awaited, signal.SIG_DFL)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+            try:
+                process = os.fork()
+            except OSError as error:  # too many processes, or no memory
+                if not self._cannot_fork:
+                    log.error("worker cannot be started", reason=error.strerror, retry_s=RESTART_S)
+                self._cannot_fork = True
+                self._due[number] = time.monotonic() + RESTART_S
+                continue
+            if not process:
+                self._work(number)
+            self._cannot_fork = False
+            del self._due[number]
+            self._running[process] = _Worker(number, time.monotonic(), self._port.last_heartbeat(number))
+
+    def _work(self, number: int) -> None:
+        """Be a worker, in a process that has been forked, until it ends."""
         status = 1
         try:
+            for draining in draining_signals():  # they end the worker until the server handles them: it has no client
+                signal.signal(draining, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             os.setpgid(0, 0)  # Ctrl-C on a terminal reaches the first process alone, which passes it on
             os.close(self._parent)
+            self._metrics.worker_started(number)
             self._create_server(self._app, PortSlot(number, self._port, self._alive)).run()
             status = 0
         except BaseException:
@@ -115,40 +147,41 @@ class _Workers:
         finally:
             os._exit(status)
 
-    def _replace(self, process: int, status: int) -> None:
-        """Replace a worker that has ended, unless the service stops."""
-        number, began = self._started.pop(process)
-        self._metrics.worker_ended(process)
-        self._port.set_connections(number, ENDED)
-        if self._is_stopping:
-            return
-        log.error("worker died", process=process, status=os.waitstatus_to_exitcode(status))
-        time.sleep(max(0.0, began + RESTART_S - time.monotonic()))
-        if self._is_stopping:
-            return
-        try:
-            read_models(self._app)  # newly published models too: the next worker then serves them at once
-        except Exception as error:
-            log.warning("store cannot be read", reason=str(error))
-        self._start(number)
+    def _reap(self) -> None:
+        """Note which workers have ended, and when the next worker takes the place of each.
 
-    def kill_hung(self, *_: object) -> None:
-        """Called each second: kill the workers whose event loop has stopped; they would never answer their clients."""
-        if self._is_stopping:
-            return
-        for process, (number, _began) in self._started.items():
-            if (seconds := self._port.seconds_since_heartbeat(number)) > self._hang_s:
-                log.error("worker hangs", process=process, seconds=round(seconds, 1))
-                _send(process, signal.SIGKILL)
+        Other children end as well: a process that has lost its parent becomes a child of process 1 of its container.
+        """
+        with suppress(ChildProcessError):  # there is no child
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                process, status = ended
+                if not (worker := self._running.pop(process, None)):
+                    continue
+                self._metrics.worker_ended(worker.number)
+                self._port.set_connections(worker.number, ENDED)
+                if not self._is_stopping:
+                    log.error("worker died", process=process, status=os.waitstatus_to_exitcode(status))
+                    self._due[worker.number] = worker.began + RESTART_S
 
-    def pass_on(self, number: int, _: object) -> None:
-        """Called on SIGTERM or Ctrl-C: send the signal to the workers, and start no more of them."""
+    def _kill_hung(self, elapsed_s: float) -> None:
+        """Kill the workers whose event loop has stopped; they would never answer their clients.
+
+        All processes stop together when a container is paused, so the time counts only while this process runs.
+        """
+        for process, worker in self._running.items():
+            heartbeat = self._port.last_heartbeat(worker.number)
+            is_silent = heartbeat == worker.heartbeat and not math.isinf(heartbeat)
+            worker.silent_s = worker.silent_s + min(elapsed_s, 2 * POLL_S) if is_silent else 0.0
+            worker.heartbeat = heartbeat
+            if worker.silent_s > self._hang_s:
+                log.error("worker hangs", process=process, seconds=round(worker.silent_s, 1))
+                os.kill(process, signal.SIGKILL)
+                worker.silent_s = 0.0
+
+    def _stop(self, number: int) -> None:
+        """Pass a signal on to the workers, and start no more of them."""
         self._is_stopping = True
+        self._due.clear()
         self._port.socket.close()  # the port is free as soon as the workers have closed theirs
-        for process in self._started:
-            _send(process, number)
-
-
-def _send(process: int, number: int) -> None:
-    with suppress(ProcessLookupError):  # it has just ended, and os.wait is about to say so
-        os.kill(process, number)
+        for process in self._running:  # those that have ended are not reaped yet, so that the id is still theirs
+            os.kill(process, number)

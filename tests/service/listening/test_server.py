@@ -247,14 +247,14 @@ def test_bad_settings_are_one_line_and_status_2(
     environment: dict[str, str],
     message: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """There is no traceback, and the service does not start with a setting that it has not understood."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
     assert main(flags) == 2
-    line = capsys.readouterr().err
+    line = capfd.readouterr().err
     assert line.startswith("Cannot serve: ")
     assert message in line
     assert line.count("\n") == 1

@@ -1,6 +1,8 @@
 """The end of a worker's listening."""
 
 import asyncio
+import os
+import resource
 import socket
 from contextlib import ExitStack
 
@@ -24,7 +26,7 @@ async def test_clients_that_have_connected_when_the_port_closes_are_answered() -
     """The event loop has not turned since they connected, so that the kernel would reset them all."""
     port = SharedPort(bind("127.0.0.1", 0), workers=1)
     address = port.socket.getsockname()
-    acceptor = Acceptor(port.socket, ConnectionCount(port, 0, set()), Greeter)
+    acceptor = Acceptor(port.socket, ConnectionCount(port, 0, set()), Greeter, bytes)
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(64)]
         acceptor.close()
@@ -33,6 +35,28 @@ async def test_clients_that_have_connected_when_the_port_closes_are_answered() -
     assert said == [b"hello"] * 64
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=20)
+
+
+async def test_client_for_whom_no_descriptor_is_left_is_refused_with_the_spare_one() -> None:
+    """Another program in the process has taken all of them; the clients are told, and none of them is forgotten."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    port = SharedPort(bind("127.0.0.1", 0), workers=1)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(port.socket.getsockname(), 20)) for _ in range(8)]
+        said = [asyncio.create_task(asyncio.to_thread(client.recv, 16)) for client in clients]
+        await asyncio.to_thread(int)  # the threads are there, and need no more files
+        acceptor = Acceptor(port.socket, ConnectionCount(port, 0, set()), Greeter, lambda: b"no room")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
+        try:
+            while taken := [*map(os.dup, [0])]:
+                stack.callback(os.close, *taken)
+        except OSError:
+            heard = await asyncio.gather(*said)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        acceptor.close()
+
+    assert heard == [b"no room"] * 8
 
 
 async def test_worker_is_ahead_while_it_has_more_connections_than_another() -> None:

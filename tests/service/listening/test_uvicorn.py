@@ -57,6 +57,8 @@ USED = [
         {
             "__init__",
             "capture_signals",
+            "run",
+            "serve",
             "startup",
             "on_tick",
             "shutdown",

@@ -14,18 +14,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model_store import Store, VAEConfig
-from model_store.vae import MLPConfig
+from model_store import Store
 from service.listening.shared_port import bind
 
 from ...conftest import make_model
-from ...process import Process
+from ...process import Process, customized
+from .test_bad_day import HANGING_READS
 from .test_server import sample_until_refused
 
 
-def start(started: list[Process], store: Store, *flags: str, drain_s: float = 0.2) -> Process:
+def start(started: list[Process], store: Store, *flags: str, drain_s: float = 0.2, **environment: str) -> Process:
     """A service with two workers, which have their models and listen."""
-    process = Process(store.root, "--workers=2", f"--drain-s={drain_s}", *flags)
+    process = Process(store.root, "--workers=2", f"--drain-s={drain_s}", *flags, **environment)
     started.append(process)
     process.wait_for("listening")  # the second, since a `Process` has waited for one
     return process
@@ -110,17 +110,21 @@ def test_worker_that_dies_is_replaced(started: list[Process], store: Store) -> N
     assert counted(process) == 20
 
 
-def test_worker_that_replaces_another_serves_what_was_published_since(started: list[Process], store: Store) -> None:
-    """The new worker reads the new version before it listens, although reading takes a while here."""
+def test_workers_that_replace_all_others_answer_at_once_and_read_what_is_new(
+    started: list[Process], store: Store
+) -> None:
+    """They have the models that were read at the start in memory; a version published since is served soon."""
     process = start(started, store, "--reload-s=0.2")
-    slow = VAEConfig(image_shape=(1, 8, 8), latent_shape=(3,), network=MLPConfig(hidden=(2048, 2048)))
-    published = str(store.publish("grey", make_model(slow)))
+    published = str(store.publish("grey", make_model()))
     assert [process.wait_for("serving")["model"] for _ in range(2)] == [published] * 2
     for worker in workers(process):
         os.kill(worker, signal.SIGKILL)
     for _ in range(2):
         process.wait_for("listening")
+    answered = ask(process, 20)
+    assert [process.wait_for("serving")["model"] for _ in range(2)] == [published] * 2
 
+    assert answered == {200: 20}
     assert ask(process, 20, published) == {200: 20}
 
 
@@ -187,6 +191,86 @@ def test_workers_end_when_the_first_process_is_killed(started: list[Process], st
         time.sleep(0.05)
 
     assert not any(os.path.exists(f"/proc/{worker}") for worker in left)
+
+
+# A child that the service did not start, as process 1 of a container gets one from each process that loses its parent.
+FOREIGN_CHILD = """
+import os, sys
+
+if sys.orig_argv[1:3] == ["-m", "service"] and not os.fork():
+    os.execvp("sleep", ["sleep", "600"])
+"""
+
+
+def test_child_that_the_service_did_not_start_may_stop_go_on_and_end(
+    started: list[Process], store: Store, tmp_path: Path
+) -> None:
+    """The service knows nothing of it; workers are still replaced."""
+    process = start(started, store, "--log-level=info", PYTHONPATH=customized(tmp_path, FOREIGN_CHILD))
+    is_foreign = {child: Path(f"/proc/{child}/comm").read_text() == "sleep\n" for child in workers(process)}
+    foreign, own = sorted(is_foreign, key=is_foreign.__getitem__, reverse=True)[:2]
+    for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL):
+        os.kill(foreign, number)
+    os.kill(own, signal.SIGKILL)
+    died = process.wait_for("worker died")
+    process.wait_for("listening")
+
+    assert sum(is_foreign.values()) == 1
+    assert died["process"] == own
+    assert foreign not in workers(process)
+    assert ask(process, 10) == {200: 10}
+
+
+FAILING_FORKS = """
+import errno, os
+
+fork = os.fork
+
+def fork_unless_denied():
+    if os.path.exists({denied!r}):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+
+os.fork = fork_unless_denied
+"""
+
+
+def test_worker_that_cannot_be_forked_is_tried_again_while_the_others_serve(
+    started: list[Process], store: Store, tmp_path: Path
+) -> None:
+    """The system has no room for another process: one line says so, and the worker is there when it has."""
+    denied = tmp_path / "denied"
+    process = start(started, store, PYTHONPATH=customized(tmp_path, FAILING_FORKS.format(denied=str(denied))))
+    before = workers(process)
+    denied.touch()
+    os.kill(min(before), signal.SIGKILL)
+    line = process.wait_for("worker cannot be started")
+    answered = ask(process, 10)
+    denied.unlink()
+    again = process.wait_for("listening")
+
+    assert line["reason"] == "Resource temporarily unavailable"
+    assert answered == {200: 10}
+    assert again["address"] == process.url
+    assert len(workers(process)) == 2
+
+
+def test_dead_worker_is_replaced_while_a_new_version_is_still_read(
+    started: list[Process], store: Store, tmp_path: Path
+) -> None:
+    """The new worker has the models in memory that were read at the start."""
+    hangs = tmp_path / "hangs"
+    python_path = customized(tmp_path, HANGING_READS.format(hangs=str(hangs)))
+    process = start(started, store, "--reload-s=0.2", PYTHONPATH=python_path)
+    hangs.touch()
+    store.publish("grey", make_model())
+    before = workers(process)
+    os.kill(min(before), signal.SIGKILL)
+    process.collect_log()
+    while len(workers(process) - before) == 0 or len(workers(process)) < 2:
+        pass
+
+    assert ask(process, 20) == {200: 20}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
