@@ -33,6 +33,7 @@ from .http.proxies import Forwarded, RootPath
 from .http.router import KEY, Mount, Router
 from .http.sites import OtherSites
 from .http.state import AppState
+from .inference.attempts import Attempts
 from .inference.loader import Loader
 from .inference.registry import Registry
 from .memory import Memory
@@ -166,6 +167,7 @@ def create_registry(settings: Settings, metrics: Metrics) -> Registry:
         Device(device, dtype, choose_runtime(settings.runtime, device, dtype), inline_s, settings.hang_s),
         metrics,
         PlanCache(settings.cache),
+        Attempts(settings.cache),
         max_batch_images=settings.max_batch_images,
         queue_images=settings.queue_images,
     )

@@ -36,8 +36,15 @@ _LACKS: dict[tuple[str, Operation], Lack] = {
     ("none", "score"): _NO_ENCODER,
 }
 
-MAX_IMAGE_VALUES = 3 * 4096 * 4096
 MAX_LATENT_VALUES = 2**20
+MAX_ACTIVATION_BYTES = 2**30
+# The memory of a forward pass is a few tensors of the size of its largest one: 3 to 6 such tensors for most networks,
+# 9.2 for the score of a discretised logistic in ONNX Runtime (one image of 1024×1024, 2026-11-26).
+_LARGE_TENSORS = 10
+_FLOAT32_BYTES = 4
+# The rounding of pixels to 8 bits alone has a standard deviation of 1/(255·√12) = 0.0011 on the scale of images. Far
+# below it, the squared errors in log p(x|z) have more digits than float32.
+_MIN_DEVIATION = 1e-3
 
 
 class MLPConfig(Record):
@@ -63,6 +70,10 @@ class ConvConfig(Record):
         """The number of pixels of a side that become one cell of the smallest feature map."""
         return int(2 ** len(self.widths))
 
+    def largest_map(self, height: int, width: int) -> int:
+        """The values of the largest feature map of an image of that size."""
+        return max(channels * (height * width >> 2 * level) for level, channels in enumerate(self.widths, start=1))
+
 
 class BernoulliConfig(Record):
     """Binary pixels: the decoder gives each pixel's probability of being on."""
@@ -77,7 +88,7 @@ class GaussianConfig(Record):
     """Real-valued pixels: the decoder gives their mean, and their variance unless it is fixed."""
 
     kind: Literal["gaussian"] = "gaussian"
-    standard_deviation: Annotated[float, Field(gt=0, le=10)] | None = Field(
+    standard_deviation: Annotated[float, Field(ge=_MIN_DEVIATION, le=10)] | None = Field(
         default=None, description="of every pixel, where images are in [0, 1]; learned, pixel by pixel, if left out"
     )
     is_binary: ClassVar[bool] = False
@@ -159,6 +170,18 @@ class VAEConfig(FamilyConfig):
         return _LACKS.get((self.posterior, operation))
 
     @property
+    def activation_bytes(self) -> int:
+        """A bound of the memory that a forward pass of one image needs besides the weights."""
+        _, *size = self.image_shape
+        network = self.network
+        largest = max(
+            prod(self.image_shape) * self.likelihood.numbers_per_value,
+            prod(self.latent_shape) * self.numbers_per_latent,
+            max(network.hidden) if isinstance(network, MLPConfig) else network.largest_map(*size),
+        )
+        return _LARGE_TENSORS * _FLOAT32_BYTES * largest
+
+    @property
     def numbers_per_latent(self) -> int:
         """2 if the encoder gives a mean and a log-variance for each value of a latent, 1 if it gives a point."""
         return 1 if self.posterior == "point" else 2
@@ -181,10 +204,13 @@ class VAEConfig(FamilyConfig):
 
     @model_validator(mode="after")
     def _sizes_are_affordable(self) -> Self:
-        if prod(self.image_shape) > MAX_IMAGE_VALUES:
-            raise ValueError(f"image_shape {self.image_shape} has more than {MAX_IMAGE_VALUES} values")
         if prod(self.latent_shape) > MAX_LATENT_VALUES:
             raise ValueError(f"latent_shape {self.latent_shape} has more than {MAX_LATENT_VALUES} values")
+        if self.activation_bytes > MAX_ACTIVATION_BYTES:
+            raise ValueError(
+                f"image_shape {self.image_shape} and the widths of the network need {self.activation_bytes:,} bytes to "
+                f"compute one image, but may need {MAX_ACTIVATION_BYTES:,}; use a smaller image_shape or smaller widths"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The four questions that the configuration record of every family answers.
+"""The questions that the configuration record of every family answers.
 
 A family is a kind of autoencoder, with one record that describes its networks; ours is `VAEConfig`. The service and
 the training ask these questions and never look into the record.
@@ -55,6 +55,11 @@ class FamilyConfig(Record, ABC):
     @abstractmethod
     def lacks(self, operation: Operation) -> Lack | None:
         """Why the model cannot do an operation; None if it can."""
+
+    @property
+    @abstractmethod
+    def activation_bytes(self) -> int:
+        """A bound of the memory that a forward pass of one image needs besides the weights."""
 
     @property
     def can(self) -> frozenset[Operation]:

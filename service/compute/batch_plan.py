@@ -35,10 +35,16 @@ class BatchPlan(NamedTuple):
     inline_images: int = 0  # batches of at most this size run in the caller's thread, larger ones in the device's
     is_exact: bool = True  # whether an image's answer has the same bytes in all sizes and at all places
 
-    @property
-    def is_possible(self) -> bool:
-        """Whether there are batch sizes, ascending from one image or more: a plan that was read may be broken."""
-        return bool(self.sizes) and self.sizes == sorted(self.sizes) and self.sizes[0] > 0
+    def is_possible(self, largest: int) -> bool:
+        """Whether a warm-up in batches of at most `largest` images can have found this plan; a file may have any."""
+        sizes = self.sizes
+        return (
+            bool(sizes)
+            and sizes == sorted(sizes)
+            and 0 < sizes[0] <= sizes[-1] <= largest
+            and all(0 < batch_s < math.inf for batch_s in self.seconds.values())
+            and self.inline_images in (0, *sizes)
+        )
 
     @property
     def sizes(self) -> list[int]:

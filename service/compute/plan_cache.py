@@ -1,7 +1,8 @@
 """A cache of batch plans in files, so that a restart need not measure them again.
 
 A file has the plans of one model for one set of facts: all that decides how the model is computed. A file that is
-broken is ignored. A file is also ignored after a week, so that a warm-up that was disturbed is not used for long.
+broken is ignored. A file is also ignored after a week, so that a warm-up that was disturbed is not used for long. The
+runner decides whether plans are possible.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from model_store.places.files import read_file
+
 from .batch_plan import BatchPlans
 
 FRESH_S = 7 * 24 * 3600
-FORMAT = 4  # increase it when a warm-up measures different things, so that older files are not read
+MAX_BYTES = 2**16
+FORMAT = 5  # increase it when a warm-up measures different things, so that older files are not read
 
 Facts = Mapping[str, str]
 
@@ -38,9 +42,8 @@ class PlanCache:
         """The plans that were stored for the same facts, or None."""
         file = self._file(facts)
         try:
-            if time.time() - file.stat().st_mtime < FRESH_S:
-                known = _PLANS.validate_json(file.read_bytes())
-                return known if all(plan.is_possible for plan in known.values()) else None
+            if abs(time.time() - file.lstat().st_mtime) < FRESH_S:  # a file from the future would never grow old
+                return _PLANS.validate_json(read_file(file, MAX_BYTES))
         except (OSError, ValidationError):
             pass
         return None
@@ -51,7 +54,9 @@ class PlanCache:
         incoming = file.with_suffix(f".{os.getpid()}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            incoming.write_bytes(_PLANS.dump_json(plans))
+            incoming.unlink(missing_ok=True)
+            with incoming.open("xb") as stream:  # never through a link that has the name
+                stream.write(_PLANS.dump_json(plans))
             incoming.replace(file)
         except OSError as error:
             log.info("warm-up is not remembered", reason=str(error), remedy="set cache to a folder that can be written")

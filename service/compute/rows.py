@@ -22,6 +22,11 @@ def first(rows: Rows, number: int) -> Rows:
     return tuple(tensor[:number] for tensor in rows)
 
 
+def last(rows: Rows, number: int) -> Rows:
+    """The last rows."""
+    return tuple(tensor[-number:] for tensor in rows)
+
+
 def split(rows: Rows, sizes: int | list[int]) -> list[Rows]:
     """Parts of `sizes` rows each; if `sizes` is a list, one part for each size in it."""
     return list(zip(*(torch.split(tensor, sizes) for tensor in rows), strict=True))

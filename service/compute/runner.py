@@ -20,16 +20,34 @@ from ..errors import NotFinite, OutOfMemory
 from . import batch_plan, runtimes
 from .batch_plan import BatchPlan, BatchPlans
 from .device import Device
-from .rows import Rows, aligned, concatenate, first, length, pad, same_bytes, split
+from .rows import Rows, aligned, concatenate, first, last, length, pad, same_bytes, split
 from .torch_runtime import OPERATION_OF, ForwardPass
 
 EXAMPLES_S = 1.0  # a model that needs longer for all examples is tried with fewer
 TIMED_RUNS = 3  # of which the quickest counts: the first one prepares things, and any may be disturbed
+# A batch has no more images than need so much for their activations, as far as the network's record tells: on a machine
+# without memory the kernel ends the process, and no library raises an error.
+BATCH_BYTES = 256 * 2**20
+GREYS = (0, 128, 255)  # black, grey and white images, which every model must answer
+TRIED = 1 + len(GREYS)  # examples at the end, one of them noise, whose answers must be finite
 OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc")  # by torch and ONNX Runtime
 
 
+class NotFiniteModel(ValueError):
+    """A version whose answers to ordinary images or latents are not finite."""
+
+    def __init__(self, name: ForwardPass) -> None:
+        super().__init__(
+            f"Its forward pass {name} gives numbers that are not finite, for one of a black, a grey, a white and a "
+            "noisy image or for an ordinary latent; all must be finite. Publish a version that was trained again, or "
+            "set dtype to float32 if it is a half precision."
+        )
+
+
 class Runner:
-    """Runs the forward passes of one model, at most `max_batch_images` at once. Call `warm_up` first.
+    """Runs the forward passes of one model, at most `max_batch_images` at once, or as many as `BATCH_BYTES` allow.
+
+    Call `warm_up` first.
 
     `out_of_memory` is called for each batch that did not fit, in the device's thread.
 
@@ -49,7 +67,8 @@ class Runner:
         self._device = device
         self._out_of_memory = out_of_memory
         can = [name for name, operation in OPERATION_OF.items() if operation in model.config.can]
-        self.plans: BatchPlans = {name: BatchPlan({max_batch_images: 0.0}) for name in can}
+        largest = max(1, min(max_batch_images, BATCH_BYTES // model.config.activation_bytes))
+        self.plans: BatchPlans = {name: BatchPlan({largest: 0.0}) for name in can}
 
     async def run(self, name: ForwardPass, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
         """For each payload the outputs of a forward pass, on the CPU, or an error."""
@@ -72,23 +91,41 @@ class Runner:
         return all(plan.is_exact for plan in self.plans.values())
 
     async def warm_up(self, known: BatchPlans | None = None) -> BatchPlans:
-        """Measure the plan of each forward pass, or take the known plans; then run each once.
+        """Measure the plan of each forward pass, or take the known plans; then run each with ordinary inputs.
 
         Afterwards no request pays for a first run. Batches of other models are computed in between.
+
+        Raises:
+            NotFiniteModel: an answer to an ordinary input is not finite.
         """
-        number = max(self.max_images("decode"), batch_plan.EXAMPLES)
+        largest = self.max_images("decode")
+        number = min(max(largest, batch_plan.EXAMPLES), max(1, BATCH_BYTES // self._config.activation_bytes))
         inputs = await self._device.prepare(examples, self._config, number)
         inputs = {name: rows for name, rows in inputs.items() if name in self.plans}
-        if known is None or known.keys() != self.plans.keys():
-            known = {name: await self._measure(name, rows) for name, rows in inputs.items()}
+        if (
+            known is None
+            or known.keys() != self.plans.keys()
+            or not all(plan.is_possible(largest) for plan in known.values())
+        ):
+            known = {name: await self._measure(name, first(rows, number)) for name, rows in inputs.items()}
             known["render"] = known["decode"]
         self.plans = known
         for name, rows in {**inputs, "render": inputs["decode"]}.items():
             # On a GPU each size has a CUDA graph of its own; on a CPU the largest size prepares everything.
-            tried = known[name].sizes[-1:] if self._device.is_exact else known[name].sizes
-            for size in tried:
-                await self._device.prepare(self._forward, name, first(rows, size))
+            for size in known[name].sizes[-1:] if self._device.is_exact else known[name].sizes:
+                await self._try(name, last(rows, max(size, TRIED)), size)
         return known
+
+    async def _try(self, name: ForwardPass, rows: Rows, size: int) -> None:
+        """Run a forward pass in batches of one size.
+
+        Raises:
+            NotFiniteModel: an answer is not finite.
+        """
+        for batch in split(rows, size):
+            *_, finite = await self._device.prepare(self._forward, name, pad(batch, size))
+            if not finite[: length(batch)].all():
+                raise NotFiniteModel(name)
 
     async def _measure(self, name: ForwardPass, rows: Rows) -> BatchPlan:
         """Find the sizes that pay and agree, and the sizes that the caller's thread may compute."""
@@ -213,9 +250,14 @@ class Runner:
 
 
 def examples(config: VAEConfig, number: int) -> dict[ForwardPass, Rows]:
-    """Rows of noise for each forward pass that is measured; `render` takes the plan of `decode`."""
-    latents = standard_normal(0, number, config.latent_shape)
-    pixels = to_pixels(standard_normal(0, number, config.image_shape).sigmoid())
+    """Rows for each forward pass that is measured; `render` takes the plan of `decode`.
+
+    The first `number` rows are noise. Behind them are images of one grey value, and at the end is a latent of zeros.
+    """
+    latents = standard_normal(0, number + len(GREYS), config.latent_shape)
+    latents[-1] = 0
+    noise = to_pixels(standard_normal(0, number, config.image_shape).sigmoid())
+    pixels = torch.cat([noise, *(torch.full_like(noise[:1], grey) for grey in GREYS)])
     return {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
 
 

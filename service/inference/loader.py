@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from functools import partial
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from ..compute.plan_cache import PlanCache
 from ..compute.rows import Rows
 from ..compute.runner import Runner, is_out_of_memory
 from ..errors import OutOfMemory
+from .attempts import Attempts
 from .batcher import Batcher
 from .served_model import BatchKey, ServedModel
 
@@ -45,6 +47,7 @@ class Loader:
         device: Device,
         events: WorkEvents,
         cache: PlanCache,
+        attempts: Attempts,
         *,
         max_batch_images: int,
         queue_images: int,
@@ -53,6 +56,7 @@ class Loader:
         self.device = device
         self._events = events
         self._cache = cache
+        self._attempts = attempts
         self._max_batch_images = max_batch_images
         self._queue_images = queue_images
 
@@ -64,9 +68,18 @@ class Loader:
 
         Raises:
             StoreError: the version cannot be read.
+            EndsProcess: loading it has ended the process before.
+            NotFiniteModel: its answers are not finite.
             OutOfMemory: the device has no room for the model now.
             DeviceLost, DeviceHung: the device has failed.
         """
+        with ExitStack() as attempt:
+            card = await asyncio.to_thread(self.store.card, version)
+            noted = self._attempts.attempt(version, card, f"{self.device} {self.device.dtype}")
+            await asyncio.to_thread(attempt.enter_context, noted)
+            return await self._load(version, is_undisturbed=is_undisturbed)
+
+    async def _load(self, version: ModelVersion, *, is_undisturbed: bool) -> ServedModel:
         stored = await asyncio.to_thread(self.store.load, version)
         try:
             runner = await self.device.prepare(

@@ -1,4 +1,4 @@
-"""The families of models: each builds its network from its record, and answers the same four questions."""
+"""The families of models: each builds its network from its record, and answers the same questions."""
 
 import json
 from typing import Any

@@ -1,9 +1,12 @@
 """A configuration checks itself: what does not fit is refused with both values."""
 
+from typing import Literal
+
 import pytest
 from pydantic import ValidationError
 
 from model_store.vae import ConvConfig, MLPConfig, VAEConfig
+from model_store.vae.config import BernoulliConfig, GaussianConfig
 
 CONV = ConvConfig(widths=(8, 16), hidden=16)
 GRID = ConvConfig(widths=(8, 16))
@@ -21,12 +24,43 @@ GRID = ConvConfig(widths=(8, 16))
         pytest.param((1, 4097, 28), (8,), CONV, "less than or equal to 4096", id="too-high"),
         pytest.param((1, 28, 28), (8192, 8192), MLPConfig(hidden=(8,)), "more than", id="latents-too-many"),
         pytest.param((1, 28, 28), (), CONV, "at least 1 item", id="no-latents"),
+        pytest.param(
+            (3, 4096, 4096), (2,), MLPConfig(hidden=(8,)), r"need 2,013,265,920 bytes .* smaller", id="pixels"
+        ),
+        pytest.param((1, 1024, 1024), (1, 512, 512), ConvConfig(widths=(256,)), "smaller widths", id="feature-maps"),
     ],
 )
 def test_what_does_not_fit_is_refused(image_shape: object, latent_shape: object, network: object, message: str) -> None:
     """The message names what was found and what would fit."""
     with pytest.raises(ValidationError, match=message):
         VAEConfig.model_validate({"image_shape": image_shape, "latent_shape": latent_shape, "network": network})
+
+
+def test_memory_of_one_image_is_ten_tensors_of_the_largest_size() -> None:
+    """The largest tensor is an image, a pair of numbers for each pixel, a feature map, a layer or a latent."""
+    image_shape: tuple[Literal[3], int, int] = (3, 64, 64)
+    grid, vector = ConvConfig(widths=(1, 96)), MLPConfig(hidden=(8192, 4))
+    learned = GaussianConfig()
+
+    assert [
+        VAEConfig(
+            image_shape=image_shape, latent_shape=latents, network=network, likelihood=likelihood
+        ).activation_bytes
+        for latents, network, likelihood in (
+            ((2,), MLPConfig(hidden=(4,)), BernoulliConfig()),
+            ((2,), MLPConfig(hidden=(4,)), learned),
+            ((1, 16, 16), grid, BernoulliConfig()),
+            ((2,), vector.model_copy(update={"hidden": (8192 * 2, 4)}), BernoulliConfig()),
+            ((8192,), vector, BernoulliConfig()),
+        )
+    ] == [40 * values for values in (3 * 64 * 64, 2 * 3 * 64 * 64, 96 * 16 * 16, 16384, 16384)]
+
+
+@pytest.mark.parametrize("deviation", [0.0, 1e-30, 0.00099, -1.0, float("nan"), float("inf")])
+def test_gaussian_is_no_narrower_than_the_grain_of_pixels(deviation: float) -> None:
+    """The likelihood of such a model would be infinite, or noise of float32."""
+    with pytest.raises(ValidationError, match="standard_deviation"):
+        GaussianConfig(standard_deviation=deviation)
 
 
 def test_unknown_key_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from service.compute.batch_plan import BatchPlan
 from service.compute.device import Device
-from service.compute.plan_cache import FRESH_S, PlanCache
+from service.compute.plan_cache import FRESH_S, MAX_BYTES, PlanCache
 
 FACTS = {"device": "a processor", "threads": "2"}
 PLANS = {"decode": BatchPlan({1: 0.001, 2: 0.0015, 4: 0.006}, inline_images=2)}
@@ -36,8 +37,8 @@ def test_cache_without_a_folder_has_no_plans(tmp_path: Path) -> None:
         b"no JSON",
         b'{"decode": [{"1": 0.1}, "x"]}',
         b"[1]",
-        b'{"decode": [{}, 0]}',
-        b'{"decode": [{"2": 0, "1": 0}, 0]}',
+        b"[" * 60_000,
+        b" " * MAX_BYTES + b"{}",
     ],
 )
 def test_broken_file_is_ignored(tmp_path: Path, content: bytes) -> None:
@@ -50,15 +51,51 @@ def test_broken_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     assert cache.recall(FACTS) is None
 
 
-def test_old_file_is_ignored(tmp_path: Path) -> None:
-    """A warm-up that was disturbed is not used for longer than a week."""
+@pytest.mark.parametrize("age_s", [FRESH_S + 1, -FRESH_S - 1], ids=["old", "from the future"])
+def test_old_file_is_ignored(tmp_path: Path, age_s: float) -> None:
+    """A warm-up that was disturbed is not used for longer than a week, also if the clock was wrong."""
     cache = PlanCache(tmp_path / "cache")
     cache.store(FACTS, PLANS)
     (file,) = (tmp_path / "cache").iterdir()
-    before = time.time() - FRESH_S - 1
-    os.utime(file, (before, before))
+    os.utime(file, (time.time() - age_s,) * 2)
 
     assert cache.recall(FACTS) is None
+
+
+def make_link(file: Path) -> None:
+    """Put a link to the plans in the file's place."""
+    file.symlink_to(file.rename(file.with_name("elsewhere")))
+
+
+def make_pipe(file: Path) -> None:
+    """Put a pipe in the file's place, from which a reader would wait for bytes."""
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("replace", [make_link, make_pipe])
+def test_only_a_regular_file_is_read_and_it_is_written_again(tmp_path: Path, replace: Callable[[Path], None]) -> None:
+    """A pipe would hold up the start without an end."""
+    cache = PlanCache(tmp_path / "cache")
+    cache.store(FACTS, PLANS)
+    (file,) = (tmp_path / "cache").iterdir()
+    replace(file)
+
+    assert cache.recall(FACTS) is None
+    cache.store(FACTS, PLANS)
+    assert cache.recall(FACTS) == PLANS
+
+
+def test_plans_are_not_written_through_a_link(tmp_path: Path) -> None:
+    """A file may have the name under which plans are written first."""
+    cache, other = PlanCache(tmp_path / "cache"), tmp_path / "other"
+    cache.store(FACTS, PLANS)
+    (file,) = (tmp_path / "cache").iterdir()
+    file.with_suffix(f".{os.getpid()}").symlink_to(other)
+    cache.store(FACTS, PLANS)
+
+    assert not other.exists()
+    assert cache.recall(FACTS) == PLANS
 
 
 def test_folder_that_cannot_be_written_is_no_error() -> None:

@@ -16,12 +16,13 @@ from model_store.vae.device import choose_device
 from model_store.vae.likelihoods import Bernoulli
 from model_store.vae.pixels import to_pixels
 from service.compute import batch_plan
+from service.compute import runner as runner_module
 from service.compute.batch_plan import BatchPlan
 from service.compute.device import Device
 from service.compute.onnx_graph import Graph
 from service.compute.onnx_runtime import compile_graph
 from service.compute.rows import Rows, concatenate, same_bytes, split
-from service.compute.runner import Runner
+from service.compute.runner import NotFiniteModel, Runner
 from service.compute.torch_runtime import ForwardPass
 from service.errors import DeviceLost, NotFinite, OutOfMemory
 
@@ -226,12 +227,76 @@ async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
 
 async def test_known_plans_are_not_measured_again(device: Device) -> None:
     """With known plans, each forward pass runs once, in its largest size."""
-    found = await Runner(Limited(), device, max_batch_images=8).warm_up()
+    sound = {name: BatchPlan({1: 0.1, 8: 0.2}, inline_images=1) for name in ("encode", "decode", "render", "score")}
     model = Limited()
-    again = Runner(model, device, max_batch_images=8)
 
-    assert await again.warm_up(found) == found
-    assert model.computed == [found[name].sizes[-1] for name in ("decode", "score", "render")]
+    assert await Runner(model, device, max_batch_images=8).warm_up(sound) == sound
+    assert model.computed == [8, 8, 8]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        BatchPlan({10**9: 0.1}),
+        BatchPlan({1: 0.1, 5: 0.2}),
+        BatchPlan({}),
+        BatchPlan({2: 0.1, 1: 0.1}),
+        BatchPlan({0: 0.1}),
+        BatchPlan({-1: 0.1}),
+        BatchPlan({1: math.nan}),
+        BatchPlan({1: math.inf}),
+        BatchPlan({1: 0.0}),
+        BatchPlan({1: -1.0}),
+        BatchPlan({1: 0.1}, inline_images=2),
+        BatchPlan({1: 0.1}, inline_images=-1),
+    ],
+)
+async def test_odd_plans_are_measured_again(device: Device, odd: BatchPlan) -> None:
+    """A file of the cache may say that a billion images are computed at once; every request would fail."""
+    sound = BatchPlan({1: 0.1})
+    runner = Runner(Limited(), device, max_batch_images=4)
+
+    await runner.warm_up({"encode": sound, "decode": sound, "render": sound, "score": odd})
+
+    assert runner.plans["score"] != odd
+    assert 1 <= runner.max_images("score") <= 4
+
+
+@pytest.mark.parametrize("name", ["encode", "decode", "score"])
+@pytest.mark.parametrize("grey", [0, 128, 255])
+async def test_model_whose_answers_are_not_finite_is_refused(device: Device, name: ForwardPass, grey: int) -> None:
+    """One image of one grey value is enough, or one latent for the decoder; every request would be a 500."""
+    runner = Runner(make_model(GREY), device, max_batch_images=4)
+    compute = runner.forward_passes[name]
+
+    def overflow(*rows: Tensor) -> Rows:
+        *outputs, finite = compute(*rows)
+        is_hit = (rows[0] == (0 if name == "decode" else grey)).flatten(1).all(1)
+        return *outputs, finite & ~is_hit
+
+    runner.forward_passes = {**runner.forward_passes, name: overflow}
+
+    with pytest.raises(NotFiniteModel, match=f"{name} gives numbers that are not finite"):
+        await runner.warm_up()
+
+
+async def test_examples_of_large_images_are_few(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel ends a process that takes too much memory: no error would tell that a batch did not fit."""
+    monkeypatch.setattr(runner_module, "BATCH_BYTES", 3 * GREY.activation_bytes)
+    model = Limited()
+    runner = Runner(model, device, max_batch_images=64)
+    await runner.warm_up()
+
+    assert max(model.computed) == 3
+    assert runner.max_images("decode") <= 3
+
+
+def test_image_that_alone_takes_all_the_memory_is_computed_alone(device: Device) -> None:
+    """Such a version is served, one image at a time."""
+    network = ConvConfig(widths=(1,))
+    large = VAEConfig(image_shape=(3, 2048, 2048), latent_shape=(1, 1024, 1024), network=network)
+
+    assert Runner(VAE(large), device, max_batch_images=64).max_images("decode") == 1
 
 
 async def test_plans_of_other_forward_passes_are_measured_again(device: Device) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+import torch
 
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store, StoredModel
 from model_store.vae.device import choose_device
@@ -18,6 +19,7 @@ from service.compute.device import Device
 from service.compute.plan_cache import PlanCache
 from service.compute.runner import Runner
 from service.errors import AnswerMemoryFull, NoDefaultModel, NotServing, Starting
+from service.inference.attempts import Attempts
 from service.inference.loader import Loader
 from service.inference.registry import Registry
 from service.inference.store_watch import ALL_GONE
@@ -29,6 +31,7 @@ from service.telemetry.timings import Timings
 
 from ...conftest import make_model
 from ...model_store.test_verify import flip_byte, rewrite_card
+from .test_attempts import die
 
 pytestmark = pytest.mark.anyio
 
@@ -65,8 +68,9 @@ def events() -> Events:
 
 def make_registry(store: Store, events: Events, default_model: str | None = None, versions: int = 3) -> Registry:
     """A registry with small batches on the CPU."""
-    cache = PlanCache(store.root.parent / "cache")
-    loader = Loader(store, Device(choose_device("cpu")), events, cache, max_batch_images=4, queue_images=8)
+    folder = store.root.parent / "cache"
+    device, cache, attempts = Device(choose_device("cpu")), PlanCache(folder), Attempts(folder)
+    loader = Loader(store, device, events, cache, attempts, max_batch_images=4, queue_images=8)
     return Registry(loader, events, default_model=default_model, versions_per_model=versions)
 
 
@@ -222,6 +226,32 @@ async def test_broken_version_is_refused_once_and_the_old_one_stays(
 
     assert str(registry.find("grey").version) == "grey@1"
     assert events.refused == ["grey"]
+
+
+async def test_version_that_ends_the_process_is_refused_and_others_are_served(store: Store, events: Events) -> None:
+    """After two deaths in a row, the next start leaves the version out; its reason is told."""
+    for _ in range(2):
+        die(store.root.parent / "cache", store.card(ModelVersion("grey", 1)), "cpu None")
+    registry = make_registry(store, events)
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1"]
+    assert "The process ended 2 times in a row" in registry.refused[ModelVersion("grey", 1)]
+
+
+async def test_version_whose_answers_are_not_finite_is_refused_and_the_old_one_stays(
+    registry: Registry, store: Store
+) -> None:
+    """Its weights are finite, so that the store takes it, but sums of their products are not."""
+    model = make_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.full_like(parameter, 3e38))
+    version = store.publish("grey", model)
+    await registry.refresh()
+
+    assert str(registry.find("grey").version) == "grey@1"
+    assert "gives numbers that are not finite" in registry.refused[version]
 
 
 async def test_good_version_after_a_broken_one_is_served(registry: Registry, store: Store) -> None:
