@@ -40,6 +40,7 @@ _OTHER_FORMATS = {
 
 _PNG_LENGTHS = {b"IHDR": range(13, 14), b"PLTE": range(3, 769), b"tRNS": range(1, 257), b"IEND": range(1)}
 _PNG_ONCE = {kind: f"chunk {kind.decode()}" for kind in (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL")}
+_PALETTE = 3
 _PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 
 _DHT, _EOI, _SOS, _DQT, _DRI, _APP0, _APP1, _APP14, _COM = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xE1, 0xEE, 0xFE
@@ -147,13 +148,14 @@ def _read_png(name: str, content: bytes) -> PictureStructure:
             "packed international texts": _MAX_PACKED_TEXTS,
         },
     )
-    has_metadata = has_pixels = False
+    has_metadata = has_pixels = has_palette = False
     for kind, start, end in _png_chunks(name, content):
         if kind == b"IDAT":
             has_pixels = True
             counts.add("chunks of pixels")
             continue
         counts.add("chunks beside its pixels")
+        has_palette = has_palette or kind == b"PLTE"
         if kind in _PNG_ONCE:
             counts.add(_PNG_ONCE[kind])
         if kind in _PNG_TEXTS:
@@ -169,7 +171,9 @@ def _read_png(name: str, content: bytes) -> PictureStructure:
         has_metadata = has_metadata or kind in _PNG_TEXTS or kind in (b"eXIf", b"iCCP")
     if not has_pixels:
         raise BadImage(name, _CUT_OFF)
-    width, height, depth = struct.unpack_from(">IIB", content, len(_PNG) + 8)
+    width, height, depth, colour = struct.unpack_from(">IIBB", content, len(_PNG) + 8)
+    if colour == _PALETTE and not has_palette:  # Pillow decodes it, and fails later
+        raise BadImage(name, _HEADER)
     cost = width * height * (2 if depth == 16 else 1) + has_metadata * _METADATA_COST
     return PictureStructure("png", width, height, cost, content)
 

@@ -11,10 +11,12 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
 
 from model_store.pictures import (
     Pixels,
@@ -31,10 +33,16 @@ from . import png
 from .picture_structure import ANIMATION, PictureFormat, PictureStructure, check_exif, read_structure
 
 MAX_SIDE = 16_384  # pixels, unless the model's images are longer; resizing computes weights for each pixel of a side
-_READ = ("PNG", "JPEG", "WEBP")
+# Named, and not found by `Image.open`: for a file that it does not know, it imports all readers that Pillow has.
+_READERS: dict[PictureFormat, type[ImageFile]] = {
+    "png": PngImagePlugin.PngImageFile,
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+}
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels: limits of the formats and of Pillow's encoders
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_BYTES_OF_PIXEL = 16  # WebP: three canvases of four bytes, and the picture
 _DAMAGED = "it is damaged or cut off"
 # Of a picture's metadata, what Pillow reads later: to convert the pixels, and to turn the picture upright.
 _EXIF_TEXT = "Raw profile type exif"  # old versions of ImageMagick write EXIF data as hexadecimal text
@@ -43,6 +51,11 @@ _MAX_EXIF_TEXT = 135_168  # characters: 64 KiB, which is as much as a JPEG can h
 
 # Bytes of text that Pillow unpacks in the header of a PNG; it has this limit for the whole process only.
 PngImagePlugin.MAX_TEXT_MEMORY = 1_048_576
+
+# Pillow imports these at their first use, when the service may have no descriptor of a file left.
+Image.preinit()
+for _module in ("PIL.ImageOps", "PIL.TiffImagePlugin"):
+    import_module(_module)
 
 
 def ignore_warnings() -> None:
@@ -222,10 +235,13 @@ def _name(index: int, count: int) -> str:
 def open_picture(name: str, structure: PictureStructure, target: Target) -> Opened:
     """Let Pillow read the header of one picture; it raises the errors of `open_all`."""
     try:
-        picture = Image.open(io.BytesIO(structure.shown), formats=_READ)
+        picture = _READERS[structure.picture_format](io.BytesIO(structure.shown))
     except _BOMB as error:
         raise target.image_too_large(name) from error
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises errors of many types for damaged files
+        _check_memory(structure.width * structure.height)
         raise BadImage(name, "its header is damaged") from error
     if getattr(picture, "is_animated", False):
         raise BadImage(name, ANIMATION)
@@ -233,6 +249,11 @@ def open_picture(name: str, structure: PictureStructure, target: Target) -> Open
         raise BadImage(name, _DAMAGED)
     _drop_metadata(name, picture)
     return Opened(name, picture)
+
+
+def _check_memory(pixels: int) -> None:
+    """Raise MemoryError if there is no memory for a picture: decoders say that a good file is damaged then."""
+    bytearray(_BYTES_OF_PIXEL * pixels)
 
 
 def _drop_metadata(name: str, picture: Image.Image) -> None:
@@ -260,15 +281,17 @@ def decode_picture(opened: Opened, target: Target) -> Pixels:
     """Pixels uint8 (C, H, W) of one opened picture; it raises the errors of `decode`."""
     try:
         opened.picture.load()
+        _drop_metadata(opened.name, opened.picture)  # again: metadata can follow the pixels
+        pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
     except _BOMB as error:
         raise target.image_too_large(opened.name) from error
-    except Exception as error:  # Pillow raises errors of many types for damaged files
-        raise BadImage(opened.name, _DAMAGED) from error
-    _drop_metadata(opened.name, opened.picture)  # again: metadata can follow the pixels
-    try:
-        pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
     except UnusablePicture as error:
         raise BadImage(opened.name, str(error)) from error
+    except (BadImage, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises errors of many types for damaged files
+        _check_memory(opened.pixels)
+        raise BadImage(opened.name, _DAMAGED) from error
     if pixels.shape != target.image_shape:
         raise target.wrong_size(opened.name, pixels.shape[1], pixels.shape[2])
     return pixels

@@ -54,6 +54,13 @@ def png(*before: bytes, behind: bytes = b"") -> bytes:
     return good[:at] + b"".join(before) + good[at:end] + behind + good[end:]
 
 
+def png_of(width: int, height: int, *, depth: int, colour: int, row_bytes: int) -> bytes:
+    """A PNG of zeroes."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    data = zlib.compress(bytes((1 + row_bytes) * height), 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
 def jpeg(*before: bytes, **options: Any) -> bytes:
     """A good JPEG with further bytes behind its first marker."""
     good = saved(SMALL, "JPEG", **options)
@@ -178,6 +185,7 @@ MANY: dict[str, tuple[bytes, str]] = {
     "packed texts": (png(*[chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(b"\xff"))] * 9), "than 8 packed"),
     "a text without a key": (png(chunk(b"zTXt", b"\0\0" + zlib.compress(b"a"))), "no key"),
     "colour profiles": (png(*[chunk(b"iCCP", b"a\0\0" + zlib.compress(b"b"))] * 2), "more than 1 chunk iCCP"),
+    "a palette that is missing": (png_of(8, 6, depth=8, colour=3, row_bytes=8), "its header is damaged"),
     "a palette of a megabyte": (png(chunk(b"PLTE", bytes(1_000_000))), "its header is damaged"),
     "two headers": (png(saved(SMALL, "PNG")[8:33]), "more than 1 chunk IHDR"),
     "a long EXIF in a PNG": (png(chunk(b"eXIf", exif(300))), "more than 256 entries"),
@@ -309,13 +317,6 @@ print(peak(content) - before)
 """
 
 
-def png16() -> bytes:
-    """A PNG of 2048×2048 pixels of four values of 16 bits."""
-    header = struct.pack(">IIBBBBB", 2048, 2048, 16, 6, 0, 0, 0)
-    data = zlib.compress(bytes((1 + 8 * 2048) * 2048), 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
 HUNGRY: dict[str, Callable[[], bytes]] = {
     "a text": lambda: png(chunk(b"tEXt", b"a\0" + bytes(8_000_000))),
     "a private chunk": lambda: png(chunk(b"prVt", bytes(8_000_000))),
@@ -324,7 +325,7 @@ HUNGRY: dict[str, Callable[[], bytes]] = {
     "segments": lambda: jpeg(*[segment(0xE0, b"JFIF\0" + bytes(60_000))] * 130),
     "a scan": lambda: scan_of(bytes(8_000_000)),
     "EXIF": lambda: webp(webp_pixels(), (b"EXIF", exif(200) + bytes(8_000_000)), flags=8),
-    "pixels of a PNG": png16,
+    "pixels of a PNG": lambda: png_of(2048, 2048, depth=16, colour=6, row_bytes=8 * 2048),
     "pixels of a JPEG": lambda: saved(Image.new("CMYK", (2048, 2048)), "JPEG", progressive=True),
     "pixels of a WebP": lambda: saved(Image.new("RGBA", (2048, 2048)), "WEBP", lossless=True),
 }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -91,3 +93,58 @@ def test_warnings_of_pillow_are_neither_printed_nor_kept() -> None:
         pictures.decode(pictures.open_all([content], TARGET), TARGET)
 
     assert found == []
+
+
+LITTLE_MEMORY = """
+import io, resource, sys
+from pathlib import Path
+from model_store.version import ModelVersion
+from service.formats import pictures
+target = pictures.Target(ModelVersion("m", 1), (3, 8, 8), "stretch", 2**22, 2**24)
+content = sys.stdin.buffer.read()
+used = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
+resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 4_000_000,) * 2)
+try:
+    pictures.decode(pictures.open_all([content], target), target)
+except MemoryError:
+    print("no memory")
+"""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_good_picture_is_not_called_damaged_when_memory_is_short(kind: str) -> None:
+    """The decoder of WebP does not tell why it failed."""
+    content = picture((2048, 2048), "RGB", kind=kind)
+
+    output = subprocess.run([sys.executable, "-c", LITTLE_MEMORY], input=content, capture_output=True, check=True)
+
+    assert output.stdout == b"no memory\n"
+
+
+NEW_MODULES = r"""
+import struct, sys
+import numpy as np
+from model_store.version import ModelVersion
+from service.formats import pictures
+from service.errors import BadImage
+target = pictures.Target(ModelVersion("m", 1), (3, 8, 8), "stretch", 2**22, 2**24)
+before = set(sys.modules)
+for kind in ("png", "jpeg", "webp"):
+    content = pictures.encode(np.zeros((1, 3, 8, 8), np.uint8), kind)
+    pictures.decode(pictures.open_all([content], target), target)
+exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHLHxxxxxx", 1, 0x0112, 3, 1, 6)
+content = pictures.encode(np.zeros((1, 3, 8, 8), np.uint8), "jpeg")
+content = content[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + content[2:]
+pictures.decode(pictures.open_all([content], target), target)
+try:
+    pictures.decode(pictures.open_all([content[:200] + b"\xff\xd9"], target), target)
+except BadImage:
+    print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_pictures_import_no_module_when_they_are_read() -> None:
+    """At that time the service may have no descriptor of a file left, and would call good pictures damaged."""
+    output = subprocess.run([sys.executable, "-c", NEW_MODULES], capture_output=True, check=True).stdout
+
+    assert output == b"\n"
