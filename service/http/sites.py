@@ -53,5 +53,6 @@ class OtherSites:
 
 
 def is_visit(headers: Mapping[str, str]) -> bool:
-    """Whether the answer becomes the page that a person sees, not a part of another page."""
-    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    """Whether a person has followed a link, and sees the answer. A script that opens windows is not a person."""
+    how = [headers.get(name) for name in ("sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user")]
+    return how == ["navigate", "document", "?1"] and "sec-purpose" not in headers  # nor is a page that is fetched ahead

@@ -12,12 +12,16 @@ pytestmark = pytest.mark.anyio
 
 OURS = "https://example.org"
 EVIL = "https://evil.example"
-VISIT = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+VISIT = {
+    "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-User": "?1",
+}  # fmt: skip
 
 FOREIGN = {
     "a picture": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
     "a picture with a page": {"Sec-Fetch-Site": "cross-site", "Referer": f"{EVIL}/a/b"},
     "a script": {"Sec-Fetch-Site": "cross-site", "Origin": EVIL},
+    "a window that a script opens again and again": {**VISIT, "Sec-Fetch-User": ""},
+    "a page that is fetched ahead": VISIT | {"Sec-Purpose": "prefetch;prerender"},
     "a frame": VISIT | {"Sec-Fetch-Dest": "iframe"},
     "an old browser": {"Origin": EVIL},
     "a sandbox": {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
@@ -62,7 +66,7 @@ async def test_own_pages_named_origins_and_programs_are_answered(settings: Setti
 
 async def test_link_on_another_site_may_be_followed(settings: Settings) -> None:
     """A person sees the answer. A form that posts is not a link."""
-    assert await statuses(settings, VISIT | {"Sec-Fetch-Dest": "document"}) == [200, 403]
+    assert await statuses(settings, VISIT) == [200, 403]
 
 
 async def test_key_is_enough(settings: Settings) -> None:
