@@ -1,4 +1,4 @@
-"""`python -m tests.reliability.good_client URL`: asks for one sample after the other; a line for each answer.
+"""`python -m tests.reliability.good_client URL PAUSE_S`: asks the URL again and again; a line for each answer.
 
 It is a process of its own, so that the work of the siege does not count as time of the service.
 """
@@ -28,10 +28,10 @@ class Asked(NamedTuple):
 
 
 @asynccontextmanager
-async def asking(url: str) -> AsyncIterator[list[Asked]]:
+async def asking(url: str, pause_s: float = 0.0) -> AsyncIterator[list[Asked]]:
     """Run a good client from its first answer on; when the block ends, the list has its requests."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, url, stdout=asyncio.subprocess.PIPE, limit=2**24
+        sys.executable, "-m", __name__, url, str(pause_s), stdout=asyncio.subprocess.PIPE, limit=2**27
     )
     asked: list[Asked] = []
     assert process.stdout
@@ -52,17 +52,19 @@ def _read(line: str) -> Asked:
 
 def main() -> None:
     """Ask until the process is killed."""
-    with httpx.Client(base_url=sys.argv[1], timeout=30) as client:
+    url, pause_s = sys.argv[1], float(sys.argv[2])
+    with httpx.Client(timeout=30) as client:
         while True:
             at_s = time.monotonic()
-            status = _status(client)
+            status = _status(client, url)
             line = f"{at_s} {status} {(time.monotonic() - at_s) * 1e3}\n"
             os.write(sys.stdout.fileno(), line.encode())  # in one write, since it may be killed at any time
+            time.sleep(pause_s)
 
 
-def _status(client: httpx.Client) -> int:
+def _status(client: httpx.Client, url: str) -> int:
     try:
-        return client.get("/v1/sample").status_code
+        return client.get(url).status_code
     except httpx.HTTPError:
         return LOST
 

@@ -146,7 +146,7 @@ def _files_of(process: Process) -> int:
 async def _besiege(process: Process, found: Besieged) -> None:
     """First the clients that hold connections, then those that flood."""
     _, port = process.address
-    async with asking(process.url) as asked:
+    async with asking(f"{process.url}/v1/sample") as asked:
         await asyncio.sleep(ALONE_S)
         begins_s = time.monotonic()
         await asyncio.gather(*(_hold_all(name, port, found) for name in HOLDS))
