@@ -66,8 +66,9 @@ bench-train: $(VENV)/.use ## our training loop beside a plain one, the bare step
 fuzz: $(VENV)/.dev ## look for inputs that break the service, into docs/reliability.md (ten minutes)
 	$(IN)/python -m tests.reliability.fuzz --out docs/reliability.md $(ARGS)
 
-siege: $(VENV)/.dev ## a good client beside hundreds of hostile ones, into docs/reliability.md
+siege: $(VENV)/.dev ## a good client beside hundreds of hostile ones, and what one request may cost, into docs/reliability.md
 	$(IN)/python -m tests.reliability.siege --out docs/reliability.md $(ARGS)
+	$(IN)/python -m tests.reliability.costs --out docs/reliability.md
 
 soak: $(VENV)/.dev ## mixed traffic for ten minutes, and whether memory grows, into docs/reliability.md
 	$(IN)/python -m tests.reliability.soak --minutes 10 --out docs/reliability.md $(ARGS)

@@ -10,6 +10,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -87,7 +88,7 @@ def pngs() -> Iterator[Costly]:
     head, pixels, end = split_png()
     pieces: dict[str, Callable[[int], bytes]] = {
         "empty chunks of an unknown kind": lambda _: chunk(b"noNe", b""),
-        "empty chunks, each of another kind": lambda n: chunk(b"n%c%c%c" % ((n // 676) % 26 + 97, 65 + (n // 26) % 26, 97 + n % 26), b""),
+        "empty chunks, each of another kind": lambda n: chunk(b"n%cN%c" % (97 + n // 26 % 26, 97 + n % 26), b""),
         "empty texts, each with its own key": lambda n: chunk(b"iTXt", b"%d\0\0\0\0\0" % n),
         "texts of the same key": lambda _: chunk(b"tEXt", b"k\0v"),
         "times": lambda _: chunk(b"tIME", bytes(7)),
@@ -95,8 +96,8 @@ def pngs() -> Iterator[Costly]:
         "frame controls": lambda n: chunk(b"fcTL", struct.pack(">IIIIIHHBB", n, 8, 8, 0, 0, 1, 1, 0, 0)),
     }  # fmt: skip
     for name, piece in pieces.items():
-        yield Costly(f"PNG: {name}", lambda piece=piece: filled_with(head, piece, pixels + end))
-        yield Costly(f"PNG: {name}, behind the pixels", lambda piece=piece: filled_with(head + pixels, piece, end))
+        yield Costly(f"PNG: {name}", partial(filled_with, head, piece, pixels + end))
+        yield Costly(f"PNG: {name}, behind the pixels", partial(filled_with, head + pixels, piece, end))
     yield Costly("PNG: empty IDATs", lambda: filled(head, chunk(b"IDAT", b""), pixels + end))
     yield Costly("PNG: bytes behind its end", lambda: filled(head + pixels + end, b"\0", b""))
     yield Costly("PNG: noise", lambda: saved(noise(), "PNG"))
@@ -127,10 +128,12 @@ def jpegs() -> Iterator[Costly]:
         "TEM markers": b"\xff\x01",
     }
     for name, piece in pieces.items():
-        yield Costly(f"JPEG: {name}", lambda piece=piece: filled(first, piece, middle + scan))
+        yield Costly(f"JPEG: {name}", partial(filled, first, piece, middle + scan))
     p_first, p_middle, p_scan = split_jpeg(progressive=True)
     yield Costly("JPEG: scans", lambda: filled(p_first + p_middle, p_scan[:-2], b"\xff\xd9"))
-    yield Costly("JPEG: restart markers in a scan", lambda: filled(first + middle + scan[:-2], b"\xff\xd0", b"\xff\xd9"))
+    yield Costly(
+        "JPEG: restart markers in a scan", lambda: filled(first + middle + scan[:-2], b"\xff\xd0", b"\xff\xd9")
+    )
     yield Costly("JPEG: bytes behind its end", lambda: filled(first + middle + scan, b"\xff", b""))
     yield Costly("JPEG: noise", lambda: saved(noise(), "JPEG", quality=100, subsampling=0))
     yield Costly("JPEG: progressive noise", lambda: saved(noise(), "JPEG", quality=90, progressive=True))
@@ -165,12 +168,16 @@ def forms() -> Iterator[Costly]:
     yield Costly("multipart: 256 small pictures", lambda: part(small) * 256 + end)
     yield Costly("multipart: four of four million pixels", lambda: part(saved(noise(channels=1), "PNG")) * 4 + end)
     yield Costly("multipart: empty parts", lambda: filled(b"", part(b""), end))
-    yield Costly("multipart: beginnings of the boundary", lambda: part(filled(b"", b"\r\n--boundar", b"")[: BODY - 200]) + end)
+    yield Costly(
+        "multipart: beginnings of the boundary", lambda: part(filled(b"", b"\r\n--boundar", b"")[: BODY - 200]) + end
+    )
     yield Costly("multipart: line ends", lambda: part(filled(b"", b"\r\n", b"")[: BODY - 200]) + end)
     yield Costly("multipart: carriage returns", lambda: part(filled(b"", b"\r", b"")[: BODY - 200]) + end)
     yield Costly("multipart: headers", lambda: part(b"", filled(b"", b"a:b\r\n", b"")[: BODY - 200 - BODY % 5]) + end)
     yield Costly("multipart: one long header", lambda: part(b"", b"a:" + b"b" * (BODY - 200) + b"\r\n") + end)
-    yield Costly("multipart: text before the first part", lambda: filled(b"", b"\r\n--boundar", b"\r\n" + part(small) + end))
+    yield Costly(
+        "multipart: text before the first part", lambda: filled(b"", b"\r\n--boundar", b"\r\n" + part(small) + end)
+    )
 
 
 def texts() -> Iterator[Costly]:
@@ -201,16 +208,34 @@ def image_arrays() -> Iterator[tuple[bytes, Costly]]:
     """npy and safetensors bodies of images."""
     kinds = {"uint8": np.uint8, "uint16": np.uint16, "float64": np.float64, "bool": np.bool_}
     for name, kind in kinds.items():
-        sides = {f"one of {SIDE}×{SIDE}": (1, SIDE, SIDE), "256 of 128×128": (256, 128, 128), "one of 16384×200": (1, 16_384, 200)}
+        sides = {
+            f"one of {SIDE}×{SIDE}": (1, SIDE, SIDE),
+            "256 of 128×128": (256, 128, 128),
+            "one of 16384×200": (1, 16_384, 200),
+        }
         for shape_name, shape in sides.items():
             if np.prod(shape) * np.dtype(kind).itemsize < BODY:
-                yield NPY, Costly(f"npy: {name}, {shape_name}", lambda kind=kind, shape=shape: npy(np.ones(shape, kind)))
-    yield SAFETENSORS, Costly(
-        f"safetensors: uint8, 4 of 3×{SIDE // 2}×{SIDE // 2}",
-        lambda: safetensors.numpy.save({"images": np.ones((4, 3, SIDE // 2, SIDE // 2), np.uint8)}),
+                yield (
+                    NPY,
+                    Costly(f"npy: {name}, {shape_name}", partial(ones, shape, kind)),
+                )
+    yield (
+        SAFETENSORS,
+        Costly(
+            f"safetensors: uint8, 4 of 3×{SIDE // 2}×{SIDE // 2}",
+            lambda: safetensors.numpy.save({"images": np.ones((4, 3, SIDE // 2, SIDE // 2), np.uint8)}),
+        ),
     )
     yield SAFETENSORS, Costly("safetensors: a long header", lambda: long_header(b'{"__metadata__":{%b}}'))
-    yield NPY, Costly("npy: a long header", lambda: b"\x93NUMPY\x02\x00" + struct.pack("<I", BODY - 12) + b" " * (BODY - 12))
+    yield (
+        NPY,
+        Costly("npy: a long header", lambda: b"\x93NUMPY\x02\x00" + struct.pack("<I", BODY - 12) + b" " * (BODY - 12)),
+    )
+
+
+def ones(shape: tuple[int, ...], kind: type[np.generic]) -> bytes:
+    """An npy file of white or nearly black images."""
+    return npy(np.ones(shape, kind))
 
 
 def long_header(pattern: bytes) -> bytes:
@@ -246,9 +271,11 @@ def gets(latent_values: int) -> Iterator[str]:
 def requests(latent_values: int) -> Iterator[Costly]:
     """Every costly request as bytes."""
     for target in gets(latent_values):
-        yield Costly(f"GET {target}", lambda target=target: request(b"GET", target.encode()))
+        yield Costly(f"GET {target}", partial(request, b"GET", target.encode()))
     for target, content_type, costly in posts():
-        yield Costly(
-            costly.name,
-            lambda target=target, kind=content_type, costly=costly: request(b"POST", target.encode(), kind, costly.make()),
-        )
+        yield Costly(costly.name, partial(posted, target, content_type, costly))
+
+
+def posted(target: str, content_type: bytes, body: Costly) -> bytes:
+    """A POST with the body."""
+    return request(b"POST", target.encode(), content_type, body.make())

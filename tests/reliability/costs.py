@@ -1,8 +1,8 @@
 """`python -m tests.reliability.costs`: what one request costs the service, and the clients that wait beside it.
 
 Each request of `costly` is sent alone, while another client asks for /livez every few milliseconds. Measured are the
-longest time that this client waited (a library call held Python's lock, or something held the event loop), the processor
-time, and the memory of the service with all its processes. The result is a section of docs/reliability.md.
+longest time that this client waited (a library call held Python's lock, or something held the event loop), the
+processor time, and the memory of the service with all its processes. The result is a section of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .good_client import Asked, asking
 
 LATENT_VALUES = 8
 MODEL = VAEConfig(image_shape=(3, 64, 64), latent_shape=(LATENT_VALUES,), network=MLPConfig(hidden=(16,)))
-FLAGS = ("--head-timeout-s=20", "--body-timeout-s=20", "--idle-timeout-s=60", "--reload-s=0", "--log-level=error")
+FLAGS = ("--head-timeout-s=20", "--body-timeout-s=20", "--idle-timeout-s=60", "--reload-s=0")
 PAUSE_S, SAMPLE_S, SETTLE_S = 0.002, 0.005, 0.05
 REPEATS = 3  # the least of them counts: other programs can only add
 ANSWER_S = 40.0
@@ -109,9 +109,7 @@ def main() -> int:
     return 1 if problems(found, STRICT) else 0
 
 
-def measure(
-    folder: Path, wanted: Iterable[Costly], on_progress: Callable[[str], None] = lambda _: None
-) -> Costs:
+def measure(folder: Path, wanted: Iterable[Costly], on_progress: Callable[[str], None] = lambda _: None) -> Costs:
     """The costs of requests to a service of its own."""
     store = Store(folder / "store")
     store.publish("colour", make_model(MODEL))
@@ -160,9 +158,9 @@ async def _measure_all(
 
 def _cost(name: str, size: int, tries: Sequence[Sent], asked: Sequence[Asked]) -> Cost:
     held_ms = [
-        max((each.took_ms for each in asked if each.at_s < one.ended_s and each.at_s + each.took_ms / 1e3 > one.began_s), default=0.0)
+        max((each.took_ms for each in asked if one.began_s - each.took_ms / 1e3 < each.at_s < one.ended_s), default=0.0)
         for one in tries
-    ]  # fmt: skip
+    ]
     return Cost(
         name,
         size / MiB,
@@ -206,7 +204,7 @@ def read_answer(client: socket.socket) -> int:
 
 @contextmanager
 def watched_memory(process: int) -> Iterator[list[float]]:
-    """The memory in MiB that a process and those that it started hold of their own, at first and then again and again."""
+    """The memory in MiB of a process and of those that it started: now, and then again and again."""
     seen = [memory_of(process)]
     is_over = threading.Event()
 
@@ -258,7 +256,7 @@ def _tables(found: Costs) -> Sequence[page.Table]:
         "requests": f"{len(found.all)}, each alone and {REPEATS} times; the least time, and the most memory",
         "model": f"images {MODEL.image_shape}, latents {MODEL.latent_shape}",
         "/livez alone": f"p99 {quantiles(found.idle_ms, n=100)[98]:.1f} ms, most {max(found.idle_ms):.1f} ms",
-        "allowed": f"others wait {STRICT.held_ms:g} ms, {STRICT.worked_s:g} s of work, {STRICT.memory_mib:g} MiB in all and "
+        "allowed": f"others wait {STRICT.held_ms:g} ms, {STRICT.worked_s:g} s of work, {STRICT.memory_mib:g} MiB, and "
         f"{STRICT.per_byte:g} bytes for each byte of a body of a megabyte or more",
         "verdict": "; ".join(problems(found, STRICT)) or "no request costs more",
     }
