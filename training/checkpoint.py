@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from pydantic import ValidationError
 
+from model_store.free_memory import free_memory
 from model_store.places.files import FOLDER_MODE, make_folder, open_file, read_file, replace_file
 from model_store.vae import Record
 from model_store.vae.record import validation_messages
@@ -120,15 +121,17 @@ def load(folder: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _check_archive(file: BinaryIO) -> None:
-    """Refuse an archive whose members unpack to more than the file has: torch packs nothing.
+    """Refuse an archive that does not fit into the memory, or unpacks to more than the file has: torch packs nothing.
 
     Raises:
-        ValueError, BadZipFile: the archive was not written by torch.
+        ValueError, BadZipFile: the archive was not written by torch, or does not fit into the memory.
     """
     with zipfile.ZipFile(file) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > file.seek(0, os.SEEK_END):
         raise ValueError("its parts are compressed, as torch would never write them")
+    if 2 * unpacked > (free := free_memory()):  # the content, and the run that takes it over
+        raise ValueError(f"that takes {2 * unpacked:,} bytes of memory, but only {free:,} are free")
     file.seek(0)
 
 

@@ -20,15 +20,19 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model_store import VAE
+from model_store.free_memory import free_memory
 from model_store.vae.pixels import binarise, to_images
+from model_store.weights import count_parameters, empty
 
 from . import console, objective
 from .data import Dataset, shuffled_batches
 from .devices import autocast, place, resident, to_device
 from .epoch import Epoch
-from .errors import Diverged
+from .errors import BadRecipe, Diverged
 from .recipe import Recipe
 from .validation import validate
+
+_COPIES = 6  # the weights, their gradients, average and best, and the two moments of Adam
 
 
 @dataclass
@@ -92,7 +96,16 @@ class Run:
 
 
 def start(recipe: Recipe, device: torch.device) -> Run:
-    """Make a run at epoch 0, with weights drawn from the recipe's seed."""
+    """Make a run at epoch 0, with weights drawn from the recipe's seed.
+
+    Raises:
+        BadRecipe: its network does not fit into the memory.
+    """
+    copies = _COPIES if device.type == "cpu" else 1
+    needed = copies * 4 * count_parameters(empty(recipe.model))
+    if needed > (free := free_memory()):
+        reason = f"to train its network takes {needed:,} bytes of memory, but only {free:,} are free; make it smaller"
+        raise BadRecipe(recipe.name, reason)
     torch.manual_seed(recipe.seed)
     model = VAE(recipe.model)
     place(model, device, recipe.optimiser.precision)

@@ -407,6 +407,45 @@ def test_publication_into_a_full_store_leaves_nothing(store: Store, monkeypatch:
     assert os.listdir(store.root / "grey") == ["1"]
 
 
+@pytest.mark.parametrize("writes", range(6))
+def test_disk_that_is_full_at_any_step_leaves_no_half_version(
+    store: Store, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Card, weights, folder, last number: the version appears after all of them. The next publisher succeeds."""
+    countdown, fsync = iter(range(writes)), os.fsync
+
+    def full(descriptor: int) -> None:
+        if next(countdown, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            store.publish("grey", make_model())
+
+    assert all(store.load(version) for version in store.versions("grey"))
+    assert [name for name in os.listdir(store.root / "grey") if name.startswith(".")] == []
+    assert store.publish("grey", make_model()) > ModelVersion("grey", 1)
+
+
+def test_store_that_is_read_only_is_served_and_not_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its models can be read; a publication, a choice and a run are refused with the reason of the system."""
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("mkdir", "unlink", "rename", "replace"):
+        monkeypatch.setattr(os, name, read_only)
+
+    assert store.load(store.resolve("grey"))
+    for publish in (store.prepare, partial(store.publish, model=make_model())):
+        with pytest.raises(OSError, match="Read-only file system"):
+            publish("grey")
+    with pytest.raises(CannotChooseDefault, match="Read-only file system"):
+        store.choose_default("grey")
+
+
 def test_choice_that_cannot_be_written_leaves_nothing(store: Store) -> None:
     """The file that was written first is removed when it cannot take the place of the old one."""
     (store.root / "_default").unlink()

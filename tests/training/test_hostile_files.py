@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model_store import free_memory
 from training import checkpoint
+from training.data import read_splits
 from training.errors import BadData, BadRecipe, RunNotFound
 from training.loop import start
 from training.recipe import Recipe, read_recipe
@@ -192,3 +194,53 @@ def test_checkpoint_with_other_parts_is_refused_before_the_run(recipe: Recipe, p
 
     with pytest.raises((AttributeError, KeyError, RuntimeError, TypeError, ValueError)):
         run.restore({**run.state(), part: value})
+
+
+@pytest.mark.usefixtures("mib_free")
+def test_checkpoint_that_does_not_fit_into_the_memory_is_not_read(tmp_path: Path) -> None:
+    """Its zeros take no space on a disk that supports sparse files."""
+    torch.save({"model": torch.zeros(2**18)}, tmp_path / "checkpoint.pt")
+
+    with pytest.raises(RunNotFound, match=r"bytes of memory, but only 1,048,576 are free"):
+        checkpoint.load(tmp_path, CPU)
+
+
+@pytest.mark.usefixtures("mib_free")
+def test_network_that_does_not_fit_into_the_memory_is_an_error(recipe: Recipe) -> None:
+    """A recipe of a stranger may name the largest network."""
+    network = recipe.model.network.model_copy(update={"hidden": (8192,) * 16})
+    large = recipe.model_copy(update={"model": recipe.model.model_copy(update={"network": network})})
+
+    with pytest.raises(BadRecipe, match=r"to train its network takes .* bytes of memory, but only 1,048,576 are free"):
+        start(large, CPU)
+
+
+@pytest.mark.usefixtures("mib_free")
+def test_picture_that_does_not_fit_into_the_memory_is_skipped(tmp_path: Path) -> None:
+    """A picture of one colour is a small file, and has any number of pixels."""
+    Image.new("1", (2**12, 2**12)).save(tmp_path / "picture.png")
+
+    with pytest.raises(BadData, match=r"picture\.png: to read its images takes 402,653,184 bytes of memory"):
+        read_picture(tmp_path / "picture.png")
+
+
+@pytest.mark.usefixtures("mib_free")
+def test_images_that_fit_only_before_they_are_unpacked_or_resized_are_refused(tmp_path: Path) -> None:
+    """Packed bits become 8 times, and small images as large as the recipe says."""
+    np.save(tmp_path / "bits.npy", np.zeros((50_000, 8), np.uint8))
+    np.save(tmp_path / "small.npy", np.zeros((2, 1, 1), np.uint8))
+
+    with pytest.raises(BadData, match="takes 6,400,000 bytes"):
+        arrays.read_arrays(tmp_path / "bits.npy", (1, 8, 8))
+    with pytest.raises(BadData, match="takes 4,194,304 bytes"):
+        read_splits(tmp_path / "small.npy", (1, 1024, 1024), "stretch", strict=False)
+
+
+@pytest.mark.usefixtures("mib_free")
+def test_pictures_that_do_not_fit_into_the_memory_together_are_refused(tmp_path: Path) -> None:
+    """The number of files and the shape of the recipe say how much they take."""
+    for number in range(3):
+        Image.new("L", (8, 8)).save(tmp_path / f"{number}.png")
+
+    with pytest.raises(BadData, match="takes 6,291,456 bytes"):
+        read_splits(tmp_path, (1, 1024, 1024), "stretch", strict=False)

@@ -92,6 +92,7 @@ def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) 
         BadData: the shape is not one of images, or the values cannot be converted to grey values.
     """
     if array.dtype == np.uint8 and array.ndim == 2 and 8 * array.shape[1] == np.prod(image_shape):
+        check_room(path, 16 * array.nbytes)  # a byte for each bit, and a copy
         bits = np.unpackbits(array.astype(np.uint8), axis=1)
         return torch.from_numpy(bits * np.uint8(_ON)).view(-1, *image_shape)
     if not array.size:

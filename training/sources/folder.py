@@ -5,9 +5,12 @@ A folder that has `train` and also `val` (or `valid`, `validation`) or `test` is
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +24,7 @@ from model_store.places.files import open_file
 from ..console import track, warn
 from ..errors import HOW_TO_RESIZE, BadData, DataNotFound
 from .listing import is_hidden, list_pictures
+from .room import check_room
 from .splits import Splits
 
 Shape = tuple[int, int, int]
@@ -43,6 +47,9 @@ _MPO = "MPO"  # a phone's JPEG: one picture, followed by further pictures that c
 _NAMED = 20
 _MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow refuses larger pictures
 _SIZES = 3
+_LARGE_PIXELS = 2**22
+_BYTES_PER_PIXEL = 24  # of four channels, in the picture and in copies of it
+_one_large_picture = threading.Lock()  # each of the threads has room for a small one
 
 
 class Misfit(NamedTuple):
@@ -105,6 +112,7 @@ def read_pictures(folder: Path, image_shape: Shape, resize: Resize, strict: bool
     paths = listing.pictures
     if not paths:
         raise DataNotFound(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}) at any depth")
+    check_room(folder, 2 * len(paths) * prod(image_shape))  # each picture, and all of them in one tensor
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.filterwarnings("ignore", module="PIL")  # broken metadata, which is not used here
         results = pool.map(lambda path: read_picture(path, image_shape, resize), paths)
@@ -136,8 +144,13 @@ def read_picture(path: Path, image_shape: Shape, resize: Resize) -> Tensor | Mis
         with file, Image.open(file, formats=FORMATS) as picture:
             if getattr(picture, "is_animated", False) and picture.format != _MPO:
                 return BadData(path, "it has several frames; save each as a picture of its own")
-            picture.load()
-        pixels = torch.from_numpy(picture_to_pixels(picture, image_shape, resize))
+            is_large = picture.width * picture.height > _LARGE_PIXELS
+            with _one_large_picture if is_large else nullcontext():
+                check_room(path, _BYTES_PER_PIXEL * picture.width * picture.height)
+                picture.load()
+                pixels = torch.from_numpy(picture_to_pixels(picture, image_shape, resize))
+    except BadData as error:
+        return error
     except Exception as error:  # Pillow raises many kinds of errors for broken files
         return BadData(path, _why_unreadable(error))
     _, height, width = pixels.shape

@@ -1,4 +1,4 @@
-"""Room: whether images fit into the memory, before they are read."""
+"""Whether images fit into the memory, before they are read."""
 
 from pathlib import Path
 
