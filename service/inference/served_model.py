@@ -38,6 +38,11 @@ class ServedModel:
         """`name@version`, the form in which every answer names the model."""
         return str(self.version)
 
+    @cached_property
+    def card_json(self) -> bytes:
+        """The card as JSON, written once: a card may have 100,000 numbers, and each request would write them again."""
+        return self.card.model_dump_json().encode()
+
     async def forward(
         self, forward_pass: ForwardPass, rows: Rows, *, client: str = "", is_begun: bool = False
     ) -> Answer[Rows]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 
@@ -60,7 +61,8 @@ def informative_dimensions(card: Card) -> list[int]:
     if latents is None:
         return list(range(min(DEFAULT_DIMENSIONS, math.prod(card.model.latent_shape))))
     weights = latents.kl_nats or latents.standard_deviation
-    return sorted(range(len(weights)), key=lambda dim: -weights[dim])[:DEFAULT_DIMENSIONS]
+    # a card has 100,000 of them at most: a sort took 40 ms of each request
+    return heapq.nlargest(DEFAULT_DIMENSIONS, range(len(weights)), key=weights.__getitem__)
 
 
 async def _centre_and_spread(session: Session, seed: int | None) -> tuple[Tensor, Tensor]:
