@@ -49,12 +49,8 @@ from .web import documentation, page
 
 SMALL_BODIES_BYTES = 16_777_216  # kept for bodies of at most 64 KiB
 SMALL_ANSWERS_BYTES = 67_108_864  # kept for answers that need at most 64 KiB, of which thousands may be under way
-MAX_PROCESSES = 8  # of one pool: a client that wants more than these at once can wait
-
-# The memory that one process may use: it holds a body several times, and each pixel in several forms.
-PROCESS_BYTES = 128 * 2**20
-BYTES_PER_BODY_BYTE = 8
-BYTES_PER_PIXEL = 24
+MAX_PROCESSES = 2  # of one pool: each adds its memory to the bound; a service with more workers has more of them
+PROCESS_BYTES = 64 * 2**20  # of a process, beside the body, its copy and the memory of a request
 
 
 def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
@@ -180,9 +176,14 @@ def create_processes(settings: Settings) -> Processes:
     """The processes that read bodies and write answers; none has been started yet."""
     return Processes(
         min(max(1, (os.cpu_count() or 1) // settings.workers), MAX_PROCESSES),
-        PROCESS_BYTES + settings.max_body_bytes * BYTES_PER_BODY_BYTE + settings.max_request_pixels * BYTES_PER_PIXEL,
+        process_bytes(settings),
         v1.PROCESS_MODULES,
     )
+
+
+def process_bytes(settings: Settings) -> int:
+    """The memory that one process may use, in bytes; the kernel refuses it more."""
+    return PROCESS_BYTES + 2 * settings.max_body_bytes + settings.max_answer_bytes
 
 
 @asynccontextmanager

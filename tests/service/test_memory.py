@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.app import SMALL_ANSWERS_BYTES, SMALL_BODIES_BYTES
+from service.app import MAX_PROCESSES, SMALL_ANSWERS_BYTES, SMALL_BODIES_BYTES, process_bytes
 from service.errors import AnswerMemoryFull
 from service.memory import SMALL_BYTES, Memory
 from service.settings import Settings
@@ -79,10 +79,11 @@ def test_budget_forgets_clients_that_hold_nothing() -> None:
 
 
 def test_default_settings_fit_into_two_gibibytes() -> None:
-    """The sum of docs/how-to/bound-the-memory.md, in MiB, without the models."""
+    """The sum of docs/how-to/bound-the-memory.md, with 200 MiB for the models."""
     settings = Settings()
-    budgets = 4 * (settings.max_bodies_bytes + SMALL_BODIES_BYTES) + settings.max_answers_bytes + SMALL_ANSWERS_BYTES
-    numbers = 2 * settings.max_answer_bytes
-    program, processes = 300, 160
+    bodies = 2 * (settings.max_bodies_bytes + SMALL_BODIES_BYTES)
+    answers = settings.max_answers_bytes + SMALL_ANSWERS_BYTES
+    reading = MAX_PROCESSES * process_bytes(settings)
+    program, writing, models = 300, MAX_PROCESSES * 48, 200
 
-    assert program + processes + (budgets + numbers) / 2**20 <= 2048 - 180
+    assert program + writing + models + (bodies + answers + reading) / 2**20 <= 2048

@@ -25,7 +25,7 @@ from ...http.negotiation import MEDIA_TYPES, Format
 from ...offload import LIGHT_VALUES, offload
 from ...operations.session import PixelType, Session
 from . import answer_bytes
-from .json_bodies import ANSWER_MEMBERS
+from .json_bodies import ANSWER_MEMBERS, JSON_VALUE_BYTES
 
 _SLOWNESS = {"webp": 64}  # how many times longer than the others a format takes to be written
 
@@ -37,9 +37,7 @@ VersionNumber = Annotated[int, Field(ge=1, le=999_999_999)]
 # Memory that writing takes at its peak, as tests/service/protocols/v1/test_memory.py measures it with random pixels.
 _PNG_OR_JPEG_BYTES = 7  # for each value of a contact sheet
 _WEBP_BYTES = 64  # for each pixel of a contact sheet: the lossless encoder looks for the best of many transforms
-_BASE64_BYTES = 4  # for each value of an image
-_NUMBER_BYTES = 24  # for each number in JSON, which has 18 characters at most
-_LIST_BYTES = 120  # for each list in JSON: orjson makes an object of each
+_BASE64_BYTES = 6  # for each value of an image
 _ARRAY_COPIES = 3  # of the numbers in npy and safetensors
 _IMAGE_BYTES = 1024  # for each image: the head of a picture file, and short members
 
@@ -84,8 +82,9 @@ def bytes_to_write(wanted: Format, session: Session, *, latents: int = 0, has_im
     if wanted == "safetensors":
         return _ARRAY_COPIES * 4 * (values + latents * numbers)
     if wanted == "json":
-        lists = sum(accumulate(config.latent_shape[:-1], mul, initial=1))
-        return _IMAGE_BYTES + _BASE64_BYTES * values + latents * (_NUMBER_BYTES * numbers + _LIST_BYTES * lists)
+        numbers_and_lists = sum(accumulate(config.latent_shape, mul, initial=1))
+        # as much as to read them: an answer that can be given can be sent back
+        return _IMAGE_BYTES + _BASE64_BYTES * values + latents * JSON_VALUE_BYTES * numbers_and_lists
     tile = (height + LINE) * (width + LINE) * 4 // 3  # a third of the tiles may be empty
     return _IMAGE_BYTES + tile * (_WEBP_BYTES if wanted == "webp" else _PNG_OR_JPEG_BYTES * channels)
 

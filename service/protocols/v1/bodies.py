@@ -147,7 +147,10 @@ def _allowed(session: Session) -> Allowed:
 
     Encode answers three arrays of latents; the other operations answer a few values for each image.
     """
-    numbers_and_lists = sum(accumulate(session.model.card.model.latent_shape, mul, initial=1))
-    limits = session.limits
+    limits, config = session.limits, session.model.card.model
+    numbers_and_lists = sum(accumulate(config.latent_shape, mul, initial=1))
     values = min(limits.images * (3 * numbers_and_lists + 3), limits.answer_bytes // JSON_VALUE_BYTES)
-    return Allowed(limits.images, values, frozenset(ANSWER_MEMBERS))
+    # so that a body of a few bytes does not become more pixels than the request may have
+    image_bytes = _DECODED_BYTES * prod(config.image_shape) + session.written_bytes
+    images = min(limits.images, limits.pixels // prod(config.image_shape[1:]), limits.answer_bytes // image_bytes)
+    return Allowed(max(1, images), values, frozenset(ANSWER_MEMBERS))

@@ -30,7 +30,8 @@ ANSWER_MEMBERS: set[str] = set()
 
 _WHITESPACE = b" \t\r\n"
 _STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
-JSON_VALUE_BYTES = 48  # in the list of a parsed body and as float64; an answer needs as many to write a number
+JSON_VALUE_BYTES = 192  # to parse a number, list or text, at the peak: lists of one number take the most
+_MAX_MEMBERS = 100  # beside two colons for each image, as in an object with a data: URI; each takes 500 bytes
 _MAX_DEPTH = 8  # lists within lists; NumPy takes 64
 _FEW_VALUES = 65_536  # parsed for any model, so that the client learns of every mistake
 
@@ -108,13 +109,15 @@ def read_json(kind: type[Body], body: bytes, allowed: Allowed) -> Body:
     Raises:
         MalformedBody: it is not JSON.
         BadValue: a member is missing, unknown, or has a wrong value.
-        TooLarge: it holds more values than the limit, and more than a few.
+        TooLarge: it holds more values than the limit, and more than a few, or more members.
     """
     # Checked before the JSON is parsed: three bytes of it, `[],`, become 64 bytes of memory. Each value but the first
     # follows a comma, or an opening bracket that has a closing one.
     limit = max(allowed.values, _FEW_VALUES)
     if len(body) > limit and (count := sum(map(body.count, b",]}"))) > limit:
         raise TooLarge("The body", size=count, limit=limit, unit="values")
+    if (colons := body.count(b":")) > (limit := _MAX_MEMBERS + 2 * allowed.images):
+        raise TooLarge("The body", size=colons, limit=limit, unit="members")
     try:
         return kind.model_validate_json(body.removeprefix(BOM_UTF8), context=allowed.ignored)
     except ValidationError as error:

@@ -48,7 +48,7 @@ async def test_answer_beyond_the_limit_is_413_before_anything_is_computed(
         answer = await client.request(method, f"/v1/{address}", **body)
 
         assert (answer.status_code, gate.batches) == (413, 0)
-        assert "the limit is 8,192" in answer.json()["detail"]
+        assert "limit" in answer.json()["detail"]
         assert (await client.get("/readyz")).status_code == 200
 
 
