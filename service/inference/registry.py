@@ -8,22 +8,28 @@ become paths.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from hashlib import blake2b
 from itertools import groupby
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from model_store import ModelNotFound, ModelVersion, NoDefault, StoreError, newest
 from model_store.places.folder import Fingerprint
 
+from ..agreement import Agreement
 from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavailable
 from .loader import Loader
 from .refusals import Refusal, Refusals, may_pass, without_path
 from .served_model import ServedModel
 from .store_watch import StoreWatch
+
+AGREE_S = 60.0  # for all workers to load new models; a worker that cannot load them does not hold the others up longer
 
 log = structlog.get_logger()
 
@@ -38,8 +44,20 @@ class VersionEvents(Protocol):
         """Note that a version is no longer served, and that its last requests have been answered."""
 
 
+class Loaded(NamedTuple):
+    """The models that were loaded when the store was read, and what the store said then.
+
+    Attributes:
+        number: the same in each worker that has loaded the same models.
+    """
+
+    models: dict[ModelVersion, ServedModel]
+    default: str | StoreError
+    number: int
+
+
 class Registry:
-    """The served models, by version. `refresh` updates them from the store."""
+    """The served models, by version. `refresh` updates them from the store. Workers switch to new models together."""
 
     def __init__(
         self, loader: Loader, events: VersionEvents, *, default_model: str | None, versions_per_model: int
@@ -61,10 +79,16 @@ class Registry:
         self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # perhaps still used by requests
         self._refreshing = asyncio.Lock()  # made outside an event loop: it only needs one when two tasks wait for it
         self._refreshed = False
+        self._agreement = Agreement()
+        self._number = 0  # of the models that are served
+        self._next: Loaded | None = None  # loaded, and not switched to yet
+        self._patience_s = AGREE_S
+        self._switch_by = math.inf
 
     @property
     def served(self) -> list[ServedModel]:
         """All served models, sorted by name and version."""
+        self._switch_if_agreed()
         return [self._served[version] for version in sorted(self._served)]
 
     @property
@@ -111,6 +135,8 @@ class Registry:
             InvalidName, ModelNotFound, NoDefaultModel: no such model is served.
             Starting, NotServing: the store has not been read yet.
         """
+        if self._next is not None:
+            self._switch_if_agreed()
         if reference in self._found:
             return self._found[reference]
         if not self._refreshed:
@@ -145,7 +171,7 @@ class Registry:
     async def refresh(self) -> None:
         """Serve new versions of the store, and stop serving versions that were removed. One refresh runs at a time.
 
-        All new versions are loaded first, and then switched to at one moment.
+        All new versions are loaded first, and then switched to at one moment, by all workers.
 
         Raises:
             StoreNotFound: the store's folder is missing; the served models stay.
@@ -157,10 +183,36 @@ class Registry:
             wanted: dict[ModelVersion, ServedModel] = {}
             for _, versions in groupby(published, key=lambda version: version.name):
                 wanted |= await self._load_newest(list(versions))
-            self._refreshed, self._unreadable, self._published, self._default = True, None, published, default
+            self._refreshed, self._unreadable, self._published = True, None, published
             self._refusals.keep_only(published)
-            self._switch(wanted)
-            self._log_readiness()
+            if self._next is None:
+                self._switch_by = time.monotonic() + self._patience_s
+            self._next = Loaded(wanted, default, number_of(wanted, default))
+            self._switch_if_agreed()
+
+    def join(self, agreement: Agreement) -> None:
+        """Called in a worker that has been forked: switch to new models when the other workers do."""
+        self._agreement = agreement
+        agreement.offer(self._number)
+
+    def catch_up(self) -> bool:
+        """Whether this worker may answer: the other workers do not serve newer models, or there are none."""
+        self._switch_if_agreed()
+        if self._next is None:
+            self._agreement.offer(self._number)
+        return not self._agreement.is_ahead_of(self._number)
+
+    def _switch_if_agreed(self) -> None:
+        """Switch to the models that were loaded last if all workers have loaded them, or if that takes too long."""
+        if (loaded := self._next) is None:
+            return
+        if not self._agreement.offer(loaded.number) and loaded.number != self._number:
+            if time.monotonic() < self._switch_by:
+                return
+            log.error("workers serve different models", waited_s=self._patience_s)
+        self._next, self._number, self._default = None, loaded.number, loaded.default
+        self._switch(loaded.models)
+        self._log_readiness()
 
     def _switch(self, wanted: dict[ModelVersion, ServedModel]) -> None:
         """Serve these models, and no others. Report versions that left before and that no request uses any more."""
@@ -178,6 +230,7 @@ class Registry:
 
     async def refresh_forever(self, every_s: float) -> None:
         """Refresh now and then every `every_s` seconds; only now if that is 0. Errors are logged."""
+        self._patience_s = AGREE_S + 2 * every_s  # another worker may read the store that much later
         while True:
             try:
                 await self.refresh()
@@ -224,9 +277,11 @@ class Registry:
         return loaded
 
     async def _load(self, version: ModelVersion) -> ServedModel | None:
-        """Load a version, unless it is already served; None if it cannot be served."""
+        """Load a version, unless it is loaded already; None if it cannot be served."""
         if version in self._served:
             return self._served[version]
+        if self._next and version in self._next.models:
+            return self._next.models[version]
         files: Fingerprint = ()
         try:
             files = await asyncio.to_thread(self._store.fingerprint, version)
@@ -240,3 +295,9 @@ class Registry:
             return None
         self._refusals.forget(version)
         return model
+
+
+def number_of(models: Mapping[ModelVersion, ServedModel], default: str | StoreError) -> int:
+    """A number that is the same in each worker for the same models and the same default."""
+    weights = [(str(version), models[version].card.weights.sha256) for version in sorted(models)]
+    return int.from_bytes(blake2b(repr((weights, str(default))).encode(), digest_size=8).digest())

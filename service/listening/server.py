@@ -24,6 +24,7 @@ from .refusal import refusal
 from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
 
 LAST_REQUESTS_S = 0.5  # for a client that connected just before the end to send its request
+CATCH_UP_S = 60.0  # for a new worker to read the models that the others serve
 POLL_TICKS = 5  # of uvicorn's main loop, which are a tenth of a second each
 
 log = structlog.get_logger()
@@ -72,6 +73,7 @@ class Server(uvicorn.Server):
         parts: AppState = app.state.parts
         self._metrics = parts.metrics
         self._lifecycle = parts.lifecycle
+        self._registry = parts.registry
         self._slot = slot
         self._bounds = bounds
         self._drain_s = shutdown.drain_s
@@ -102,6 +104,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and log the address."""
         await super().startup(sockets or [])
+        await self._catch_up()
         port = self._slot.port.socket
         count = ConnectionCount(self._slot.port, self._slot.number, self.server_state.connections)
 
@@ -115,6 +118,14 @@ class Server(uvicorn.Server):
         self.servers = [acceptor]  # type: ignore[list-item]  # uvicorn calls close and wait_closed of it, no more
         gc.freeze()  # the models and modules stay: no collection needs to visit them again
         log.info("listening", address=url_of(*port.getsockname()[:2]))
+
+    async def _catch_up(self) -> None:
+        """Wait, while other workers serve newer models, until this one has read them too; they answer meanwhile."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + CATCH_UP_S
+        while not (self._registry.catch_up() or self.should_exit or loop.time() > ends_at):
+            self._slot.port.heartbeat(self._slot.number)
+            await asyncio.sleep(0.05)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: tell the parent that the event loop turns, and close overdue connections."""

@@ -15,6 +15,7 @@ import torch
 
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store, StoredModel
 from model_store.vae.device import choose_device
+from service.agreement import Agreement
 from service.compute.device import Device
 from service.compute.plan_cache import PlanCache
 from service.compute.runner import Runner
@@ -726,3 +727,22 @@ async def test_reference_that_is_no_name_is_refused(registry: Registry, referenc
     """The reference never reaches the file system."""
     with pytest.raises(InvalidName):
         registry.find(reference)
+
+
+async def test_new_version_waits_for_the_other_workers_but_not_without_end(registry: Registry, store: Store) -> None:
+    """A worker that cannot load it holds the others up for a minute; a line says that the answers differ now."""
+    agreement = Agreement(workers=2)
+    agreement.join(1)
+    agreement.offer(7)  # the models of another worker, which never has the new version
+    agreement.join(0)
+    registry.join(agreement)
+    store.publish("grey", make_model(seed=3))
+    await registry.refresh()
+    waiting = [str(registry.find("grey").version), registry.catch_up()]
+    with structlog.testing.capture_logs() as lines:
+        registry._switch_by = 0.0
+        switched = str(registry.find("grey").version)
+
+    assert waiting == ["grey@1", False]
+    assert switched == "grey@2"
+    assert "workers serve different models" in [line["event"] for line in lines]

@@ -116,13 +116,15 @@ def test_workers_that_replace_all_others_answer_at_once_and_read_what_is_new(
     """They have the models that were read at the start in memory; a version published since is served soon."""
     process = start(started, store, "--reload-s=0.2")
     published = str(store.publish("grey", make_model()))
-    assert [process.wait_for("serving")["model"] for _ in range(2)] == [published] * 2
+    while ask(process, 8, published)[200] != 8:
+        pass
     for worker in workers(process):
         os.kill(worker, signal.SIGKILL)
     for _ in range(2):
         process.wait_for("listening")
     answered = ask(process, 20)
-    assert [process.wait_for("serving")["model"] for _ in range(2)] == [published] * 2
+    while not ask(process, 1, published)[200]:
+        pass
 
     assert answered == {200: 20}
     assert ask(process, 20, published) == {200: 20}
@@ -271,6 +273,53 @@ def test_dead_worker_is_replaced_while_a_new_version_is_still_read(
         pass
 
     assert ask(process, 20) == {200: 20}
+
+
+# The second worker that reads a new version is held up until a file is there.
+SLOW_SECOND_READ = """
+import os, sys, time
+
+class Finder:
+    def find_spec(name, *_):
+        if name == "service.app":
+            import model_store
+            load = model_store.Store.load
+            def slow(store, version):
+                if version.number == 2:
+                    try:
+                        os.close(os.open({first!r}, os.O_CREAT | os.O_EXCL))
+                    except FileExistsError:
+                        while not os.path.exists({second!r}):
+                            time.sleep(0.01)
+                return load(store, version)
+            model_store.Store.load = slow
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_workers_switch_to_a_new_version_at_one_moment(started: list[Process], store: Store, tmp_path: Path) -> None:
+    """While a worker still reads it, both answer with the old one; afterwards, no answer comes from the old one."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    code = SLOW_SECOND_READ.format(first=str(first), second=str(second))
+    process = start(started, store, "--reload-s=0.2", PYTHONPATH=customized(tmp_path, code))
+    process.collect_log()
+
+    def models(times: int) -> list[str]:
+        return [httpx.get(f"{process.url}/v1/models/grey/sample").headers["X-Model"] for _ in range(times)]
+
+    before = models(1)
+    store.publish("grey", make_model())
+    while not first.exists():
+        before += models(1)
+    before += models(40)
+    second.touch()
+    while (model := models(1)) == ["grey@1"]:
+        pass
+    after = model + models(40)
+
+    assert set(before) == {"grey@1"}
+    assert set(after) == {"grey@2"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
