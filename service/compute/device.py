@@ -68,7 +68,7 @@ class Device:
         self.runtime = runtime
         self.inline_s = inline_s
         self.lost_at: float | None = None  # by time.monotonic
-        self._hang_s = hang_s
+        self.hang_s = hang_s
         self._thread = DeviceThread(f"device-{device}")
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
@@ -90,7 +90,7 @@ class Device:
     @property
     def seems_to_hang(self) -> bool:
         """Whether the thread has made no progress for half the time after which it is abandoned."""
-        return self._thread.has_hung_for(self._hang_s / 2)
+        return self._thread.has_hung_for(self.hang_s / 2)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function in the device's thread; return its result.
@@ -111,7 +111,7 @@ class Device:
         """
         if self.lost:
             raise DeviceLost
-        patience = max(PATIENCE, PREPARE_S / self._hang_s)
+        patience = max(PATIENCE, PREPARE_S / self.hang_s)
         return await self._thread.do(lambda: self._enter(function, *args, **kwargs), patience=patience)
 
     def run_inline(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -154,13 +154,13 @@ class Device:
 
     def close(self) -> None:
         """End the thread after its queued work; abandon a thread that hangs."""
-        self._thread.end(within_s=self._hang_s)
+        self._thread.end(within_s=self.hang_s)
 
     async def watch(self) -> None:
         """Check the thread from time to time, and replace it when it hangs. Ends when it is cancelled."""
         while True:
-            await asyncio.sleep(self._hang_s / HANG_CHECKS)
-            if self._thread.has_hung_for(self._hang_s):
+            await asyncio.sleep(self.hang_s / HANG_CHECKS)
+            if self._thread.has_hung_for(self.hang_s):
                 hung, self._thread = self._thread, DeviceThread(f"device-{self}")
                 log.error("device thread hangs", device=str(self))
                 if self.torch_device.type == "cuda":

@@ -44,6 +44,16 @@ class NotFiniteModel(ValueError):
         )
 
 
+class TooSlow(ValueError):
+    """A version of which even one image would be taken for a computation that hangs."""
+
+    def __init__(self, name: ForwardPass, seconds: float, limit_s: float) -> None:
+        super().__init__(
+            f"Its forward pass {name} takes {seconds:.3g} s for one image, and after {limit_s:.3g} s a computation "
+            "counts as hung; publish a smaller model, or raise hang_s."
+        )
+
+
 class Runner:
     """Runs the forward passes of one model, at most `max_batch_images` at once, or as many as `BATCH_BYTES` allow.
 
@@ -97,6 +107,7 @@ class Runner:
 
         Raises:
             NotFiniteModel: an answer to an ordinary input is not finite.
+            TooSlow: one image takes longer than a computation may.
         """
         largest = self.max_images("decode")
         number = min(max(largest, batch_plan.EXAMPLES), max(1, BATCH_BYTES // self._config.activation_bytes))
@@ -170,7 +181,12 @@ class Runner:
             self._forward(name, rows)
             return time.perf_counter() - began
 
-        return min([await self._device.prepare(run) for _ in range(TIMED_RUNS)])
+        first_s = await self._device.prepare(run)
+        if length(rows) == 1 and first_s > self._device.hang_s:
+            raise TooSlow(name, first_s, self._device.hang_s)
+        if first_s > EXAMPLES_S:
+            return first_s  # other models wait meanwhile
+        return min([first_s, *[await self._device.prepare(run) for _ in range(TIMED_RUNS - 1)]])
 
     async def _reproducible_sizes(self, name: ForwardPass, rows: Rows, profitable: list[int]) -> list[int]:
         """The batch sizes that agree byte for byte; none on a GPU."""

@@ -69,7 +69,7 @@ class Loader:
         Raises:
             StoreError: the version cannot be read.
             EndsProcess: loading it has ended the process before.
-            NotFiniteModel: its answers are not finite.
+            NotFiniteModel, TooSlow: its answers are not finite, or one image takes too long.
             OutOfMemory: the device has no room for the model now.
             DeviceLost, DeviceHung: the device has failed.
         """

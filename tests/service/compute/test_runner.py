@@ -22,7 +22,7 @@ from service.compute.device import Device
 from service.compute.onnx_graph import Graph
 from service.compute.onnx_runtime import compile_graph
 from service.compute.rows import Rows, concatenate, same_bytes, split
-from service.compute.runner import NotFiniteModel, Runner
+from service.compute.runner import NotFiniteModel, Runner, TooSlow
 from service.compute.torch_runtime import ForwardPass
 from service.errors import DeviceLost, NotFinite, OutOfMemory
 
@@ -277,6 +277,14 @@ async def test_model_whose_answers_are_not_finite_is_refused(device: Device, nam
     runner.forward_passes = {**runner.forward_passes, name: overflow}
 
     with pytest.raises(NotFiniteModel, match=f"{name} gives numbers that are not finite"):
+        await runner.warm_up()
+
+
+async def test_model_whose_single_image_would_count_as_hung_is_refused() -> None:
+    """Each of its batches would be abandoned, and meanwhile no other model would be computed."""
+    runner = Runner(Limited(), Device(choose_device("cpu"), hang_s=1e-9), max_batch_images=4)
+
+    with pytest.raises(TooSlow, match=r"for one image, and after 1e-09 s a computation counts as hung; publish"):
         await runner.warm_up()
 
 
