@@ -53,6 +53,7 @@ _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 # Costs in pixels of a plain PNG, each of which takes about 30 ns: measured on 2026-11-26 with the worst files.
+_FILE_COST = 1024  # of a picture without pixels: 25 to 45 µs
 _METADATA_COST = 131_072
 _WEBP_COST = 16
 _SCANS_OF_ONE_COST = 8
@@ -174,7 +175,7 @@ def _read_png(name: str, content: bytes) -> PictureStructure:
     width, height, depth, colour = struct.unpack_from(">IIBB", content, len(_PNG) + 8)
     if colour == _PALETTE and not has_palette:  # Pillow decodes it, and fails later
         raise BadImage(name, _HEADER)
-    cost = width * height * (2 if depth == 16 else 1) + has_metadata * _METADATA_COST
+    cost = _FILE_COST + width * height * (2 if depth == 16 else 1) + has_metadata * _METADATA_COST
     return PictureStructure("png", width, height, cost, content)
 
 
@@ -232,7 +233,7 @@ def _read_jpeg(name: str, content: bytes) -> PictureStructure:
         shown.append((start, end))
     if size is None or not scans:
         raise BadImage(name, _CUT_OFF)
-    cost = size[0] * size[1] * (1 + scans // _SCANS_OF_ONE_COST) + bool(metadata) * _METADATA_COST
+    cost = _FILE_COST + size[0] * size[1] * (1 + scans // _SCANS_OF_ONE_COST) + bool(metadata) * _METADATA_COST
     return PictureStructure("jpeg", *size, cost, _join(content, shown))
 
 
@@ -306,7 +307,7 @@ def _read_webp(name: str, content: bytes) -> PictureStructure:
     if len(set(sizes)) > 1:
         raise BadImage(name, _TWO_SIZES)
     width, height = sizes[0]
-    cost = width * height * _WEBP_COST + has_metadata * _METADATA_COST
+    cost = _FILE_COST + width * height * _WEBP_COST + has_metadata * _METADATA_COST
     return PictureStructure("webp", width, height, cost, content)
 
 

@@ -280,9 +280,9 @@ def test_file_without_a_picture_is_refused(content: bytes, error: type[Exception
 @pytest.mark.parametrize(
     ("content", "is_light"),
     [
-        pytest.param(saved(Image.new("L", (256, 256)), "PNG"), True, id="PNG"),
-        pytest.param(saved(Image.new("L", (256, 256)), "JPEG"), True, id="JPEG"),
-        pytest.param(saved(Image.new("L", (64, 64)), "WEBP"), True, id="small WebP"),
+        pytest.param(saved(Image.new("L", (250, 250)), "PNG"), True, id="PNG"),
+        pytest.param(saved(Image.new("L", (250, 250)), "JPEG"), True, id="JPEG"),
+        pytest.param(saved(Image.new("L", (60, 60)), "WEBP"), True, id="small WebP"),
         pytest.param(saved(Image.new("L", (256, 256)), "WEBP"), False, id="WebP"),
         pytest.param(saved(Image.fromarray(np.zeros((256, 256), np.uint16)), "PNG"), False, id="sixteen bits"),
         pytest.param(png(chunk(b"tEXt", b"a\0b")), False, id="text"),
@@ -293,6 +293,11 @@ def test_file_without_a_picture_is_refused(content: bytes, error: type[Exception
 def test_cost_is_known_before_a_decoder_is_called(content: bytes, is_light: bool) -> None:
     """The cost is the cost of the worst file with such parts."""
     assert (read(content).cost <= 65_536) == is_light
+
+
+def test_many_small_pictures_are_not_light() -> None:
+    """Each takes 30 µs beside the time for its pixels."""
+    assert 16 < 65_536 // read(saved(Image.new("L", (1, 1)), "PNG")).cost < 100
 
 
 _PEAK = """
