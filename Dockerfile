@@ -4,30 +4,40 @@
 #   docker build -t latentd --build-arg TORCH_INDEX=URL .     torch from another index, for example PyTorch's CPU wheels
 #   docker build -t latentd-training --target training --build-arg GIT_COMMIT=$(git rev-parse HEAD) .     the trainer
 #
-# Python is process 1 in both images and needs no `init`: it handles SIGTERM itself and reaps the processes it starts.
+# Every package is installed by the hash in deploy/locks (`make locks` writes them). Python handles SIGTERM as process 1;
+# an `init`, as in the compose file, is better: it also reaps what a `docker exec` leaves behind.
 
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+# the tag for readers; the digest decides: it is the index of all platforms, as it was on 2026-09-24 (Python 3.11.16)
+ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${BASE} AS build
 ARG TORCH_INDEX=""
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_DEPS=1
 RUN python -m venv /opt/latentd
 WORKDIR /source
-COPY constraints.txt ./
-RUN /opt/latentd/bin/pip install ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} --constraint constraints.txt torch
+COPY deploy/locks deploy/locks
+# torch alone comes from TORCH_INDEX, and from no other index. Only a torch with CUDA needs the packages of CUDA.
+RUN /opt/latentd/bin/pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} --require-hashes -r deploy/locks/torch.txt \
+ && if grep -q '^Requires-Dist: nvidia' /opt/latentd/lib/python3*/site-packages/torch-*.dist-info/METADATA; \
+    then /opt/latentd/bin/pip install --require-hashes -r deploy/locks/cuda.txt; fi
+# torch's headers, tools and tests are not used at run time
+RUN /opt/latentd/bin/pip install --require-hashes -r deploy/locks/service.txt \
+ && cd /opt/latentd/lib/python3*/site-packages \
+ && rm -rf torch/include torch/share torch/test \
+ && find torch/bin -type f ! -name torch_shm_manager -delete
+RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r deploy/locks/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY model_store model_store
 COPY service service
 COPY training training
-# Models live in the volume /models, not in the package. torch's headers, tools and tests are not used at run time.
-RUN /opt/latentd/bin/pip install --constraint constraints.txt '.[onnxruntime]' \
- && cd /opt/latentd/lib/python3*/site-packages \
- && rm -rf model_store/models torch/include torch/share torch/test \
- && find torch/bin -type f ! -name torch_shm_manager -delete
+# Models live in the volume /models, not in the package.
+RUN /opt/build/bin/pip wheel --no-build-isolation --wheel-dir /wheels . \
+ && /opt/latentd/bin/pip install --no-index /wheels/*.whl \
+ && /opt/latentd/bin/pip check \
+ && rm -rf /opt/latentd/lib/python3*/site-packages/model_store/models
 
 FROM build AS build-training
-RUN /opt/latentd/bin/pip install --constraint constraints.txt '.[training]' \
- && rm -rf /opt/latentd/lib/python3*/site-packages/model_store/models
+RUN /opt/latentd/bin/pip install --require-hashes -r deploy/locks/training.txt && /opt/latentd/bin/pip check
 
 FROM ${BASE} AS base
 ENV PATH=/opt/latentd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LATENTD_STORE=/models

@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test coverage test-ray test-container lint format tables figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
+.PHONY: help serve train test coverage test-ray test-container lint format tables locks figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ format: $(VENV)/.dev ## correct the style
 
 tables: $(VENV)/.use ## bring the table of docs/settings.md and the tree of docs/architecture.md up to date
 	$(IN)/python -m docs.make_tables
+
+locks: $(VENV)-locks/bin/uv $(VENV)/.use ## the exact packages of the images, with their hashes, into deploy/locks
+	PATH=$(abspath $(VENV)-locks/bin):$$PATH $(IN)/python -m deploy.make_locks
 
 figures: $(VENV)/.use ## the figures of docs/theory.md: make figures [DATA=DIR]
 	$(IN)/python -m docs.make_figures $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -98,6 +101,10 @@ $(VENV)-ray/.use: pyproject.toml constraints.txt
 $(VENV)-audit/bin/pip-audit:
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
+
+$(VENV)-locks/bin/uv:
+	$(PYTHON) -m venv $(VENV)-locks
+	$(VENV)-locks/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
 $(VENV):
 	$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,7 @@
 """The images of the Dockerfile, run as docker-compose.yml says: `make test-container`, which takes some minutes.
 
-CONTAINER_TOOLS names a folder with two commands: `build CONTEXT TAG [--target NAME]`, and `run IMAGE COMMAND…`, which
-takes volumes from MOUNT (`/host:/inside[:ro] …`) and the names of variables to pass on from PASS.
+CONTAINER_TOOLS names a folder with two commands: `build CONTEXT TAG [--target NAME] [--build-arg NAME=VALUE]`, and `run
+IMAGE COMMAND…`, which takes volumes from MOUNT (`/host:/inside[:ro] …`) and the names of variables to pass on from PASS.
 """
 
 import json
@@ -23,6 +23,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 TOOLS = os.environ.get("CONTAINER_TOOLS", "")
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+BASE = "docker.io/library/python:3.11-slim-bookworm"  # without its digest: the tools have an image of their own by that name
 USER = 65532  # of the images
 WAIT_S = 120.0
 
@@ -48,11 +49,12 @@ class Compose:
 
     def start(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """`docker compose up NAME`, or `docker compose run NAME ARGUMENTS`."""
-        image = SERVICES[name].get("image") or SERVICES[SERVICES[name]["extends"]["service"]]["image"]
-        named = {**SERVICES[name].get("environment", {}), **environment}
+        service = SERVICES[name]
+        named = {**service.get("environment", {}), **environment}
         passed = {key: value for key, value in named.items() if not value.startswith("${")}
+        command = [*(service.get("entrypoint") or entrypoint(service["image"])), *arguments]
         process = subprocess.Popen(
-            [f"{TOOLS}/run", image, *entrypoint(image), *arguments],
+            [f"{TOOLS}/run", service["image"], *command],
             env={**os.environ, **passed, "PASS": " ".join(passed), "MOUNT": " ".join(self._mounts(name))},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
@@ -73,8 +75,7 @@ class Compose:
                 process.communicate(timeout=60)
 
     def _mounts(self, name: str) -> Iterator[str]:
-        service = SERVICES[name]
-        for volume in service.get("volumes") or SERVICES[service["extends"]["service"]]["volumes"]:
+        for volume in SERVICES[name]["volumes"]:
             source, _, target = volume.replace("${DATA:-./data}", "data").partition(":")
             yield f"{self.folder / source}:{target}"
 
@@ -115,8 +116,10 @@ def images() -> None:
     for name in ("latentd", "train"):
         service = SERVICES[name]
         subprocess.run(
-            [f"{TOOLS}/build", str(ROOT), service["image"], "--target", service["build"]["target"]], check=True
-        )
+            [f"{TOOLS}/build", str(ROOT), service["image"], "--target", service["build"]["target"],
+             "--build-arg", f"BASE={BASE}"],
+            check=True,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
 
 
 def test_service_serves_what_the_trainer_publishes_into_the_volume(compose: Compose) -> None:
-    """`docker compose up`, and `docker compose --profile train run --rm train …` beside it."""
+    """`docker compose up`, and `docker compose run --rm train …` beside it."""
     port = free_port()
     compose.start("latentd", LATENTD_PORT=str(port), LATENTD_HOST="127.0.0.1")
     wait_for(f"http://127.0.0.1:{port}/readyz")
@@ -161,8 +164,10 @@ def test_finished_run_is_resumed_from_its_volume(compose: Compose) -> None:
 
 
 def test_gpu_service_without_a_gpu_says_so(compose: Compose) -> None:
-    """`docker compose --profile gpu up latentd-gpu` on a machine without a CUDA device."""
-    status, output = compose.run("latentd-gpu", LATENTD_PORT=str(free_port()))
+    """`docker compose -f docker-compose.yml -f deploy/compose.gpu.yml up` on a machine without a CUDA device."""
+    gpu = yaml.safe_load((ROOT / "deploy" / "compose.gpu.yml").read_text(encoding="utf-8"))["services"]["latentd"]
+
+    status, output = compose.run("latentd", LATENTD_PORT=str(free_port()), **gpu["environment"])
 
     assert status == 2
     assert "cuda" in output
