@@ -23,8 +23,8 @@ CUDA = re.compile("nvidia|cuda|triton")
 
 def compile_lock(source: Path, *options: str) -> dict[str, str]:
     """The requirements of a source with their hashes, by the name of the package."""
-    text = subprocess.run(
-        ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-header", "--no-annotate",
+    text = subprocess.run(  # noqa: S603  # our own files
+        ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-header", "--no-annotate",  # noqa: S607
          "--python-version", PYTHON, "--constraint", "constraints.txt", *options, str(source)],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip

@@ -20,11 +20,11 @@ from model_store.weights import count_parameters
 
 from . import checkpoint, console
 from .data import Dataset, absolute_text, load_dataset, path_argument
-from .errors import CannotKeepRun, CannotPublish, RunNotFound, TrainingError, WrongRun
+from .errors import CannotKeepRun, CannotPublish, DataNotFound, RunNotFound, TrainingError, WrongRun
 from .loop import Run, start, train
 from .publish import git_commit, prepare, publish, published
 from .recipe import SHIPPED, read_recipe
-from .sources.download import DATASETS, DEFAULT_CACHE
+from .sources.download import DATASETS, DEFAULT_CACHE, fetch
 from .warm_start import pinned, warm_start
 
 EXIT_FAILED = 1
@@ -36,8 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.recipe is None) == (options.resume is None) or (options.resume and options.set):
         parser.error("name a recipe, with --set to change it, or a run with --resume, which keeps its own recipe")
+    if options.download and options.resume:
+        parser.error("--download takes a recipe, not a run")
     with raise_stopped():
         try:
+            if options.download:
+                return download(options)
             return resume(options) if options.resume else begin(options)
         except Stopped as stopped:
             console.say(
@@ -49,6 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
         except (TrainingError, StoreError, NoSuchDevice, OSError) as error:
             console.fail(str(error))
             return EXIT_FAILED
+
+
+def download(options: argparse.Namespace) -> int:
+    """Download the data set of a recipe into the cache, for a training without a network."""
+    recipe = read_recipe(options.recipe, options.set)
+    if recipe.data.source is None:
+        raise DataNotFound("the recipe", f"it has no data.source to download, such as {' or '.join(DATASETS)}")
+    console.say(f"{recipe.data.source} is in {fetch(recipe.data.source, options.cache or DEFAULT_CACHE)}")
+    return 0
 
 
 def begin(options: argparse.Namespace) -> int:
@@ -187,6 +200,11 @@ def argument_parser() -> argparse.ArgumentParser:
         default=Path("runs"),
         metavar="DIR",
         help="the folder to keep runs in; default: %(default)s",
+    )
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="only download the recipe's data set into the cache; a training without a network then finds it there",
     )
     parser.add_argument(
         "--cache", type=path_argument, metavar="DIR", help=f"the folder to keep downloads in; default: {DEFAULT_CACHE}"

@@ -60,7 +60,8 @@ class DownloadFailed(TrainingError):
     def __init__(self, name: str, problems: Sequence[str]) -> None:
         super().__init__(
             f"Cannot download {name}: {'; '.join(map(_clause, problems))}. "
-            "Download it yourself, and name its folder with --data."
+            "Where there is a network, run the recipe with --download and the same --cache; or download it yourself, "
+            "and name its folder with --data."
         )
 
 

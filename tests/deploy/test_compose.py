@@ -54,7 +54,7 @@ def test_both_images_stop_by_sigterm() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_container_is_confined(name: str) -> None:
-    """Nothing that a model or a picture does in a container can harm the machine."""
+    """A model or a picture that harms its container cannot harm the machine."""
     service = SERVICES[name]
 
     assert service["read_only"]
@@ -77,7 +77,7 @@ def test_only_a_service_with_keys_is_published_to_other_machines() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["latentd"]
     assert SERVICES["latentd"]["ports"] == ["127.0.0.1:${LATENTD_PORT:-8000}:8000"]
     assert "LATENTD_API_KEYS_FILE: /run/secrets/latentd_keys" in keys
-    assert "file: ${LATENTD_KEYS:?" in keys
+    assert "file: ${KEYS_FILE:?" in keys
 
 
 def test_service_that_must_be_restarted_is_restarted() -> None:
@@ -91,7 +91,7 @@ def test_service_that_must_be_restarted_is_restarted() -> None:
 
 
 def test_images_are_built_from_exact_files() -> None:
-    """The base by its digest, and every package by its hash; torch's own index is the only one that torch comes from."""
+    """The base by its digest, every package by its hash, and torch from one index only."""
     installs = re.findall(r"pip install ([^\n]*)", DOCKERFILE)
 
     assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)

@@ -1,7 +1,8 @@
 """The images of the Dockerfile, run as docker-compose.yml says: `make test-container`, which takes some minutes.
 
-CONTAINER_TOOLS names a folder with two commands: `build CONTEXT TAG [--target NAME] [--build-arg NAME=VALUE]`, and `run
-IMAGE COMMAND…`, which takes volumes from MOUNT (`/host:/inside[:ro] …`) and the names of variables to pass on from PASS.
+CONTAINER_TOOLS names a folder with two commands: `build CONTEXT TAG [--target NAME] [--build-arg NAME=VALUE]`, and
+`run IMAGE COMMAND…`, which takes volumes from MOUNT (`/host:/inside[:ro] …`) and the names of variables to pass on from
+PASS.
 """
 
 import json
@@ -23,7 +24,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 TOOLS = os.environ.get("CONTAINER_TOOLS", "")
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
-BASE = "docker.io/library/python:3.11-slim-bookworm"  # without its digest: the tools have an image of their own by that name
+BASE = "docker.io/library/python:3.11-slim-bookworm"  # without its digest: the tools have made an image of that name
 USER = 65532  # of the images
 WAIT_S = 120.0
 

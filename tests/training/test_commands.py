@@ -1,5 +1,6 @@
 """`python -m training` as a user runs it, from the recipe to the published version."""
 
+import gzip
 import io
 import os
 import subprocess
@@ -14,6 +15,7 @@ from model_store import Store
 from training.__main__ import main
 from training.evaluate.__main__ import main as evaluate
 from training.recipe import Recipe
+from training.sources import idx
 
 
 def test_run_publishes_a_version_that_says_where_it_is_from(
@@ -114,12 +116,44 @@ def test_empty_path_is_refused(
 
 
 @pytest.mark.parametrize(
-    "call", [[], ["mnist", "--resume", "runs/x"], ["--resume", "runs/x", "--set", "epochs=1"]], ids=str
+    "call",
+    [
+        [],
+        ["mnist", "--resume", "runs/x"],
+        ["--resume", "runs/x", "--set", "epochs=1"],
+        ["--resume", "runs/x", "--download"],
+    ],
+    ids=str,
 )
 def test_recipe_and_run_exclude_each_other(call: list[str]) -> None:
     """A run keeps its own recipe."""
     with pytest.raises(SystemExit, match="2"):
         main(call)
+
+
+def test_data_set_is_downloaded_without_a_run(
+    recipe_file: Path, idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container without a network trains on what another one has downloaded into the same cache."""
+    cache = tmp_path / "cache"
+    (cache / "mnist").mkdir(parents=True)
+    (cache / "mnist" / idx.TRAIN).write_bytes((idx_folder / idx.TRAIN).read_bytes())
+    (cache / "mnist" / idx.TEST).write_bytes(gzip.decompress((idx_folder / f"{idx.TEST}.gz").read_bytes()))
+
+    status = main([str(recipe_file), "--download", "--cache", str(cache), "--runs", str(tmp_path / "runs")])
+
+    assert status == 0
+    assert f"mnist is in {cache / 'mnist'}" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_recipe_without_a_source_has_nothing_to_download(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names the data sets that can be downloaded."""
+    recipe_file.write_text(recipe_file.read_text().replace('source = "mnist"', ""))
+
+    assert main([str(recipe_file), "--download"]) == 1
+
+    assert "mnist or fashion-mnist" in " ".join(capsys.readouterr().out.split())
 
 
 def test_log_file_has_no_escape_sequences(call: list[str]) -> None:
