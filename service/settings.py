@@ -89,8 +89,8 @@ class Settings(BaseSettings):
     # Path.expanduser raises where the user has no home folder; os.path.expanduser leaves the path as it is
     cache: Annotated[Path, BeforeValidator(os.path.expanduser)] = Field(
         Path("~/.cache/latentd"),
-        description="folder for the results of warm-ups, which make the next start quick; not used if it cannot be "
-        "written",
+        description="folder for the results of warm-ups, which make the next start quick, and for notes of versions "
+        "that ended the process while they were loaded; not used if it cannot be written",
     )
     default_model: Annotated[str, AfterValidator(check_reference)] | None = Field(
         None,
