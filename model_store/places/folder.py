@@ -143,17 +143,20 @@ class Folder:
             replace_file(self.default_file, content.encode())
 
     def try_to_write(self, name: str) -> None:
-        """Write folders where the files of a version and its number would be written, and remove them.
+        """Write a folder where a version would be written, and remove it; and write the last number.
+
+        So a version that is removed while its successor is trained is remembered, even in a store of an older release.
 
         Raises:
             NoNumberLeft, UnusableNumber: the next version cannot have a number.
             OSError: a version could not be written.
         """
         with self.lock(name):
-            incoming = self._incoming(self.next_version(name))
-            for probe in (incoming, self.root / incoming.name):
-                probe.mkdir()
-                probe.rmdir()
+            version = self.next_version(name)
+            probe = self._incoming(version)
+            probe.mkdir()
+            probe.rmdir()
+            self._remember(name, version.number - 1)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -202,7 +205,7 @@ class Folder:
         try:
             yield VersionFolder(write_folder(incoming, files))
             # before the version appears: a publisher that is killed between the two steps wastes a number, no more
-            replace_file(self._last_file(version.name), f"{version.number}\n".encode())
+            self._remember(version.name, version.number)
             try:
                 incoming.rename(final)
             except OSError as error:
@@ -221,6 +224,9 @@ class Folder:
         """The file with the highest number that was given to a model; in the root, so that it outlives the model."""
         return self.root / f".last-{name}"
 
+    def _remember(self, name: str, number: int) -> None:
+        replace_file(self._last_file(name), f"{number}\n".encode())
+
     def _last_number(self, name: str) -> int:
         path = self._last_file(name)
         try:
@@ -229,7 +235,7 @@ class Folder:
             return 0
         except OSError as error:
             raise UnusableNumber(path, error.strerror or str(error)) from error
-        if not is_number(content):
+        if content != "0" and not is_number(content):
             raise UnusableNumber(path, f"it holds {content!r}")
         return int(content)
 

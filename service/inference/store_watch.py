@@ -102,7 +102,7 @@ class StoreWatch:
         """The change of a served version, or None. Its files are hashed when their times change."""
         try:
             files = self._store.fingerprint(version)
-            if files != self._files[version] and None not in files:
+            if files != self._files[version] and any(files):  # without files, the version was removed a moment ago
                 if self._store.holds(version, self._cards[version]):
                     self._changed.pop(version, None)
                 else:

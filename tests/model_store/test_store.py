@@ -118,6 +118,16 @@ def test_number_of_a_removed_version_is_not_given_again(store: Store, path: str)
     assert str(Store(store.root).publish("grey", make_model(seed=9))) == "grey@3"
 
 
+def test_number_of_a_version_that_is_removed_during_a_training_is_not_given_again(store: Store) -> None:
+    """The store is of an older release, which did not remember numbers."""
+    store.publish("grey", make_model())
+    (store.root / ".last-grey").unlink()
+    store.prepare("grey")
+    shutil.rmtree(store.root / "grey" / "2")
+
+    assert str(store.publish("grey", make_model())) == "grey@3"
+
+
 def test_number_of_a_removed_version_is_not_given_again_after_a_kill(store: Store) -> None:
     """The publisher was killed as soon as the version had appeared."""
     process = multiprocessing.get_context("spawn").Process(target=publish_and_die, args=(store.root, "sync_folder", 3))

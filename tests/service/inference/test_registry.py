@@ -442,6 +442,18 @@ async def test_weights_that_are_changed_in_place_are_noticed(registry: Registry,
     assert [warning.partition(",")[0] for warning in registry.warnings] == ["grey@1 was changed in the store"]
 
 
+@pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
+async def test_file_that_a_served_version_has_lost_is_noticed(registry: Registry, store: Store, name: str) -> None:
+    """The version stays, with a warning: at the next start it could not be served."""
+    (store.folder(ModelVersion("grey", 1)) / name).unlink()
+    await registry.refresh()
+
+    assert served(registry) == ["colour@1", "grey@1"]
+    (warning,) = registry.warnings
+    assert warning.startswith("grey@1 cannot be read any more, and is still served: ")
+    assert str(store.root) not in warning
+
+
 async def test_same_files_written_again_are_no_change(registry: Registry, store: Store) -> None:
     """A restored backup has other times and inodes."""
     folder = store.folder(ModelVersion("grey", 1))

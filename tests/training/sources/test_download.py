@@ -179,6 +179,18 @@ def silence(_: BaseHTTPRequestHandler) -> None:
     time.sleep(3)
 
 
+def odd_length(handler: BaseHTTPRequestHandler) -> None:
+    """Send a length of more digits than Python converts."""
+    send(handler, b"x", Content_Length="9" * 5000)
+
+
+def odd_place(handler: BaseHTTPRequestHandler) -> None:
+    """Send the client to an address that cannot be one."""
+    handler.send_response(302)
+    handler.send_header("Location", "https://\xad\xad.." + "a" * 300 + ":99999999/[")
+    handler.end_headers()
+
+
 def circle(handler: BaseHTTPRequestHandler) -> None:
     """Send the client to the same address again."""
     handler.send_response(302)
@@ -199,6 +211,8 @@ def plain(handler: BaseHTTPRequestHandler) -> None:
         (endless, "it has more than 1,400 bytes"),
         (bomb, "it unpacks to more than 400 bytes"),
         (announced_bomb, "it unpacks to more than|its SHA-256 is|Not a gzipped file"),
+        (odd_length, "Content-Length|RemoteProtocolError|digits"),
+        (odd_place, "train-images"),
         (circle, "Exceeded maximum allowed redirects"),
         (plain, "it leads to http://example.org/file.gz, which is not https"),
     ],
