@@ -331,11 +331,15 @@ class ProcessLost(Unavailable):
     """The process that worked on the request has ended.
 
     The kernel may have ended it when memory ran out, so that the next attempt can succeed: that is not the client's
-    fault, as a 4xx would say. A picture that makes a library crash gets the same answer again.
+    fault, as a 4xx would say. An image that makes a library crash gets the same answer again, and so does a request
+    for which a library that does not raise MemoryError needs too much memory.
     """
 
     def __init__(self) -> None:
-        super().__init__("The process that worked on this request has ended; try again, or send other images.")
+        super().__init__(
+            "The process that worked on this request has ended, perhaps because memory ran out; try again, or with "
+            "fewer images."
+        )
 
 
 class OutOfMemory(Unavailable):

@@ -41,6 +41,7 @@ _READERS: dict[PictureFormat, type[ImageFile]] = {
 }
 _SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels: limits of the formats and of Pillow's encoders
+_WEBP_OUT_OF_MEMORY = "encoding error 1"  # Pillow shows the number of libwebp's error
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BYTES_OF_PIXEL = 16  # WebP: three canvases of four bytes, and the picture
 _DAMAGED = "it is damaged or cut off"
@@ -151,41 +152,20 @@ def inspect_all(contents: Sequence[bytes], target: Target) -> list[PictureStruct
     return structures
 
 
-def open_all(contents: Sequence[bytes], target: Target) -> list[Opened]:
-    """Read the headers of pictures and check their sizes. No pixel is decoded, but text in a header is unpacked.
-
-    Raises:
-        the errors of `inspect_all`; BadImage also if Pillow cannot read a header.
-    """
-    return open_inspected(inspect_all(contents, target), target)
-
-
-def open_inspected(structures: Sequence[PictureStructure], target: Target) -> list[Opened]:
-    """Read the headers of pictures whose parts have been counted.
-
-    Raises:
-        TooLarge, BadImage: as `open_all`.
-    """
-    opened = []
-    for index, structure in enumerate(structures):
-        with about_row(index):
-            opened.append(open_picture(_name(index, len(structures)), structure, target))
-    return opened
-
-
-def decode(pictures: Sequence[Opened], target: Target) -> Pixels:
-    """Pixels uint8 (B, C, H, W) of opened pictures.
+def decode(structures: Sequence[PictureStructure], target: Target) -> Pixels:
+    """Pixels uint8 (B, C, H, W) of pictures whose parts have been counted. To save memory they are opened in turn.
 
     Raises:
         TooLarge: a picture has more pixels than Pillow decodes.
         BadImage: a picture cannot be read.
         WrongShape: an upright picture has another size than the model's, and `resize` is `none`.
     """
-    rows = []
-    for index, opened in enumerate(pictures):
+    pixels = np.empty((len(structures), *target.image_shape), np.uint8)
+    for index, structure in enumerate(structures):
         with about_row(index):
-            rows.append(decode_picture(opened, target))
-    return np.stack(rows) if len(rows) > 1 else rows[0][np.newaxis]
+            opened = open_picture(_name(index, len(structures)), structure, target)
+            pixels[index] = decode_picture(opened, target)
+    return pixels
 
 
 def check_array(shape: Sequence[int], target: Target) -> None:
@@ -204,9 +184,11 @@ def fit(pixels: Pixels, target: Target) -> Pixels:
     """
     if pixels.shape[1:] == target.image_shape:
         return pixels
-    return decode(
-        [Opened(_name(index, len(pixels)), pixels_to_picture(image)) for index, image in enumerate(pixels)], target
-    )
+    fitted = np.empty((len(pixels), *target.image_shape), np.uint8)
+    for index, image in enumerate(pixels):
+        with about_row(index):
+            fitted[index] = decode_picture(Opened(_name(index, len(pixels)), pixels_to_picture(image)), target)
+    return fitted
 
 
 def encode(pixels: Pixels, picture_format: PictureFormat, columns: int | None = None) -> bytes:
@@ -224,7 +206,12 @@ def encode(pixels: Pixels, picture_format: PictureFormat, columns: int | None = 
             remedy="ask for fewer images, or for png or npy",
         )
     buffer = io.BytesIO()
-    picture.save(buffer, picture_format, **_SAVE_OPTIONS[picture_format])
+    try:
+        picture.save(buffer, picture_format, **_SAVE_OPTIONS[picture_format])
+    except ValueError as error:
+        if str(error) == _WEBP_OUT_OF_MEMORY:
+            raise MemoryError from error
+        raise
     return buffer.getvalue()
 
 
@@ -233,7 +220,7 @@ def _name(index: int, count: int) -> str:
 
 
 def open_picture(name: str, structure: PictureStructure, target: Target) -> Opened:
-    """Let Pillow read the header of one picture; it raises the errors of `open_all`."""
+    """Let Pillow read the header of one picture; it raises the errors of `decode`."""
     try:
         picture = _READERS[structure.picture_format](io.BytesIO(structure.shown))
     except _BOMB as error:

@@ -130,7 +130,7 @@ async def _decode_pictures(call: Call, session: Session, content_type: str, body
         session.check_room(len(structures))
         session.admit(len(structures), latents=0, value_bytes=_DECODED_BYTES)
         if sum(max(structure.cost, target_pixels) for structure in structures) <= LIGHT_VALUES:
-            return pictures.decode(pictures.open_inspected(structures, target), target)
+            return pictures.decode(structures, target)
     session.check_room(1)  # the body may hold more, but that is not known before it is read
     pixels = await call.wait_for(call.processes.reading.run(read_pictures, content_type, body, target, allowed))
     session.admit(len(pixels), latents=0, value_bytes=_DECODED_BYTES)

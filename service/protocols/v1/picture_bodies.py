@@ -21,9 +21,9 @@ def read_pictures(content_type: str, body: bytes, target: Target, allowed: Allow
     """Pixels uint8 (B, *image_shape) of the pictures in a body.
 
     Raises:
-        the errors of `read_picture_files`, `pictures.open_all` and `pictures.decode`.
+        the errors of `read_picture_files`, `pictures.inspect_all` and `pictures.decode`.
     """
-    return pictures.decode(pictures.open_all(read_picture_files(content_type, body, allowed), target), target)
+    return pictures.decode(pictures.inspect_all(read_picture_files(content_type, body, allowed), target), target)
 
 
 def read_json_pair(body: bytes, target: Target, allowed: Allowed) -> Pixels | NDArray[np.float32]:

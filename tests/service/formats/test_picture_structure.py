@@ -308,7 +308,7 @@ from service.formats import pictures
 target = pictures.Target(ModelVersion("m", 1), (3, 28, 28), "stretch", 2**22, 2**24)
 def peak(content):
     try:
-        pictures.decode(pictures.open_all([content], target), target)
+        pictures.decode(pictures.inspect_all([content], target), target)
     except pictures.BadImage:
         pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

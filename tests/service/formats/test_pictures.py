@@ -29,7 +29,7 @@ def test_side_is_bounded(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int])
     message = f"The picture has {max(size):,} pixels a side, the limit is 16,384; crop it, or send it smaller"
 
     with pytest.raises(TooLarge, match=message):
-        pictures.open_all([png_header(*size)], TARGET)
+        pictures.inspect_all([png_header(*size)], TARGET)
 
 
 def test_side_of_an_array_is_bounded() -> None:
@@ -42,7 +42,7 @@ def test_image_of_the_models_own_size_may_be_longer() -> None:
     """Such an image is not resized."""
     target = pictures.Target(ModelVersion("row", 1), (1, 1, 20_000), "none", 2**22, 2**24)
 
-    assert pictures.decode(pictures.open_all([picture((20_000, 1))], target), target).shape == (1, 1, 1, 20_000)
+    assert pictures.decode(pictures.inspect_all([picture((20_000, 1))], target), target).shape == (1, 1, 1, 20_000)
 
 
 def test_small_pictures_count_as_large_as_they_become() -> None:
@@ -50,7 +50,7 @@ def test_small_pictures_count_as_large_as_they_become() -> None:
     target = pictures.Target(ModelVersion("large", 1), (3, 2048, 2048), "stretch", 2**22, 2**24)
 
     with pytest.raises(TooLarge, match="each counts as at least 2048×2048, the model's size"):
-        pictures.open_all([picture((1, 1))] * 5, target)
+        pictures.inspect_all([picture((1, 1))] * 5, target)
     with pytest.raises(TooLarge, match="each counts as at least 2048×2048, the model's size"):
         pictures.check_array((5, 1, 1, 1), target)
 
@@ -69,7 +69,7 @@ def test_long_exif_in_a_text_is_refused(text: bytes, before: bool) -> None:
     content = png(chunk(b"tEXt", text)) if before else png(behind=chunk(b"tEXt", text))
 
     with pytest.raises(BadImage, match="EXIF"):
-        pictures.decode(pictures.open_all([content], TARGET), TARGET)
+        pictures.decode(pictures.inspect_all([content], TARGET), TARGET)
 
 
 def test_exif_in_a_text_turns_the_picture() -> None:
@@ -79,7 +79,7 @@ def test_exif_in_a_text_turns_the_picture() -> None:
     target = pictures.Target(ModelVersion("grey", 1), (1, 8, 6), "none", 64, 64)
     upright = np.asarray(Image.open(io.BytesIO(png())).transpose(Image.Transpose.ROTATE_270))
 
-    assert np.array_equal(pictures.decode(pictures.open_all([content], target), target)[0, 0], upright)
+    assert np.array_equal(pictures.decode(pictures.inspect_all([content], target), target)[0, 0], upright)
 
 
 def test_warnings_of_pillow_are_neither_printed_nor_kept() -> None:
@@ -90,7 +90,7 @@ def test_warnings_of_pillow_are_neither_printed_nor_kept() -> None:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         pictures.ignore_warnings()
-        pictures.decode(pictures.open_all([content], TARGET), TARGET)
+        pictures.decode(pictures.inspect_all([content], TARGET), TARGET)
 
     assert found == []
 
@@ -105,7 +105,7 @@ content = sys.stdin.buffer.read()
 used = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
 resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 4_000_000,) * 2)
 try:
-    pictures.decode(pictures.open_all([content], target), target)
+    pictures.decode(pictures.inspect_all([content], target), target)
 except MemoryError:
     print("no memory")
 """
@@ -131,13 +131,13 @@ target = pictures.Target(ModelVersion("m", 1), (3, 8, 8), "stretch", 2**22, 2**2
 before = set(sys.modules)
 for kind in ("png", "jpeg", "webp"):
     content = pictures.encode(np.zeros((1, 3, 8, 8), np.uint8), kind)
-    pictures.decode(pictures.open_all([content], target), target)
+    pictures.decode(pictures.inspect_all([content], target), target)
 exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHLHxxxxxx", 1, 0x0112, 3, 1, 6)
 content = pictures.encode(np.zeros((1, 3, 8, 8), np.uint8), "jpeg")
 content = content[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + content[2:]
-pictures.decode(pictures.open_all([content], target), target)
+pictures.decode(pictures.inspect_all([content], target), target)
 try:
-    pictures.decode(pictures.open_all([content[:200] + b"\xff\xd9"], target), target)
+    pictures.decode(pictures.inspect_all([content[:200] + b"\xff\xd9"], target), target)
 except BadImage:
     print(*sorted(set(sys.modules) - before))
 """

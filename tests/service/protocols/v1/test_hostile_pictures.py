@@ -233,25 +233,26 @@ async def test_no_more_text_is_unpacked_than_one_picture_may_have(monkeypatch: p
 
     monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", unpacked)
     with pytest.raises(BadImage):
-        pictures.open_all([with_texts(40, 60_000)] * 16, target)
+        pictures.decode(pictures.inspect_all([with_texts(40, 60_000)] * 16, target), target)
 
     assert 1_000_000 < sum(map(len, texts)) < 1_200_000
 
 
 async def test_of_what_else_is_in_a_picture_nothing_is_kept() -> None:
-    """Metadata uses no memory while the request waits for a thread, nor while its other pictures are decoded."""
+    """Metadata uses no memory while the pixels are decoded, nor while they are resized."""
     target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "none", 64, 64)
     words = ((b"tEXt", b"a\0b"), (b"iCCP", b"a\0\0" + zlib.compress(b"b")), (b"prVt", b"c"))
     before, behind = with_chunks(*words), with_chunks(*words, before=b"IEND")
 
-    opened = [pictures.open_all([content], target)[0] for content in (before, behind)]
+    structures = pictures.inspect_all([before], target) + pictures.inspect_all([behind], target)
+    opened = [pictures.open_picture("The picture", structure, target) for structure in structures]
     for one in opened:
         assert isinstance(one.picture, PngImagePlugin.PngImageFile)
         assert one.picture.png is not None
         assert (one.picture.info, one.picture.png.im_text, one.picture.private_chunks) == ({}, {}, [])
 
-    pictures.decode(opened, target)
     for one in opened:
+        pictures.decode_picture(one, target)
         assert isinstance(one.picture, PngImagePlugin.PngImageFile)
         assert (one.picture.info, one.picture.text, one.picture.private_chunks) == ({}, {}, [])
 
