@@ -167,7 +167,7 @@ class Settings(BaseSettings):
         description="size of a request's body; too low: 413 for bulk clients; too high: each request takes much memory",
     )
     max_bodies_bytes: int = Field(
-        100_663_296,
+        67_108_864,
         ge=1024,
         le=2**40,
         description="size of all bodies over 64 KiB together that a process reads at the same time; too low: 429 for "
@@ -181,7 +181,7 @@ class Settings(BaseSettings):
         "low: 413 for bulk clients; too high: each request takes much memory",
     )
     max_answers_bytes: int = Field(
-        536_870_912,
+        469_762_048,
         ge=1024,
         le=2**40,
         description="memory of all requests together that a process computes and answers at the same time, each until "

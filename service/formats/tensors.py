@@ -41,12 +41,11 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
         shape, is_fortran_order, dtype = _HEADER_READERS[npy.read_magic(file)](file)
     except Exception as error:  # the header is text of Python, and NumPy raises errors of many types for odd ones
         raise MalformedBody(NPY, "its header cannot be read") from error
-    data = content[file.tell() :]
     _check_shape(NPY, shape)
     _check_dtype(dtype.name, dtypes, name)
-    if len(data) != math.prod(shape) * dtype.itemsize:
-        raise MalformedBody(NPY, f"it has {len(data)} bytes of data, its header says {shape} of {dtype}")
-    array = np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran_order else "C")
+    if (size := len(content) - file.tell()) != math.prod(shape) * dtype.itemsize:
+        raise MalformedBody(NPY, f"it has {size} bytes of data, its header says {shape} of {dtype}")
+    array = np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if is_fortran_order else "C")
     return torch.from_numpy(array.astype(dtype.newbyteorder("="), order="C"))
 
 

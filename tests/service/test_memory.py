@@ -79,11 +79,11 @@ def test_budget_forgets_clients_that_hold_nothing() -> None:
 
 
 def test_default_settings_fit_into_two_gibibytes() -> None:
-    """The sum of docs/how-to/bound-the-memory.md, with 200 MiB for the models."""
+    """The sum of docs/how-to/bound-the-memory.md, with 140 MiB for the models."""
     settings = Settings()
-    bodies = 2 * (settings.max_bodies_bytes + SMALL_BODIES_BYTES)
+    bodies = 4 * (settings.max_bodies_bytes + SMALL_BODIES_BYTES)
     answers = settings.max_answers_bytes + SMALL_ANSWERS_BYTES
     reading = MAX_PROCESSES * process_bytes(settings)
-    program, writing, models = 300, MAX_PROCESSES * 48, 200
+    program, writing, connections, models = 300, MAX_PROCESSES * 48, 40, 140
 
-    assert program + writing + models + (bodies + answers + reading) / 2**20 <= 2048
+    assert program + writing + connections + models + (bodies + answers + reading) / 2**20 <= 2048

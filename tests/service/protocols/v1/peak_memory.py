@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar, cast
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.numpy import save
 from torch import Tensor
 
 from model_store import ModelVersion
@@ -29,6 +30,7 @@ from service.http.negotiation import Format
 from service.operations.session import Session
 from service.protocols.v1 import answer_bytes
 from service.protocols.v1.answers import bytes_to_write
+from service.protocols.v1.array_bodies import read_image_array
 from service.protocols.v1.json_bodies import JSON, JSON_VALUE_BYTES, Allowed, read_json_latents
 from service.protocols.v1.picture_bodies import read_pictures
 
@@ -168,6 +170,32 @@ def read_images() -> Iterator[Peak]:
     yield Peak("base64", peak_of(picture_reader(JSON), texts(small[:1]), texts(small)), len(texts(small)))
 
 
+def read_arrays() -> Iterator[Peak]:
+    """Arrays of each type of number; the service counts four times the body, which it holds already."""
+    random = np.random.default_rng(0)
+    for kind in ("uint8", "uint16", "bool", "float16", "float32", "float64"):
+        pixels = (random.random((400, 64, 64, 3)) * (1 if kind[0] == "f" else 65_535)).astype(kind)
+        for media_type, write in (
+            (tensors.NPY, npy_file),
+            (tensors.SAFETENSORS, lambda array: save({"images": np.ascontiguousarray(array.transpose(0, 3, 1, 2))})),
+        ):
+            whole = write(pixels)
+            taken = peak_of(partial(read_array, media_type), write(pixels[:1]), whole)
+            yield Peak(f"{media_type} {kind}", taken, 3 * len(whole))
+
+
+def read_array(media_type: str, body: bytes) -> object:
+    """The pixels of a body."""
+    return read_image_array(media_type, body, TARGET)
+
+
+def npy_file(array: np.ndarray) -> bytes:
+    """An npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
 def picture_reader(content_type: str) -> Callable[[bytes], object]:
     """The function that reads bodies of this type."""
     return lambda body: read_pictures(content_type, body, TARGET, Allowed(256, VALUES, frozenset()))
@@ -196,4 +224,4 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     kept = PIXEL_BYTES * 2**20 + 2 * 256 * 3 * 64 * 64
     read = [Peak(name, taken, reserved + kept) for name, taken, reserved in read_images()]
-    print(json.dumps([*written_images(), *written_latents(), *read_numbers(), *read]))  # noqa: T201  # the test reads it
+    print(json.dumps([*written_images(), *written_latents(), *read_numbers(), *read, *read_arrays()]))  # noqa: T201  # the test reads it

@@ -8,7 +8,7 @@ import pytest
 
 from .peak_memory import Peak
 
-GRAIN_BYTES = 2**20  # the kernel gives memory in pages, and the allocator keeps some
+GRAIN_BYTES = 2**22  # the kernel gives memory in pages, and the allocator and libraries keep some
 
 
 @pytest.fixture
