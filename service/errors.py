@@ -2,6 +2,8 @@
 
 ServiceError
 ├── BadRequest              the bytes are not a request of HTTP/1.1
+├── UnknownTransferCoding   the chunks of the body are compressed
+├── UnknownExpectation      the client expects something that is not 100-continue
 ├── HeadTimeout             the head of the request did not arrive in time
 ├── AddressTooLong          the address of the request has too many bytes
 ├── HeadTooLarge            the address and the headers together have too many bytes
@@ -12,6 +14,7 @@ ServiceError
 ├── MisdirectedRequest      the request is for another host
 ├── NotAcceptable           none of the requested formats is available
 ├── BodyTimeout             the body did not arrive in time
+├── BodyTooSlow             the body has nearly stopped to arrive
 ├── TooLarge                a body, a picture, or a number of images is beyond a limit
 ├── UnsupportedMediaType    the body has a format that the service does not read
 ├── UnsupportedEncoding     the body is compressed
@@ -79,6 +82,20 @@ class BadRequest(ServiceError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"This request cannot be read: {problem}.")
+
+
+class UnknownTransferCoding(ServiceError):
+    """The chunks of the body are compressed, or coded in another way."""
+
+    def __init__(self) -> None:
+        super().__init__("The Transfer-Encoding of this request has more than chunked; send chunks that are not coded.")
+
+
+class UnknownExpectation(ServiceError):
+    """The client expects something that is not 100-continue."""
+
+    def __init__(self) -> None:
+        super().__init__("The header Expect of this request is not 100-continue; send that value, or leave it out.")
 
 
 class HeadTimeout(ServiceError):
@@ -158,6 +175,15 @@ class BodyTimeout(ServiceError):
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"The body did not arrive within {limit_s:g} s; send it faster or in smaller requests.")
+
+
+class BodyTooSlow(ServiceError):
+    """The body has nearly stopped to arrive."""
+
+    def __init__(self, *, least: int, window_s: float) -> None:
+        super().__init__(
+            f"The body has brought less than {least:,} bytes in {window_s:g} s; send it faster or in smaller requests."
+        )
 
 
 class TooLarge(ServiceError):

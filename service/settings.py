@@ -212,8 +212,9 @@ class Settings(BaseSettings):
         30.0,
         gt=0,
         le=3600,
-        description="time in which a request's body must arrive, and in which a client must read its answer; too low: "
-        "408 and broken answers on slow networks; too high: slow clients hold connections",
+        description="time in which a request's body must arrive, and in which a client must read its answer; besides, "
+        "a client must send or read 5 KiB in each 5 s; too low: 408 and broken answers on slow networks; too high: "
+        "slow clients hold connections and memory",
     )
     idle_timeout_s: int = Field(
         75,

@@ -56,3 +56,14 @@ def test_page_and_samples_are_below_the_prefix(url: str) -> None:
         assert client.get(f"{url}/v1/sample?seed=7").headers["content-type"] == "image/png"
         refused = client.post(f"{url}/v1/encode", content=bytes(2**21), headers={"Content-Type": "image/png"})
         assert refused.status_code == 422, "read whole by the service, which says that it is not a picture"
+
+
+def test_refusal_of_an_unread_body_is_passed_on(url: str) -> None:
+    """nginx sends the body to its end, and a service that closed before would make it answer 502."""
+    with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
+        refused = [
+            client.post(f"{url}/v1/encode", content=bytes(2**23), headers={"Content-Type": "text/csv"}).status_code
+            for _ in range(20)
+        ]
+
+    assert refused == [415] * 20

@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
+import pytest
+
 HOST = b"Host: localhost\r\n"
+
+# For coroutine tests: uvicorn takes uvloop where it is installed, and both loops treat half-closed connections alike.
+ON_BOTH_LOOPS = pytest.mark.parametrize(
+    "anyio_backend",
+    [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})],
+    ids=["asyncio", "uvloop"],
+)
 
 
 @contextmanager

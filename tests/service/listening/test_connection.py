@@ -88,6 +88,46 @@ INVALID_REQUESTS = {
     "address without a host": (b"GET http:///livez HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "address with a port beyond 65535": (b"GET http://latentd:65536/livez HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "* of another method": (b"GET * HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "coded chunks": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "codings in two headers": (POST + b"Transfer-Encoding: br\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+    "chunks inside a coding": (POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", 400),
+    "chunks twice": (POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunks in two headers": (POST + 2 * b"Transfer-Encoding: chunked\r\n" + b"\r\n0\r\n\r\n", 400),
+    "identity": (POST + b"Transfer-Encoding: identity\r\n\r\n", 400),
+    "nearly chunked": (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked in quotes": (POST + b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n', 400),
+    "empty transfer encoding": (POST + b"Transfer-Encoding:\r\n\r\n0\r\n\r\n", 400),
+    "vertical tab before chunked": (POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n", 400),
+    "space before the colon": (POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunks and length": (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
+    "chunks in HTTP/1.0": (b"POST /v1/encode HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "length with a sign": (POST + b"Content-Length: +5\r\n\r\nabcde", 400),
+    "list of lengths": (POST + b"Content-Length: 5, 5\r\n\r\nabcde", 400),
+    "the same length twice": (POST + 2 * b"Content-Length: 5\r\n" + b"\r\nabcde", 400),
+    "length with a space": (POST + b"Content-Length: 1 5\r\n\r\nabcde", 400),
+    "length with an underscore": (POST + b"Content-Length: 1_5\r\n\r\nabcde", 400),
+    "empty length": (POST + b"Content-Length:\r\n\r\nabcde", 400),
+    "length beyond 64 bits": (POST + b"Content-Length: 18446744073709551616\r\n\r\nabcde", 400),
+    "length on a folded line": (POST + b"Content-Length:\r\n 5\r\n\r\nabcde", 400),
+    "length behind chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 5\r\n\r\n", 400),
+    "sign in a chunk's size": (POST + b"Transfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n", 400),
+    "0x in a chunk's size": (POST + b"Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n", 400),
+    "space behind a chunk's size": (POST + b"Transfer-Encoding: chunked\r\n\r\n1 \r\na\r\n0\r\n\r\n", 400),
+    "chunk's size beyond 64 bits": (POST + b"Transfer-Encoding: chunked\r\n\r\n10000000000000001\r\n", 400),
+    "chunk longer than its size": (POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n", 400),
+    "line feed in an extension": (POST + b"Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\na\r\n0\r\n\r\n", 400),
+    "bare line feeds around chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n1\na\n0\n\n", 400),
+    "unknown expectation": (POST + b"Expect: 200-ok\r\nContent-Length: 5\r\n\r\n", 417),
+    "two expectations": (POST + b"Expect: 100-continue, more\r\nContent-Length: 5\r\n\r\n", 417),
+    "preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "bare carriage return": (GET + HOST + b"X: a\rb\r\n\r\n", 400),
+    "bare line feeds": (b"GET /livez HTTP/1.1\nHost: latentd\n\n", 400),
+    "space before the first header": (GET + b" X: y\r\n" + HOST + b"\r\n", 400),
+    "zero byte in a header's name": (GET + HOST + b"X\x00: y\r\n\r\n", 400),
+    "header without a name": (GET + HOST + b": y\r\n\r\n", 400),
+    "header without a colon": (GET + HOST + b"X\r\n\r\n", 400),
+    "small letters": (b"get /livez http/1.1\r\n" + HOST + b"\r\n", 400),
+    "version with two digits": (b"GET /livez HTTP/1.10\r\n" + HOST + b"\r\n", 400),
     "long address": (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
     "endless address": (b"GET /" + b"a" * 100_000, 414),
     "long header": (GET + HOST + b"X-Long: " + b"a" * 5_000 + b"\r\n\r\n", 431),
@@ -109,6 +149,50 @@ def test_invalid_request_is_answered_and_closed(service: Process, name: str) -> 
     assert json.loads(body)["status"] == status
     assert len(body) < 1024
     assert refused(service, status) == before + 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        POST + b"Transfer-Encoding: ChunkED \r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(picture()), picture()),
+        POST + b"Transfer-Encoding:\tchunked\r\n\r\n%x;a=b\r\n%b\r\n0\r\n\r\n" % (len(picture()), picture()),
+        POST + b"Content-Length: %06d \r\n\r\n%b" % (len(picture()), picture()),
+        b"\r\n" + POST + b"Expect: 100-Continue\r\nContent-Length: %d\r\n\r\n%b" % (len(picture()), picture()),
+    ],
+    ids=["capital letters", "tab and extension", "zeros and a space", "everything at once"],
+)
+def test_unusual_request_is_answered(service: Process, sent: bytes) -> None:
+    """RFC 9112 allows all of these. A client that has sent its body already gets no 100 Continue."""
+    assert statuses(say(service.url, sent.replace(HOST, HOST + b"Connection: close\r\n"))) == [200]
+
+
+def test_body_is_asked_for_when_it_is_read(service: Process) -> None:
+    """The client waits for that before it sends its body."""
+    with connected(service.url) as connection:
+        connection.sendall(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(picture()))
+        begun = connection.recv(100)
+        connection.sendall(picture())
+
+        assert begun == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert status_of_next(connection) == 200
+
+
+def test_old_client_is_not_asked_for_its_body(service: Process) -> None:
+    """HTTP/1.0 has no 100 Continue, so the header is ignored there."""
+    head = b"POST /v1/encode HTTP/1.0\r\nContent-Type: image/png\r\nExpect: 100-continue\r\n"
+    with connected(service.url) as connection:
+        connection.sendall(head + b"Content-Length: 100000\r\n\r\n")
+
+        assert statuses(everything(connection)) == [408]
+
+
+def test_body_that_is_refused_is_not_asked_for(service: Process) -> None:
+    """The client then need not send it."""
+    head = b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: 100000000\r\n\r\n"
+    with connected(service.url) as connection:
+        connection.sendall(POST + head)
+
+        assert statuses(everything(connection)) == [413]
 
 
 def test_address_without_a_host_gets_that_reason(service: Process) -> None:

@@ -15,9 +15,9 @@ from service.listening.bounds import Bounds
 from service.listening.connection import MAX_PIPELINED, READ_AHEAD, Connection
 from service.telemetry.metrics import Metrics
 
-from .raw import HOST, reset, statuses
+from .raw import HOST, ON_BOTH_LOOPS, reset, statuses
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ON_BOTH_LOOPS]
 
 BOUNDS = Bounds(head_bytes=4096, head_s=10, body_s=20, idle_s=1000)
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
