@@ -159,7 +159,10 @@ class Device:
     async def watch(self) -> None:
         """Check the thread from time to time, and replace it when it hangs. Ends when it is cancelled."""
         while True:
+            began = time.monotonic()
             await asyncio.sleep(self.hang_s / HANG_CHECKS)
+            if time.monotonic() - began > self.hang_s / 2:  # the whole process was stopped, as in a paused container
+                self._thread.excuse()
             if self._thread.has_hung_for(self.hang_s):
                 hung, self._thread = self._thread, DeviceThread(f"device-{self}")
                 log.error("device thread hangs", device=str(self))

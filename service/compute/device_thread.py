@@ -57,6 +57,10 @@ class DeviceThread:
             return True
         return time.monotonic() - self._sign_of_life >= seconds * self._patience
 
+    def excuse(self) -> None:
+        """Count the time without progress from now on: the thread could not make any before."""
+        self._sign_of_life = time.monotonic()
+
     def give_up(self, error: Exception) -> None:
         """Raise the error in all waiting calls. A result that the thread may still compute is dropped."""
         self._tasks.put(None)

@@ -13,9 +13,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 import torch
@@ -28,6 +29,7 @@ from .server import PortSlot, Server, draining_signals
 from .shared_port import ENDED, SharedPort
 
 POLL_S = 1.0
+TURN_S = 0.1
 RESTART_S = 1.0  # a worker that dies at once, or that cannot be forked, is not started more often than this
 
 log = structlog.get_logger()
@@ -56,10 +58,18 @@ def read_models(app: FastAPI) -> None:
     """Read and warm up the models, then end the threads that did it: a fork copies locks of threads, but no threads."""
     parts: AppState = app.state.parts
     try:
-        asyncio.run(parts.registry.refresh())
+        asyncio.run(_awake_until_done(parts.registry.refresh()))
     finally:
         parts.registry.device.rest()
     gc.freeze()  # a collection would write to memory pages that the workers share, and so copy them
+
+
+async def _awake_until_done(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work. A signal that comes just before the event loop waits is noticed when the loop turns again."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        await asyncio.wait([task], timeout=TURN_S)
+    await task
 
 
 @dataclass

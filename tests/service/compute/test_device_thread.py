@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -76,6 +77,18 @@ async def test_callers_of_a_thread_that_hangs_are_answered(device: Device) -> No
     assert not device.seems_to_hang
     assert await device.call(lambda: "alive") == "alive"
     end.set()
+
+
+async def test_pause_of_the_whole_process_is_not_a_hang(device: Device) -> None:
+    """A container may be paused, and a machine may sleep; the work goes on afterwards."""
+    end = threading.Event()
+    work = asyncio.create_task(device.call(end.wait))
+    await asyncio.sleep(0)
+    time.sleep(1.5 * HANG_S)  # the event loop stops, as in a pause
+    await asyncio.sleep(2 * HANG_S / device_module.HANG_CHECKS)
+    end.set()
+
+    assert await work
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

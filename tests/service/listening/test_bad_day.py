@@ -202,7 +202,7 @@ def test_client_beyond_the_files_that_the_system_allows_is_told(
     with ExitStack() as stack:
         for _ in range(400):
             client = stack.enter_context(connected(process.url))
-            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
             statuses[status_of_next(client)] += 1
         retry_after = httpx.get(f"{process.url}/livez").headers["Retry-After"]
     wait_until_alive(process.url)
