@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
 from starlette.types import Receive
@@ -42,16 +41,15 @@ async def read_all(receive: Receive, max_bytes: int, reservation: Reservation) -
         BodyMemoryFull: there is no memory left for it.
         ClientGone: the client has hung up.
     """
-    # Written part by part: to join all parts at the end would hold up the event loop for 18 ms with 32 MB.
-    body = io.BytesIO()
-    is_more = True
+    parts: list[bytes] = []
+    size, is_more = 0, True
     while is_more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        size, is_more = body.tell() + len(part := message.get("body", b"")), message.get("more_body", False)
+        parts.append(message.get("body", b""))
+        size, is_more = size + len(parts[-1]), message.get("more_body", False)
         if size > max_bytes:
             raise TooLarge("The body", size=None, limit=max_bytes, unit="bytes")
         reservation.grow_to(size)
-        body.write(part)
-    return body.getvalue()  # the bytes themselves, without a copy
+    return b"".join(parts)
