@@ -25,15 +25,15 @@ from .errors import AnswerMemoryFull, BodyMemoryFull
 from .http import health, problems
 from .http.access import Access
 from .http.call import RequestLimits
+from .http.cross_site import OtherSites
 from .http.deadlines import Deadlines
 from .http.hosts import Hosts, is_local
 from .http.keys import Keys
 from .http.lifecycle import Lifecycle
 from .http.proxies import Forwarded, RootPath
 from .http.router import KEY, Mount, Router
-from .http.sites import OtherSites
 from .http.state import AppState
-from .inference.attempts import Attempts
+from .inference.load_attempts import LoadAttempts
 from .inference.loader import Loader
 from .inference.registry import Registry
 from .memory import Memory
@@ -163,7 +163,7 @@ def create_registry(settings: Settings, metrics: Metrics) -> Registry:
         Device(device, dtype, choose_runtime(settings.runtime, device, dtype), inline_s, settings.hang_s),
         metrics,
         PlanCache(settings.cache),
-        Attempts(settings.cache),
+        LoadAttempts(settings.cache),
         max_batch_images=settings.max_batch_images,
         queue_images=settings.queue_images,
     )

@@ -41,19 +41,18 @@ ROOMS = {
         "offload",
         "errors",
     ),
-    "listening": ("http", "telemetry", "agreement", "errors"),
+    "listening": ("http", "telemetry", "errors"),
     "protocols": ("http", "operations", "formats", "offload", "errors"),
     "web": ("http", "inference"),
     "http": ("inference", "formats", "offload", "telemetry", "memory", "errors"),
     "operations": ("inference", "compute", "telemetry", "offload", "memory", "errors"),
-    "inference": ("compute", "agreement", "errors"),
+    "inference": ("compute", "errors"),
     "compute": ("errors",),
     "formats": ("errors",),
     "telemetry": (),
     "settings": (),
     "offload": ("errors",),
     "memory": ("errors",),
-    "agreement": (),
     "errors": (),
     "probe": (),
 }
@@ -71,6 +70,8 @@ IGNORANT = {
     "service/compute": ("fastapi", "starlette", "PIL"),
     "service/formats": ("fastapi", "starlette"),
     "service/formats/pictures.py": ("torch",),
+    "service/formats/picture_structure.py": ("torch", "numpy", "PIL"),
+    "service/offload": ("torch", "PIL", "fastapi", "starlette"),
 }
 
 # A library, and the only files that know it: there its errors are translated.
@@ -90,6 +91,7 @@ ONLY_KNOWN_TO = {
     "onnx": ("service/compute/onnx_graph.py", "service/compute/onnx_runtime.py"),
     "onnxruntime": ("service/compute/onnx_runtime.py",),
     "matplotlib": ("training/curves.py",),
+    "pickle": ("service/offload/messages.py",),  # it can run code: only between the service and its own processes
     "os.environ": (
         "model_store/store.py",
         "service/__main__.py",

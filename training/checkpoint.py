@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import torch
 from pydantic import ValidationError
 
+from model_store.files import FOLDER_MODE, make_folder, open_file, read_file, replace_file
 from model_store.free_memory import free_memory
-from model_store.places.files import FOLDER_MODE, make_folder, open_file, read_file, replace_file
 from model_store.vae import Record
 from model_store.vae.record import validation_messages
 

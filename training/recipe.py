@@ -13,8 +13,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from model_store.files import read_file
 from model_store.pictures import Resize
-from model_store.places.files import read_file
 from model_store.vae import Record, VAEConfig
 from model_store.vae.record import validation_messages
 from model_store.version import check_name

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model_store import VAE, Store
-from model_store.places.files import read_file
+from model_store.files import read_file
 from training.console import say
 from training.data import Dataset
 from training.errors import BadData, DataNotFound

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidName, NoNumberLeft, StoreNotFound, UnusableNumber, VersionExists
+from ..files import FOLDER_MODE, make_folder, read_file, replace_file, sha256_of, sync_folder
 from ..version import ModelVersion, is_name, is_number
-from .files import FOLDER_MODE, make_folder, read_file, replace_file, sha256_of, sync_folder
 
 CARD = "card.json"  # a folder with this file is a version
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from model_store.places.files import read_file
+from model_store.files import read_file
 
 from .batch_plan import BatchPlans
 

@@ -21,9 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import NoSuchAddress, Unauthorized
 from ..memory import Reservation
+from .back_pressure import send_in_pieces
 from .call import Call
 from .client import client_of
-from .pieces import send_in_pieces
 from .problems import Responses, respond
 from .query import QueryParameters, QueryReader
 from .state import AppState

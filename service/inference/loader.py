@@ -16,8 +16,8 @@ from ..compute.plan_cache import PlanCache
 from ..compute.rows import Rows
 from ..compute.runner import Runner, is_out_of_memory
 from ..errors import OutOfMemory
-from .attempts import Attempts
 from .batcher import Batcher
+from .load_attempts import LoadAttempts
 from .served_model import BatchKey, ServedModel
 
 INEXACT = "on this machine no batch size gives the same bytes each time"
@@ -47,7 +47,7 @@ class Loader:
         device: Device,
         events: WorkEvents,
         cache: PlanCache,
-        attempts: Attempts,
+        attempts: LoadAttempts,
         *,
         max_batch_images: int,
         queue_images: int,

@@ -22,8 +22,8 @@ import structlog
 from model_store import ModelNotFound, ModelVersion, NoDefault, StoreError, newest
 from model_store.places.folder import Fingerprint
 
-from ..agreement import Agreement
 from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavailable
+from .agreement import Agreement
 from .loader import Loader
 from .refusals import Refusal, Refusals, may_pass, without_path
 from .served_model import ServedModel
@@ -57,7 +57,11 @@ class Loaded(NamedTuple):
 
 
 class Registry:
-    """The served models, by version. `refresh` updates them from the store. Workers switch to new models together."""
+    """The served models, by version. `refresh` updates them from the store. Workers switch to new models together.
+
+    Attributes:
+        agreement: the moment at which all workers switch to new models.
+    """
 
     def __init__(
         self, loader: Loader, events: VersionEvents, *, default_model: str | None, versions_per_model: int
@@ -79,7 +83,7 @@ class Registry:
         self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # perhaps still used by requests
         self._refreshing = asyncio.Lock()  # made outside an event loop: it only needs one when two tasks wait for it
         self._refreshed = False
-        self._agreement = Agreement()
+        self.agreement = Agreement()
         self._number = 0  # of the models that are served
         self._next: Loaded | None = None  # loaded, and not switched to yet
         self._patience_s = AGREE_S
@@ -190,23 +194,27 @@ class Registry:
             self._next = Loaded(wanted, default, number_of(wanted, default))
             self._switch_if_agreed()
 
-    def join(self, agreement: Agreement) -> None:
-        """Called in a worker that has been forked: switch to new models when the other workers do."""
-        self._agreement = agreement
-        agreement.offer(self._number)
+    def share(self, workers: int) -> None:
+        """Called before the workers are forked: they switch to new models together."""
+        self.agreement = Agreement(workers)
+
+    def join(self, worker: int) -> None:
+        """Called in a worker that has been forked, with its number."""
+        self.agreement.join(worker)
+        self.agreement.offer(self._number)
 
     def catch_up(self) -> bool:
         """Whether this worker may answer: the other workers do not serve newer models, or there are none."""
         self._switch_if_agreed()
         if self._next is None:
-            self._agreement.offer(self._number)
-        return not self._agreement.is_ahead_of(self._number)
+            self.agreement.offer(self._number)
+        return not self.agreement.is_ahead_of(self._number)
 
     def _switch_if_agreed(self) -> None:
         """Switch to the models that were loaded last if all workers have loaded them, or if that takes too long."""
         if (loaded := self._next) is None:
             return
-        if not self._agreement.offer(loaded.number) and loaded.number != self._number:
+        if not self.agreement.offer(loaded.number) and loaded.number != self._number:
             if time.monotonic() < self._switch_by:
                 return
             log.error("workers serve different models", waited_s=self._patience_s)

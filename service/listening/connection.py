@@ -1,7 +1,7 @@
 """One client's connection: uvicorn's, with limits, so that the service is safe without a proxy in front of it.
 
 A head is limited in bytes and must name its host. Few requests may wait behind one another. The client has a deadline
-for everything that it sends or takes, and a least rate for bodies and answers. There is no timer for each connection:
+for everything that it sends or takes, and a minimum rate for bodies and answers. There is no timer for each connection:
 the server calls `close_if_overdue` on all of them a few times a second.
 """
 
@@ -21,8 +21,8 @@ from ..errors import BadRequest, BodyTooSlow, HeadTimeout, HeadTooLarge, Service
 from ..telemetry.metrics import Metrics
 from .bounds import Bounds
 from .framing import Framing, body_length
-from .gentle_transport import GentleTransport
-from .progress import LEAST_BYTES, SHARE, WINDOW_S, Progress
+from .lingering_transport import LingeringTransport
+from .minimum_rate import MIN_BYTES, SHARE, WINDOW_S, MinimumRate
 from .refusal import refusal
 from .request_target import origin_form
 
@@ -66,7 +66,7 @@ class Connection(HttpToolsProtocol):
     `cycle` is the newest request of all.
     """
 
-    transport: GentleTransport  # type: ignore[assignment]  # uvicorn uses the methods that it has
+    transport: LingeringTransport  # type: ignore[assignment]  # uvicorn uses the methods that it has
     flow: Flow
 
     def __init__(self, bounds: Bounds, metrics: Metrics, on_change: Callable[[], None], **uvicorn_options: Any) -> None:
@@ -81,7 +81,7 @@ class Connection(HttpToolsProtocol):
         self._thrown_away = 0
         self._ends_at = math.inf
         self._stuck_since: float | None = None  # since when the client has not taken all of an answer
-        self._sending, self._taking = Progress(), Progress()
+        self._sending, self._taking = MinimumRate(), MinimumRate()
         self._at_work: RequestResponseCycle | None = None
 
     def close_if_overdue(self, now: float) -> None:
@@ -93,7 +93,7 @@ class Connection(HttpToolsProtocol):
             if now >= self._ends_at or self._sending.is_too_slow(now, self._thrown_away):
                 self.transport.close()
         elif self._sends_too_slowly(now):
-            self._refuse(BodyTooSlow(least=self._least_bytes(), window_s=WINDOW_S))
+            self._refuse(BodyTooSlow(least=self._min_bytes(), window_s=WINDOW_S))
         elif now < self._ends_at or self.is_answering:
             return
         elif self._is_in_head:
@@ -103,7 +103,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Called when a client has connected."""
-        super().connection_made(GentleTransport(transport, self._may_still_send))  # type: ignore[arg-type]
+        super().connection_made(LingeringTransport(transport, self._may_still_send))  # type: ignore[arg-type]
         self._on_change()
         self.flow = Flow(transport, self.pipeline)
         self._expect(self._bounds.head_s)
@@ -269,10 +269,10 @@ class Connection(HttpToolsProtocol):
         if is_held_up or not self._framing.is_in_body:
             self._sending.reset()
             return False
-        return self._sending.is_too_slow(now, self._framing.body_bytes, self._least_bytes())
+        return self._sending.is_too_slow(now, self._framing.body_bytes, self._min_bytes())
 
-    def _least_bytes(self) -> int:
-        return max(LEAST_BYTES, self._framing.body_bytes // SHARE)
+    def _min_bytes(self) -> int:
+        return max(MIN_BYTES, self._framing.body_bytes // SHARE)
 
     def _end_after_answers(self) -> bool:
         """Read no more, answer the complete requests, then close. False if the app has none of them to answer."""

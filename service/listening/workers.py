@@ -22,7 +22,6 @@ import structlog
 import torch
 from fastapi import FastAPI
 
-from ..agreement import Agreement
 from ..http.state import AppState
 from ..telemetry.metrics import Metrics
 from .server import PortSlot, Server, draining_signals
@@ -96,8 +95,10 @@ class _Workers:
         self._port = port
         self._hang_s = hang_s
         self._metrics = metrics
-        self._agreement = Agreement(count)
         self._create_server = create_server
+        parts: AppState = app.state.parts
+        self._registry = parts.registry
+        self._registry.share(count)
         self._running: dict[int, _Worker] = {}  # by process id
         self._due = dict.fromkeys(range(count), 0.0)  # the numbers of workers to start, and when
         self._cannot_fork = False
@@ -152,9 +153,7 @@ class _Workers:
             os.setpgid(0, 0)  # Ctrl-C on a terminal reaches the first process alone, which passes it on
             os.close(self._parent)
             self._metrics.worker_started(number)
-            self._agreement.join(number)
-            parts: AppState = self._app.state.parts
-            parts.registry.join(self._agreement)
+            self._registry.join(number)
             self._create_server(self._app, PortSlot(number, self._port, self._alive)).run()
             status = 0
         except BaseException:
@@ -173,7 +172,7 @@ class _Workers:
                 if not (worker := self._running.pop(process, None)):
                     continue
                 self._metrics.worker_ended(worker.number)
-                self._agreement.leave(worker.number)
+                self._registry.agreement.leave(worker.number)
                 self._port.set_connections(worker.number, ENDED)
                 if not self._is_stopping:
                     log.error("worker died", process=process, status=os.waitstatus_to_exitcode(status))

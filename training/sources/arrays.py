@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model_store.files import open_file
 from model_store.pictures import UnusablePicture, picture_to_pixels, pixels_to_picture, to_uint8
-from model_store.places.files import open_file
 
 from ..console import warn
 from ..errors import BadData

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from model_store.places.files import make_folder, replace_file
+from model_store.files import make_folder, replace_file
 
 from ..console import download_bar
 from ..errors import DataNotFound, DownloadFailed

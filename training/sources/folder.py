@@ -18,8 +18,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from model_store.files import open_file
 from model_store.pictures import Resize, UnusablePicture, picture_to_pixels
-from model_store.places.files import open_file
 
 from ..console import track, warn
 from ..errors import HOW_TO_RESIZE, BadData, DataNotFound

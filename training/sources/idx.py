@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 import torch
 from torch import Tensor
 
-from model_store.places.files import open_file
+from model_store.files import open_file
 
 from ..errors import BadData, DataNotFound
 from .room import check_room

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message
 
-from service.http.pieces import PIECE_BYTES
+from service.http.back_pressure import PIECE_BYTES
 from service.memory import SMALL_BYTES
 from service.operations import noise, score
 from service.settings import Settings

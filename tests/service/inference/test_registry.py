@@ -15,12 +15,11 @@ import torch
 
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store, StoredModel
 from model_store.vae.device import choose_device
-from service.agreement import Agreement
 from service.compute.device import Device
 from service.compute.plan_cache import PlanCache
 from service.compute.runner import Runner
 from service.errors import AnswerMemoryFull, NoDefaultModel, NotServing, Starting
-from service.inference.attempts import Attempts
+from service.inference.load_attempts import LoadAttempts
 from service.inference.loader import Loader
 from service.inference.registry import Registry
 from service.inference.store_watch import ALL_GONE
@@ -32,7 +31,7 @@ from service.telemetry.timings import Timings
 
 from ...conftest import make_model
 from ...model_store.test_verify import flip_byte, rewrite_card
-from .test_attempts import die
+from .test_load_attempts import die
 
 pytestmark = pytest.mark.anyio
 
@@ -70,7 +69,7 @@ def events() -> Events:
 def make_registry(store: Store, events: Events, default_model: str | None = None, versions: int = 3) -> Registry:
     """A registry with small batches on the CPU."""
     folder = store.root.parent / "cache"
-    device, cache, attempts = Device(choose_device("cpu")), PlanCache(folder), Attempts(folder)
+    device, cache, attempts = Device(choose_device("cpu")), PlanCache(folder), LoadAttempts(folder)
     loader = Loader(store, device, events, cache, attempts, max_batch_images=4, queue_images=8)
     return Registry(loader, events, default_model=default_model, versions_per_model=versions)
 
@@ -743,11 +742,10 @@ async def test_reference_that_is_no_name_is_refused(registry: Registry, referenc
 
 async def test_new_version_waits_for_the_other_workers_but_not_without_end(registry: Registry, store: Store) -> None:
     """A worker that cannot load it holds the others up for a minute; a line says that the answers differ now."""
-    agreement = Agreement(workers=2)
-    agreement.join(1)
-    agreement.offer(7)  # the models of another worker, which never has the new version
-    agreement.join(0)
-    registry.join(agreement)
+    registry.share(workers=2)
+    registry.agreement.join(1)
+    registry.agreement.offer(7)  # the models of another worker, which never has the new version
+    registry.join(0)
     store.publish("grey", make_model(seed=3))
     await registry.refresh()
     waiting = [str(registry.find("grey").version), registry.catch_up()]

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from service.listening.connection import Connection
-from service.listening.gentle_transport import BEGINNING
+from service.listening.lingering_transport import BEGINNING
 
 from .raw import HOST, ON_BOTH_LOOPS, reset, statuses
 from .test_framing import CHUNKED, LENGTH, Bodies

@@ -9,7 +9,7 @@ from http.client import HTTPResponse
 import pytest
 
 from service.listening.connection import MAX_THROWN_AWAY
-from service.listening.progress import WINDOW_S
+from service.listening.minimum_rate import WINDOW_S
 
 from ...process import Process
 from ...serving import PATIENT, serving

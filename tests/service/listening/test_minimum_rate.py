@@ -1,10 +1,10 @@
-"""Clients send and take at a least rate."""
+"""Clients send and take at a minimum rate."""
 
 import asyncio
 
 import pytest
 
-from service.listening.progress import LEAST_BYTES, SHARE, WINDOW_S, Progress
+from service.listening.minimum_rate import MIN_BYTES, SHARE, WINDOW_S, MinimumRate
 
 from .raw import statuses
 from .test_framing import CHUNKED, LENGTH, Bodies
@@ -17,28 +17,28 @@ POST = LENGTH % 10_000_000
 
 def test_first_window_begins_with_the_first_call() -> None:
     """A client that has just begun is not slow."""
-    progress = Progress()
+    rate = MinimumRate()
 
-    assert [progress.is_too_slow(now, 0) for now in (100.0, 100.0 + WINDOW_S / 2, 100.0 + WINDOW_S)] == [
+    assert [rate.is_too_slow(now, 0) for now in (100.0, 100.0 + WINDOW_S / 2, 100.0 + WINDOW_S)] == [
         False, False, True,
     ]  # fmt: skip
 
 
 def test_client_that_brings_enough_in_each_window_goes_on() -> None:
     """Its bytes may come at once, at any time in the window."""
-    progress = Progress()
+    rate = MinimumRate()
 
-    assert not any(progress.is_too_slow(window * WINDOW_S, window * LEAST_BYTES) for window in range(10))
-    assert progress.is_too_slow(10 * WINDOW_S, 10 * LEAST_BYTES - 1)
+    assert not any(rate.is_too_slow(window * WINDOW_S, window * MIN_BYTES) for window in range(10))
+    assert rate.is_too_slow(10 * WINDOW_S, 10 * MIN_BYTES - 1)
 
 
 def test_smaller_count_begins_a_window() -> None:
     """The count belongs to another body, or to another answer."""
-    progress = Progress()
-    progress.is_too_slow(0.0, 1_000_000)
+    rate = MinimumRate()
+    rate.is_too_slow(0.0, 1_000_000)
 
-    assert not progress.is_too_slow(WINDOW_S, 10)
-    assert progress.is_too_slow(2 * WINDOW_S, 20)
+    assert not rate.is_too_slow(WINDOW_S, 10)
+    assert rate.is_too_slow(2 * WINDOW_S, 20)
 
 
 @pytest.mark.parametrize("head", [POST, CHUNKED + b"ffffff\r\n"], ids=["length", "chunks"])
@@ -57,7 +57,7 @@ async def test_body_that_stops_is_408_long_before_its_deadline(head: bytes) -> N
     assert b"less than 5,120 bytes in 5 s; send it faster" in answers
 
 
-@pytest.mark.parametrize(("size", "expected"), [(LEAST_BYTES, 200), (LEAST_BYTES - 1, 408)])
+@pytest.mark.parametrize(("size", "expected"), [(MIN_BYTES, 200), (MIN_BYTES - 1, 408)])
 async def test_body_goes_on_at_the_least_rate(size: int, expected: int) -> None:
     """A window that brings just enough is enough."""
     async with connected(Bodies()) as (connection, client):
@@ -77,13 +77,13 @@ async def test_body_goes_on_at_the_least_rate(size: int, expected: int) -> None:
 
 async def test_large_body_has_to_come_faster() -> None:
     """Or a client could hold megabytes for some bytes a second."""
-    held = 2 * SHARE * LEAST_BYTES
+    held = 2 * SHARE * MIN_BYTES
     async with connected(Bodies()) as (connection, client):
         now = connection.loop.time()
         connection.data_received(POST + bytes(held))
         await until(lambda: not connection.flow.read_paused)
         connection.close_if_overdue(now)
-        connection.data_received(bytes(LEAST_BYTES))
+        connection.data_received(bytes(MIN_BYTES))
         connection.close_if_overdue(now + WINDOW_S)
         answers = await heard(client, 1)
 
@@ -130,7 +130,7 @@ async def test_answer_that_is_taken_in_parts_goes_on() -> None:
         for window in range(3):
             connection.close_if_overdue(now + window * WINDOW_S)
             waiting = connection.transport.get_write_buffer_size()
-            while connection.transport.get_write_buffer_size() > waiting - LEAST_BYTES:
+            while connection.transport.get_write_buffer_size() > waiting - MIN_BYTES:
                 taken += await take(client, 65_536)
         taken += await take(client, LONG - taken)
 

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from model_store import Card, ModelVersion, Store
-from service.inference.attempts import FORGOTTEN_S, Attempts, EndsProcess
+from service.inference.load_attempts import FORGOTTEN_S, EndsProcess, LoadAttempts
 from service.telemetry import logs
 
 GREY = ModelVersion("grey", 1)
@@ -29,13 +29,13 @@ def card(store: Store) -> Card:
 
 def load(folder: Path, card: Card) -> None:
     """Load a version without trouble."""
-    with Attempts(folder).attempt(GREY, card, "cpu"):
+    with LoadAttempts(folder).attempt(GREY, card, "cpu"):
         pass
 
 
 def end_process(folder: Path, card: Card, device: str) -> None:
     """Load a version, and end the process as SIGKILL would."""
-    with Attempts(folder).attempt(GREY, card, device):
+    with LoadAttempts(folder).attempt(GREY, card, device):
         os._exit(9)
 
 
@@ -72,7 +72,7 @@ def test_version_whose_process_was_killed_once_is_tried_again(folder: Path, card
 def test_error_while_loading_is_not_a_death(folder: Path, card: Card) -> None:
     """A signal that ends the process in order, for instance, cancels the loading."""
     for _ in range(3):
-        with pytest.raises(KeyboardInterrupt), Attempts(folder).attempt(GREY, card, "cpu"):
+        with pytest.raises(KeyboardInterrupt), LoadAttempts(folder).attempt(GREY, card, "cpu"):
             raise KeyboardInterrupt
 
     assert list(folder.iterdir()) == []
@@ -80,7 +80,7 @@ def test_error_while_loading_is_not_a_death(folder: Path, card: Card) -> None:
 
 def test_version_that_is_loaded_by_several_processes_has_not_ended_one(folder: Path, card: Card) -> None:
     """Workers that share the folder load a new version at the same time."""
-    with Attempts(folder).attempt(GREY, card, "cpu"):
+    with LoadAttempts(folder).attempt(GREY, card, "cpu"):
         for _ in range(3):
             load(folder, card)
         assert len(list(folder.iterdir())) == 1
@@ -93,7 +93,7 @@ def test_deaths_of_another_version_do_not_count(folder: Path, card: Card) -> Non
     die(folder, card)
 
     load(folder, card.model_copy(update={"warnings": ("another",)}))
-    with Attempts(folder).attempt(GREY, card, "cuda"):
+    with LoadAttempts(folder).attempt(GREY, card, "cuda"):
         pass
 
 
@@ -132,7 +132,7 @@ def test_something_else_in_the_place_of_the_file_is_left_alone(folder: Path, car
 
 def test_folder_that_cannot_be_written_is_said_once(card: Card) -> None:
     """In a container the folder is often read-only; all versions are loaded there."""
-    attempts = Attempts(Path(os.devnull))
+    attempts = LoadAttempts(Path(os.devnull))
 
     logs.configure("warning", "auto")
     with structlog.testing.capture_logs() as lines:

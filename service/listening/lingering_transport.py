@@ -9,7 +9,7 @@ from collections.abc import Callable
 BEGINNING = b"HTTP/1.1 "  # of every answer
 
 
-class GentleTransport:
+class LingeringTransport:
     """The transport of a connection, with another way to close and a way to learn that the client has left.
 
     The kernel resets a connection that is closed while bytes of the client are still unread or under way, and a reset

@@ -1,4 +1,4 @@
-"""Attempts: versions that ended the process while they were loaded are remembered, and refused at the next start.
+"""Load attempts: versions that ended the process while they were loaded are remembered, and refused at the next start.
 
 Before a version is loaded, a line is written into a file of its own; after it was loaded, refused or given up, the file
 is removed. Only a process that was killed leaves the line there. An operator may kill a process too, so that a version
@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from model_store import Card, ModelVersion
-from model_store.places.files import sync_folder
+from model_store.files import sync_folder
 
 DEATHS = 2
 FORGOTTEN_S = 24 * 3600
@@ -40,7 +40,7 @@ class EndsProcess(ValueError):
         )
 
 
-class Attempts:
+class LoadAttempts:
     """Files in a folder. If it cannot be written, nothing is remembered, and the log says so once."""
 
     def __init__(self, folder: Path) -> None:

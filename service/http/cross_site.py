@@ -1,4 +1,4 @@
-"""Sites: the pages of other sites may not make a browser send work to a service without keys.
+"""Cross-site requests: the pages of other sites may not make a browser send work to a service without keys.
 
 Such a page cannot read the answers, but a form or a picture of it could make the service compute. Browsers say which
 page a request comes from, in headers that the page cannot write. Other clients do not send these headers.

@@ -1,6 +1,6 @@
 """Workers that agree on the models that they serve."""
 
-from service.agreement import Agreement
+from service.inference.agreement import Agreement
 
 OLD, NEW = 7, 9
 

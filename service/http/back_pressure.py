@@ -1,4 +1,4 @@
-"""Large answers are sent in pieces: the next piece follows when the client has taken the one before.
+"""Back-pressure: a large answer is sent in pieces, and a piece follows when the client has taken the one before.
 
 Written at once, an answer would be copied into the buffer of its connection, and would be held there after the request
 has ended and returned its memory.
