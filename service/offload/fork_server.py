@@ -30,7 +30,7 @@ _ONE_FORK = 1
 
 def main(max_bytes: int, modules: list[str]) -> None:
     """Fork until the service ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a terminal or a control group
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to all processes of a terminal or a group
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets each process as soon as it has ended
     _limit(max_bytes)
@@ -85,8 +85,10 @@ def work(connection: socket.socket) -> None:
             try:
                 result = function(*arguments)
             except Exception as raised:
-                raised.add_note(traceback.format_exc())  # for the log of the service: a pickle has no traceback
-                error = raised
+                kind = type(raised)  # of a library's own errors, the service knows no class
+                is_known = messages.is_known_error(kind.__module__, kind.__qualname__)
+                error = raised if is_known else RuntimeError(f"{kind.__qualname__}: {raised}")
+                error.add_note(traceback.format_exc())  # for the log of the service: a pickle has no traceback
             is_last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > _KEPT_BYTES
             messages.send(connection, result, error, is_last)
 

@@ -164,9 +164,9 @@ class _Process:
         """
         try:
             if self._id is None:
-                (self._id,) = messages.receive(self._connection)
+                (self._id,) = messages.receive_result(self._connection)
             messages.send(self._connection, function, *arguments)
-            result, error, self.is_spent = messages.receive(self._connection)
+            result, error, self.is_spent = messages.receive_result(self._connection)
         except (EOFError, OSError) as lost:
             raise ProcessLost from lost
         return result, error

@@ -211,8 +211,11 @@ CASES = {
     "pair-of-many-numbers": (
         interpolate(f'{{"images": {many("1", 40_000)}}}'), 422, "images.0 must be a text"),
     "many-unknown-fields": (
-        decode(json.dumps({"latents": [[0, 0, 0]]} | {f"field{number}": 1 for number in range(5_000)})),
+        decode(json.dumps({"latents": [[0, 0, 0]]} | {f"field{number}": 1 for number in range(100)})),
         422, "field0 is not known; the known names are latents"),
+    "far-too-many-fields": (
+        decode(json.dumps({"latents": [[0, 0, 0]]} | {f"field{number}": 1 for number in range(5_000)})),
+        413, "5,001 members, the limit is 132; send less"),
     "tensors-that-are-many": (
         encode(safetensors.numpy.save({f"x{n}": np.zeros(0, np.uint8) for n in range(1_200)}), **SAFETENSORS),
         422, "the limit is 65,536; send one tensor"),

@@ -1,11 +1,13 @@
 """Work in processes: results and errors come back, and a process that is late, large or lost harms no one else."""
 
 import asyncio
+import copy
 import math
 import operator
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 from service import errors
+from service.errors import ProcessLost
 from service.offload import processes as module
 from service.offload.processes import Pool, Processes
 
@@ -77,6 +80,23 @@ async def test_error_of_the_work_is_raised_as_it_is(pool: Pool) -> None:
 
     assert "Traceback" in raised.value.__notes__[0]
     assert await pool.run(os.getpid) == before
+
+
+async def test_error_of_a_library_comes_back_by_its_name(pool: Pool) -> None:
+    """The service need not know the class."""
+    with pytest.raises(RuntimeError, match="error: unpack requires a buffer of 4 bytes"):
+        await pool.run(struct.unpack, "<I", b"")
+
+
+@pytest.mark.parametrize(
+    "function", [operator.attrgetter("a"), os.kill, subprocess.Popen], ids=["caller", "function", "class"]
+)
+async def test_process_cannot_have_the_service_call_a_function(pool: Pool, function: object) -> None:
+    """A pickle may name any function to be called; a process that was taken over would use it."""
+    with pytest.raises(ProcessLost):
+        await pool.run(copy.copy, function)
+
+    assert await pool.run(operator.add, 1, 2) == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
