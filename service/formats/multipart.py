@@ -12,6 +12,7 @@ from ..errors import BadValue, MalformedBody, TooLarge
 MULTIPART = "multipart/form-data"
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # clients are told, and could fill the log
 _MAX_PADDING = 64  # spaces behind a boundary, which RFC 2046 allows; the parser takes 0.15 s for a MiB of them
+_MAX_CONTENT_TYPE = 1000  # a boundary has 70 at most; the parser takes 9 ms for 16 kB of semicolons
 
 
 def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
@@ -44,6 +45,8 @@ def read_files(content_type: str, body: bytes, max_files: int) -> list[bytes]:
         nonlocal is_complete
         is_complete = True
 
+    if len(content_type) > _MAX_CONTENT_TYPE:
+        raise MalformedBody(MULTIPART, f"its Content-Type has more than {_MAX_CONTENT_TYPE} characters")
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise MalformedBody(MULTIPART, "its Content-Type names no boundary")

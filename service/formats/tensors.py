@@ -26,6 +26,8 @@ _MAX_DIMENSIONS = 8
 _MAX_VALUES = 2**31  # the largest body, if a value has one byte
 # one tensor needs 100 bytes; a header of many empty tensors would become many Python objects
 _MAX_HEADER_BYTES = 65_536
+# The header of one array of eight dimensions has 250 characters. NumPy takes 10,000 and may read them twice, in 20 ms.
+_MAX_NPY_HEADER = 1000
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -38,7 +40,7 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
     """
     file = io.BytesIO(content)
     try:
-        shape, is_fortran_order, dtype = _HEADER_READERS[npy.read_magic(file)](file)
+        shape, is_fortran_order, dtype = _HEADER_READERS[npy.read_magic(file)](file, max_header_size=_MAX_NPY_HEADER)
     except Exception as error:  # the header is text of Python, and NumPy raises errors of many types for odd ones
         raise MalformedBody(NPY, "its header cannot be read") from error
     _check_shape(NPY, shape)

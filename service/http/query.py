@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWr
 from pydantic_core import PydanticKnownError
 from starlette.datastructures import QueryParams
 
-from model_store.vae.record import validation_messages
+from model_store.vae.sentences import sentence
 
-from ..errors import InvalidParameter
+from ..errors import BadValue, InvalidParameter
+
+_MAX_PARAMETERS = 600  # an address of 16 kB can name thousands, each of which becomes an error with a sentence
 
 
 class QueryParameters(BaseModel):
@@ -46,15 +48,18 @@ class QueryReader(Generic[P]):
 
         Raises:
             InvalidParameter: a parameter is unknown, repeated, or has a wrong value.
+            BadValue: there are too many parameters.
         """
         if not query:
             return self._defaults
+        if (count := 1 + query.count(b"&")) > _MAX_PARAMETERS:
+            raise BadValue(f"The query has {count:,} parameters; send at most {_MAX_PARAMETERS}.")
         given = QueryParams(query)
         values = {name: given.getlist(name) if name in self._lists else given[name] for name in given}
         try:
             parameters = self._kind.model_validate(values)
         except ValidationError as error:
-            raise InvalidParameter(validation_messages(error, self._kind)[0]) from error
+            raise InvalidParameter(sentence(error.errors(include_url=False)[0], self._kind)) from error
         for name in given.keys() - self._lists:
             if (times := len(given.getlist(name))) > 1:
                 raise InvalidParameter(f"{name} is given {times} times; give it once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -16,9 +17,10 @@ from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_imag
 from .openapi import responses
 from .parameters import INT32_MAX, Parameters, Seed
 
+_MAX_DIMS = 500
 _COMMA_LIST = {
     "anyOf": [
-        {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9_999_999}, "maxItems": 500},
+        {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9_999_999}, "maxItems": _MAX_DIMS},
         {"type": "string", "pattern": r"^\d{1,7}(,\d{1,7})*$", "maxLength": 1000},
         {"type": "null"},
     ]
@@ -26,7 +28,10 @@ _COMMA_LIST = {
 
 
 def _split_at_commas(texts: object) -> object:
-    return [part for text in texts for part in text.split(",")] if isinstance(texts, list) else texts
+    if not isinstance(texts, list):
+        return texts
+    # one more than allowed: an address has room for thousands, and each wrong one becomes an error
+    return list(islice((part for text in texts for part in text.split(",")), _MAX_DIMS + 1))
 
 
 class TraverseParameters(Parameters):
@@ -35,7 +40,9 @@ class TraverseParameters(Parameters):
     dims: Annotated[
         list[Annotated[int, Field(ge=0, le=9_999_999)]] | None,
         BeforeValidator(_split_at_commas),
-        Field(max_length=500, description="a repeated key or a comma list; else the dimensions with the largest KL"),
+        Field(
+            max_length=_MAX_DIMS, description="a repeated key or a comma list; else the dimensions with the largest KL"
+        ),
         WithJsonSchema(_COMMA_LIST),
     ] = None
     steps: Annotated[int, Field(ge=2, le=INT32_MAX, description="columns")] = 9

@@ -30,6 +30,15 @@ def test_padding_behind_a_boundary_is_bounded() -> None:
         read_files(TYPE, padded[1], 4)
 
 
+def test_content_type_is_bounded() -> None:
+    """Its parameters are read on the event loop, and a head has room for thousands."""
+    form = HEAD + b"\r\nx" + END
+
+    assert read_files(TYPE + ";a=b" * 200, form, 4) == [b"x"]
+    with pytest.raises(MalformedBody, match="its Content-Type has more than 1000 characters"):
+        read_files(TYPE + ";a=b" * 250, form, 4)
+
+
 def test_as_many_parts_as_allowed_are_read() -> None:
     """Text before and behind the form is ignored."""
     form = b"hello\r\n" + (HEAD + b"\r\nx\r\n") * 4 + b"--b--\r\n" + b"\r\nbye"

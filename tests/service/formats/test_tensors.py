@@ -46,6 +46,7 @@ NPY = {
     "a type of nothing": npy(GOOD.replace("'<f4'", "((),)")),
     "a type with a negative shape": npy(GOOD.replace("'<f4'", "('<f4', (-1,))")),
     "a type that is unknown": npy(GOOD.replace("<f4", "<f99")),
+    "a good one with 950 spaces": npy(GOOD + " " * 950),
     "brackets": npy("[" * 9000),
     "signs": npy("-" * 9000 + "1"),
     "a call": npy("'a'()"),

@@ -47,6 +47,13 @@ def test_long_header_is_read_once(piece: str) -> None:
     assert choose_format(None, f'image/jpeg, x/x;x="{piece * 100_000}\\', IMAGE_FORMATS) == "jpeg"
 
 
+def test_ranges_beyond_a_limit_are_ignored() -> None:
+    """Each range takes time on the event loop, and a head has room for thousands."""
+    assert choose_format(None, "x/y," * 255 + "image/jpeg", IMAGE_FORMATS) == "jpeg"
+    with pytest.raises(NotAcceptable):
+        choose_format(None, "x/y," * 256 + "image/jpeg", IMAGE_FORMATS)
+
+
 def test_format_parameter_wins_over_accept() -> None:
     """A person can type the parameter into a browser's address."""
     assert choose_format("npy", "image/png", IMAGE_FORMATS) == "npy"

@@ -143,6 +143,7 @@ async def test_endpoint_gets_what_address_and_query_say(
         ("/v7/refuse", "This is refused."),
         ("/v7/echo?n=many", "The query parameter n must be a whole number."),
         ("/v7/echo?n=1&n=1", "The query parameter n is given 2 times; give it once."),
+        ("/v7/echo?" + "n=1&" * 600, "The query has 601 parameters; send at most 600."),
         ("/v7/echo?m=1", "The query parameter m is not known; the known names are n, words."),
     ],
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import httpx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from model_store import LatentSummary, Store
 from model_store.vae import GaussianConfig, MLPConfig, VAEConfig
+from service.protocols.v1.traverse import TraverseParameters
 from service.settings import Settings
 
 from ....conftest import GREY, make_model
@@ -37,6 +39,14 @@ def store(store: Store) -> Store:
 def settings(settings: Settings) -> Settings:
     """Limits that allow a traversal, and small batches, since several models are warmed up."""
     return settings.model_copy(update={"max_images_per_request": 64, "max_batch_images": 2})
+
+
+def test_errors_about_dimensions_are_bounded() -> None:
+    """An address has room for thousands, and a sentence about each held up the event loop for 50 ms."""
+    with pytest.raises(ValidationError) as raised:
+        TraverseParameters.model_validate({"dims": ["x," * 7000]})
+
+    assert raised.value.error_count() == 501
 
 
 async def test_traversal_is_a_row_for_each_dimension(client: httpx.AsyncClient) -> None:
