@@ -91,7 +91,7 @@ class Batcher(Generic[Key, Payload, Result]):
         Raises:
             QueueFull: the queue has no room for the images.
         """
-        ticket: Ticket[Key, Payload, Result] = Ticket(key, client, deque(parts), asyncio.Future())
+        ticket: Ticket[Key, Payload, Result] = Ticket(key, client, deque(parts), asyncio.Future(), is_begun)
         if not is_begun:
             self.check_room(ticket.waiting_images, client)
         self._queue.enter(ticket)
@@ -106,13 +106,14 @@ class Batcher(Generic[Key, Payload, Result]):
     def check_room(self, images: int, client: str = "") -> None:
         """Check that the queue has room for the client's images, before work is done on them that would be lost.
 
-        An empty queue has room for every request.
+        An empty queue has room for every request. Requests that are begun do not count: a client with many scores, of
+        which each has thousands of draws, would keep all others out.
 
         Raises:
             QueueFull: the queue has no room for the images.
         """
-        own, free = self._queue.images_of(client), self._queue_images - self.waiting_images
-        if self.waiting_images and own + images > free:
+        own, free = self._queue.new_images_of(client), self._queue_images - self._queue.new_images
+        if self._queue.new_images and own + images > free:
             clear_s = self.waiting_images / self._images_per_s  # at the speed of the last batch
             raise QueueFull(
                 images=images,

@@ -48,6 +48,8 @@ class Ticket(Generic[Key, Payload, Result]):
     client: str
     parts: deque[Part[Payload]]
     answer: asyncio.Future[Answer[Result]]
+    is_begun: bool = False
+    """Whether the request has results already. Then its images do not take the place of other requests."""
     results: list[Result] = field(default_factory=list)
     since: float = field(default_factory=time.perf_counter)
     queue_s: float = 0.0
@@ -103,6 +105,7 @@ class WorkQueue(Generic[Key, Payload, Result]):
 
     Attributes:
         images: images that wait, including the waiting parts of a ticket that is computed now.
+        new_images: images of these that belong to requests that are not begun.
     """
 
     def __init__(self, *, images_within: Callable[[Key, float], int], changed: Callable[[int], None]) -> None:
@@ -111,19 +114,19 @@ class WorkQueue(Generic[Key, Payload, Result]):
         # By key and size of work, then by client, in the order of their turns. Only lines with a ticket: clients choose
         # the shapes of images, so empty lines would pile up.
         self._lines: dict[tuple[Key, bool], OrderedDict[str, Line[Key, Payload, Result]]] = {}
-        self._images_of: dict[str, int] = {}  # that wait, by client
+        self._new_images_of: dict[str, int] = {}  # by client
         self._turns = count()
         self._was_large = False
         self._last_small = -math.inf
-        self.images = 0
+        self.images = self.new_images = 0
 
-    def images_of(self, client: str) -> int:
-        """The images of a client that wait."""
-        return self._images_of.get(client, 0)
+    def new_images_of(self, client: str) -> int:
+        """The images that wait and belong to requests of a client that are not begun."""
+        return self._new_images_of.get(client, 0)
 
     def enter(self, ticket: Ticket[Key, Payload, Result]) -> None:
         """Put a new ticket behind the others of its client."""
-        self._count(ticket.client, ticket.waiting_images)
+        self._count(ticket, ticket.waiting_images)
         self._changed(self.images)
         self.enter_again(ticket)
 
@@ -143,7 +146,7 @@ class WorkQueue(Generic[Key, Payload, Result]):
         """Drop the parts that still wait. A ticket whose parts are being computed is in no line."""
         if not ticket.parts:
             return
-        self._count(ticket.client, -ticket.waiting_images)
+        self._count(ticket, -ticket.waiting_images)
         self._changed(self.images)
         ticket.parts.clear()
         place = (ticket.key, ticket.is_large)
@@ -180,7 +183,7 @@ class WorkQueue(Generic[Key, Payload, Result]):
             while ticket.parts and ticket.next_images <= room:
                 batch.append(Taken(ticket, ticket.parts.popleft()))
                 room -= batch[-1].part.images
-            self._count(client, room - before)
+            self._count(ticket, room - before)
             line.tickets.popleft()
             line.since = next(self._turns)
             if line.tickets:
@@ -194,8 +197,11 @@ class WorkQueue(Generic[Key, Payload, Result]):
         self._changed(self.images)
         return batch
 
-    def _count(self, client: str, images: int) -> None:
+    def _count(self, ticket: Ticket[Key, Payload, Result], images: int) -> None:
         self.images += images
-        self._images_of[client] = own = self._images_of.get(client, 0) + images
+        if ticket.is_begun:
+            return
+        self.new_images += images
+        self._new_images_of[ticket.client] = own = self.new_images_of(ticket.client) + images
         if not own:
-            del self._images_of[client]
+            del self._new_images_of[ticket.client]

@@ -297,7 +297,7 @@ async def test_sizes_and_clients_leave_nothing_behind() -> None:
         await ask(batcher, 2, f"{number}x8", client=f"192.0.2.{number}")
 
     assert batcher._queue._lines == {}
-    assert batcher._queue._images_of == {}
+    assert batcher._queue._new_images_of == {}
 
 
 async def test_full_queue_refuses_at_once() -> None:
@@ -494,6 +494,23 @@ async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
 
     assert (await going_on).results == [8]
     await asyncio.gather(*tasks)
+
+
+async def test_work_that_is_begun_keeps_no_one_out() -> None:
+    """Draws of many scores wait, far more than the queue has room for. Other clients are admitted all the same."""
+    gate = Gate()
+    batcher = make_batcher(gate, queue_images=4)
+    first = await occupied(batcher)
+    draws = [asyncio.create_task(batcher.ask("score", [Part(2, 4)], client="scores", is_begun=True)) for _ in range(64)]
+    await settle()
+
+    small = ask(batcher, 4, client="small")
+    await settle()
+    gate.open(66)
+
+    assert (await small).results == [8]
+    await asyncio.gather(first, *draws)
+    assert (batcher.waiting_images, batcher._queue.new_images) == (0, 0)
 
 
 async def test_caller_who_leaves_is_not_computed_and_frees_the_queue() -> None:
