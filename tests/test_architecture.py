@@ -70,7 +70,8 @@ IGNORANT = {
     "service/compute": ("fastapi", "starlette", "PIL"),
     "service/formats": ("fastapi", "starlette"),
     "service/formats/pictures.py": ("torch",),
-    "service/formats/picture_structure.py": ("torch", "numpy", "PIL"),
+    "service/formats/picture_structure": ("torch", "numpy", "PIL"),
+    "service/formats/target.py": ("torch", "PIL"),
     "service/offload": ("torch", "PIL", "fastapi", "starlette"),
 }
 

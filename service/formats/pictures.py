@@ -20,19 +20,25 @@ from PIL.ImageFile import ImageFile
 
 from model_store.pictures import (
     Pixels,
-    Resize,
     UnusablePicture,
     contact_sheet,
     picture_to_pixels,
     pixels_to_picture,
 )
-from model_store.version import ModelVersion
 
-from ..errors import BadImage, TooLarge, WrongShape, about_row
+from ..errors import BadImage, TooLarge, about_row
 from . import png
-from .picture_structure import ANIMATION, PictureFormat, PictureStructure, check_exif, read_structure
+from .picture_structure import (
+    ANIMATION,
+    CUT_OFF,
+    DAMAGED_HEADER,
+    PictureFormat,
+    PictureStructure,
+    check_exif,
+    read_structure,
+)
+from .target import Target
 
-MAX_SIDE = 16_384  # pixels, unless the model's images are longer; resizing computes weights for each pixel of a side
 # Named, and not found by `Image.open`: for a file that it does not know, it imports all readers that Pillow has.
 _READERS: dict[PictureFormat, type[ImageFile]] = {
     "png": PngImagePlugin.PngImageFile,
@@ -44,7 +50,6 @@ _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels: limits of the format
 _WEBP_OUT_OF_MEMORY = "encoding error 1"  # Pillow shows the number of libwebp's error
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BYTES_OF_PIXEL = 16  # WebP: three canvases of four bytes, and the picture
-_DAMAGED = "it is damaged or cut off"
 # Of a picture's metadata, what Pillow reads later: to convert the pixels, and to turn the picture upright.
 _EXIF_TEXT = "Raw profile type exif"  # old versions of ImageMagick write EXIF data as hexadecimal text
 _METADATA_KEPT = {"transparency", "interlace", "exif", _EXIF_TEXT, "xmp", "XML:com.adobe.xmp"}
@@ -65,51 +70,6 @@ def ignore_warnings() -> None:
 
 
 ignore_warnings()
-
-
-@dataclass(frozen=True)
-class Target:
-    """The shape of a model's images, the way to resize other images, and the number of pixels that may be decoded."""
-
-    model: ModelVersion
-    image_shape: tuple[int, int, int]
-    resize: Resize
-    max_pixels: int
-    max_request_pixels: int
-
-    def image_too_large(self, name: str, pixels: int | None = None) -> TooLarge:
-        """The error for one image; `pixels` is its size, where it is known."""
-        remedy = "send it smaller, or raise max_pixels where the service is started"
-        return TooLarge(name, size=pixels, limit=self.max_pixels, unit="pixels", remedy=remedy)
-
-    def check_size(self, name: str, height: int, width: int) -> None:
-        """Raise TooLarge if one image has too many pixels, or too long a side."""
-        if height * width > self.max_pixels:
-            raise self.image_too_large(name, height * width)
-        if (side := max(height, width)) > (limit := max(MAX_SIDE, *self.image_shape[1:])):
-            raise TooLarge(name, size=side, limit=limit, unit="pixels a side", remedy="crop it, or send it smaller")
-
-    def request_too_large(self, pixels: int | None = None) -> TooLarge:
-        """The error for all images of a request together."""
-        height, width = self.image_shape[1:]
-        remedy = (
-            f"send fewer or smaller ones in one request (each counts as at least {height}×{width}, the model's size)"
-        )
-        return TooLarge("The request", size=pixels, limit=self.max_request_pixels, unit="pixels", remedy=remedy)
-
-    def counted_pixels(self, height: int, width: int) -> int:
-        """The pixels for which one image counts: its own, or after it is resized, whichever are more."""
-        return max(height * width, self.image_shape[1] * self.image_shape[2])
-
-    def wrong_size(self, name: str, height: int, width: int) -> WrongShape:
-        """The error for an image that is not resized, though it has another size than the model's."""
-        return WrongShape(
-            f"{name} is",
-            got=(height, width),
-            model=self.model,
-            expected=self.image_shape[1:],
-            remedy="ask for resize=contain (pad), cover (crop) or stretch",
-        )
 
 
 @dataclass(frozen=True)
@@ -229,11 +189,11 @@ def open_picture(name: str, structure: PictureStructure, target: Target) -> Open
         raise
     except Exception as error:  # Pillow raises errors of many types for damaged files
         _check_memory(structure.width * structure.height)
-        raise BadImage(name, "its header is damaged") from error
+        raise BadImage(name, DAMAGED_HEADER) from error
     if getattr(picture, "is_animated", False):
         raise BadImage(name, ANIMATION)
     if picture.size != (structure.width, structure.height):
-        raise BadImage(name, _DAMAGED)
+        raise BadImage(name, CUT_OFF)
     _drop_metadata(name, picture)
     return Opened(name, picture)
 
@@ -278,7 +238,7 @@ def decode_picture(opened: Opened, target: Target) -> Pixels:
         raise
     except Exception as error:  # Pillow raises errors of many types for damaged files
         _check_memory(opened.pixels)
-        raise BadImage(opened.name, _DAMAGED) from error
+        raise BadImage(opened.name, CUT_OFF) from error
     if pixels.shape != target.image_shape:
         raise target.wrong_size(opened.name, pixels.shape[1], pixels.shape[2])
     return pixels

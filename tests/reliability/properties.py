@@ -27,6 +27,7 @@ from model_store.weights import expected, filled
 from service.app import create_app
 from service.errors import ServiceError
 from service.formats import pictures
+from service.formats.target import Target
 from service.settings import Settings
 from service.telemetry import logs
 
@@ -182,7 +183,7 @@ def weights_reader(subject: Subject, content: bytes) -> None:
 
 def picture_reader(subject: Subject, content: bytes) -> None:
     """A mutated picture is read, or refused with an error of our own, not one of Pillow's."""
-    target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "cover", 10_000, 10_000)
+    target = Target(ModelVersion("grey", 1), (1, 8, 8), "cover", 10_000, 10_000)
     try:
         pixels = pictures.decode(pictures.inspect_all([content], target), target)
     except ServiceError:

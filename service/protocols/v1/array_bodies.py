@@ -9,7 +9,7 @@ from model_store.pictures import FLOAT_TOLERANCE, UnusablePicture, to_uint8
 
 from ...errors import BadValue, WrongShape
 from ...formats import tensors
-from ...formats.pictures import Target
+from ...formats.target import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...operations.limits import check_range
 

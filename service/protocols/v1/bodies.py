@@ -20,7 +20,7 @@ from model_store.pictures import Pixels, Resize
 from ...formats import pictures
 from ...formats.multipart import MULTIPART
 from ...formats.picture_structure import MEDIA_TYPES as PICTURES
-from ...formats.pictures import Target
+from ...formats.target import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...http.body import media_type_of
 from ...http.call import Call

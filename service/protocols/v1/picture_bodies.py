@@ -12,7 +12,7 @@ from model_store.pictures import Pixels
 
 from ...formats import pictures
 from ...formats.multipart import MULTIPART, read_files
-from ...formats.pictures import Target
+from ...formats.target import Target
 from ...http.body import media_type_of
 from .json_bodies import JSON, Allowed, ImagesBody, read_base64, read_json, read_json_pair_latents
 

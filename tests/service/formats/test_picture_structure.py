@@ -305,7 +305,8 @@ import io, resource, sys
 from PIL import Image
 from model_store.version import ModelVersion
 from service.formats import pictures
-target = pictures.Target(ModelVersion("m", 1), (3, 28, 28), "stretch", 2**22, 2**24)
+from service.formats.target import Target
+target = Target(ModelVersion("m", 1), (3, 28, 28), "stretch", 2**22, 2**24)
 def peak(content):
     try:
         pictures.decode(pictures.inspect_all([content], target), target)

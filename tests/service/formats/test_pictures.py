@@ -15,11 +15,12 @@ from PIL import Image
 from model_store.version import ModelVersion
 from service.errors import BadImage, TooLarge
 from service.formats import pictures
+from service.formats.target import Target
 
 from ..wire import chunk, picture, png_header
 from .test_picture_structure import exif, jpeg, png, segment
 
-TARGET = pictures.Target(ModelVersion("grey", 1), (1, 28, 28), "stretch", 2**22, 2**24)
+TARGET = Target(ModelVersion("grey", 1), (1, 28, 28), "stretch", 2**22, 2**24)
 
 
 @pytest.mark.parametrize("size", [(4_194_304, 1), (1, 4_194_304), (16_385, 200)])
@@ -40,14 +41,14 @@ def test_side_of_an_array_is_bounded() -> None:
 
 def test_image_of_the_models_own_size_may_be_longer() -> None:
     """Such an image is not resized."""
-    target = pictures.Target(ModelVersion("row", 1), (1, 1, 20_000), "none", 2**22, 2**24)
+    target = Target(ModelVersion("row", 1), (1, 1, 20_000), "none", 2**22, 2**24)
 
     assert pictures.decode(pictures.inspect_all([picture((20_000, 1))], target), target).shape == (1, 1, 1, 20_000)
 
 
 def test_small_pictures_count_as_large_as_they_become() -> None:
     """A picture of one pixel takes as much memory as the model's images, once it is resized."""
-    target = pictures.Target(ModelVersion("large", 1), (3, 2048, 2048), "stretch", 2**22, 2**24)
+    target = Target(ModelVersion("large", 1), (3, 2048, 2048), "stretch", 2**22, 2**24)
 
     with pytest.raises(TooLarge, match="each counts as at least 2048×2048, the model's size"):
         pictures.inspect_all([picture((1, 1))] * 5, target)
@@ -76,7 +77,7 @@ def test_exif_in_a_text_turns_the_picture() -> None:
     """Old versions of ImageMagick write it so."""
     text = zlib.compress(b"\nexif\n 1\n" + exif(1).hex().encode())
     content = png(chunk(b"zTXt", b"Raw profile type exif\0\0" + text))
-    target = pictures.Target(ModelVersion("grey", 1), (1, 8, 6), "none", 64, 64)
+    target = Target(ModelVersion("grey", 1), (1, 8, 6), "none", 64, 64)
     upright = np.asarray(Image.open(io.BytesIO(png())).transpose(Image.Transpose.ROTATE_270))
 
     assert np.array_equal(pictures.decode(pictures.inspect_all([content], target), target)[0, 0], upright)
@@ -100,7 +101,8 @@ import io, resource, sys
 from pathlib import Path
 from model_store.version import ModelVersion
 from service.formats import pictures
-target = pictures.Target(ModelVersion("m", 1), (3, 8, 8), "stretch", 2**22, 2**24)
+from service.formats.target import Target
+target = Target(ModelVersion("m", 1), (3, 8, 8), "stretch", 2**22, 2**24)
 content = sys.stdin.buffer.read()
 used = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
 resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 4_000_000,) * 2)
@@ -126,8 +128,9 @@ import struct, sys
 import numpy as np
 from model_store.version import ModelVersion
 from service.formats import pictures
+from service.formats.target import Target
 from service.errors import BadImage
-target = pictures.Target(ModelVersion("m", 1), (3, 8, 8), "stretch", 2**22, 2**24)
+target = Target(ModelVersion("m", 1), (3, 8, 8), "stretch", 2**22, 2**24)
 before = set(sys.modules)
 for kind in ("png", "jpeg", "webp"):
     content = pictures.encode(np.zeros((1, 3, 8, 8), np.uint8), kind)

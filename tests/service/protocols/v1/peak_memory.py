@@ -25,7 +25,7 @@ from torch import Tensor
 from model_store import ModelVersion
 from service.errors import ServiceError
 from service.formats import pictures, tensors
-from service.formats.pictures import Target
+from service.formats.target import Target
 from service.http.negotiation import Format
 from service.operations.session import Session
 from service.protocols.v1 import answer_bytes

@@ -14,6 +14,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from model_store import ModelVersion
 from service.errors import BadImage
 from service.formats import pictures
+from service.formats.target import Target
 from service.protocols.v1 import bodies
 
 from ...wire import PNG, animated, base64_of, chunk, multipart, picture, png_header
@@ -223,7 +224,7 @@ async def test_picture_is_turned_upright_by_what_stands_behind_its_pixels(client
 
 async def test_no_more_text_is_unpacked_than_one_picture_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit holds for all pictures of a request together."""
-    target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "none", 64, 16 * 64)
+    target = Target(ModelVersion("grey", 1), (1, 8, 8), "none", 64, 16 * 64)
     texts: list[bytes] = []
     unpack = PngImagePlugin._safe_zlib_decompress
 
@@ -240,7 +241,7 @@ async def test_no_more_text_is_unpacked_than_one_picture_may_have(monkeypatch: p
 
 async def test_of_what_else_is_in_a_picture_nothing_is_kept() -> None:
     """Metadata uses no memory while the pixels are decoded, nor while they are resized."""
-    target = pictures.Target(ModelVersion("grey", 1), (1, 8, 8), "none", 64, 64)
+    target = Target(ModelVersion("grey", 1), (1, 8, 8), "none", 64, 64)
     words = ((b"tEXt", b"a\0b"), (b"iCCP", b"a\0\0" + zlib.compress(b"b")), (b"prVt", b"c"))
     before, behind = with_chunks(*words), with_chunks(*words, before=b"IEND")
 
