@@ -31,7 +31,7 @@ EXIT_FAILED = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0 when a version was published, 130 or 143 after a signal."""
+    """Run the command; the exit status is 0 when a version was published, 128 and the number after a signal."""
     parser = argument_parser()
     options = parser.parse_args(arguments)
     if (options.recipe is None) == (options.resume is None) or (options.resume and options.set):

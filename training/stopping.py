@@ -1,4 +1,4 @@
-"""Stopping by a signal: Ctrl-C (SIGINT), or SIGTERM, which ends a container or a job.
+"""Stopping by a signal: Ctrl-C (SIGINT), SIGTERM, which ends a container or a job, or SIGHUP of a closed terminal.
 
 The module imports nothing slow, so that a command handles signals before its own slow imports. Process 1 of a
 container depends on this: the kernel drops every signal for which process 1 has no handler.
@@ -7,10 +7,10 @@ container depends on this: the kernel drops every signal for which process 1 has
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
@@ -18,14 +18,15 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.status = 128 + number  # as a shell reports a command that the signal ended: 130 or 143
+        self.status = 128 + number  # as a shell reports a command that the signal ended: 130, 143 or 129
 
 
 def leave_at_once() -> None:
     """From now on, let a signal end the process with one line and its status, without a traceback."""
 
     def leave(number: int, _: FrameType | None) -> None:
-        os.write(2, b"Stopped.\n")
+        with suppress(OSError):  # its terminal may have gone
+            os.write(2, b"Stopped.\n")
         os._exit(128 + number)
 
     _handle(leave)
