@@ -1,0 +1,71 @@
+"""Requests begin in turn: each client's next request, and only as many in a turn of the event loop as it bears.
+
+A thousand connections can bring a thousand requests at once. Without turns the event loop would work on all of them
+before it looks at a new one, so that a probe waits for a second. With turns, a client waits for few requests of each
+other client. While the service is idle, a request begins at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .client import client_of
+from .keys import Keys
+
+TURN_S = 0.005  # the time that one turn of the event loop should take
+MOST_AT_ONCE = 64  # requests that begin in one turn
+LEAST_AT_ONCE = 1
+
+
+class Turns:
+    """Pure ASGI around an app: a request waits here until it is its client's turn."""
+
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+        self._app = app
+        self._keys = keys
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = (
+            OrderedDict()
+        )  # the client of the next turn first
+        self._at_once = MOST_AT_ONCE
+        self._begun = 0  # requests that have begun in this turn
+        self._began_at = 0.0
+        self._is_counting = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on when it may begin."""
+        if scope["type"] == "http":
+            if self._waiting or self._begun >= self._at_once:
+                await self._turn_of(client_of(scope, self._keys))
+            else:
+                self._count()
+        await self._app(scope, receive, send)
+
+    async def _turn_of(self, client: str) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(turn)
+        await turn
+
+    def _count(self) -> None:
+        """Count a request that begins in this turn of the event loop."""
+        self._begun += 1
+        if not self._is_counting:
+            self._is_counting, self._began_at = True, time.perf_counter()
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Let the next requests begin: more than in the last turn if that was short, and half of them if it was not."""
+        is_long = time.perf_counter() - self._began_at > TURN_S
+        self._at_once = max(LEAST_AT_ONCE, self._at_once // 2) if is_long else min(MOST_AT_ONCE, self._at_once + 1)
+        self._begun, self._is_counting = 0, False
+        while self._waiting and self._begun < self._at_once:
+            client, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[client] = turns  # behind the others
+            if not turn.done():  # its task has not been cancelled
+                turn.set_result(None)
+                self._count()
