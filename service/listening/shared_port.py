@@ -29,6 +29,7 @@ BACKLOG = 2048
 IMBALANCE = 1.25  # times as many connections as another worker has: the worker then lets the other one accept
 PAUSE_S = 0.001
 MAX_PAUSES = 50  # in a row; the other worker is busy then, so this one accepts all that wait
+MOST_AT_ONCE = 16  # clients that are accepted in one turn of the event loop, which has other clients to answer
 ERROR_PAUSE_S = 0.1  # after an error of accept that waiting may end, such as too little memory
 LOG_S = 60.0  # between two lines about clients that cannot be accepted
 SPARE_FILES = 64  # descriptors that connections leave free: models, keys and answers need files as well
@@ -191,12 +192,16 @@ class Acceptor:
             if self._spare is not None:
                 os.close(self._spare)
 
-    def accept_all(self) -> None:
-        """Called when clients wait: accept them all; a worker that is ahead leaves them to the others for a moment."""
-        while self._pauses == MAX_PAUSES or not self._count.is_ahead:
+    def accept_some(self) -> None:
+        """Called while clients wait: accept some; a worker that is ahead leaves them to the others for a moment."""
+        for _ in range(MOST_AT_ONCE):
+            if self._pauses < MAX_PAUSES and self._count.is_ahead:
+                break
             if not self._accept_one():
                 self._pauses = 0
                 return
+        else:
+            return
         self._pauses += 1
         self._pause(PAUSE_S)
 
@@ -208,7 +213,7 @@ class Acceptor:
             if self._spare is None:
                 with suppress(OSError):
                     self._spare = os.open(os.devnull, os.O_RDONLY)
-            self._loop.add_reader(self._port, self.accept_all)
+            self._loop.add_reader(self._port, self.accept_some)
 
     def _accept_one(self) -> bool:
         """Whether more clients may be accepted at once: a client waited, and was not refused."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.listening.shared_port import ENDED, Acceptor, ConnectionCount, SharedPort, bind
+from service.listening.shared_port import ENDED, MOST_AT_ONCE, Acceptor, ConnectionCount, SharedPort, bind
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +35,23 @@ async def test_clients_that_have_connected_when_the_port_closes_are_answered() -
     assert said == [b"hello"] * 64
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=20)
+
+
+async def test_few_clients_are_accepted_in_one_turn_of_the_event_loop() -> None:
+    """Hundreds that connect at once do not hold up the clients that have connected already."""
+    accepted: list[int] = []
+    port = SharedPort(bind("127.0.0.1", 0), workers=1)
+    count = ConnectionCount(port, 0, set())
+    count.accepting = accepted.append  # type: ignore[method-assign]
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(port.socket.getsockname(), timeout=20))
+        acceptor = Acceptor(port.socket, count, Greeter, bytes)
+        acceptor.accept_some()
+        at_once = len(accepted)
+        acceptor.close()
+
+    assert at_once == MOST_AT_ONCE
 
 
 async def test_client_for_whom_no_descriptor_is_left_is_refused_with_the_spare_one() -> None:
