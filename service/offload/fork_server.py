@@ -24,6 +24,7 @@ from . import messages
 # A process that has used more memory than this ends after its work, since it would not give all of it back.
 _KEPT_BYTES = 128 * 2**20
 _DESCRIPTORS = 64
+_NICE = 10
 _EXPENDABLE = "1000"  # the kernel ends such a process before any other when memory runs out
 _ONE_FORK = 1
 
@@ -33,6 +34,7 @@ def main(max_bytes: int, modules: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to all processes of a terminal or a group
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets each process as soon as it has ended
+    _step_back()
     _limit(max_bytes)
     for module in modules:
         import_module(module)
@@ -41,6 +43,14 @@ def main(max_bytes: int, modules: list[str]) -> None:
         while descriptors := socket.recv_fds(requests, _ONE_FORK, _ONE_FORK)[1]:
             _fork(socket.socket(fileno=descriptors[0]), requests)
     os.killpg(0, signal.SIGKILL)  # the service has made this process the leader of a group
+
+
+def _step_back() -> None:
+    """Leave the processor to the event loop, which answers all clients, when both want it."""
+    os.nice(_NICE)
+    # Where Linux groups processes by session, nice has no effect outside of this session, and the group has its own.
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICE), encoding="ascii")
 
 
 def _limit(max_bytes: int) -> None:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 LIGHT_BYTES = 16_384
 LIGHT_VALUES = 65_536
 
-WAIT_S = 0.5
+WAIT_S = 0.25  # a large request is answered or refused within a second, also beside attacks
 WORK_S = 10.0
 _WAITING_PER_PROCESS = 16  # callers that may wait: more of them could not be served within WAIT_S
 

@@ -265,3 +265,8 @@ async def until_ended(process: int) -> None:
         with suppress(FileNotFoundError, ProcessLookupError):
             while ") Z " not in state.read_text():
                 await asyncio.sleep(0.01)
+
+
+async def test_process_leaves_the_processor_to_the_service(pool: Pool) -> None:
+    """It has a lower priority than the process that it works for."""
+    assert await pool.run(os.getpriority, os.PRIO_PROCESS, 0) > os.getpriority(os.PRIO_PROCESS, 0)
