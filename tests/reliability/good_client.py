@@ -1,6 +1,7 @@
-"""`python -m tests.reliability.good_client URL PAUSE_S`: asks the URL again and again; a line for each answer.
+"""`python -m tests.reliability.good_client URL PAUSE_S [CONTENT_TYPE FILE]`: asks again and again; a line per answer.
 
-It is a process of its own, so that the work of the siege does not count as time of the service.
+With a file it sends a POST. It is a process of its own, so
+that the work of the siege does not count as time of the service.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -28,10 +30,10 @@ class Asked(NamedTuple):
 
 
 @asynccontextmanager
-async def asking(url: str, pause_s: float = 0.0) -> AsyncIterator[list[Asked]]:
+async def asking(url: str, pause_s: float = 0.0, *body: str) -> AsyncIterator[list[Asked]]:
     """Run a good client from its first answer on; when the block ends, the list has its requests."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, url, str(pause_s), stdout=asyncio.subprocess.PIPE, limit=2**27
+        sys.executable, "-m", __name__, url, str(pause_s), *body, stdout=asyncio.subprocess.PIPE, limit=2**27
     )
     asked: list[Asked] = []
     assert process.stdout
@@ -52,19 +54,22 @@ def _read(line: str) -> Asked:
 
 def main() -> None:
     """Ask until the process is killed."""
-    url, pause_s = sys.argv[1], float(sys.argv[2])
-    with httpx.Client(timeout=30) as client:
+    url, pause_s, *body = sys.argv[1:]
+    content_type, content = (body[0], Path(body[1]).read_bytes()) if body else ("", None)
+    headers = {"Content-Type": content_type} if body else {}
+    with httpx.Client(timeout=30, headers=headers) as client:
+        request = client.build_request("POST" if body else "GET", url, content=content)
         while True:
             at_s = time.monotonic()
-            status = _status(client, url)
+            status = _status(client, request)
             line = f"{at_s} {status} {(time.monotonic() - at_s) * 1e3}\n"
             os.write(sys.stdout.fileno(), line.encode())  # in one write, since it may be killed at any time
-            time.sleep(pause_s)
+            time.sleep(float(pause_s))
 
 
-def _status(client: httpx.Client, url: str) -> int:
+def _status(client: httpx.Client, request: httpx.Request) -> int:
     try:
-        return client.get(url).status_code
+        return client.send(request).status_code
     except httpx.HTTPError:
         return LOST
 

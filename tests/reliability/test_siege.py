@@ -1,4 +1,4 @@
-"""A good client beside hundreds that hold their connections; `make siege` records the measurements."""
+"""Good clients beside hundreds that hold their connections, and beside all attacks; `make siege` measures both."""
 
 from collections import Counter
 from dataclasses import replace
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from . import all_at_once
+from .all_at_once import ATTACKS, GOOD, SHORT, Stormed, storm
+from .good_client import Asked
 from .siege import BUSY, DEADLINE_S, HOLDS, STRICT, Besieged, problems, siege
 
 WITHSTOOD = Besieged(
@@ -47,3 +50,41 @@ def test_fault_is_named(found: Besieged, said: str) -> None:
     """Each fault is named when it is the only fault."""
     assert problems(WITHSTOOD, STRICT) == []
     assert problems(found, STRICT) == [said]
+
+
+QUICK = [Asked(float(second), 200, 2.0) for second in range(100)]
+STORMED = Stormed(alone=dict.fromkeys(GOOD, QUICK), meanwhile=dict.fromkeys(GOOD, QUICK), killed=0)
+
+
+def test_good_clients_are_answered_beside_all_attacks(tmp_path: Path) -> None:
+    """No good client is lost, no attack finds a bug, and no process is killed for want of memory."""
+    found = storm(tmp_path, SHORT)
+
+    assert all_at_once.problems(found, all_at_once.BUSY) == []
+    assert found.attackers.keys() == ATTACKS.keys()
+    assert found.memory_mib < all_at_once.MEMORY / 2**20
+
+
+def _meanwhile(name: str, status: int, took_ms: float) -> Stormed:
+    """The siege in which five of a good client's requests were answered in another way."""
+    return replace(STORMED, meanwhile=STORMED.meanwhile | {name: [*QUICK, *[Asked(0.0, status, took_ms)] * 5]})
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (_meanwhile("probe", 200, 150.0), "probe: p99 150.0 ms, allowed 100.0"),
+        (_meanwhile("one sample", 200, 50.0), "one sample: p99 50.0 ms, allowed 10.0"),
+        (_meanwhile("one sample", 429, 2.0), "one sample: 5 answers 429"),
+        (_meanwhile("256 small pictures", 0, 2.0), "256 small pictures: 5 answers 0"),
+        (_meanwhile("256 small pictures", 429, 1500.0), "256 small pictures: answered after 1500 ms"),
+        (replace(STORMED, meanwhile=STORMED.meanwhile | {"probe": []}), "probe: no answer"),
+        (replace(STORMED, attackers={"forms": Counter({"500": 2})}), "forms: 2 answers 500"),
+        (replace(STORMED, killed=2), "2 processes were killed for want of memory"),
+        (replace(STORMED, harm=["images still wait"]), "images still wait"),
+    ],
+)
+def test_fault_beside_all_attacks_is_named(found: Stormed, said: str) -> None:
+    """Each fault is named when it is the only fault; a large request may be refused."""
+    assert all_at_once.problems(_meanwhile("256 small pictures", 429, 2.0), all_at_once.STRICT) == []
+    assert all_at_once.problems(found, all_at_once.STRICT) == [said]
