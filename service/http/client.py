@@ -20,6 +20,11 @@ def client_of(scope: Scope, keys: Keys) -> str:
     """
     if keys.are_needed:
         return keys.name(scope["headers"])
+    return address_of(scope)
+
+
+def address_of(scope: Scope) -> str:
+    """The address of a client, which also tells clients without a valid key apart."""
     host = scope["client"][0] if scope.get("client") else ""
     return address_name(host[:64])  # a forwarded header can be long, and the names are cached
 

@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .client import client_of
+from .client import address_of, client_of
 from .keys import Keys
 
 TURN_S = 0.005  # the time that one turn of the event loop should take
@@ -39,7 +39,9 @@ class Turns:
         """Pass a request on when it may begin."""
         if scope["type"] == "http":
             if self._waiting or self._begun >= self._at_once:
-                await self._turn_of(client_of(scope, self._keys))
+                # Each wrong key would else be a client of its own.
+                is_admitted = self._keys.admit(scope["headers"])
+                await self._turn_of(client_of(scope, self._keys) if is_admitted else address_of(scope))
             else:
                 self._count()
         await self._app(scope, receive, send)

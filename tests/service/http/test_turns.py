@@ -1,11 +1,12 @@
 """Requests begin in turn, so that a client never waits for all requests of another."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from types import SimpleNamespace
 
 import pytest
+from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from service.http import turns
@@ -35,18 +36,18 @@ async def _nothing(*_: object) -> dict[str, object]:
     return {}
 
 
-def _request(app: Turns, client: str) -> asyncio.Task[None]:
-    scope = {"type": "http", "client": (client, 1), "headers": []}
+def _request(app: Turns, client: str, key: str = "") -> asyncio.Task[None]:
+    scope = {"type": "http", "client": (client, 1), "headers": [(b"authorization", f"Bearer {key}".encode())]}
     return asyncio.create_task(app(scope, _nothing, _nothing))  # type: ignore[arg-type]
 
 
-def _run(ask: Callable[[Turns], list[asyncio.Task[None]]]) -> App:
+def _run(ask: Callable[[Turns], list[asyncio.Task[None]]], keys: Sequence[SecretStr] = ()) -> App:
     """Run requests to their end, but for those that were cancelled."""
     app = App()
 
     async def run() -> None:
         watching = asyncio.create_task(app.watch())
-        asked = ask(Turns(app, Keys([], None)))
+        asked = ask(Turns(app, Keys(keys)))
         await asyncio.gather(*asked, return_exceptions=True)
         watching.cancel()
 
@@ -95,3 +96,13 @@ def test_request_that_has_left_takes_no_turn() -> None:
         return asked
 
     assert len(_run(ask).begun) == 80
+
+
+def test_wrong_keys_of_one_address_are_one_client() -> None:
+    """A client with a key does not wait behind a thousand keys that are wrong."""
+
+    def ask(app: Turns) -> list[asyncio.Task[None]]:
+        wrong = [_request(app, "127.0.0.2", f"wrong-{number}") for number in range(1000)]
+        return [*wrong, _request(app, "127.0.0.1", "right")]
+
+    assert _run(ask, [SecretStr("right")]).begun.index("127.0.0.1") == MOST_AT_ONCE + 1

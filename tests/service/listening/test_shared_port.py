@@ -42,7 +42,7 @@ async def test_few_clients_are_accepted_in_one_turn_of_the_event_loop() -> None:
     accepted: list[int] = []
     port = SharedPort(bind("127.0.0.1", 0), workers=1)
     count = ConnectionCount(port, 0, set())
-    count.accepting = accepted.append  # type: ignore[method-assign]
+    count.accepting = accepted.append  # type: ignore[assignment, method-assign]
     with ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(socket.create_connection(port.socket.getsockname(), timeout=20))
