@@ -41,7 +41,7 @@ class Client:
         await self._loop.sock_sendall(self.connection, content)
 
     async def receive(self, size: int = RECEIVED) -> bytes:
-        """Some bytes, or none if the service has ended the connection."""
+        """Bytes of an answer, or none if the service has ended the connection."""
         return await self._loop.sock_recv(self.connection, size)
 
     async def take_answer(self) -> bool:
@@ -122,7 +122,7 @@ async def send_chunks(client: Client, request: bytes) -> None:
 
 
 async def send_and_wait(client: Client, request: bytes) -> None:
-    """Send what is there of a request, and wait for what the service does."""
+    """Send the part of a request that is there, and wait for the service."""
     with suppress(ConnectionError):
         await client.send(request)
     await client.take_answer()

@@ -56,7 +56,7 @@ def _run(ask: Callable[[Turns], list[asyncio.Task[None]]], keys: Sequence[Secret
 
 
 def test_client_waits_for_few_requests_of_another() -> None:
-    """One request after a thousand of another client begins in the next turn."""
+    """The request after a thousand of another client begins in the next turn."""
     app = _run(lambda app: [*(_request(app, "127.0.0.2") for _ in range(1000)), _request(app, "127.0.0.1")])
 
     assert len(app.begun) == 1001
@@ -64,7 +64,7 @@ def test_client_waits_for_few_requests_of_another() -> None:
 
 
 def test_request_to_an_idle_service_begins_at_once() -> None:
-    """It does not wait for the next turn of the event loop."""
+    """A request to an idle service does not wait for the next turn of the event loop."""
     app = _run(lambda app: [_request(app, "127.0.0.1")])
 
     assert app.by_turn[0] == 1

@@ -268,5 +268,5 @@ async def until_ended(process: int) -> None:
 
 
 async def test_process_leaves_the_processor_to_the_service(pool: Pool) -> None:
-    """It has a lower priority than the process that it works for."""
+    """A process of the pool has a lower priority than the service."""
     assert await pool.run(os.getpriority, os.PRIO_PROCESS, 0) > os.getpriority(os.PRIO_PROCESS, 0)
