@@ -1,8 +1,8 @@
 """Pools of processes that work on what clients send and receive, one pool to read and one to write.
 
 Each process does one piece of work at a time. A caller that finds none free waits for a moment and is then refused, and
-so a slow picture never holds up the event loop, nor all requests behind it. A process is killed when its caller is
-cancelled, because the time is over or the client has left; another one takes its place.
+so a slow picture never holds up the event loop, nor all requests behind it. The callers' clients take turns. A process
+is killed when its caller is cancelled, because the time is over or the client has left; another one takes its place.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ..errors import DeadlineExceeded, MemoryExceeded, ProcessesBusy, ProcessLost
 from . import messages
+from .turns import NoTurn, Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,12 +69,11 @@ class Pool:
         self._count = count
         self._task = task
         self._idle: list[_Process] = []
-        self._free = asyncio.Semaphore(count)
-        self._waiting = 0
+        self._turns = Turns(count, count * _WAITING_PER_PROCESS)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="process")  # each waits for a process
 
-    async def run(self, function: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
-        """The result of a function of the modules, called in a process. Its errors are raised here.
+    async def run(self, client: str, function: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
+        """The result of a function of the modules, called in a process for a client. Its errors are raised here.
 
         Raises:
             ProcessesBusy: no process became free in time.
@@ -81,7 +81,7 @@ class Pool:
             MemoryExceeded: the work needed too much memory.
             ProcessLost: the process ended before its work did, or could not be made.
         """
-        async with self._turn():
+        async with self._turn(client):
             process = self._take()
             call = self._threads.submit(process.call, function, arguments)
             try:
@@ -112,22 +112,13 @@ class Pool:
         self._threads.shutdown(wait=False)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, client: str) -> AsyncIterator[None]:
         """Wait until a process is free, but not for long."""
-        if self._waiting >= self._count * _WAITING_PER_PROCESS:
-            raise ProcessesBusy(self._task, self._count)
-        self._waiting += 1
         try:
-            async with asyncio.timeout(WAIT_S):
-                await self._free.acquire()
-        except TimeoutError:
+            async with self._turns.turn(client, WAIT_S):
+                yield
+        except NoTurn:
             raise ProcessesBusy(self._task, self._count) from None
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._free.release()
 
     def _take(self) -> _Process:
         """A process that does nothing."""
@@ -237,6 +228,7 @@ class _ForkServer:
         environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
         environment["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's threads would not survive a fork
         self._requests, theirs = socket.socketpair()
+        self._requests.setblocking(False)  # a server that hangs would hold up the event loop
         command = [sys.executable, "-P", "-m", f"{__package__}.fork_server", str(self.max_bytes), *self._modules]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  # our own module, by Python itself

@@ -163,7 +163,9 @@ async def _in_process(
     """The bytes that a function writes of a number of values, in place if they are few, else in a process."""
     if values <= LIGHT_VALUES:
         return function(*args, **kwargs)
-    return await call.wait_for(call.processes.writing.run(function, *args, **kwargs), "ask for fewer images")
+    return await call.wait_for(
+        call.processes.writing.run(call.client, function, *args, **kwargs), "ask for fewer images"
+    )
 
 
 def make_response(wanted: Format, session: Session, content: bytes, seed: int | None) -> Response:
