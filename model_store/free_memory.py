@@ -27,6 +27,12 @@ def free_memory() -> int:
     return free
 
 
+def memory_shortage(needed: int) -> str:
+    """A clause for a message, if fewer bytes than needed are free; else an empty text."""
+    free = free_memory()
+    return f"takes {needed:,} bytes of memory, but only {free:,} are free" if needed > free else ""
+
+
 def _numbers(path: Path) -> dict[str, int]:
     """The number of each line, by the word that begins the line."""
     return {name: int(number) for name, number in re.findall(r"^(\w+):? +(\d+)", path.read_text(), re.MULTILINE)}

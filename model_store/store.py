@@ -36,7 +36,7 @@ from .errors import (
     UnusableDefault,
 )
 from .families import Network
-from .free_memory import free_memory
+from .free_memory import memory_shortage
 from .places.folder import CARD, Fingerprint, Folder, Listing, VersionFolder
 from .version import ModelVersion, check_name, is_name, newest, parse_reference
 
@@ -282,21 +282,12 @@ def _read(files: VersionFolder, version: ModelVersion) -> StoredModel:
     card, path = _read_card(files), files.path / _WEIGHTS
     model = weights.expected(path, card)
     try:
-        _check_memory(2 * card.weights.bytes)  # the content and the tensors made of it
+        if shortage := memory_shortage(2 * card.weights.bytes):  # the content and the tensors made of it
+            raise OSError(errno.ENOMEM, f"to read them {shortage}")
         content = files.read(_WEIGHTS, card.weights.bytes)
     except OSError as error:
         raise CorruptWeights(path, error.strerror or str(error)) from error
     return StoredModel(version, card, weights.filled(model, path, content, card))
-
-
-def _check_memory(needed: int) -> None:
-    """Refuse what does not fit: the system kills a process that takes more memory than it may.
-
-    Raises:
-        OSError: less memory is free. It may be free later.
-    """
-    if needed > (free := free_memory()):
-        raise OSError(errno.ENOMEM, f"to read them takes {needed:,} bytes of memory, but only {free:,} are free")
 
 
 def _read_card(files: VersionFolder) -> Card:

@@ -65,9 +65,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         NoSuchDevice, NoSuchRuntime: what the settings name is not there.
         ValueError: the file of keys cannot be used.
     """
-    metrics = metrics or Metrics()
-    keys = Keys(settings.api_keys, settings.api_keys_file)
-    registry = create_registry(settings, metrics)
+    state = create_state(settings, metrics or Metrics())
     app = FastAPI(
         title="latentd",
         version=version("latentd"),
@@ -84,27 +82,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         redirect_slashes=False,  # a redirect would name the scheme and host between proxy and service
         lifespan=partial(lifespan, settings.reload_s),
     )
-    limits = Limits(
-        images=settings.max_images_per_request,
-        pixels=settings.max_request_pixels,
-        picture_pixels=settings.max_pixels,
-        draws=settings.max_score_draws,
-        answer_bytes=settings.max_answer_bytes,
-    )
-    app.state.sessions = sessions = Sessions(registry, limits)
-    app.state.parts = state = AppState(
-        keys=keys,
-        open_without_key=settings.open_without_key,
-        metrics=metrics,
-        scrapes=Scrapes(metrics),
-        registry=registry,
-        lifecycle=Lifecycle(registry),
-        deadlines=Deadlines(),
-        body_memory=Memory(settings.max_bodies_bytes, SMALL_BODIES_BYTES, BodyMemoryFull),
-        answer_memory=Memory(settings.max_answers_bytes, SMALL_ANSWERS_BYTES, AnswerMemoryFull),
-        processes=create_processes(settings),
-        limits=RequestLimits(settings.max_body_bytes, settings.body_timeout_s, settings.timeout_s),
-    )
+    app.state.parts = state
+    app.state.sessions = sessions = Sessions(state.registry, create_limits(settings))
     mounts = [*v1.mounts(sessions)]
     app.include_router(models.router, prefix="/v1", dependencies=[KEY])
     for mount in mounts:
@@ -148,6 +127,41 @@ def asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, sett
     elif not state.keys.are_needed and is_local(settings.host):
         stack = Hosts(stack, ())
     return Access(stack, state.metrics, state.lifecycle)
+
+
+def create_state(settings: Settings, metrics: Metrics) -> AppState:
+    """The parts of the app that HTTP needs.
+
+    Raises:
+        NoSuchDevice, NoSuchRuntime: what the settings name is not there.
+        ValueError: the file of keys cannot be used.
+    """
+    keys = Keys(settings.api_keys, settings.api_keys_file)
+    registry = create_registry(settings, metrics)
+    return AppState(
+        keys=keys,
+        open_without_key=settings.open_without_key,
+        metrics=metrics,
+        scrapes=Scrapes(metrics),
+        registry=registry,
+        lifecycle=Lifecycle(registry),
+        deadlines=Deadlines(),
+        body_memory=Memory(settings.max_bodies_bytes, SMALL_BODIES_BYTES, BodyMemoryFull),
+        answer_memory=Memory(settings.max_answers_bytes, SMALL_ANSWERS_BYTES, AnswerMemoryFull),
+        processes=create_processes(settings),
+        limits=RequestLimits(settings.max_body_bytes, settings.body_timeout_s, settings.timeout_s),
+    )
+
+
+def create_limits(settings: Settings) -> Limits:
+    """The limits of one request."""
+    return Limits(
+        images=settings.max_images_per_request,
+        pixels=settings.max_request_pixels,
+        picture_pixels=settings.max_pixels,
+        draws=settings.max_score_draws,
+        answer_bytes=settings.max_answer_bytes,
+    )
 
 
 def create_registry(settings: Settings, metrics: Metrics) -> Registry:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -96,6 +97,13 @@ class Process:
         if not self.process.stderr.closed:
             with self.process.stderr as log:
                 self.logged = log.read()
+
+
+def free_port() -> int:
+    """A port at which no program listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        number: int = port.getsockname()[1]
+    return number
 
 
 def customized(folder: Path, code: str) -> str:

@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 
 from model_store.files import FOLDER_MODE, make_folder, open_file, read_file, replace_file
-from model_store.free_memory import free_memory
+from model_store.free_memory import memory_shortage
 from model_store.vae import Record
 from model_store.vae.record import validation_messages
 
@@ -130,8 +130,8 @@ def _check_archive(file: BinaryIO) -> None:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > file.seek(0, os.SEEK_END):
         raise ValueError("its parts are compressed, as torch would never write them")
-    if 2 * unpacked > (free := free_memory()):  # the content, and the run that takes it over
-        raise ValueError(f"that takes {2 * unpacked:,} bytes of memory, but only {free:,} are free")
+    if shortage := memory_shortage(2 * unpacked):  # the content, and the run that takes it over
+        raise ValueError(f"that {shortage}")
     file.seek(0)
 
 

@@ -22,7 +22,7 @@ from .errors import HOW_TO_RESIZE, BadData, DataNotFound, NotText
 from .recipe import Recipe
 from .sources import read
 from .sources.download import DATASETS, DEFAULT_CACHE, fetch
-from .sources.room import check_room
+from .sources.memory import check_memory
 from .sources.splits import Splits
 
 
@@ -104,7 +104,7 @@ def read_splits(place: Path, shape: tuple[int, int, int], resize: Resize, *, str
         if resize == "none" and pixels.shape[2:] != shape[1:]:
             found = tuple(pixels.shape[1:])
             raise BadData(place, f"its images are {found} (C, H, W), but the model takes {shape}; {HOW_TO_RESIZE}")
-        check_room(place, 2 * len(pixels) * prod(shape))  # each image, and all of them in one tensor
+        check_memory(place, 2 * len(pixels) * prod(shape))  # each image, and all of them in one tensor
         rows = [picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels.numpy()]
         fitted[split] = torch.from_numpy(np.stack(rows))
     return dataclasses.replace(splits, **fitted)

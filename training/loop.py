@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model_store import VAE
-from model_store.free_memory import free_memory
+from model_store.free_memory import memory_shortage
 from model_store.vae.pixels import binarise, to_images
 from model_store.weights import count_parameters, empty
 
@@ -102,10 +102,8 @@ def start(recipe: Recipe, device: torch.device) -> Run:
         BadRecipe: its network does not fit into the memory.
     """
     copies = _COPIES if device.type == "cpu" else 1
-    needed = copies * 4 * count_parameters(empty(recipe.model))
-    if needed > (free := free_memory()):
-        reason = f"to train its network takes {needed:,} bytes of memory, but only {free:,} are free; make it smaller"
-        raise BadRecipe(recipe.name, reason)
+    if shortage := memory_shortage(copies * 4 * count_parameters(empty(recipe.model))):
+        raise BadRecipe(recipe.name, f"to train its network {shortage}; make it smaller")
     torch.manual_seed(recipe.seed)
     model = VAE(recipe.model)
     place(model, device, recipe.optimiser.precision)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
+
+from model_store.files import read_file
 
 POLL_S = 1.0
 GRACE_S = 60.0  # in which the last keys stay valid while the file cannot be used: it is being replaced or corrected
@@ -107,20 +108,12 @@ def read(path: Path) -> bytes:
         ValueError: the file cannot be read, is not a regular file, or is too large.
     """
     try:
-        with _SPARE.free(), open(path, "rb", opener=_open_at_once) as file:  # Path.open has no opener
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError(f"{path} is not a regular file; write the keys into a file.")
-            content = file.read(MAX_BYTES + 1)
+        with _SPARE.free():
+            return read_file(path, MAX_BYTES, follow_links=True)  # Kubernetes mounts the files of a secret as links
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} has more than {MAX_BYTES:,} bytes; a key of 64 characters is long enough.")
-    return content
-
-
-def _open_at_once(name: str, flags: int) -> int:
-    """Open a file, and a named pipe too: without this flag the call waits until a program writes into the pipe."""
-    return os.open(name, flags | os.O_NONBLOCK)
+        raise ValueError(
+            f"{path} cannot be read: {error.strerror}; write the keys into it, a line for each."
+        ) from error
 
 
 def digests_of(path: Path, content: bytes) -> list[bytes]:

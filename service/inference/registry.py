@@ -11,11 +11,10 @@ import asyncio
 import math
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from hashlib import blake2b
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -25,6 +24,7 @@ from model_store.places.folder import Fingerprint
 from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavailable
 from .agreement import Agreement
 from .loader import Loader
+from .model_set import ModelSet
 from .refusals import Refusal, Refusals, may_pass, without_path
 from .served_model import ServedModel
 from .store_watch import StoreWatch
@@ -42,18 +42,6 @@ class VersionEvents(Protocol):
 
     def version_left(self, model: str) -> None:
         """Note that a version is no longer served, and that its last requests have been answered."""
-
-
-class Loaded(NamedTuple):
-    """The models that were loaded when the store was read, and what the store said then.
-
-    Attributes:
-        number: the same in each worker that has loaded the same models.
-    """
-
-    models: dict[ModelVersion, ServedModel]
-    default: str | StoreError
-    number: int
 
 
 class Registry:
@@ -74,18 +62,16 @@ class Registry:
         self._store_warnings: list[str] = []
         self._versions_per_model = versions_per_model
         self._published: list[ModelVersion] = []
-        self._default: str | StoreError = default_model or NoDefault([])
         self._unreadable: str | None = None  # why the store could not be read last time
         self._not_ready: str | None = str(Starting())  # the reason that was logged last
-        self._served: dict[ModelVersion, ServedModel] = {}
+        self._served = ModelSet({}, default_model or NoDefault([]))
+        self._next: ModelSet | None = None  # loaded, and not switched to yet
         self._found: dict[str | None, ServedModel] = {}  # by reference; cleared when the served models change
         self._refusals = Refusals(loader.store.root, events.version_refused)
         self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # perhaps still used by requests
         self._refreshing = asyncio.Lock()  # made outside an event loop: it only needs one when two tasks wait for it
         self._refreshed = False
         self.agreement = Agreement()
-        self._number = 0  # of the models that are served
-        self._next: Loaded | None = None  # loaded, and not switched to yet
         self._patience_s = AGREE_S
         self._switch_by = math.inf
 
@@ -93,7 +79,7 @@ class Registry:
     def served(self) -> list[ServedModel]:
         """All served models, sorted by name and version."""
         self._switch_if_agreed()
-        return [self._served[version] for version in sorted(self._served)]
+        return [self._served.models[version] for version in sorted(self._served.models)]
 
     @property
     def refused(self) -> dict[ModelVersion, str]:
@@ -122,9 +108,9 @@ class Registry:
         """Why the service cannot answer requests, or None. Several models without a default are ready too."""
         if not self._refreshed:
             return NotServing(self._unreadable) if self._unreadable else Starting()
-        if not self._served:
+        if not self._served.models:
             return NotServing(self._refusals.summary())
-        if isinstance(self._default, NoDefault):
+        if isinstance(self._served.default, NoDefault):
             return None
         try:
             self.find(None)
@@ -145,17 +131,17 @@ class Registry:
             return self._found[reference]
         if not self._refreshed:
             raise NotServing(self._unreadable) if self._unreadable else Starting()
-        wanted = self._default if reference is None else reference
+        wanted = self._served.default if reference is None else reference
         if isinstance(wanted, NoDefault):
-            wanted = NoDefault({version.name for version in self._served})
+            wanted = NoDefault({version.name for version in self._served.models})
         if isinstance(wanted, StoreError):
             raise NoDefaultModel(without_path(str(wanted), self._store.root))
         try:
-            found = self._served[newest(wanted, self._served)]
+            found = self._served.models[newest(wanted, self._served.models)]
         except ModelNotFound:
             if reference is None:
                 raise NoDefaultModel(self.why_default_is_not_served(wanted)) from None
-            raise ModelNotFound(reference, sorted(self._served), *self._refusals.of(reference)) from None
+            raise ModelNotFound(reference, sorted(self._served.models), *self._refusals.of(reference)) from None
         if reference in (None, found.version.name, str(found.version)):  # other spellings could fill the memory
             self._found[reference] = found
         return found
@@ -181,17 +167,17 @@ class Registry:
             StoreNotFound: the store's folder is missing; the served models stay.
         """
         async with self._refreshing:
-            default, published, misplaced, warnings = await asyncio.to_thread(self._watch.read, set(self._served))
-            self._refusals.note_misplaced(misplaced)
-            self._note_warnings(warnings)
+            reading = await asyncio.to_thread(self._watch.read, set(self._served.models))
+            self._refusals.note_misplaced(reading.misplaced)
+            self._note_warnings(reading.warnings)
             wanted: dict[ModelVersion, ServedModel] = {}
-            for _, versions in groupby(published, key=lambda version: version.name):
+            for _, versions in groupby(reading.versions, key=lambda version: version.name):
                 wanted |= await self._load_newest(list(versions))
-            self._refreshed, self._unreadable, self._published = True, None, published
-            self._refusals.keep_only(published)
+            self._refreshed, self._unreadable, self._published = True, None, reading.versions
+            self._refusals.keep_only(reading.versions)
             if self._next is None:
                 self._switch_by = time.monotonic() + self._patience_s
-            self._next = Loaded(wanted, default, number_of(wanted, default))
+            self._next = ModelSet(wanted, reading.default)
             self._switch_if_agreed()
 
     def share(self, workers: int) -> None:
@@ -201,38 +187,39 @@ class Registry:
     def join(self, worker: int) -> None:
         """Called in a worker that has been forked, with its number."""
         self.agreement.join(worker)
-        self.agreement.offer(self._number)
+        self.agreement.offer(self._served.number)
 
     def catch_up(self) -> bool:
         """Whether this worker may answer: the other workers do not serve newer models, or there are none."""
         self._switch_if_agreed()
         if self._next is None:
-            self.agreement.offer(self._number)
-        return not self.agreement.is_ahead_of(self._number)
+            self.agreement.offer(self._served.number)
+        return not self.agreement.is_ahead_of(self._served.number)
 
     def _switch_if_agreed(self) -> None:
         """Switch to the models that were loaded last if all workers have loaded them, or if that takes too long."""
-        if (loaded := self._next) is None:
+        if (wanted := self._next) is None:
             return
-        if not self.agreement.offer(loaded.number) and loaded.number != self._number:
+        if not self.agreement.offer(wanted.number) and wanted.number != self._served.number:
             if time.monotonic() < self._switch_by:
                 return
             log.error("workers serve different models", waited_s=self._patience_s)
-        self._next, self._number, self._default = None, loaded.number, loaded.default
-        self._switch(loaded.models)
+        self._next = None
+        self._switch(wanted)
         self._log_readiness()
 
-    def _switch(self, wanted: dict[ModelVersion, ServedModel]) -> None:
+    def _switch(self, wanted: ModelSet) -> None:
         """Serve these models, and no others. Report versions that left before and that no request uses any more."""
-        before, self._served = self._served, wanted
+        before, now = self._served.models, wanted.models
+        self._served = wanted
         self._found.clear()
-        for version in wanted.keys() - before.keys():
+        for version in now.keys() - before.keys():
             self._leaving.pop(version, None)
-            log.info("serving", model=str(version), device=str(self.device), runtime=wanted[version].runner.runtime)
+            log.info("serving", model=str(version), device=str(self.device), runtime=now[version].runner.runtime)
         for version in [version for version, model in self._leaving.items() if model() is None]:
             del self._leaving[version]
             self._events.version_left(str(version))
-        for version in before.keys() - wanted.keys():
+        for version in before.keys() - now.keys():
             self._leaving[version] = weakref.ref(before[version])
             log.info("no longer serving", model=str(version))
 
@@ -272,7 +259,7 @@ class Registry:
             return
         self._not_ready = reason
         if reason is None:
-            log.info("ready", models=[str(version) for version in sorted(self._served)])
+            log.info("ready", models=[str(version) for version in sorted(self._served.models)])
         else:
             log.error("not ready", reason=reason, store=str(self._store.root))
 
@@ -286,10 +273,9 @@ class Registry:
 
     async def _load(self, version: ModelVersion) -> ServedModel | None:
         """Load a version, unless it is loaded already; None if it cannot be served."""
-        if version in self._served:
-            return self._served[version]
-        if self._next and version in self._next.models:
-            return self._next.models[version]
+        for loaded in (self._served, self._next):
+            if loaded and version in loaded.models:
+                return loaded.models[version]
         files: Fingerprint = ()
         try:
             files = await asyncio.to_thread(self._store.fingerprint, version)
@@ -303,9 +289,3 @@ class Registry:
             return None
         self._refusals.forget(version)
         return model
-
-
-def number_of(models: Mapping[ModelVersion, ServedModel], default: str | StoreError) -> int:
-    """A number that is the same in each worker for the same models and the same default."""
-    weights = [(str(version), models[version].card.weights.sha256) for version in sorted(models)]
-    return int.from_bytes(blake2b(repr((weights, str(default))).encode(), digest_size=8).digest())

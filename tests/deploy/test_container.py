@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+
+from ..process import free_port
 
 ROOT = Path(__file__).parents[2]
 TOOLS = os.environ.get("CONTAINER_TOOLS", "")
@@ -89,13 +90,6 @@ def entrypoint(image: str) -> list[str]:
     )  # fmt: skip
     command: list[str] = json.loads(told.stdout)["OCIv1"]["config"]["Entrypoint"]
     return command
-
-
-def free_port() -> int:
-    """A port that no process listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def wait_for(url: str) -> httpx.Response:

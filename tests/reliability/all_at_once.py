@@ -29,6 +29,7 @@ from model_store import Store
 
 from ..conftest import make_model
 from ..process import Process, unharmed
+from ..service.wire import saved
 from . import attackers, costly
 from .costs import LATENT_VALUES, MODEL, watched_memory
 from .good_client import Asked, asking
@@ -82,9 +83,7 @@ GOOD = {
     "probe": Good("/livez", 0.005),
     "one sample": Good("/v1/sample", 0.02),
     "one small picture": Good(ENCODE, 0.02, PNG, png),
-    "a picture of 4 megapixels": Good(
-        ENCODE, 0.3, PNG, lambda: costly.saved(costly.noise(channels=1), "PNG"), is_large=True
-    ),
+    "a picture of 4 megapixels": Good(ENCODE, 0.3, PNG, lambda: saved(costly.noise(channels=1), "PNG"), is_large=True),
     "256 small pictures": Good(
         ENCODE, 0.1, costly.MULTIPART.decode(), lambda: next(costly.forms()).make(), is_large=True
     ),

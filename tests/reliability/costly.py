@@ -6,7 +6,6 @@ Each request is valid HTTP within the size of a body. A kind of body that is ref
 from __future__ import annotations
 
 import base64
-import io
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
-from ..service.wire import chunk
+from ..service.wire import chunk, saved
 from .good_requests import npy, request
 
 MiB = 2**20
@@ -41,13 +40,6 @@ def noise(side: int = SIDE, channels: int = 3) -> Image.Image:
     """A picture that compresses badly, and so takes the longest to decode."""
     values = np.random.default_rng(0).integers(0, 256, (side, side, channels), np.uint8)
     return Image.fromarray(values if channels > 1 else values[:, :, 0])
-
-
-def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
-    """The bytes of a picture in a format."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def filled(before: bytes, piece: bytes, after: bytes) -> bytes:

@@ -21,8 +21,13 @@ def picture(
 ) -> bytes:
     """An encoded picture: a grey ramp, or all of one colour."""
     image = Image.linear_gradient("L").resize(size).convert(mode) if colour is None else Image.new(mode, size, colour)
+    return saved(image, kind)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """The bytes of a picture in a format."""
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

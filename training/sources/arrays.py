@@ -20,7 +20,7 @@ from model_store.pictures import UnusablePicture, picture_to_pixels, pixels_to_p
 
 from ..console import warn
 from ..errors import BadData
-from .room import check_room
+from .memory import check_memory
 from .splits import Splits
 
 Shape = tuple[int, int, int]
@@ -39,7 +39,7 @@ def read_arrays(path: Path, image_shape: Shape) -> Splits:
     """
     try:
         with open_file(path) as file:  # NumPy leaves a broken archive open that it opened itself
-            check_room(path, 2 * unpacked_bytes(file))  # the arrays and the pixels made of them
+            check_memory(path, 2 * unpacked_bytes(file))  # the arrays and the pixels made of them
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return Splits(array_to_pixels(path, content, image_shape))
@@ -92,7 +92,7 @@ def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) 
         BadData: the shape is not one of images, or the values cannot be converted to grey values.
     """
     if array.dtype == np.uint8 and array.ndim == 2 and 8 * array.shape[1] == np.prod(image_shape):
-        check_room(path, 16 * array.nbytes)  # a byte for each bit, and a copy
+        check_memory(path, 16 * array.nbytes)  # a byte for each bit, and a copy
         bits = np.unpackbits(array.astype(np.uint8), axis=1)
         return torch.from_numpy(bits * np.uint8(_ON)).view(-1, *image_shape)
     if not array.size:

@@ -24,7 +24,7 @@ from model_store.pictures import Resize, UnusablePicture, picture_to_pixels
 from ..console import track, warn
 from ..errors import HOW_TO_RESIZE, BadData, DataNotFound
 from .listing import is_hidden, list_pictures
-from .room import check_room
+from .memory import check_memory
 from .splits import Splits
 
 Shape = tuple[int, int, int]
@@ -112,7 +112,7 @@ def read_pictures(folder: Path, image_shape: Shape, resize: Resize, strict: bool
     paths = listing.pictures
     if not paths:
         raise DataNotFound(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}) at any depth")
-    check_room(folder, 2 * len(paths) * prod(image_shape))  # each picture, and all of them in one tensor
+    check_memory(folder, 2 * len(paths) * prod(image_shape))  # each picture, and all of them in one tensor
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.filterwarnings("ignore", module="PIL")  # broken metadata, which is not used here
         results = pool.map(lambda path: read_picture(path, image_shape, resize), paths)
@@ -146,7 +146,7 @@ def read_picture(path: Path, image_shape: Shape, resize: Resize) -> Tensor | Mis
                 return BadData(path, "it has several frames; save each as a picture of its own")
             is_large = picture.width * picture.height > _LARGE_PIXELS
             with _one_large_picture if is_large else nullcontext():
-                check_room(path, _BYTES_PER_PIXEL * picture.width * picture.height)
+                check_memory(path, _BYTES_PER_PIXEL * picture.width * picture.height)
                 picture.load()
                 pixels = torch.from_numpy(picture_to_pixels(picture, image_shape, resize))
     except BadData as error:

@@ -15,7 +15,7 @@ from torch import Tensor
 from model_store.files import open_file
 
 from ..errors import BadData, DataNotFound
-from .room import check_room
+from .memory import check_memory
 from .splits import Splits
 
 _MAGIC_UINT8_3D = 0x00000803
@@ -80,7 +80,7 @@ def _read_pixels(path: Path, file: BufferedReader) -> Tensor:
     expected = _HEADER.size + count * height * width
     found: object = size
     if count and expected <= (size * _MOST_PER_BYTE if is_packed else size):
-        check_room(path, 2 * expected)  # the content and the pixels made of it
+        check_memory(path, 2 * expected)  # the content and the pixels made of it
         pixels = bytearray(unpacked.read(expected - _HEADER.size))
         has_more = bool(unpacked.read(1))
         found = "more" if is_packed and has_more else size if has_more else _HEADER.size + len(pixels)

@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from service.errors import BadImage, UnsupportedMediaType
 from service.formats.picture_structure import PictureStructure, read_structure
 
-from ..wire import chunk
+from ..wire import chunk, saved
 
 KEYS = [chunk(b"iTXt", b"%d\0\0\0\0\0" % number) for number in range(1900)]
 SMALL = Image.linear_gradient("L").resize((8, 6))
@@ -28,13 +28,6 @@ MODES = {
     "JPEG": ("L", "RGB", "CMYK"),
     "WEBP": ("L", "RGB", "RGBA"),
 }
-
-
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """The bytes of a picture in a format."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def read(content: bytes) -> PictureStructure:

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,19 +11,12 @@ import pytest
 
 from model_store import Store
 
-from ...process import Process
+from ...process import Process, free_port
 
 PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "run-behind-a-proxy.md").read_text(encoding="utf-8")
 FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-
-
-def free_port() -> int:
-    """A port that no process listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import pytest
 
 from model_store import Store
 
-from ...process import READY_S, Process, customized
+from ...process import READY_S, Process, customized, free_port
 from ..wire import picture
 from .raw import connected, status_of_next
 
@@ -50,13 +49,6 @@ def start(started: list[Process], store: Store, workers: int, *flags: str, **env
         process.wait_for("listening")
     process.wait_until_ready()
     return process
-
-
-def free_port() -> int:
-    """A port at which no program listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as port:
-        number: int = port.getsockname()[1]
-    return number
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from service.formats import pictures
 from service.formats.target import Target
 from service.protocols.v1 import bodies
 
-from ...wire import PNG, animated, base64_of, chunk, multipart, picture, png_header
+from ...wire import PNG, animated, base64_of, chunk, multipart, picture, png_header, saved
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unharmed")]
 
@@ -52,13 +52,6 @@ def with_chunks(*chunks: tuple[bytes, bytes], before: bytes = b"IDAT", colour: i
 def flipped(content: bytes, at: int) -> bytes:
     """The bytes with all bits of one byte inverted."""
     return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The bytes of a picture in a format."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def with_texts(count: int, size: int) -> bytes:
