@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 GROUPS = Path("/sys/fs/cgroup")
+ENDED_S = 10.0  # for the processes of a killed service to end
 
 
 class _Files(NamedTuple):
@@ -70,9 +72,12 @@ class MemoryGroup:
         return int(found[0])
 
     def close(self) -> None:
-        """Remove the group, when its processes have ended."""
-        with suppress(OSError):
-            self._group.rmdir()
+        """Remove the group, as soon as its processes have ended."""
+        deadline = time.monotonic() + ENDED_S
+        while self._group.exists() and time.monotonic() < deadline:
+            with suppress(OSError):
+                self._group.rmdir()
+            time.sleep(0.05)
 
 
 def _join(group: Path) -> None:
