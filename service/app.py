@@ -27,13 +27,13 @@ from .http.access import Access
 from .http.call import RequestLimits
 from .http.cross_site import OtherSites
 from .http.deadlines import Deadlines
+from .http.fair_start import FairStart
 from .http.hosts import Hosts, is_local
 from .http.keys import Keys
 from .http.lifecycle import Lifecycle
 from .http.proxies import Forwarded, RootPath
 from .http.router import KEY, Mount, Router
 from .http.state import AppState
-from .http.turns import Turns
 from .inference.load_attempts import LoadAttempts
 from .inference.loader import Loader
 from .inference.registry import Registry
@@ -118,7 +118,7 @@ def asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, sett
         )
     if not state.keys.are_needed:  # a page of another site cannot send a key
         stack = OtherSites(stack, settings.cors_origins)
-    stack = Turns(RootPath(stack, settings.root_path or ""), state.keys)
+    stack = FairStart(RootPath(stack, settings.root_path or ""), state.keys)
     if settings.forwarded_by:
         stack = Forwarded(stack, settings.forwarded_by)
     # around Forwarded: a page could write X-Forwarded-Host, but not Host

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ..errors import DeadlineExceeded, MemoryExceeded, ProcessesBusy, ProcessLost
 from . import messages
-from .turns import NoTurn, Turns
+from .fair_semaphore import FairSemaphore, NoPlace
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Pool:
         self._count = count
         self._task = task
         self._idle: list[_Process] = []
-        self._turns = Turns(count, count * _WAITING_PER_PROCESS)
+        self._free = FairSemaphore(count, count * _WAITING_PER_PROCESS)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="process")  # each waits for a process
 
     async def run(self, client: str, function: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
@@ -115,9 +115,9 @@ class Pool:
     async def _turn(self, client: str) -> AsyncIterator[None]:
         """Wait until a process is free, but not for long."""
         try:
-            async with self._turns.turn(client, WAIT_S):
+            async with self._free.place(client, WAIT_S):
                 yield
-        except NoTurn:
+        except NoPlace:
             raise ProcessesBusy(self._task, self._count) from None
 
     def _take(self) -> _Process:

@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
-from service.http import turns
+from service.http import fair_start
+from service.http.fair_start import MOST_AT_ONCE, FairStart
 from service.http.keys import Keys
-from service.http.turns import MOST_AT_ONCE, Turns
 
 
 class App:
@@ -36,18 +36,18 @@ async def _nothing(*_: object) -> dict[str, object]:
     return {}
 
 
-def _request(app: Turns, client: str, key: str = "") -> asyncio.Task[None]:
+def _request(app: FairStart, client: str, key: str = "") -> asyncio.Task[None]:
     scope = {"type": "http", "client": (client, 1), "headers": [(b"authorization", f"Bearer {key}".encode())]}
     return asyncio.create_task(app(scope, _nothing, _nothing))  # type: ignore[arg-type]
 
 
-def _run(ask: Callable[[Turns], list[asyncio.Task[None]]], keys: Sequence[SecretStr] = ()) -> App:
+def _run(ask: Callable[[FairStart], list[asyncio.Task[None]]], keys: Sequence[SecretStr] = ()) -> App:
     """Run requests to their end, but for those that were cancelled."""
     app = App()
 
     async def run() -> None:
         watching = asyncio.create_task(app.watch())
-        asked = ask(Turns(app, Keys(keys)))
+        asked = ask(FairStart(app, Keys(keys)))
         await asyncio.gather(*asked, return_exceptions=True)
         watching.cancel()
 
@@ -72,7 +72,7 @@ def test_request_to_an_idle_service_begins_at_once() -> None:
 
 def test_fewer_begin_when_turns_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that takes too long is followed by half as many requests, and at least one."""
-    monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=count().__next__))
+    monkeypatch.setattr(fair_start, "time", SimpleNamespace(perf_counter=count().__next__))
     app = _run(lambda app: [_request(app, "127.0.0.2") for _ in range(130)])
 
     assert [begun for begun in app.by_turn if begun] == [64, 32, 16, 8, 4, 2, 1, 1, 1, 1]
@@ -81,7 +81,7 @@ def test_fewer_begin_when_turns_are_long(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_more_begin_when_turns_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a long turn, each short one is followed by one request more."""
     times = iter([0.0, 1.0, *[1.0] * 100])
-    monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=times.__next__))
+    monkeypatch.setattr(fair_start, "time", SimpleNamespace(perf_counter=times.__next__))
     app = _run(lambda app: [_request(app, "127.0.0.2") for _ in range(64 + 32 + 33 + 1)])
 
     assert [begun for begun in app.by_turn if begun] == [64, 32, 33, 1]
@@ -90,7 +90,7 @@ def test_more_begin_when_turns_are_short(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_request_that_has_left_takes_no_turn() -> None:
     """The requests behind cancelled ones begin."""
 
-    def ask(app: Turns) -> list[asyncio.Task[None]]:
+    def ask(app: FairStart) -> list[asyncio.Task[None]]:
         asked = [_request(app, "127.0.0.2") for _ in range(200)]
         asyncio.get_running_loop().call_soon(lambda: [task.cancel() for task in asked[70:190]])
         return asked
@@ -101,7 +101,7 @@ def test_request_that_has_left_takes_no_turn() -> None:
 def test_wrong_keys_of_one_address_are_one_client() -> None:
     """A client with a key does not wait behind a thousand keys that are wrong."""
 
-    def ask(app: Turns) -> list[asyncio.Task[None]]:
+    def ask(app: FairStart) -> list[asyncio.Task[None]]:
         wrong = [_request(app, "127.0.0.2", f"wrong-{number}") for number in range(1000)]
         return [*wrong, _request(app, "127.0.0.1", "right")]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..round_robin import RoundRobin
 from .client import address_of, client_of
 from .keys import Keys
 
@@ -21,15 +21,13 @@ MOST_AT_ONCE = 64  # requests that begin in one turn
 LEAST_AT_ONCE = 1
 
 
-class Turns:
+class FairStart:
     """Pure ASGI around an app: a request waits here until it is its client's turn."""
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self._app = app
         self._keys = keys
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = (
-            OrderedDict()
-        )  # the client of the next turn first
+        self._waiting: RoundRobin[asyncio.Future[None]] = RoundRobin()
         self._at_once = MOST_AT_ONCE
         self._begun = 0  # requests that have begun in this turn
         self._began_at = 0.0
@@ -48,7 +46,7 @@ class Turns:
 
     async def _turn_of(self, client: str) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(turn)
+        self._waiting.add(client, turn)
         await turn
 
     def _count(self) -> None:
@@ -64,10 +62,7 @@ class Turns:
         self._at_once = max(LEAST_AT_ONCE, self._at_once // 2) if is_long else min(MOST_AT_ONCE, self._at_once + 1)
         self._begun, self._is_counting = 0, False
         while self._waiting and self._begun < self._at_once:
-            client, turns = self._waiting.popitem(last=False)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[client] = turns  # behind the others
+            turn = self._waiting.take()
             if not turn.done():  # its task has not been cancelled
                 turn.set_result(None)
                 self._count()

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from service.offload.turns import NoTurn, Turns
+from service.offload.fair_semaphore import FairSemaphore, NoPlace
 
 pytestmark = pytest.mark.anyio
 
@@ -14,12 +14,12 @@ class Place:
     """Callers that hold a place until they are told to leave; each writes its client down when it gets the place."""
 
     def __init__(self, places: int = 1, most_waiting: int = 32) -> None:
-        self.turns = Turns(places, most_waiting)
+        self.places = FairSemaphore(places, most_waiting)
         self.had: list[str] = []
         self._leave = asyncio.Semaphore(0)
 
     async def _call(self, client: str, within_s: float) -> None:
-        async with self.turns.turn(client, within_s):
+        async with self.places.place(client, within_s):
             self.had.append(client)
             await self._leave.acquire()
 
@@ -59,7 +59,7 @@ async def test_client_leaves_room_for_callers_of_others() -> None:
     tasks = await place.calls("aaaaab")
 
     assert [task.done() for task in tasks] == [False, False, False, True, True, False]
-    assert isinstance(tasks[3].exception(), NoTurn)
+    assert isinstance(tasks[3].exception(), NoPlace)
 
     await place.leave(4)
     assert "".join(place.had) == "aaba"
@@ -76,7 +76,7 @@ async def test_caller_that_waits_too_long_is_told() -> None:
     await place.leave(2)
 
     assert place.had == ["a", "b"]
-    with pytest.raises(NoTurn):
+    with pytest.raises(NoPlace):
         await late[0]
     await asyncio.gather(*tasks)
 
@@ -84,10 +84,10 @@ async def test_caller_that_waits_too_long_is_told() -> None:
 @pytest.mark.parametrize("is_given_first", [True, False])
 async def test_caller_cancelled_at_its_turn_loses_no_place(is_given_first: bool) -> None:
     """The place comes free, and the caller is cancelled, in one turn of the event loop."""
-    turns = Turns(1, 4)
-    first = turns.turn("a", 600)
+    places = FairSemaphore(1, 4)
+    first = places.place("a", 600)
     await first.__aenter__()
-    second = asyncio.create_task(turns.turn("b", 600).__aenter__())
+    second = asyncio.create_task(places.place("b", 600).__aenter__())
     await settle()
 
     steps = [first.__aexit__(None, None, None), cancelled(second)]
@@ -95,7 +95,7 @@ async def test_caller_cancelled_at_its_turn_loses_no_place(is_given_first: bool)
         await step
     await settle()
 
-    async with turns.turn("c", 0):
+    async with places.place("c", 0):
         pass
 
 

@@ -1,0 +1,52 @@
+"""Round robin: items wait in a line for each client, and the clients take turns, so that none waits for all of another.
+
+It does not know what the items are.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class RoundRobin(Generic[Item]):
+    """The items that wait."""
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[str, deque[Item]] = (
+            OrderedDict()
+        )  # none is empty; the client of the next turn is first
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def count(self, client: str) -> int:
+        """The number of items of a client."""
+        return len(self._lines.get(client, ()))
+
+    def add(self, client: str, item: Item) -> None:
+        """Put an item behind the other items of its client."""
+        self._lines.setdefault(client, deque()).append(item)
+        self._count += 1
+
+    def take(self) -> Item:
+        """Remove and return the first item of the client whose turn it is; this client then has the last turn."""
+        client, line = self._lines.popitem(last=False)
+        self._count -= 1
+        item = line.popleft()
+        if line:
+            self._lines[client] = line
+        return item
+
+    def remove(self, client: str, item: Item) -> None:
+        """Remove an item, unless it has been taken."""
+        line = self._lines.get(client)
+        if line is None or item not in line:
+            return
+        line.remove(item)
+        self._count -= 1
+        if not line:
+            del self._lines[client]
