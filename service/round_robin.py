@@ -15,9 +15,7 @@ class RoundRobin(Generic[Item]):
     """The items that wait."""
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[str, deque[Item]] = (
-            OrderedDict()
-        )  # none is empty; the client of the next turn is first
+        self._lines: OrderedDict[str, deque[Item]] = OrderedDict()  # the line of the next turn first; none is empty
         self._count = 0
 
     def __len__(self) -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 
 from model_store.files import read_file
+
+from .spare_descriptor import SpareDescriptor
 
 POLL_S = 1.0
 GRACE_S = 60.0  # in which the last keys stay valid while the file cannot be used: it is being replaced or corrected
@@ -77,25 +76,6 @@ class KeyFile:
         if self._digests and now - self._unusable_since >= GRACE_S:
             self._digests = []
             log.error("no keys", reason=reason, remedy="correct the file; until then it admits no request")
-
-
-class SpareDescriptor:
-    """A file descriptor that is held, so that a file can be opened when the process may not open another."""
-
-    def __init__(self) -> None:
-        self._held: int | None = os.open(os.devnull, os.O_RDONLY)
-
-    @contextmanager
-    def free(self) -> Iterator[None]:
-        """Free the descriptor in this block."""
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # another thread was quicker; the next block has no spare then
-                self._held = os.open(os.devnull, os.O_RDONLY)
 
 
 _SPARE = SpareDescriptor()

@@ -13,7 +13,6 @@ import asyncio
 import errno
 import math
 import mmap
-import os
 import resource
 import socket
 import time
@@ -23,6 +22,7 @@ from weakref import WeakSet
 
 import structlog
 
+from ..http.spare_descriptor import SpareDescriptor
 from .refusal import RefusedConnection
 
 BACKLOG = 2048
@@ -177,7 +177,7 @@ class Acceptor:
         # The system gives each new file the lowest number that is free, so that a high number means a full table.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most_files = math.inf if files == resource.RLIM_INFINITY else files - min(SPARE_FILES, files // 4)
-        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+        self._spare = SpareDescriptor()
         self._log_at = 0.0
         self._listen()
 
@@ -189,8 +189,7 @@ class Acceptor:
             while self._accept_one():
                 pass  # the kernel resets clients that wait when the last worker closes
             self._port.close()
-            if self._spare is not None:
-                os.close(self._spare)
+            self._spare.close()
 
     def accept_some(self) -> None:
         """Called while clients wait: accept some; a worker that is ahead leaves them to the others for a moment."""
@@ -210,9 +209,6 @@ class Acceptor:
 
     def _listen(self) -> None:
         if not self._is_closed:
-            if self._spare is None:
-                with suppress(OSError):
-                    self._spare = os.open(os.devnull, os.O_RDONLY)
             self._loop.add_reader(self._port, self.accept_some)
 
     def _accept_one(self) -> bool:
@@ -257,12 +253,9 @@ class Acceptor:
     def _refuse_with_spare(self, error: OSError) -> None:
         """Refuse a client for whom no descriptor is left, with the spare one; after other errors, pause."""
         self._log_refusals(error.strerror or str(error))
-        if self._spare is not None and error.errno in (errno.EMFILE, errno.ENFILE):
-            os.close(self._spare)
-            self._spare = None
-            with suppress(OSError):  # another file may have taken its place
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            with suppress(OSError), self._spare.free():  # another file may take its place
                 _answer_at_once(self._port.accept()[0], self._refusal())
-                self._spare = os.open(os.devnull, os.O_RDONLY)
                 return
         self._pause(ERROR_PAUSE_S)
 
