@@ -52,6 +52,9 @@ class Deadlines:
             self._watched.discard(watched)
             if watched.listener:
                 watched.listener.cancel()
+                watched.listener = None
+            # An error has the frame of this function in its traceback, and would be freed by a collection only.
+            del watched, error
 
     def _check_all(self) -> None:
         """Check all watched work; schedule the next round while any is left."""

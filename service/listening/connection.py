@@ -113,6 +113,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # a timer that still runs would keep the connection in memory
         self._mark_disconnected()
         super().connection_lost(exc)
+        self.transport.detach()
         self._on_change()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own type; uvicorn's is narrower

@@ -44,6 +44,10 @@ class LingeringTransport:
         self._transport.write_eof()
         self._transport.resume_reading()
 
+    def detach(self) -> None:
+        """Refer to the connection no more. Else only the garbage collector could free the two."""
+        self._may_still_send = bool  # False
+
     def begin_answer(self) -> None:
         """Write the beginning of every answer, and take it off the next answer.
 

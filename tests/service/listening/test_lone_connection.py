@@ -1,8 +1,10 @@
 """One connection over a real socket, with an app and a time that the test chooses."""
 
 import asyncio
+import gc
 import re
 import socket
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -267,3 +269,28 @@ async def test_endless_trailer_or_extension_is_refused_while_it_arrives(endless:
         sending.cancel()
 
     assert statuses(answers) == [431]
+
+
+async def test_connection_that_is_lost_is_freed_at_once() -> None:
+    """A thousand of them would be a long collection, which stops the event loop."""
+    made: list[weakref.ref[Connection]] = []
+
+    def connection() -> Connection:
+        config = uvicorn.Config(answer, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
+        new = Connection(BOUNDS, Metrics(), lambda: None, config=config, server_state=ServerState(), app_state={})
+        made.append(weakref.ref(new))
+        return new
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(GET)
+            assert statuses(await reader.readuntil(b"\r\n\r\n")) == [200]
+            writer.close()
+            async with asyncio.timeout(10):
+                while made[0]() is not None:
+                    await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
