@@ -6,9 +6,13 @@ It does not know what the items are.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class RoundRobin(Generic[Item]):
@@ -30,9 +34,14 @@ class RoundRobin(Generic[Item]):
         self._lines.setdefault(client, deque()).append(item)
         self._count += 1
 
-    def take(self) -> Item:
-        """Remove and return the first item of the client whose turn it is; this client then has the last turn."""
-        client, line = self._lines.popitem(last=False)
+    def take(self, held: Mapping[str, int] = NOTHING) -> Item:
+        """Remove and return the first item of the client whose turn it is; this client then has the last turn.
+
+        The client with the smallest number in `held` comes first, and among equals the one that had no turn for the
+        longest time.
+        """
+        client = min(self._lines, key=lambda client: held.get(client, 0)) if held else next(iter(self._lines))
+        line = self._lines.pop(client)
         self._count -= 1
         item = line.popleft()
         if line:

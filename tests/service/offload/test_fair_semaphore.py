@@ -53,6 +53,18 @@ async def test_clients_take_turns() -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_client_with_fewer_places_is_first() -> None:
+    """Long work of one client has all places; the first that comes free is for another client."""
+    place = Place(places=3)
+    tasks = await place.calls("aaaaab")
+
+    await place.leave(6)
+
+    assert "".join(place.had) == "aaabaa"
+    assert not place.places._held
+    await asyncio.gather(*tasks)
+
+
 async def test_client_leaves_room_for_callers_of_others() -> None:
     """One client has half of the waiting places at most."""
     place = Place(most_waiting=4)
