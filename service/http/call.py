@@ -5,10 +5,10 @@ A call knows no model and no operation.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from starlette.types import Receive
 
@@ -19,6 +19,7 @@ from ..telemetry.timings import Timings
 from .body import check_head, read_all
 from .deadlines import Deadlines
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -92,6 +93,20 @@ class Call:
         """
         limit_s = self.limits.answer_timeout_s
         return await self.deadlines.run_until(limit_s, work, DeadlineExceeded(limit_s, remedy), self.hung_up)
+
+    async def read_in_process(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a function that reads the body, called in a process. Its errors are raised here.
+
+        Raises:
+            ProcessesBusy, ProcessLost, MemoryExceeded: the processes have no room for the work, now or at all.
+            ClientGone, DeadlineExceeded: the work was ended.
+        """
+        return await self.wait_for(self.processes.reading.run(self.client, function, *args, **kwargs))
+
+    async def write_in_process(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a function that writes the answer; otherwise as `read_in_process`."""
+        work = self.processes.writing.run(self.client, function, *args, **kwargs)
+        return await self.wait_for(work, "ask for fewer images")
 
     async def hung_up(self) -> None:
         """Return when the client has hung up. The body must have been read, or its rest would be lost."""

@@ -29,17 +29,16 @@ from .json_bodies import ANSWER_MEMBERS, JSON_VALUE_BYTES
 
 _SLOWNESS = {"webp": 64}  # how many times longer than the others a format takes to be written
 
-P = ParamSpec("P")
-
-VersionNumber = Annotated[int, Field(ge=1, le=999_999_999)]
-
-
 # Memory that writing takes at its peak, as tests/service/protocols/v1/test_memory.py measures it with random pixels.
 _PNG_OR_JPEG_BYTES = 7  # for each value of a contact sheet
 _WEBP_BYTES = 64  # for each pixel of a contact sheet: the lossless encoder looks for the best of many transforms
 _BASE64_BYTES = 6  # for each value of an image
 _ARRAY_COPIES = 3  # of the numbers in npy and safetensors
 _IMAGE_BYTES = 1024  # for each image: the head of a picture file, and short members
+
+P = ParamSpec("P")
+
+VersionNumber = Annotated[int, Field(ge=1, le=999_999_999)]
 
 
 class Answer(BaseModel):
@@ -163,9 +162,7 @@ async def _in_process(
     """The bytes that a function writes of a number of values, in place if they are few, else in a process."""
     if values <= LIGHT_VALUES:
         return function(*args, **kwargs)
-    return await call.wait_for(
-        call.processes.writing.run(call.client, function, *args, **kwargs), "ask for fewer images"
-    )
+    return await call.write_in_process(function, *args, **kwargs)
 
 
 def make_response(wanted: Format, session: Session, content: bytes, seed: int | None) -> Response:

@@ -86,8 +86,7 @@ async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
             array = await _in_thread(call, len(body), read_any_array, media_type, body, latent_shape, target)
             return array if array.dtype != torch.uint8 else await _fit_array(call, session, array, target)
         if media_type == JSON and len(body) > LIGHT_BYTES:
-            work = call.processes.reading.run(call.client, read_json_pair, body, target, _allowed(session))
-            return torch.from_numpy(await call.wait_for(work))
+            return torch.from_numpy(await call.read_in_process(read_json_pair, body, target, _allowed(session)))
         if media_type == JSON:
             latents = read_json_pair_latents(body, _allowed(session))
             if latents is not None:
@@ -109,7 +108,7 @@ async def _in_process(call: Call, is_light: bool, function: Callable[P, T], *arg
     """The result of a function that reads JSON or pictures, called in place if that is light, else in a process."""
     if is_light:
         return function(*args, **kwargs)
-    return await call.wait_for(call.processes.reading.run(call.client, function, *args, **kwargs))
+    return await call.read_in_process(function, *args, **kwargs)
 
 
 async def _fit_array(call: Call, session: Session, images: Tensor, target: Target) -> Tensor:
@@ -132,9 +131,7 @@ async def _decode_pictures(call: Call, session: Session, content_type: str, body
         if sum(max(structure.cost, target_pixels) for structure in structures) <= LIGHT_VALUES:
             return pictures.decode(structures, target)
     session.check_room(1)  # the body may hold more, but that is not known before it is read
-    pixels = await call.wait_for(
-        call.processes.reading.run(call.client, read_pictures, content_type, body, target, allowed)
-    )
+    pixels = await call.read_in_process(read_pictures, content_type, body, target, allowed)
     session.admit(len(pixels), latents=0, value_bytes=_DECODED_BYTES)
     return pixels
 

@@ -39,9 +39,8 @@ async def answer(call: Call, session: Session, parameters: SampleParameters) -> 
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     session.written_bytes = bytes_to_write(wanted, session, latents=1)
     n, seed, temperature = parameters.n, parameters.seed, parameters.temperature
-    check_sample(
-        session, n, pixel_type(wanted)
-    )  # a condition counts only where the answer would be 200 (RFC 9110, section 13.2.1)
+    check_sample(session, n, pixel_type(wanted))
+    # behind the checks: a condition counts only where the answer would be 200 (RFC 9110, section 13.2.1)
     tag = None if seed is None else caching.etag(session, n, seed, temperature, wanted)
     if tag and caching.is_held(call, tag):
         return caching.add_headers(Response(status_code=304, headers=model_headers(session)), call, tag)
