@@ -31,7 +31,7 @@ LIGHT_VALUES = 65_536
 
 WAIT_S = 0.25  # a large request is answered or refused within a second, also beside attacks
 WORK_S = 10.0
-_WAITING_PER_PROCESS = 16  # callers that may wait: more of them could not be served within WAIT_S
+_WAITING_PER_PROCESS = 128  # callers that may wait: 128 photos of 20 kB, a millisecond each, are read within WAIT_S
 
 
 class Processes:

@@ -170,13 +170,21 @@ async def test_work_that_finds_no_free_process_is_refused(
 async def test_few_callers_wait(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that could not be served in time is refused at once."""
     monkeypatch.setattr(module, "WAIT_S", 600)
-    others = [asyncio.create_task(pool.run(CLIENT, time.sleep, 600)) for _ in range(18)]
+    others = [asyncio.create_task(pool.run(CLIENT, time.sleep, 600)) for _ in range(130)]
     await asyncio.sleep(0)
 
     with pytest.raises(errors.ProcessesBusy):
         await pool.run(CLIENT, operator.add, 1, 2)
 
     await cancel(others)
+
+
+async def test_photos_of_64_connections_wait(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are read in less than the time that a caller waits."""
+    monkeypatch.setattr(module, "WAIT_S", 600)
+    work = [pool.run(CLIENT, operator.add, number, 1) for number in range(64)]
+
+    assert await asyncio.gather(*work) == list(range(1, 65))
 
 
 async def test_memory_of_a_process_is_bounded(pool: Pool) -> None:
