@@ -54,6 +54,7 @@ from typing import Any
 from model_store.vae.sentences import counted, shape_text
 
 _SHOWN = re.compile(r"[A-Za-z0-9.+-]{1,40}(/[A-Za-z0-9.+-]{1,80})?(, ?[A-Za-z0-9.+-]{1,40}){0,3}")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,80}(:[0-9]{1,5})?")
 
 
 class ServiceError(Exception):
@@ -136,10 +137,11 @@ class Unauthorized(ServiceError):
 class OtherSite(ServiceError):
     """A page of another site sends the request, and the service has no keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str) -> None:
+        shown = f" ({origin})" if _ORIGIN.fullmatch(origin) else ""  # a long or odd value is not repeated
         super().__init__(
-            "A page of another site may not use this service; name the page's origin in LATENTD_CORS_ORIGINS, such as "
-            "https://example.org."
+            f"A page of another site{shown} may not use this service; name the page's origin in LATENTD_CORS_ORIGINS, "
+            "such as https://example.org. A page that is opened from a file has none: serve it over HTTP."
         )
 
 
@@ -275,10 +277,11 @@ class MemoryFull(ServiceError):
     retry_after_s = 1
     what = "request"
 
-    def __init__(self, *, needed: int, free: int, limit: int) -> None:
+    def __init__(self, *, needed: int, own: int, free: int, limit: int) -> None:
         super().__init__(
-            f"This {self.what} needs {needed:,} bytes of memory; {free:,} of {limit:,} are free, and a client may "
-            f"hold as many as it leaves free. Try again in {self.retry_after_s} s, or send fewer requests at once."
+            f"This {self.what} needs at least {needed:,} bytes of memory, and other requests of this client hold "
+            f"{own:,}; a client may hold at most as many as are free without its request, {free:,} of {limit:,}. Try "
+            f"again in {self.retry_after_s} s, or send fewer requests at once."
         )
 
 

@@ -25,12 +25,9 @@ class Budget:
         self.taken = 0
         self._held: Counter[str] = Counter()  # by client; without clients that hold nothing
 
-    def has_room(self, client: str, size: int, instead_of: int) -> bool:
-        """Whether the client may hold `size` bytes instead of bytes that it holds already.
-
-        All its bytes are then at most as many as are free before it takes these.
-        """
-        return self._held[client] - instead_of + size <= self.size - (self.taken - instead_of)
+    def held_by(self, client: str) -> int:
+        """The bytes that all requests of a client hold."""
+        return self._held[client]
 
     def change(self, client: str, size: int) -> None:
         """Take bytes for the client, or return them if the size is negative."""
@@ -85,8 +82,9 @@ class Reservation:
             return
         budget = self._memory.small if size <= SMALL_BYTES else self._memory.large
         held = self.size if budget is self._budget else 0
-        if not budget.has_room(self.client, size, instead_of=held):
-            raise self._memory.full(needed=size, free=budget.size - budget.taken + held, limit=budget.size)
+        own, free = budget.held_by(self.client) - held, budget.size - budget.taken + held
+        if own + size > free:  # all bytes of a client are at most as many as are free before it takes these
+            raise self._memory.full(needed=size, own=own, free=free, limit=budget.size)
         self.shrink_to(0)
         self._budget, self.size = budget, size
         budget.change(self.client, size)

@@ -33,23 +33,27 @@ class OtherSites:
             and self._is_foreign(headers := Headers(scope=scope))
             and not (scope["method"] == "GET" and is_visit(headers))
         )
-        app = respond(scope["state"], OtherSite()) if is_refused else self._app
+        app = respond(scope["state"], OtherSite(origin_of(headers))) if is_refused else self._app
         await app(scope, receive, send)
 
     def _is_foreign(self, headers: Mapping[str, str]) -> bool:
         """Whether a page of another site sends the request.
 
-        A picture has no Origin, so its Referer tells the page. Two ports of one host are one site and two origins.
-        Browsers of before 2023, and pages over plain HTTP from other machines, send no Sec-Fetch-Site.
+        Two ports of one host are one site and two origins. Browsers of before 2023, and pages over plain HTTP from
+        other machines, send no Sec-Fetch-Site.
         """
         site = headers.get("sec-fetch-site", "")
-        page = headers.get("origin") or "/".join(headers.get("referer", "").split("/")[:3])
-        if site in {"same-origin", "none"} or page in self._origins:
+        if site in {"same-origin", "none"} or origin_of(headers) in self._origins:
             return False
         if site not in {"", "same-site"}:
             return True
         own = headers.get("host", "").lower()
         return "origin" in headers and headers["origin"].lower() not in {f"http://{own}", f"https://{own}"}
+
+
+def origin_of(headers: Mapping[str, str]) -> str:
+    """The origin of the page that sends the request. A picture has no Origin, so its Referer tells the page."""
+    return headers.get("origin") or "/".join(headers.get("referer", "").split("/")[:3])
 
 
 def is_visit(headers: Mapping[str, str]) -> bool:

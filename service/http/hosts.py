@@ -35,7 +35,7 @@ class Hosts:
         """Pass a request on, or refuse it. A request of HTTP/1.0 may have no Host; browsers always send one."""
         hosts = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"host"]
         server, _ = scope.get("server") or ("", None)
-        foreign = [host for host in hosts if not self._is_ours(host_of(host), server)]
+        foreign = [host for host in map(host_of, hosts) if not self._is_ours(host, server)]
         app = respond(scope["state"], MisdirectedRequest(foreign[0])) if foreign else self._app
         await app(scope, receive, send)
 

@@ -17,6 +17,7 @@ from .structure import (
     MAX_PARTS,
     METADATA_COST,
     TWO_SIZES,
+    UNCHANGED,
     Counts,
     PictureStructure,
 )
@@ -36,7 +37,9 @@ _RESTARTS = range(0xD0, 0xD8)
 _FILL = re.compile(rb"\xff+")
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
-_UNUSUAL_JPEG = "it is damaged, or an unusual kind of JPEG; save it again as a baseline or progressive one"
+_UNUSUAL_JPEG = (
+    f"it is damaged, or an unusual kind of JPEG{UNCHANGED}, or save it again as a baseline or progressive one"
+)
 
 
 def read_jpeg(name: str, content: bytes) -> PictureStructure:

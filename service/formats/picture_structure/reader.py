@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import BadImage, UnsupportedMediaType
 from .jpeg import JPEG, read_jpeg
 from .png import PNG, read_png
-from .structure import PictureFormat, PictureStructure
+from .structure import UNCHANGED, PictureFormat, PictureStructure
 from .webp import is_webp, read_webp
 
 MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
@@ -45,4 +45,4 @@ def unknown_format(name: str, content: bytes) -> BadImage | UnsupportedMediaType
     for first_bytes, other in _OTHER_FORMATS.items():
         if head.startswith(first_bytes):
             return UnsupportedMediaType(other, MEDIA_TYPES.values(), what="picture format")
-    return BadImage(name, "it is not a PNG, JPEG or WebP file")
+    return BadImage(name, f"it is not a PNG, JPEG or WebP file{UNCHANGED}")

@@ -18,7 +18,8 @@ METADATA_COST = 131_072
 
 SAVE_AGAIN = "; save it again with another program"
 ANIMATION = "it is an animation; send each frame as a picture"
-CUT_OFF = "it is damaged or cut off"
+UNCHANGED = "; send the file byte for byte (curl --data-binary, not -d)"
+CUT_OFF = f"it is damaged or cut off{UNCHANGED}"
 DAMAGED_HEADER = "its header is damaged"
 TWO_SIZES = f"it names two sizes{SAVE_AGAIN}"
 

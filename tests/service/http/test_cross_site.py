@@ -52,6 +52,26 @@ async def statuses(settings: Settings, headers: dict[str, str], **changed: str) 
     return [sample.status_code, encoded.status_code]
 
 
+@pytest.mark.parametrize(
+    ("headers", "shown"),
+    [
+        ({"Origin": f"{EVIL}:8080"}, f"A page of another site ({EVIL}:8080) may"),
+        (FOREIGN["a picture with a page"], f"A page of another site ({EVIL}) may"),
+        (FOREIGN["a sandbox"], "A page of another site may"),
+        ({"Origin": "http://<script>"}, "A page of another site may"),
+    ],
+)
+async def test_refusal_names_the_origin(settings: Settings, headers: dict[str, str], shown: str) -> None:
+    """The operator can copy the origin into the setting; odd letters are not repeated."""
+    async with running(settings) as (_, client):
+        refusal = await client.get("/v1/sample", headers=headers)
+
+    assert refusal.json()["detail"] == (
+        f"{shown} not use this service; name the page's origin in LATENTD_CORS_ORIGINS, such as https://example.org. "
+        "A page that is opened from a file has none: serve it over HTTP."
+    )
+
+
 @pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
 async def test_page_of_another_site_is_refused(settings: Settings, headers: dict[str, str]) -> None:
     """The page could not read the answers, but the service would compute them."""
@@ -82,7 +102,6 @@ async def test_refusal_is_a_problem_that_names_the_setting(client: httpx.AsyncCl
 
     assert response.headers["content-type"] == "application/problem+json"
     assert "LATENTD_CORS_ORIGINS" in response.json()["detail"]
-    assert "evil" not in response.text
 
 
 async def test_forwarded_host_is_the_own_one(settings: Settings) -> None:

@@ -183,9 +183,9 @@ CASES = {
     "too-many-steps": (get("/v1/traverse?steps=1000000000"), 413, "images, the limit is 16"),
     "too-many-samples": (get("/v1/sample?n=1000000000"), 413, "the limit is 16; send, or ask for, fewer images"),
     # 422: well-formed, but wrong
-    "no-picture": (encode(b"no picture"), 422, "it is not a PNG, JPEG or WebP file"),
+    "no-picture": (encode(b"no picture"), 422, "it is not a PNG, JPEG or WebP file; send the file byte for byte"),
     "empty-picture": (encode(b""), 422, "The picture cannot be read: it is empty; send the bytes of the file."),
-    "picture-cut-off": (encode(picture()[:-40]), 422, "it is damaged or cut off"),
+    "picture-cut-off": (encode(picture()[:-40]), 422, "it is damaged or cut off; send the file byte for byte"),
     "picture-with-flipped-bits": (encode(picture()[:60] + b"\xff" + picture()[61:]), 422, "damaged"),
     "picture-that-moves": (encode(animated()), 422, "it is an animation"),
     "picture-of-another-size": (

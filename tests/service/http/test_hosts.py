@@ -44,9 +44,9 @@ async def test_only_names_of_this_machine_are_answered(
 
 
 async def test_refusal_names_the_setting(settings: Settings) -> None:
-    """A host of odd letters is not repeated."""
+    """The host is told as the setting takes it, without a port; a host of odd letters is not repeated."""
     async with running(settings, hosts=()) as (_, client):
-        named = await client.get("/", headers={"Host": "evil.example"})
+        named = await client.get("/", headers={"Host": "evil.example:8000"})
         odd = await client.get("/", headers={"Host": "<script>"})
 
     assert named.headers["content-type"] == "application/problem+json"
