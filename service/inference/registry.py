@@ -154,7 +154,8 @@ class Registry:
             newest(default, self._published)
         except ModelNotFound:
             there = ", ".join(map(str, self._published)) or "no models"
-            return f"The default model {default} is not in the store, which has {there}."
+            remedy = "publish it, or choose another default"
+            return f"The default model {default} is not in the store, which has {there}; {remedy}."
         newest_only = f"only the {self._versions_per_model} newest versions of a model are served"
         return f"The default model {default} is not served: {newest_only}. Raise LATENTD_VERSIONS_PER_MODEL."
 

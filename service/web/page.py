@@ -23,8 +23,8 @@ _SAMPLE = "sample?n=16&amp;seed=7&amp;format=png"
 _TRAVERSE = Template("traverse?dims=$dims&amp;steps=4&amp;span=1&amp;format=png")
 _MODEL = Template(
     '<article><img src="v1/models/$name/$images_url" alt="images that $name makes">'
-    '<div><h2><a href="v1/models/$name">$name</a></h2><p>images $images, latents $latents, $parameters parameters</p>'
-    "$warnings</div></article>"
+    '<div><h2><a href="v1/models/$name">$name</a></h2><p>${default}images $images, latents $latents, '
+    "$parameters parameters</p>$warnings</div></article>"
 )
 
 
@@ -37,19 +37,23 @@ async def page(request: Request, state: CurrentState) -> HTMLResponse:
     """
     models = ""
     if state.may_know_names(request.scope):
-        models = "\n".join(article(served) for served in state.registry.served) or "<p>No models yet.</p>"
+        default = state.registry.default
+        articles = [article(served, is_default=served is default) for served in state.registry.served]
+        models = "\n".join(articles) or "<p>No models yet.</p>"
     form = "" if state.keys.admit(request.scope["headers"]) else _KEY_FORM
+    key = " -H 'Authorization: Bearer KEY'" if form else ""
     address = escape(str(request.base_url).rstrip("/"))
-    return HTMLResponse(_PAGE.substitute(form=form, models=models, address=address))
+    return HTMLResponse(_PAGE.substitute(form=form, models=models, address=address, key=key))
 
 
-def article(served: ServedModel) -> str:
+def article(served: ServedModel, *, is_default: bool) -> str:
     """A model and sixteen images that it makes. A plain autoencoder has no samples: its images come from traverse."""
     config = served.card.model
     dims = ",".join(map(str, range(min(4, prod(config.latent_shape)))))
     return _MODEL.substitute(
         name=escape(str(served.version)),
         images_url=_TRAVERSE.substitute(dims=dims) if "sample" not in config.can else _SAMPLE,
+        default="the default model; " if is_default else "",
         images=shape_text(config.image_shape),
         latents=shape_text(config.latent_shape),
         parameters=f"{served.card.weights.parameters:,}",

@@ -62,7 +62,9 @@ def test_default_model_that_is_missing_is_logged(started: list[Process], store: 
     started.append(process)
     line = process.wait_for("not ready")
 
-    assert line["reason"] == "The default model blue is not in the store, which has colour@1, grey@1."
+    assert line["reason"] == (
+        "The default model blue is not in the store, which has colour@1, grey@1; publish it, or choose another default."
+    )
     assert line["store"] == str(store.root)
     assert httpx.get(f"{process.url}/readyz").json()["detail"] == line["reason"]
 

@@ -52,7 +52,7 @@ async def test_service_without_its_default_model_tells_the_reason(
     await app.state.parts.registry.refresh()
     ready, health, sample = [await client.get(path) for path in ("/readyz", "/healthz", "/v1/sample")]
 
-    reason = "The default model grey is not in the store, which has colour@1."
+    reason = "The default model grey is not in the store, which has colour@1; publish it, or choose another default."
     assert (ready.status_code, ready.json()["detail"], ready.headers["retry-after"]) == (503, reason, "10")
     assert (health.json()["status"], health.json()["reason"]) == ("not serving", reason)
     assert (sample.status_code, sample.json()["detail"]) == (404, reason)
@@ -214,11 +214,22 @@ async def test_metrics_have_the_type_of_prometheus(client: httpx.AsyncClient) ->
 async def test_page_links_everything_and_shows_each_model(client: httpx.AsyncClient) -> None:
     """Every link on the page leads to an answer."""
     page = (await client.get("/")).text
-    links = {link.replace("&amp;", "&") for link in re.findall(r'(?:href|src)="([^"]+)"', page)}
+    links = {link.replace("&amp;", "&") for link in re.findall(r'(?:href|src)="(?!data:)([^"]+)"', page)}
 
     assert {"docs", "openapi.json", "v1/models", "healthz", "readyz", "metrics"} <= links
     assert "v1/models/grey@1/sample?n=16&seed=7&format=png" in links
     assert {(await client.get(f"/{link}")).status_code for link in links} == {200}
+
+
+async def test_page_marks_the_default_model(store: Store, settings: Settings) -> None:
+    """Its commands mean this model. A version that is older than the default one is not marked."""
+    store.publish("grey", make_model())
+
+    async with running(settings, default_model="grey") as (_, client):
+        page = (await client.get("/")).text
+
+    assert page.count("the default model; ") == 1
+    assert page.index("grey@1</a>") < page.index("grey@2</a></h2><p>the default model; images")
 
 
 async def test_page_shows_the_warnings_of_a_card(store: Store, settings: Settings) -> None:

@@ -124,6 +124,7 @@ async def test_page_asks_for_the_key(locked: httpx.AsyncClient) -> None:
 
     assert ("<form>" in asking, "<article>" in asking) == (True, False)
     assert ("<form>" in shown, "<article>" in shown) == (False, True)
+    assert asking.count("<pre>curl -H 'Authorization: Bearer KEY' ") == 1
 
 
 async def test_key_counts_only_where_it_belongs(locked: httpx.AsyncClient) -> None:

@@ -541,7 +541,7 @@ async def test_default_model_that_is_removed_is_missed(store: Store, events: Eve
     shutil.rmtree(store.root / "colour")
     await registry.refresh()
 
-    reason = "The default model colour is not in the store, which has grey@1."
+    reason = "The default model colour is not in the store, which has grey@1; publish it, or choose another default."
     with pytest.raises(NoDefaultModel, match=reason):
         registry.find(None)
     assert str(registry.why_not_ready()) == reason
@@ -588,7 +588,11 @@ async def test_model_that_breaks_leaves_no_other_as_the_default(store: Store, ev
 @pytest.mark.parametrize(
     ("default", "reason"),
     [
-        ("blue", "The default model blue is not in the store, which has colour@1, grey@1, grey@2, grey@3."),
+        (
+            "blue",
+            "The default model blue is not in the store, which has colour@1, grey@1, grey@2, grey@3; publish it, or "
+            "choose another default.",
+        ),
         ("colour", "The default model colour cannot be served. colour@1: Cannot use the weights colour/1/weights"),
         ("grey@1", "The default model grey@1 is not served: only the 2 newest versions of a model are served"),
     ],
