@@ -34,13 +34,17 @@ class RoundRobin(Generic[Item]):
         self._lines.setdefault(client, deque()).append(item)
         self._count += 1
 
-    def take(self, held: Mapping[str, int] = NOTHING) -> Item:
-        """Remove and return the first item of the client whose turn it is; this client then has the last turn.
+    def next_client(self, held: Mapping[str, int] = NOTHING) -> str:
+        """The client whose turn it is.
 
         The client with the smallest number in `held` comes first, and among equals the one that had no turn for the
         longest time.
         """
-        client = min(self._lines, key=lambda client: held.get(client, 0)) if held else next(iter(self._lines))
+        return min(self._lines, key=lambda client: held.get(client, 0)) if held else next(iter(self._lines))
+
+    def take(self, held: Mapping[str, int] = NOTHING) -> Item:
+        """Remove and return the first item of the client whose turn it is; this client then has the last turn."""
+        client = self.next_client(held)
         line = self._lines.pop(client)
         self._count -= 1
         item = line.popleft()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import islice
 
 from ..round_robin import RoundRobin
+
+LATELY_S = 5.0
 
 
 class NoPlace(Exception):
@@ -17,7 +21,9 @@ class NoPlace(Exception):
 class FairSemaphore:
     """A semaphore that is fair to clients: the client with the fewest places is next, and among equals they take turns.
 
-    A client may have as many waiting callers as it leaves room for others.
+    A client may have as many waiting callers as it leaves room for others. While another client has asked lately, the
+    last free place is kept for a client that holds none: the work of one client can be long, and all callers of the
+    other would find no place. A client that is alone has all places.
     """
 
     def __init__(self, places: int, most_waiting: int) -> None:
@@ -25,6 +31,7 @@ class FairSemaphore:
         self._most_waiting = most_waiting
         self._held: Counter[str] = Counter()  # places by client; without clients that hold none
         self._waiting: RoundRobin[tuple[str, asyncio.Future[None]]] = RoundRobin()
+        self._asked_at: OrderedDict[str, float] = OrderedDict()  # by client, the last one at the end
 
     @asynccontextmanager
     async def place(self, client: str, within_s: float) -> AsyncIterator[None]:
@@ -33,7 +40,8 @@ class FairSemaphore:
         Raises:
             NoPlace: there is none.
         """
-        if self._free:  # then no caller waits
+        self._note(client)
+        if self._may_hold_one_more(client):
             self._free -= 1
             self._held[client] += 1
         else:
@@ -61,14 +69,31 @@ class FairSemaphore:
             raise
 
     def _pass_on(self, holder: str) -> None:
-        """Give a client's place to the caller whose turn it is."""
+        """Take a client's place back, and give free places to the callers whose turn it is."""
         self._held[holder] -= 1
         if not self._held[holder]:
             del self._held[holder]
-        while self._waiting:
+        self._free += 1
+        while self._waiting and self._may_hold_one_more(self._waiting.next_client(self._held)):
             client, place = self._waiting.take(self._held)
             if not place.cancelled():  # its caller may not have noticed yet
+                self._free -= 1
                 self._held[client] += 1
                 place.set_result(None)
-                return
-        self._free += 1
+
+    def _note(self, client: str) -> None:
+        """Note that a client asks now."""
+        now = time.monotonic()
+        self._asked_at[client] = now
+        self._asked_at.move_to_end(client)
+        while next(iter(self._asked_at.values())) < now - LATELY_S:
+            self._asked_at.popitem(last=False)
+
+    def _may_hold_one_more(self, client: str) -> bool:
+        """Whether there is a free place for the client: the last one is kept for others if it holds one already."""
+        return self._free > 1 or (self._free == 1 and not (client in self._held and self._others_asked_lately(client)))
+
+    def _others_asked_lately(self, client: str) -> bool:
+        since = time.monotonic() - LATELY_S
+        last_two = list(islice(reversed(self._asked_at.items()), 2))
+        return any(other != client and asked_at >= since for other, asked_at in last_two)

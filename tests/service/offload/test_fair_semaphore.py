@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 
+from service.offload import fair_semaphore
 from service.offload.fair_semaphore import FairSemaphore, NoPlace
 
 pytestmark = pytest.mark.anyio
@@ -62,6 +63,32 @@ async def test_client_with_fewer_places_is_first() -> None:
 
     assert "".join(place.had) == "aaabaa"
     assert not place.places._held
+    await asyncio.gather(*tasks)
+
+
+async def test_last_place_is_kept_for_another_client_that_has_asked_lately() -> None:
+    """One client's work may be long; the other finds a place at once, again and again."""
+    place = Place(places=2)
+    tasks = await place.calls("baaa")
+    await place.leave(1)
+
+    again = await place.calls("b")
+
+    assert "".join(place.had) == "bab"
+    await place.leave(4)
+    await asyncio.gather(*tasks, *again)
+
+
+async def test_client_that_is_alone_has_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other has not asked for a while."""
+    monkeypatch.setattr(fair_semaphore, "LATELY_S", 0.0)
+    place = Place(places=2)
+    tasks = await place.calls("baaa")
+
+    await place.leave(1)
+
+    assert "".join(place.had) == "baa"
+    await place.leave(3)
     await asyncio.gather(*tasks)
 
 
