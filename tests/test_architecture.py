@@ -99,7 +99,7 @@ ONLY_KNOWN_TO = {
         "service/__main__.py",
         "service/compute/device.py",  # names the variables by which libraries choose their kernels
         "service/compute/onnx_runtime.py",  # tells ONNX Runtime to send no telemetry
-        "service/offload/processes.py",  # gives its processes an environment without keys
+        "service/offload/forked_process.py",  # gives its processes an environment without keys
         "service/listening/workers.py",  # tells MKL not to keep memory of its own, which a fork would break
         "service/probe.py",
         "service/telemetry/metrics.py",  # keeps prometheus_client from sharing counts in files
