@@ -27,8 +27,8 @@ from .refusal import refusal
 from .request_target import origin_form
 
 VERSIONS = ("1.0", "1.1")
-# Reading stops while this number of requests waits, or this number of bytes of their bodies: `BodyMemory` does not
-# count them yet. A connection then holds these bytes, and one read more, which has up to 256 kB in uvloop.
+# Reading stops while this number of requests waits, or this number of bytes of their bodies: no budget counts
+# them yet. A connection then holds these bytes, and one read more, which has up to 256 kB in uvloop.
 READ_AHEAD, READ_AHEAD_BYTES = 4, 65_536
 MAX_PIPELINED = 64  # waiting requests at which the connection is refused: one read can bring thousands of small ones
 MAX_THROWN_AWAY = 2**25  # bytes that a client may still send when its answer is complete
