@@ -6,7 +6,15 @@ client wants it: work on large input of such libraries is done in a process, whi
 over.
 """
 
-from .processes import LIGHT_BYTES, LIGHT_VALUES, Processes
-from .threads import offload
+from .processes import LIGHT_BYTES, LIGHT_PICTURE_BYTES, LIGHT_PICTURE_COST, LIGHT_VALUES, Processes
+from .threads import LIGHT_ARRAY_BYTES, offload
 
-__all__ = ["LIGHT_BYTES", "LIGHT_VALUES", "Processes", "offload"]
+__all__ = [
+    "LIGHT_ARRAY_BYTES",
+    "LIGHT_BYTES",
+    "LIGHT_PICTURE_BYTES",
+    "LIGHT_PICTURE_COST",
+    "LIGHT_VALUES",
+    "Processes",
+    "offload",
+]

@@ -34,8 +34,8 @@ class FairSemaphore:
         self._asked_at: OrderedDict[str, float] = OrderedDict()  # by client, the last one at the end
 
     @asynccontextmanager
-    async def place(self, client: str, within_s: float) -> AsyncIterator[None]:
-        """Hold a place in this block.
+    async def place(self, client: str, within_s: float, alone_within_s: float) -> AsyncIterator[None]:
+        """Hold a place in this block. A client waits for `alone_within_s` if no other client has asked lately.
 
         Raises:
             NoPlace: there is none.
@@ -45,7 +45,7 @@ class FairSemaphore:
             self._free -= 1
             self._held[client] += 1
         else:
-            await self._wait(client, within_s)
+            await self._wait(client, within_s if self._others_asked_lately(client) else alone_within_s)
         try:
             yield
         finally:

@@ -15,12 +15,12 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LIGHT_BYTES = 65_536  # work on fewer bytes takes less time than handing it to a thread
+LIGHT_ARRAY_BYTES = 65_536  # work on fewer bytes takes less time than handing it to a thread
 
 
 async def offload(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call the function, in a thread of the pool if it works on more than `_LIGHT_BYTES`; return its result."""
-    if size <= _LIGHT_BYTES:
+    """Call the function, in a thread of the pool if it works on more than `LIGHT_ARRAY_BYTES`; return its result."""
+    if size <= LIGHT_ARRAY_BYTES:
         return function(*args, **kwargs)
     work = partial(function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_threads(), work)

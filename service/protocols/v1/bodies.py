@@ -24,7 +24,14 @@ from ...formats.target import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...http.body import media_type_of
 from ...http.call import Call
-from ...offload import LIGHT_BYTES, LIGHT_VALUES, offload
+from ...offload import (
+    LIGHT_ARRAY_BYTES,
+    LIGHT_BYTES,
+    LIGHT_PICTURE_BYTES,
+    LIGHT_PICTURE_COST,
+    LIGHT_VALUES,
+    offload,
+)
 from ...operations.session import Session
 from .array_bodies import read_any_array, read_image_array, read_latent_array
 from .json_bodies import ANSWER_MEMBERS, JSON, JSON_VALUE_BYTES, Allowed, read_json_latents, read_json_pair_latents
@@ -99,7 +106,7 @@ async def _in_thread(call: Call, size: int, function: Callable[P, T], *args: P.a
 
     Work that is not light is given up when the client hangs up or the time is over; so it is in `_in_process`.
     """
-    if size <= LIGHT_BYTES:
+    if size <= LIGHT_ARRAY_BYTES:
         return function(*args, **kwargs)
     return await call.wait_for(offload(size, function, *args, **kwargs))
 
@@ -123,12 +130,13 @@ async def _fit_array(call: Call, session: Session, images: Tensor, target: Targe
 
 async def _decode_pictures(call: Call, session: Session, content_type: str, body: bytes, target: Target) -> Pixels:
     allowed = _allowed(session)
-    if len(body) <= LIGHT_BYTES:
+    is_one_picture = media_type_of(content_type) in PICTURES.values()
+    if len(body) <= (LIGHT_PICTURE_BYTES if is_one_picture else LIGHT_BYTES):
         target_pixels = prod(target.image_shape[1:])
         structures = pictures.inspect_all(read_picture_files(content_type, body, allowed), target)
         session.check_room(len(structures))
         session.admit(len(structures), latents=0, value_bytes=_DECODED_BYTES)
-        if sum(max(structure.cost, target_pixels) for structure in structures) <= LIGHT_VALUES:
+        if sum(max(structure.cost, target_pixels) for structure in structures) <= LIGHT_PICTURE_COST:
             return pictures.decode(structures, target)
     session.check_room(1)  # the body may hold more, but that is not known before it is read
     pixels = await call.read_in_process(read_pictures, content_type, body, target, allowed)

@@ -20,7 +20,7 @@ class Place:
         self._leave = asyncio.Semaphore(0)
 
     async def _call(self, client: str, within_s: float) -> None:
-        async with self.places.place(client, within_s):
+        async with self.places.place(client, within_s, within_s):
             self.had.append(client)
             await self._leave.acquire()
 
@@ -120,13 +120,34 @@ async def test_caller_that_waits_too_long_is_told() -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_client_waits_longer_for_its_own_callers_than_beside_another_client() -> None:
+    """Alone it loses nothing by waiting; beside another client it is told soon."""
+    places = FairSemaphore(1, 32)
+
+    async with places.place("a", 0.0, 600):
+        alone = asyncio.create_task(hold(places, "a"))
+        await settle()
+        assert not alone.done()
+        with pytest.raises(NoPlace):
+            await hold(places, "b")
+        with pytest.raises(NoPlace):
+            await hold(places, "a")
+    await alone
+
+
+async def hold(places: FairSemaphore, client: str) -> None:
+    """Hold a place for a moment."""
+    async with places.place(client, 0.0, 600):
+        pass
+
+
 @pytest.mark.parametrize("is_given_first", [True, False])
 async def test_caller_cancelled_at_its_turn_loses_no_place(is_given_first: bool) -> None:
     """The place comes free, and the caller is cancelled, in one turn of the event loop."""
     places = FairSemaphore(1, 4)
-    first = places.place("a", 600)
+    first = places.place("a", 600, 600)
     await first.__aenter__()
-    second = asyncio.create_task(places.place("b", 600).__aenter__())
+    second = asyncio.create_task(places.place("b", 600, 600).__aenter__())
     await settle()
 
     steps = [first.__aexit__(None, None, None), cancelled(second)]
@@ -134,7 +155,7 @@ async def test_caller_cancelled_at_its_turn_loses_no_place(is_given_first: bool)
         await step
     await settle()
 
-    async with places.place("c", 0):
+    async with places.place("c", 0, 0):
         pass
 
 

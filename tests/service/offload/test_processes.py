@@ -154,7 +154,7 @@ async def test_work_that_finds_no_free_process_is_refused(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller waits for a moment. The other pool is as free as before."""
-    monkeypatch.setattr(module, "WAIT_S", 0.05)
+    monkeypatch.setattr(module, "ALONE_WAIT_S", 0.05)
     others = [asyncio.create_task(processes.reading.run(CLIENT, time.sleep, 600)) for _ in range(2)]
     await asyncio.sleep(0)
 
@@ -169,7 +169,7 @@ async def test_work_that_finds_no_free_process_is_refused(
 
 async def test_few_callers_wait(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that could not be served in time is refused at once."""
-    monkeypatch.setattr(module, "WAIT_S", 600)
+    monkeypatch.setattr(module, "ALONE_WAIT_S", 600)
     others = [asyncio.create_task(pool.run(CLIENT, time.sleep, 600)) for _ in range(130)]
     await asyncio.sleep(0)
 
@@ -181,7 +181,7 @@ async def test_few_callers_wait(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_photos_of_64_connections_wait(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are read in less than the time that a caller waits."""
-    monkeypatch.setattr(module, "WAIT_S", 600)
+    monkeypatch.setattr(module, "ALONE_WAIT_S", 600)
     work = [pool.run(CLIENT, operator.add, number, 1) for number in range(64)]
 
     assert await asyncio.gather(*work) == list(range(1, 65))

@@ -257,7 +257,7 @@ async def test_of_what_else_is_in_a_picture_nothing_is_kept() -> None:
         pytest.param(picture(), ["inspect_all", "decode"], id="small"),
         pytest.param(picture((90, 90)), ["inspect_all"], id="many-pixels"),
         pytest.param(with_texts(1, 60_000), ["inspect_all"], id="a-text-that-unpacks"),
-        pytest.param(with_chunks((b"prVt", bytes(20_000))), [], id="many-bytes"),
+        pytest.param(with_chunks((b"prVt", bytes(70_000))), [], id="many-bytes"),
     ],
 )
 async def test_large_picture_is_read_in_another_process(
@@ -265,7 +265,7 @@ async def test_large_picture_is_read_in_another_process(
 ) -> None:
     """A picture holds up others neither by its pixels nor by its bytes: both are looked at before work is begun."""
     called: list[str] = []
-    monkeypatch.setattr(bodies, "LIGHT_VALUES", 90 * 90 - 1)
+    monkeypatch.setattr(bodies, "LIGHT_PICTURE_COST", 90 * 90 - 1)
     for name in ("inspect_all", "decode"):
         monkeypatch.setattr(pictures, name, noting_its_name(called, getattr(pictures, name)))
 
