@@ -41,7 +41,7 @@ ROOMS = {
         "offload",
         "errors",
     ),
-    "listening": ("http", "telemetry", "errors"),
+    "listening": ("http", "telemetry", "round_robin", "errors"),
     "protocols": ("http", "operations", "formats", "offload", "errors"),
     "web": ("http", "inference"),
     "http": ("inference", "formats", "offload", "telemetry", "memory", "round_robin", "errors"),

@@ -29,7 +29,7 @@ PART_S = 0.0005  # a part of a large request takes about as long; then other req
 # event loop is slow: with parts of PART_S, 256 images beside 12 clients of a slow /metrics took 26.7 s (November 2026).
 LARGE_SHARE = 0.25
 # Clients that come and go in each turn of the event loop must not hold up the others.
-MOST_TURNS, MOST_GATHER_S = 32, 0.01
+MOST_TURNS, MOST_GATHER_S = 32, 0.002
 
 Run = Callable[[Key, Sequence[Payload]], Awaitable[Sequence[Result | Exception]]]
 

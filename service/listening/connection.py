@@ -25,6 +25,7 @@ from .lingering_transport import LingeringTransport
 from .minimum_rate import MIN_BYTES, SHARE, WINDOW_S, MinimumRate
 from .refusal import refusal
 from .request_target import origin_form
+from .unwanted_bodies import UnwantedBodies
 
 VERSIONS = ("1.0", "1.1")
 # Reading stops while this number of requests waits, or this number of bytes of their bodies: no budget counts
@@ -69,9 +70,20 @@ class Connection(HttpToolsProtocol):
     transport: LingeringTransport  # type: ignore[assignment]  # uvicorn uses the methods that it has
     flow: Flow
 
-    def __init__(self, bounds: Bounds, metrics: Metrics, on_change: Callable[[], None], **uvicorn_options: Any) -> None:
-        """A connection that calls `on_change` when it has been made and when it has been lost."""
+    def __init__(
+        self,
+        bounds: Bounds,
+        metrics: Metrics,
+        unwanted: UnwantedBodies,
+        on_change: Callable[[], None],
+        **uvicorn_options: Any,
+    ) -> None:
+        """A connection that calls `on_change` when it has been made and when it has been lost.
+
+        The connections of a server share the `unwanted` bodies.
+        """
         super().__init__(**uvicorn_options)
+        self._unwanted = unwanted
         self._bounds = bounds
         self._metrics = metrics
         self._on_change = on_change
@@ -140,6 +152,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self.transport.is_closing():
             self._throw_away(len(data))
+            self._unwanted.have_read(self.client[0] if self.client else "", self.transport, len(data))
             return
         at = 0
         try:
@@ -164,6 +177,8 @@ class Connection(HttpToolsProtocol):
             self._refuse(error)
         if self.pipeline and self.flow.waits_enough():
             self.flow.pause_reading()
+        elif self._is_unwanted:
+            self._unwanted.have_read(self.client[0] if self.client else "", self.transport, len(data))
 
     def on_message_begin(self) -> None:
         """Called at the first byte of a request."""
@@ -242,6 +257,11 @@ class Connection(HttpToolsProtocol):
         """Whether the app has to answer a request; the app has its own deadlines."""
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
 
+    @property
+    def _is_unwanted(self) -> bool:
+        """Whether a body arrives whose request has been answered already."""
+        return self._framing.is_in_body and self.cycle is not None and self.cycle.response_complete
+
     def _expect(self, within_s: float) -> None:
         self._ends_at = self.loop.time() + within_s
 
@@ -266,7 +286,8 @@ class Connection(HttpToolsProtocol):
 
     def _sends_too_slowly(self, now: float) -> bool:
         """Whether the client has not sent enough of a body that it can send."""
-        is_held_up = self.flow.read_paused or self.pipeline or (self.cycle and self.cycle.waiting_for_100_continue)
+        waits_for_100 = self.cycle and self.cycle.waiting_for_100_continue
+        is_held_up = self.flow.read_paused or self.pipeline or self._is_unwanted or waits_for_100
         if is_held_up or not self._framing.is_in_body:
             self._sending.reset()
             return False

@@ -30,6 +30,11 @@ class LingeringTransport:
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether no byte can be read or written any more."""
+        return self._transport.is_closing()
+
     def is_closing(self) -> bool:
         """Whether the service or the client has begun to close the connection."""
         return self._is_closing or self._transport.is_closing()

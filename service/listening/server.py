@@ -22,6 +22,7 @@ from .bounds import Bounds, Shutdown
 from .connection import Connection
 from .refusal import refusal
 from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
+from .unwanted_bodies import UnwantedBodies
 
 LAST_REQUESTS_S = 0.5  # for a client that connected just before the end to send its request
 CATCH_UP_S = 60.0  # for a new worker to read the models that the others serve
@@ -109,9 +110,11 @@ class Server(uvicorn.Server):
         port = self._slot.port.socket
         count = ConnectionCount(self._slot.port, self._slot.number, self.server_state.connections)
 
+        unwanted = UnwantedBodies()
+
         def connection() -> Connection:
             return Connection(
-                self._bounds, self._metrics, count.publish,
+                self._bounds, self._metrics, unwanted, count.publish,
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state,
             )  # fmt: skip
 

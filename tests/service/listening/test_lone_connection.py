@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from service.listening.bounds import Bounds
 from service.listening.connection import MAX_PIPELINED, READ_AHEAD, Connection
+from service.listening.unwanted_bodies import UnwantedBodies
 from service.telemetry.metrics import Metrics
 
 from .raw import HOST, ON_BOTH_LOOPS, reset, statuses
@@ -69,7 +70,9 @@ async def connected(
 ) -> AsyncIterator[tuple[Connection, socket.socket]]:
     """Both ends of a connection."""
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
-    connection = Connection(BOUNDS, Metrics(), on_change, config=config, server_state=ServerState(), app_state={})
+    connection = Connection(
+        BOUNDS, Metrics(), UnwantedBodies(), on_change, config=config, server_state=ServerState(), app_state={}
+    )
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: connection, "127.0.0.1", 0)
     client = socket.socket()
@@ -277,7 +280,9 @@ async def test_connection_that_is_lost_is_freed_at_once() -> None:
 
     def connection() -> Connection:
         config = uvicorn.Config(answer, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
-        new = Connection(BOUNDS, Metrics(), lambda: None, config=config, server_state=ServerState(), app_state={})
+        new = Connection(
+            BOUNDS, Metrics(), UnwantedBodies(), lambda: None, config=config, server_state=ServerState(), app_state={}
+        )
         made.append(weakref.ref(new))
         return new
 
