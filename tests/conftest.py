@@ -1,6 +1,7 @@
 """Fixtures of many tests: small models, and a store with some of them."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,14 @@ COLOUR = VAEConfig(image_shape=(3, 8, 8), latent_shape=(2, 4, 4), network=ConvCo
 def anyio_backend() -> str:
     """Coroutine tests run on asyncio, as the service does."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hanging_up_is_not_ignored() -> Iterator[None]:
+    """`nohup` and some CI systems turn SIGHUP off, and every process that a test starts would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
