@@ -26,11 +26,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hanging_up_is_not_ignored() -> Iterator[None]:
-    """`nohup` and some CI systems turn SIGHUP off, and every process that a test starts would inherit that."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_are_not_ignored() -> Iterator[None]:
+    """`nohup` turns SIGHUP off, and `&` in a script SIGINT; every process that a test starts would inherit that."""
+    before = [signal.signal(signal.SIGHUP, signal.SIG_DFL), signal.signal(signal.SIGINT, signal.default_int_handler)]
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in zip((signal.SIGHUP, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ USED = [
         connection,
         {
             "__init__",
+            "client",
             "connection_made",
             "connection_lost",
             "eof_received",
