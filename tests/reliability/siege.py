@@ -273,11 +273,13 @@ class Way(NamedTuple):
     deadline_s: float = DEADLINE_S
 
 
+REFUSED_S = 2 * DEADLINE_S  # the service reads on for as long as a body may take, so that its refusal is not lost
+
 HOLDS = {
     "silent": Way(500, _be_silent),
-    "head by bytes": Way(50, _drip_head),
-    "body by bytes": Way(50, _drip_body),
-    "trailers by bytes": Way(50, _drip_trailer),
+    "head by bytes": Way(50, _drip_head, REFUSED_S),
+    "body by bytes": Way(50, _drip_body, REFUSED_S),
+    "trailers by bytes": Way(50, _drip_trailer, REFUSED_S),
     "requests in a row": Way(10, _ask_in_a_row, IDLE_S),
     "answers taken slowly": Way(10, _take_slowly),
     "answers not taken": Way(10, _take_nothing),
