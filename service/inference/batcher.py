@@ -108,13 +108,15 @@ class Batcher(Generic[Key, Payload, Result]):
         """Check that the queue has room for the client's images, before work is done on them that would be lost.
 
         An empty queue has room for every request. Requests that are begun do not count: a client with many scores, of
-        which each has thousands of draws, would keep all others out.
+        which each has thousands of draws, would keep all others out. For a single image, the client's requests count
+        and not their images, so that its own large requests do not keep it out.
 
         Raises:
             QueueFull: the queue has no room for the images.
         """
         own, free = self._queue.new_images_of(client), self._queue_images - self._queue.new_images
-        if self._queue.new_images and own + images > free:
+        counted = self._queue.requests_of(client) if images == 1 else own
+        if self._queue.new_images and counted + images > free:
             clear_s = self.waiting_images / self._images_per_s  # at the speed of the last batch
             raise QueueFull(
                 images=images,

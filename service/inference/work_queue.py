@@ -124,6 +124,10 @@ class WorkQueue(Generic[Key, Payload, Result]):
         """The images that wait and belong to requests of a client that are not begun."""
         return self._new_images_of.get(client, 0)
 
+    def requests_of(self, client: str) -> int:
+        """The requests of a client that wait."""
+        return sum(len(lines[client].tickets) for lines in self._lines.values() if client in lines)
+
     def enter(self, ticket: Ticket[Key, Payload, Result]) -> None:
         """Put a new ticket behind the others of its client."""
         self._count(ticket, ticket.waiting_images)

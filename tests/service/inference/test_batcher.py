@@ -334,6 +334,20 @@ async def test_one_client_leaves_room_for_others() -> None:
     assert sum(isinstance(result, QueueFull) for result in results) == 96 - 23
 
 
+async def test_single_image_is_not_kept_out_by_large_requests_of_its_own_client() -> None:
+    """The client has its share of the queue already; a single image is refused only when many requests wait."""
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=24, queue_images=24)
+    tasks = [await occupied(batcher), *(ask(batcher, 2, images=images, client="one") for images in (8, 4, 1, 1))]
+    await settle()
+
+    assert batcher.waiting_images == 14
+    with pytest.raises(QueueFull, match="it has 14 images there and asks for 8 more"):
+        batcher.check_room(8, "one")
+    gate.open(5)
+    await asyncio.gather(*tasks)
+
+
 async def test_two_greedy_clients_have_a_third_each() -> None:
     """The third that stays free is for others."""
     gate = Gate()
