@@ -59,10 +59,8 @@ STORMED = Stormed(alone=dict.fromkeys(GOOD, QUICK), meanwhile=dict.fromkeys(GOOD
 def test_good_clients_are_answered_beside_all_attacks(tmp_path: Path) -> None:
     """No good client is lost, no attack finds a bug, and no process is killed for want of memory."""
     found = storm(tmp_path, SHORT)
-    # The large requests of the good client take from its own share of the queue, so a small one may be refused.
-    wrong = [each for each in all_at_once.problems(found, all_at_once.BUSY) if not each.endswith("answers 429")]
 
-    assert wrong == []
+    assert all_at_once.problems(found, all_at_once.BUSY) == []
     assert found.attackers.keys() == ATTACKS.keys()
     assert found.memory_mib < all_at_once.MEMORY / 2**20
 
