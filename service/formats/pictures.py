@@ -199,7 +199,7 @@ def open_picture(name: str, structure: PictureStructure, target: Target) -> Open
 
 
 def _check_memory(pixels: int) -> None:
-    """Raise MemoryError if there is no memory for a picture: decoders say that a good file is damaged then."""
+    """Raise MemoryError if a picture does not fit into the memory: a decoder would call the good file damaged."""
     bytearray(_BYTES_OF_PIXEL * pixels)
 
 

@@ -46,7 +46,7 @@ class Call:
     body_memory: Memory
     processes: Processes
     memory: Reservation
-    """Of this request, for its tensors and its answer, until the client has taken the answer."""
+    """The memory for the tensors and the answer of this request, until the client has taken the answer."""
     client: str
     """The name by which clients are told apart: it stands for the API key, or for the address."""
 

@@ -166,7 +166,7 @@ class _Workers:
 
         Other children end as well: a process that has lost its parent becomes a child of process 1 of its container.
         """
-        with suppress(ChildProcessError):  # there is no child
+        with suppress(ChildProcessError):  # all children have ended
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 process, status = ended
                 if not (worker := self._running.pop(process, None)):
