@@ -24,6 +24,7 @@ from .refusal import refusal
 from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
 from .unwanted_bodies import UnwantedBodies
 
+CONNECT_S = 0.05  # for the last packet of a client that has begun to connect
 LAST_REQUESTS_S = 0.5  # for a client that connected just before the end to send its request
 CATCH_UP_S = 60.0  # for a new worker to read the models that the others serve
 COLLECT_EACH = 50_000  # objects that are made and not freed; Python's own number is 700
@@ -118,8 +119,8 @@ class Server(uvicorn.Server):
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state,
             )  # fmt: skip
 
-        acceptor = Acceptor(port, count, connection, lambda: refusal(TooManyConnections(), self._metrics))
-        self.servers = [acceptor]  # type: ignore[list-item]  # uvicorn calls close and wait_closed of it, no more
+        self._acceptor = Acceptor(port, count, connection, lambda: refusal(TooManyConnections(), self._metrics))
+        self.servers = [self._acceptor]  # type: ignore[list-item]  # uvicorn calls close and wait_closed of it, no more
         gc.freeze()  # the models and modules stay: no collection needs to visit them again
         # Connections and requests do not refer to each other in circles, so collections find next to nothing. With a
         # thousand connections, each that visits all objects stops the event loop for 30 to 80 ms.
@@ -147,8 +148,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, answer the clients that have connected already, then end."""
         self._slot.port.retire(self._slot.number)
-        for listening in self.servers:
-            listening.close()
+        self._acceptor.hold_new_clients()
+        await asyncio.sleep(CONNECT_S)
+        self._acceptor.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_REQUESTS_S):
                 await asyncio.sleep(0.01)  # the connections that were accepted last are not in the set yet

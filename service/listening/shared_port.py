@@ -23,6 +23,7 @@ from weakref import WeakSet
 import structlog
 
 from ..http.spare_descriptor import SpareDescriptor
+from .last_clients import hold_new_clients
 from .refusal import RefusedConnection
 
 BACKLOG = 2048
@@ -117,6 +118,11 @@ class SharedPort:
         """The time of a worker's last heartbeat; infinity for a retired worker."""
         return self._heartbeats[worker]
 
+    def is_last(self, worker: int) -> bool:
+        """Whether all other workers have retired or ended, so that the port is closed when this one closes it."""
+        others = [other for other in range(len(self._connections)) if other != worker]
+        return all(math.isinf(self._heartbeats[other]) or self._connections[other] == ENDED for other in others)
+
     def is_ahead(self, worker: int) -> bool:
         """Whether a worker has clearly more connections than another one."""
         return self._connections[worker] > IMBALANCE * min(self._connections)
@@ -144,6 +150,11 @@ class ConnectionCount:
         """Called when connections begin (+) or cease (-) to be accepted."""
         self._accepting += change
         self.publish()
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the port is closed when this worker closes it."""
+        return self._port.is_last(self._worker)
 
     @property
     def is_ahead(self) -> bool:
@@ -180,6 +191,11 @@ class Acceptor:
         self._spare = SpareDescriptor()
         self._log_at = 0.0
         self._listen()
+
+    def hold_new_clients(self) -> None:
+        """Called a moment before `close`: clients that have begun to connect are accepted, and no others."""
+        if self._count.is_last:
+            hold_new_clients(self._port)
 
     def close(self) -> None:
         """Accept the clients that wait, then close; when all workers have closed, the port is free."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import socket
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -35,6 +36,36 @@ async def test_clients_that_have_connected_when_the_port_closes_are_answered() -
     assert said == [b"hello"] * 64
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's filter is one of Linux")
+async def test_client_that_connects_just_before_the_port_closes_waits_and_is_not_reset() -> None:
+    """The kernel ignores its first packet, and it tries again; a client that has connected already is answered."""
+    port = SharedPort(bind("127.0.0.1", 0), workers=1)
+    address = port.socket.getsockname()
+    acceptor = Acceptor(port.socket, ConnectionCount(port, 0, set()), Greeter, bytes)
+    with socket.create_connection(address, timeout=20) as earlier, socket.socket() as later:
+        acceptor.hold_new_clients()
+        later.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            later.connect(address)
+        acceptor.close()
+        said = await asyncio.to_thread(earlier.recv, 16)
+
+    assert said == b"hello"
+
+
+async def test_worker_that_closes_while_another_listens_leaves_the_port_to_it() -> None:
+    """Only the last one of the workers lets new clients wait."""
+    port = SharedPort(bind("127.0.0.1", 0), workers=3)
+    lasts = [port.is_last(0)]
+    port.set_connections(1, ENDED)
+    lasts.append(port.is_last(0))
+    port.retire(2)
+    lasts.append(port.is_last(0))
+    port.socket.close()
+
+    assert lasts == [False, False, True]
 
 
 async def test_few_clients_are_accepted_in_one_turn_of_the_event_loop() -> None:
