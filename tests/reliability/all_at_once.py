@@ -31,13 +31,14 @@ from ..conftest import make_model
 from ..process import Process, unharmed
 from ..service.wire import saved
 from . import attackers, costly
+from .attackers import Attacker
 from .costs import LATENT_VALUES, MODEL, watched_memory
 from .good_client import Asked, asking
 from .good_requests import HOST, png, request
 from .memory_group import MemoryGroup
 
 MEMORY = 2 * 2**30  # bytes of the group, which docs/how-to/bound-the-memory.md promises to be enough
-IDLE_S, SETTLE_S = 3.0, 4.0  # before the siege, and after it, so that answers that are late arrive too
+IDLE_S, SETTLE_S = 10.0, 4.0  # before the siege, and after it, so that answers that are late arrive too
 ENCODE = "/v1/encode?resize=stretch&format=npy"
 PNG = costly.PNG.decode()
 
@@ -242,7 +243,7 @@ async def _storm(process: Process, folder: Path, scale: Scale, names: Sequence[s
     """Good clients alone, and then beside all attackers."""
     bodies = {name: folder / f"good-{number}" for number, name in enumerate(GOOD)}
     async with AsyncExitStack() as good_clients:
-        attacks = [await _ready(name, number, process, folder, scale) for number, name in enumerate(names, start=2)]
+        attacking = await _ready(names, process, folder, scale)
         asked: dict[str, list[Asked]] = {}
         for name, good in GOOD.items():
             body = () if good.body is None else (good.content_type, str(bodies[name]))
@@ -252,27 +253,31 @@ async def _storm(process: Process, folder: Path, scale: Scale, names: Sequence[s
         begins_s = time.monotonic()
         await asyncio.sleep(IDLE_S)
         attacked_s = time.monotonic()
-        told = await asyncio.gather(*(attack.communicate(b"\n") for attack in attacks))
+        told, _ = await attacking.communicate(b"\n")
         ends_s = time.monotonic()
         await asyncio.sleep(SETTLE_S)
-    found.attackers = {name: Counter(json.loads(out)) for name, (out, _) in zip(names, told, strict=True)}
+    found.attackers = dict(zip(names, map(Counter, json.loads(told)), strict=True))
     for name, each in asked.items():
         found.alone[name] = [one for one in each if begins_s <= one.at_s < attacked_s]
         found.meanwhile[name] = [one for one in each if attacked_s <= one.at_s < ends_s]
 
 
-async def _ready(name: str, number: int, process: Process, folder: Path, scale: Scale) -> asyncio.subprocess.Process:
-    """An attacker who waits for the signal to begin."""
-    attack, file = ATTACKS[name], folder / f"attack-{number}"
-    file.write_bytes(attack.request())
-    command = [attack.way.__name__, str(file), str(process.address[1]), f"127.0.0.{number}", *map(str, scale)]
-    attacker = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", attackers.__name__, *command,
+async def _ready(names: Sequence[str], process: Process, folder: Path, scale: Scale) -> asyncio.subprocess.Process:
+    """The attackers, who wait for the signal to begin."""
+    all_of_them = []
+    for number, name in enumerate(names, start=2):
+        file = folder / f"attack-{number}"
+        file.write_bytes(ATTACKS[name].request())
+        address = f"127.0.0.{number}"
+        all_of_them.append(Attacker(ATTACKS[name].way.__name__, str(file), process.address[1], address, *scale))
+    (folder / "attackers.json").write_text(json.dumps(all_of_them), encoding="utf-8")
+    waiting = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", attackers.__name__, str(folder / "attackers.json"),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    assert attacker.stdout
-    await attacker.stdout.readline()
-    return attacker
+    assert waiting.stdout
+    await waiting.stdout.readline()
+    return waiting
 
 
 def _tables(found: Stormed) -> Sequence[page.Table]:

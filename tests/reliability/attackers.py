@@ -1,14 +1,15 @@
-"""`python -m tests.reliability.attackers WAY REQUEST PORT ADDRESS CONNECTIONS SECONDS`: one client that attacks.
+"""`python -m tests.reliability.attackers FILE`: clients that attack, each in a process with an address of its own.
 
-It is a process of its own, with a loopback address of its own, by which the service tells clients apart. It has the
-lowest priority, since a real attacker has a machine of its own. It says that it is ready, begins when it is told, and
-tells in the end how often it got each status.
+The file is a JSON list of `Attacker`. By their loopback addresses the service tells the clients apart. All of them
+together have the lowest priority, since real attackers have machines of their own. The program says that it is ready,
+begins when it is told, and in the end writes a JSON list: how often each attacker got each status.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 CLOSED = "closed"  # in place of a status, where the service ended the connection without an answer
 NICE = 19
@@ -145,24 +147,34 @@ WAYS: dict[str, Way] = {
 }  # fmt: skip
 
 
-async def attack(
-    way: Way, request: bytes, service: tuple[str, int], address: str, connections: int, seconds: float
-) -> Counter[str]:
+class Attacker(NamedTuple):
+    """One client that attacks: the name of its way, the file of its request, and its address."""
+
+    way: str
+    request: str
+    port: int
+    address: str
+    connections: int
+    seconds: float
+
+
+async def attack(attacker: Attacker) -> Counter[str]:
     """Attack with a number of connections, each of which is opened again when it has ended; count the statuses."""
     statuses: Counter[str] = Counter()
+    way, request = WAYS[attacker.way], Path(attacker.request).read_bytes()
 
     async def go_on() -> None:
         while True:
             with socket.socket() as connection, suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED)
                 connection.setblocking(False)
-                connection.bind((address, 0))
-                await asyncio.get_running_loop().sock_connect(connection, service)
+                connection.bind((attacker.address, 0))
+                await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", attacker.port))
                 await way(Client(connection, statuses), request)
             await asyncio.sleep(0)
 
-    tasks = [asyncio.create_task(go_on()) for _ in range(connections)]
-    await asyncio.wait(tasks, timeout=seconds)
+    tasks = [asyncio.create_task(go_on()) for _ in range(attacker.connections)]
+    await asyncio.wait(tasks, timeout=attacker.seconds)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -171,17 +183,19 @@ async def attack(
 
 def main() -> None:
     """Attack when a line arrives on standard input."""
-    way, file, port, address, connections, seconds = sys.argv[1:]
+    attackers = [Attacker(*each) for each in json.loads(Path(sys.argv[1]).read_bytes())]
     os.nice(NICE)
     with suppress(OSError):  # on some systems each session is a group, and nice has no effect outside of it
         Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
-    request = Path(file).read_bytes()
-    os.write(sys.stdout.fileno(), b"ready\n")
-    sys.stdin.readline()
-    statuses = asyncio.run(
-        attack(WAYS[way], request, ("127.0.0.1", int(port)), address, int(connections), float(seconds))
-    )
-    os.write(sys.stdout.fileno(), json.dumps(statuses).encode())
+    with multiprocessing.get_context("fork").Pool(len(attackers)) as processes:
+        os.write(sys.stdout.fileno(), b"ready\n")
+        sys.stdin.readline()
+        got = processes.map(_attack, attackers, chunksize=1)
+    os.write(sys.stdout.fileno(), json.dumps(got).encode())
+
+
+def _attack(attacker: Attacker) -> Counter[str]:
+    return asyncio.run(attack(attacker))
 
 
 if __name__ == "__main__":
