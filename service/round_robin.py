@@ -25,6 +25,11 @@ class RoundRobin(Generic[Item]):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def clients(self) -> int:
+        """The number of clients with items."""
+        return len(self._lines)
+
     def count(self, client: str) -> int:
         """The number of items of a client."""
         return len(self._lines.get(client, ()))
@@ -44,7 +49,13 @@ class RoundRobin(Generic[Item]):
 
     def take(self, held: Mapping[str, int] = NOTHING) -> Item:
         """Remove and return the first item of the client whose turn it is; this client then has the last turn."""
-        client = self.next_client(held)
+        return self._take_of(self.next_client(held))
+
+    def take_of_fewest(self) -> Item:
+        """Remove and return the first item of the client with the fewest; this client then has the last turn."""
+        return self._take_of(min(self._lines, key=self.count))
+
+    def _take_of(self, client: str) -> Item:
         line = self._lines.pop(client)
         self._count -= 1
         item = line.popleft()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -10,18 +9,29 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from service.http import fair_start
-from service.http.fair_start import MOST_AT_ONCE, FairStart
+from service.http.fair_start import MOST_AT_ONCE, TURN_S, FairStart
 from service.http.keys import Keys
+
+Ask = Callable[[FairStart], list[asyncio.Task[None]]]
+Run = Callable[..., "App"]
 
 
 class App:
-    """An app that keeps who has begun, and in which turn of the event loop."""
+    """An app that keeps which clients have begun, and in which turn of the event loop.
 
-    def __init__(self) -> None:
+    Attributes:
+        seconds: of each request that begins; the last number stands for all that follow.
+        now: the time, which passes only while a request begins.
+    """
+
+    def __init__(self, seconds: Sequence[float]) -> None:
         self.begun: list[str] = []
         self.by_turn: list[int] = []
+        self.now = 0.0
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, _: Receive, __: Send) -> None:
+        self.now += self._seconds[min(len(self.begun), len(self._seconds) - 1)]
         self.begun.append(scope["client"][0])
 
     async def watch(self) -> None:
@@ -41,53 +51,83 @@ def _request(app: FairStart, client: str, key: str = "") -> asyncio.Task[None]:
     return asyncio.create_task(app(scope, _nothing, _nothing))  # type: ignore[arg-type]
 
 
-def _run(ask: Callable[[FairStart], list[asyncio.Task[None]]], keys: Sequence[SecretStr] = ()) -> App:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run requests to their end, but for those that were cancelled."""
-    app = App()
 
-    async def run() -> None:
-        watching = asyncio.create_task(app.watch())
-        asked = ask(FairStart(app, Keys(keys)))
-        await asyncio.gather(*asked, return_exceptions=True)
-        watching.cancel()
+    def run(ask: Ask, keys: Sequence[SecretStr] = (), seconds: Sequence[float] = (0,)) -> App:
+        app = App(seconds)
+        monkeypatch.setattr(fair_start, "time", SimpleNamespace(perf_counter=lambda: app.now))
 
-    asyncio.run(run())
-    return app
+        async def ask_and_watch() -> None:
+            watching = asyncio.create_task(app.watch())
+            asked = ask(FairStart(app, Keys(keys)))
+            await asyncio.gather(*asked, return_exceptions=True)
+            watching.cancel()
+
+        asyncio.run(ask_and_watch())
+        return app
+
+    return run
 
 
-def test_client_waits_for_few_requests_of_another() -> None:
-    """The request after a thousand of another client begins in the next turn."""
-    app = _run(lambda app: [*(_request(app, "127.0.0.2") for _ in range(1000)), _request(app, "127.0.0.1")])
+def _requests(app: FairStart, client: str, number: int) -> list[asyncio.Task[None]]:
+    return [_request(app, client) for _ in range(number)]
+
+
+def test_client_with_few_requests_waits_for_none_of_another(run: Run) -> None:
+    """The request after a thousand of another client is the first one of the next turn."""
+    app = run(lambda app: [*_requests(app, "127.0.0.2", 1000), _request(app, "127.0.0.1")])
 
     assert len(app.begun) == 1001
-    assert app.begun.index("127.0.0.1") == MOST_AT_ONCE + 1
+    assert app.begun.index("127.0.0.1") == MOST_AT_ONCE
 
 
-def test_request_to_an_idle_service_begins_at_once() -> None:
+def test_client_with_many_requests_goes_on_beside_clients_with_few(run: Run) -> None:
+    """Every fourth request is the one of the client whose turn it is."""
+    first, many, few = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+    app = run(lambda app: [*_requests(app, first, MOST_AT_ONCE), *_requests(app, many, 60), *_requests(app, few, 9)])
+
+    assert app.begun[MOST_AT_ONCE:][:12] == [few, few, few, many] * 3
+
+
+def test_request_to_an_idle_service_begins_at_once(run: Run) -> None:
     """A request to an idle service does not wait for the next turn of the event loop."""
-    app = _run(lambda app: [_request(app, "127.0.0.1")])
+    app = run(lambda app: [_request(app, "127.0.0.1")])
 
     assert app.by_turn[0] == 1
 
 
-def test_fewer_begin_when_turns_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn that takes too long is followed by half as many requests, and at least one."""
-    monkeypatch.setattr(fair_start, "time", SimpleNamespace(perf_counter=count().__next__))
-    app = _run(lambda app: [_request(app, "127.0.0.2") for _ in range(130)])
+def test_one_begins_in_each_turn_when_each_is_long(run: Run) -> None:
+    """Also in the first turn, when none waits yet."""
+    app = run(lambda app: _requests(app, "127.0.0.2", 6), seconds=[1])
 
-    assert [begun for begun in app.by_turn if begun] == [64, 32, 16, 8, 4, 2, 1, 1, 1, 1]
+    assert [begun for begun in app.by_turn if begun] == [1, 1, 1, 1, 1, 1]
 
 
-def test_more_begin_when_turns_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_as_many_begin_when_a_turn_was_too_long(run: Run) -> None:
+    """The turn after it has half as many requests as it."""
+    app = run(lambda app: _requests(app, "127.0.0.2", 12), seconds=[*[0] * 7, 1, 0])
+
+    assert [begun for begun in app.by_turn if begun] == [8, 4]
+
+
+def test_more_begin_when_turns_are_short(run: Run) -> None:
     """After a long turn, each short one is followed by one request more."""
-    times = iter([0.0, 1.0, *[1.0] * 100])
-    monkeypatch.setattr(fair_start, "time", SimpleNamespace(perf_counter=times.__next__))
-    app = _run(lambda app: [_request(app, "127.0.0.2") for _ in range(64 + 32 + 33 + 1)])
+    app = run(lambda app: _requests(app, "127.0.0.2", 1 + 1 + 2 + 3 + 4), seconds=[1, 0])
 
-    assert [begun for begun in app.by_turn if begun] == [64, 32, 33, 1]
+    assert [begun for begun in app.by_turn if begun] == [1, 1, 2, 3, 4]
 
 
-def test_request_that_has_left_takes_no_turn() -> None:
+def test_several_clients_have_shorter_turns_than_one(run: Run) -> None:
+    """One client's requests are computed together; the requests of several must not wait long for each other."""
+    alone = run(lambda app: _requests(app, "127.0.0.2", 80), seconds=[TURN_S])
+    several = run(lambda app: [*_requests(app, "127.0.0.2", 40), *_requests(app, "127.0.0.3", 40)], seconds=[TURN_S])
+
+    assert len([begun for begun in several.by_turn if begun]) > 2 * len([begun for begun in alone.by_turn if begun])
+
+
+def test_request_that_has_left_takes_no_turn(run: Run) -> None:
     """The requests behind cancelled ones begin."""
 
     def ask(app: FairStart) -> list[asyncio.Task[None]]:
@@ -95,14 +135,14 @@ def test_request_that_has_left_takes_no_turn() -> None:
         asyncio.get_running_loop().call_soon(lambda: [task.cancel() for task in asked[70:190]])
         return asked
 
-    assert len(_run(ask).begun) == 80
+    assert len(run(ask).begun) == 80
 
 
-def test_wrong_keys_of_one_address_are_one_client() -> None:
+def test_wrong_keys_of_one_address_are_one_client(run: Run) -> None:
     """A client with a key does not wait behind a thousand keys that are wrong."""
 
     def ask(app: FairStart) -> list[asyncio.Task[None]]:
         wrong = [_request(app, "127.0.0.2", f"wrong-{number}") for number in range(1000)]
         return [*wrong, _request(app, "127.0.0.1", "right")]
 
-    assert _run(ask, [SecretStr("right")]).begun.index("127.0.0.1") == MOST_AT_ONCE + 1
+    assert run(ask, [SecretStr("right")]).begun.index("127.0.0.1") == MOST_AT_ONCE
