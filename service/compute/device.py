@@ -21,8 +21,9 @@ from ..errors import DeviceHung, DeviceLost
 from .device_thread import DeviceThread
 from .runtimes import Runtime
 
-# Batches that take no longer are computed in the caller's thread: a hand-over would cost more than it saves.
-INLINE_S = 0.005
+# Batches that take no longer are computed in the caller's thread, which is the event loop's: a hand-over would cost
+# more than it saves.
+INLINE_S = 0.002
 # The same with several worker processes: no core is left for another thread, so only long work goes to one.
 INLINE_S_WITH_WORKERS = 0.02
 

@@ -27,9 +27,9 @@ from .work_queue import Answer, Key, Part, Payload, Result, Taken, Ticket, WorkQ
 PART_S = 0.0005  # a part of a large request takes about as long; then other requests have a turn
 # A turn of large work may take this share of the time between two batches, so that large work advances also when the
 # event loop is slow: with parts of PART_S, 256 images beside 12 clients of a slow /metrics took 26.7 s (November 2026).
-LARGE_SHARE = 0.25
-# Clients that come and go in each turn of the event loop must not hold up the others.
-MOST_TURNS, MOST_GATHER_S = 32, 0.002
+LARGE_SHARE = 0.5
+# Clients that come and go in each turn of the event loop must not hold up the others; of long turns, one must do.
+MOST_TURNS, MOST_GATHER_S = 32, 0.001
 
 Run = Callable[[Key, Sequence[Payload]], Awaitable[Sequence[Result | Exception]]]
 
@@ -141,11 +141,11 @@ class Batcher(Generic[Key, Payload, Result]):
         that arrived during the last batch, in the second it reads the request. Answers are sent meanwhile.
         """
         began, quiet_turns = time.perf_counter(), 0
-        for turn in range(MOST_TURNS):
+        for _ in range(MOST_TURNS):
             before = self.waiting_images
             await asyncio.sleep(0)
             quiet_turns = quiet_turns + 1 if self.waiting_images == before else 0
-            if quiet_turns == 2 or (turn >= 2 and time.perf_counter() - began > MOST_GATHER_S):
+            if quiet_turns == 2 or time.perf_counter() - began > MOST_GATHER_S:
                 break
         self._between_batches_s = (self._between_batches_s + time.perf_counter() - began) / 2
 
