@@ -13,7 +13,7 @@ from .lingering_transport import LingeringTransport
 
 FREE_BYTES = 16_384  # a smaller read costs as much as a pause
 ROUND_S = 0.005
-READS = 6  # in each round, of up to 256 kB
+READS = 2  # in each round, of up to 256 kB
 
 
 class UnwantedBodies:
