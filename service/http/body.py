@@ -43,7 +43,7 @@ async def read_all(receive: Receive, max_bytes: int, reservation: Reservation) -
         ClientGone: the client has hung up.
     """
     # Parts that were joined at the end would hold up the event loop for 15 ms (31 MB), and need the memory twice. This
-    # buffer grows in place, and its value is the buffer itself.
+    # buffer grows in place, or leaves a hole of nearly its size in the heap; its value is the buffer itself.
     body, is_more = io.BytesIO(), True
     while is_more:
         message = await receive()

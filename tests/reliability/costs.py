@@ -55,8 +55,8 @@ class Limits(NamedTuple):
     per_byte: float
 
 
-STRICT = Limits(held_ms=50, worked_s=5, memory_mib=384, per_byte=10)
-BUSY = Limits(held_ms=2000, worked_s=20, memory_mib=384, per_byte=10)  # where other programs use the machine too
+STRICT = Limits(held_ms=50, worked_s=5, memory_mib=384, per_byte=11)
+BUSY = Limits(held_ms=2000, worked_s=20, memory_mib=384, per_byte=11)  # where other programs use the machine too
 
 
 class Sent(NamedTuple):
