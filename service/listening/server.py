@@ -24,12 +24,13 @@ from .refusal import refusal
 from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
 from .unwanted_bodies import UnwantedBodies
 
-CONNECT_S = 0.05  # for the last packet of a client that has begun to connect
+CONNECT_S = 0.2  # for the last packet of a client that has begun to connect, which takes a round trip
 LAST_REQUESTS_S = 0.5  # for a client that connected just before the end to send its request
 CATCH_UP_S = 60.0  # for a new worker to read the models that the others serve
 # Connections and requests do not refer to each other in circles, so collections find next to nothing. With a thousand
 # connections, each that visits all objects stops the event loop for 30 to 80 ms, and each of 50,000 new objects for 9
-# to 34 ms. So a collection visits a thousand new objects, each fifth one also the older ones, and few visit all.
+# to 34 ms. So the youngest generation is collected after 1,000 new objects, the middle one after about five such
+# collections, and all objects after about five million.
 COLLECT_EACH = (1_000, 5, 1_000)
 POLL_TICKS = 5  # of uvicorn's main loop, which are a tenth of a second each
 

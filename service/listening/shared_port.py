@@ -23,7 +23,7 @@ from weakref import WeakSet
 import structlog
 
 from ..http.spare_descriptor import SpareDescriptor
-from .last_clients import hold_new_clients
+from .last_clients import hold_new_clients, let_new_clients_in
 from .refusal import RefusedConnection
 
 BACKLOG = 2048
@@ -190,6 +190,7 @@ class Acceptor:
         self._most_files = math.inf if files == resource.RLIM_INFINITY else files - min(SPARE_FILES, files // 4)
         self._spare = SpareDescriptor()
         self._log_at = 0.0
+        let_new_clients_in(port)
         self._listen()
 
     def hold_new_clients(self) -> None:

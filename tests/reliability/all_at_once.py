@@ -264,20 +264,20 @@ async def _storm(process: Process, folder: Path, scale: Scale, names: Sequence[s
 
 async def _ready(names: Sequence[str], process: Process, folder: Path, scale: Scale) -> asyncio.subprocess.Process:
     """The attackers, who wait for the signal to begin."""
-    all_of_them = []
+    clients = []
     for number, name in enumerate(names, start=2):
         file = folder / f"attack-{number}"
         file.write_bytes(ATTACKS[name].request())
         address = f"127.0.0.{number}"
-        all_of_them.append(Attacker(ATTACKS[name].way.__name__, str(file), process.address[1], address, *scale))
-    (folder / "attackers.json").write_text(json.dumps(all_of_them), encoding="utf-8")
-    waiting = await asyncio.create_subprocess_exec(
+        clients.append(Attacker(ATTACKS[name].way.__name__, str(file), process.address[1], address, *scale))
+    (folder / "attackers.json").write_text(json.dumps(clients), encoding="utf-8")
+    attacking = await asyncio.create_subprocess_exec(
         sys.executable, "-m", attackers.__name__, str(folder / "attackers.json"),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    assert waiting.stdout
-    await waiting.stdout.readline()
-    return waiting
+    assert attacking.stdout
+    await attacking.stdout.readline()
+    return attacking
 
 
 def _tables(found: Stormed) -> Sequence[page.Table]:

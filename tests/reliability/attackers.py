@@ -1,6 +1,6 @@
 """`python -m tests.reliability.attackers FILE`: clients that attack, each in a process with an address of its own.
 
-The file is a JSON list of `Attacker`. By their loopback addresses the service tells the clients apart. All of them
+The file is a JSON list of `Attacker`. The service tells the clients apart by their loopback addresses. All of them
 together have the lowest priority, since real attackers have machines of their own. The program says that it is ready,
 begins when it is told, and in the end writes a JSON list: how often each attacker got each status.
 """
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 CLOSED = "closed"  # in place of a status, where the service ended the connection without an answer
 NICE = 19
+MORE_S = 60.0  # for attackers that have little of the processor to end
 PAUSE_S = 0.05  # between the bytes of those that are slow
 CHUNKS = b"1\r\nx\r\n" * 1000
 IN_A_ROW = 16  # requests that are sent at once
@@ -190,7 +191,8 @@ def main() -> None:
     with multiprocessing.get_context("fork").Pool(len(attackers)) as processes:
         os.write(sys.stdout.fileno(), b"ready\n")
         sys.stdin.readline()
-        got = processes.map(_attack, attackers, chunksize=1)
+        waiting = processes.map_async(_attack, attackers, chunksize=1)
+        got = waiting.get(timeout=max(attacker.seconds for attacker in attackers) + MORE_S)  # one may be killed
     os.write(sys.stdout.fileno(), json.dumps(got).encode())
 
 

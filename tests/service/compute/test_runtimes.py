@@ -1,6 +1,7 @@
 """ONNX Runtime gives the same answers as torch, for every kind of model."""
 
 from functools import partial
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from service.compute.onnx_graph import Graph, Untranslatable
 from service.compute.onnx_runtime import onnx_forward_passes
 from service.compute.runner import Runner
 from service.compute.runtimes import NoSuchRuntime, choose_runtime
-from service.compute.torch_runtime import ForwardPasses, torch_forward_passes
+from service.compute.torch_runtime import ForwardPasses, torch_forward_passes, with_finite_flags
 from training.recipe import read_recipe
 
 from ...conftest import COLOUR, GREY, make_model
@@ -162,3 +163,14 @@ def test_onnx_runtime_that_cannot_be_had_is_refused(device: str, dtype: torch.dt
     """If the setting names ONNX Runtime, the error says why it cannot be used, and the remedy."""
     with pytest.raises(NoSuchRuntime, match=remedy):
         choose_runtime("onnxruntime", torch.device(device), dtype)
+
+
+@pytest.mark.parametrize("wrong", [[1.0, nan, 3.0], [nan, inf, 0.0], [inf, 0.0, 0.0], [0.0, -inf, 0.0]])
+def test_row_with_a_number_that_is_not_finite_has_no_flag(wrong: list[float]) -> None:
+    """Also beside other numbers and other outputs; a row of the largest numbers has its flag."""
+    largest = torch.finfo(torch.float32).max
+    rows = torch.tensor([[largest, -largest, largest], wrong, [0.0, 0.0, 0.0]])
+    *_, alone = with_finite_flags(rows)
+    *_, beside_others = with_finite_flags(torch.zeros(3, 2), rows[:, :, None], torch.zeros(3))
+
+    assert alone.tolist() == beside_others.tolist() == [True, False, True]

@@ -497,6 +497,22 @@ async def test_client_who_comes_and_goes_does_not_hold_up_a_batch() -> None:
     await settle()
 
 
+async def test_batch_begins_after_one_long_turn_of_the_event_loop() -> None:
+    """A request that comes in each turn of a busy event loop does not hold up the first one."""
+    gate = Gate()
+    gate.open(20)
+    batcher = make_batcher(gate)
+    hog = asyncio.create_task(keep_busy(0.002))
+    first, others = ask(batcher, 2), []
+    while not first.done():
+        others.append(ask(batcher, 4))
+        await asyncio.sleep(0)
+    hog.cancel()
+
+    assert len(others) == 4  # in four turns: until it is asked, until it begins, of gathering, and of computing
+    await asyncio.gather(*others)
+
+
 async def test_work_that_is_begun_is_let_into_a_full_queue() -> None:
     """A refusal would waste the first half of the answer."""
     gate = Gate()

@@ -9,7 +9,16 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.listening.shared_port import ENDED, MOST_AT_ONCE, Acceptor, ConnectionCount, SharedPort, bind
+from service.listening.last_clients import hold_new_clients
+from service.listening.shared_port import (
+    ENDED,
+    MOST_AT_ONCE,
+    Acceptor,
+    CannotListen,
+    ConnectionCount,
+    SharedPort,
+    bind,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +60,37 @@ async def test_client_that_connects_just_before_the_port_closes_waits_and_is_not
             later.connect(address)
         acceptor.close()
         said = await asyncio.to_thread(earlier.recv, 16)
+
+    assert said == b"hello"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's filter is one of Linux")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_client_that_has_begun_to_connect_before_the_port_closes_is_answered(host: str) -> None:
+    """Only packets that open a connection are dropped: the kernel still waits for a byte of this client."""
+    try:
+        port = SharedPort(bind(host, 0), workers=1)
+    except CannotListen:
+        pytest.skip(f"{host} is not an address of this machine")
+    port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+    acceptor = Acceptor(port.socket, ConnectionCount(port, 0, set()), Greeter, bytes)
+    with socket.create_connection(port.socket.getsockname()[:2], timeout=20) as client:
+        acceptor.hold_new_clients()
+        client.sendall(b"x")
+        acceptor.close()
+        said = await asyncio.to_thread(client.recv, 16)
+
+    assert said == b"hello"
+
+
+async def test_worker_that_begins_to_listen_lets_new_clients_in_again() -> None:
+    """The filter belongs to the port: a worker that has closed alone must not keep clients out."""
+    port = SharedPort(bind("127.0.0.1", 0), workers=1)
+    hold_new_clients(port.socket)
+    acceptor = Acceptor(port.socket, ConnectionCount(port, 0, set()), Greeter, bytes)
+    with await asyncio.to_thread(socket.create_connection, port.socket.getsockname(), 5) as client:
+        said = await asyncio.to_thread(client.recv, 16)
+    acceptor.close()
 
     assert said == b"hello"
 
