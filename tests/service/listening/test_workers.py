@@ -130,6 +130,17 @@ def test_workers_that_replace_all_others_answer_at_once_and_read_what_is_new(
     assert ask(process, 20, published) == {200: 20}
 
 
+def test_workers_that_are_told_to_end_one_by_one_are_replaced(started: list[Process], store: Store) -> None:
+    """The last one of them lets new clients wait; the first process goes on, and so its new workers let them in."""
+    process = start(started, store, "--drain-s=0")
+    for worker in workers(process):
+        os.kill(worker, signal.SIGTERM)
+    for _ in range(2):
+        process.wait_for("listening")
+
+    assert ask(process, 10) == {200: 10}
+
+
 def test_worker_that_hangs_is_replaced(started: list[Process], store: Store) -> None:
     """The worker's event loop has stopped; new clients are answered by the other worker, and soon by a new one."""
     process = start(started, store, "--hang-s", "5")
