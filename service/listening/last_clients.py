@@ -24,18 +24,21 @@ _DROP_WHAT_OPENS_A_CONNECTION = (
 )
 
 
-def hold_new_clients(port: socket.socket) -> None:
+def hold_new_clients(port: socket.socket) -> bool:
     """Let the kernel ignore new clients: they try again after a second, when the port is closed and refuses them.
 
-    Connections that have been opened already go on. Where the system has no such filter, nothing changes.
+    Connections that have been opened already go on. Return whether the kernel does so: some systems have no such filter,
+    and some sandboxes forbid it.
     """
     if sys.platform != "linux":
-        return
+        return False
     program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_WHAT_OPENS_A_CONNECTION)
     buffer = ctypes.create_string_buffer(program)
     pointer = struct.pack("HP", len(_DROP_WHAT_OPENS_A_CONNECTION), ctypes.addressof(buffer))
     with suppress(OSError):
         port.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
+        return True
+    return False
 
 
 def let_new_clients_in(port: socket.socket) -> None:
