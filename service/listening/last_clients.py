@@ -27,8 +27,8 @@ _DROP_WHAT_OPENS_A_CONNECTION = (
 def hold_new_clients(port: socket.socket) -> bool:
     """Let the kernel ignore new clients: they try again after a second, when the port is closed and refuses them.
 
-    Connections that have been opened already go on. Return whether the kernel does so: some systems have no such filter,
-    and some sandboxes forbid it.
+    Connections that have been opened already go on. Return whether the kernel does so: some systems have no such
+    filter, and some sandboxes forbid it.
     """
     if sys.platform != "linux":
         return False

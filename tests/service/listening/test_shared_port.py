@@ -20,13 +20,9 @@ from service.listening.shared_port import (
     bind,
 )
 
+from .kernel import can_hold_clients
+
 pytestmark = pytest.mark.anyio
-
-
-def can_hold_clients() -> bool:
-    """Whether the system has a filter for packets and no sandbox forbids it."""
-    with socket.create_server(("127.0.0.1", 0)) as port:
-        return hold_new_clients(port)
 
 
 class Greeter(asyncio.Protocol):
