@@ -112,9 +112,9 @@ def customized(folder: Path, code: str) -> str:
     return f"{folder}:{os.environ.get('PYTHONPATH', '.')}"
 
 
-def unharmed(process: Process) -> list[str]:
+def unharmed(process: Process, within_s: float = SETTLED_S) -> list[str]:
     """The problems of a service after a test, once its requests have had time to end; a bug is an answer 500."""
-    deadline = time.monotonic() + SETTLED_S
+    deadline = time.monotonic() + within_s
     while (wrong := _problems(process)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return wrong

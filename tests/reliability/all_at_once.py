@@ -39,6 +39,7 @@ from .memory_group import MemoryGroup
 
 MEMORY = 2 * 2**30  # bytes of the group, which docs/how-to/bound-the-memory.md promises to be enough
 IDLE_S, SETTLE_S = 10.0, 4.0  # before the siege, and after it, so that answers that are late arrive too
+ENDED_S = 40.0  # a body has 30 s; the kernel of a client that has left may go on sending it
 ENCODE = "/v1/encode?resize=stretch&format=npy"
 PNG = costly.PNG.decode()
 
@@ -186,7 +187,7 @@ def storm(folder: Path, scale: Scale, names: Sequence[str] = tuple(ATTACKS), *fl
             with watched_memory(process.pid) as memory:
                 asyncio.run(_storm(process, folder, scale, names, found))
             found.memory_mib = max(memory)
-            found.harm = unharmed(process)
+            found.harm = unharmed(process, ENDED_S)
             if group:
                 found.group_mib, found.killed = group.most_mib(), group.killed()
         finally:
