@@ -71,8 +71,8 @@ fuzz: $(VENV)/.dev ## look for inputs that break the service, into docs/reliabil
 
 siege: $(VENV)/.dev ## a good client beside hundreds of hostile ones, and what one request may cost, into docs/reliability.md
 	$(IN)/python -m tests.reliability.siege --out docs/reliability.md $(ARGS)
-	$(IN)/python -m tests.reliability.all_at_once --out docs/reliability.md
 	$(IN)/python -m tests.reliability.costs --out docs/reliability.md
+	$(IN)/python -m tests.reliability.all_at_once --out docs/reliability.md
 
 soak: $(VENV)/.dev ## mixed traffic for ten minutes, and whether memory grows, into docs/reliability.md
 	$(IN)/python -m tests.reliability.soak --minutes 10 --out docs/reliability.md $(ARGS)
