@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -22,16 +21,13 @@ from .bounds import Bounds, Shutdown
 from .connection import Connection
 from .refusal import refusal
 from .shared_port import Acceptor, ConnectionCount, SharedPort, url_of
+from .short_turns import keep_turns_short
 from .unwanted_bodies import UnwantedBodies
 
 CONNECT_S = 0.2  # for the last packet of a client that has begun to connect, which takes a round trip
 LAST_REQUESTS_S = 0.5  # for a client that connected just before the end to send its request
 CATCH_UP_S = 60.0  # for a new worker to read the models that the others serve
-# Connections and requests do not refer to each other in circles, so collections find next to nothing. With a thousand
-# connections, each that visits all objects stops the event loop for 30 to 80 ms, and each of 50,000 new objects for 9
-# to 34 ms. So the youngest generation is collected after 1,000 new objects, the middle one after about five such
-# collections, and all objects after about five million.
-COLLECT_EACH = (1_000, 5, 1_000)
+CHECKED_AT_ONCE = 50  # connections; a thousand took 5 ms of one turn of the event loop
 POLL_TICKS = 5  # of uvicorn's main loop, which are a tenth of a second each
 
 log = structlog.get_logger()
@@ -125,8 +121,7 @@ class Server(uvicorn.Server):
 
         self._acceptor = Acceptor(port, count, connection, lambda: refusal(TooManyConnections(), self._metrics))
         self.servers = [self._acceptor]  # type: ignore[list-item]  # uvicorn calls close and wait_closed of it, no more
-        gc.freeze()  # the models and modules stay: no collection needs to visit them again
-        gc.set_threshold(*COLLECT_EACH)
+        keep_turns_short()
         log.info("listening", address=url_of(*port.getsockname()[:2]))
 
     async def _catch_up(self) -> None:
@@ -141,10 +136,7 @@ class Server(uvicorn.Server):
         """Called ten times a second: tell the parent that the event loop turns, and close overdue connections."""
         self._slot.port.heartbeat(self._slot.number)
         if counter % POLL_TICKS == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):  # all of them are; uvicorn's type says less
-                    connection.close_if_overdue(now)
+            await close_overdue(self.server_state.connections)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -168,3 +160,14 @@ class Server(uvicorn.Server):
         self._lifecycle.drain()
         asyncio.get_running_loop().call_later(after_s, setattr, self, "should_exit", True)
         log.info("draining", seconds=after_s)  # last, so that the service ends even if its log cannot be written
+
+
+async def close_overdue(connections: Collection[object]) -> None:
+    """Close the overdue ones of many connections, with other turns of the event loop in between."""
+    loop = asyncio.get_running_loop()
+    for number, connection in enumerate(list(connections), start=1):
+        # All of them are of this class; uvicorn's type says less. Some may have been lost in the turns in between.
+        if isinstance(connection, Connection) and connection in connections:
+            connection.close_if_overdue(loop.time())
+        if number % CHECKED_AT_ONCE == 0:
+            await asyncio.sleep(0)
