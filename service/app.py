@@ -203,13 +203,12 @@ def process_bytes(settings: Settings) -> int:
 
 @asynccontextmanager
 async def lifespan(reload_s: float, app: FastAPI) -> AsyncIterator[None]:
-    """Refresh the models and watch the device while the app runs, and close the device at the end."""
+    """Refresh the models, watch the device and write the OpenAPI while the app runs; close the device at the end."""
     parts: AppState = app.state.parts
     registry = parts.registry
     parts.processes.start()
-    background_tasks = [
-        asyncio.create_task(work) for work in (registry.refresh_forever(reload_s), registry.device.watch())
-    ]
+    works = (registry.refresh_forever(reload_s), registry.device.watch(), documentation.make_openapi_ahead(app))
+    background_tasks = [asyncio.create_task(work) for work in works]
     yield
     for task in background_tasks:
         task.cancel()

@@ -18,6 +18,8 @@ from ..http.conditions import holds
 
 router = APIRouter(include_in_schema=False)
 
+AFTER_START_S = 1.0  # and not at once: the models are read then
+
 _FOLDER = "static-offline-docs"
 _MEDIA_TYPES = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -62,12 +64,25 @@ async def docs() -> HTMLResponse:
 @router.head("/openapi.json")
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
-    """The OpenAPI, made at the first request for it, beside the event loop: it takes half a second."""
-    state = request.app.state
-    making: asyncio.Task[Document] | None = getattr(state, "openapi_document", None)
+    """The OpenAPI."""
+    return (await openapi_of(request.app)).respond(request)
+
+
+async def openapi_of(app: FastAPI) -> Document:
+    """The OpenAPI of an app, made beside the event loop at the first call: it takes half a second."""
+    making: asyncio.Task[Document] | None = getattr(app.state, "openapi_document", None)
     if making is None or (making.done() and making.exception()):
-        making = state.openapi_document = asyncio.create_task(asyncio.to_thread(write_openapi, request.app))
-    return (await asyncio.shield(making)).respond(request)
+        making = app.state.openapi_document = asyncio.create_task(asyncio.to_thread(write_openapi, app))
+    return await asyncio.shield(making)
+
+
+async def make_openapi_ahead(app: FastAPI) -> None:
+    """Make the OpenAPI when the service has started, for the thread that makes it slows all other requests down.
+
+    Made at the first request for it, beside many other requests, it held up each of them for up to 0.3 s.
+    """
+    await asyncio.sleep(AFTER_START_S)
+    await openapi_of(app)
 
 
 def write_openapi(app: FastAPI) -> Document:

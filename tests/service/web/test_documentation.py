@@ -59,6 +59,15 @@ async def test_other_requests_are_answered_while_the_openapi_is_made(
     assert [answer.json()["openapi"][:2] for answer in answers] == ["3."] * 5
 
 
+async def test_openapi_is_there_before_a_client_asks(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that makes it would slow down all requests at that moment."""
+    monkeypatch.setattr(documentation, "AFTER_START_S", 0.0)
+    monkeypatch.setattr(documentation, "write_openapi", lambda app: documentation.document(app.title.encode(), "text"))
+    await documentation.make_openapi_ahead(app)
+
+    assert (await documentation.openapi_of(app)).content == b"latentd"
+
+
 async def test_openapi_is_made_again_after_a_failure(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
