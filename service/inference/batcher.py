@@ -30,6 +30,7 @@ PART_S = 0.0005  # a part of a large request takes about as long; then other req
 LARGE_SHARE = 0.5
 # Clients that come and go in each turn of the event loop must not hold up the others. A batch begins after a long turn.
 MOST_TURNS, MOST_GATHER_S = 32, 0.001
+TURN_S = 0.001  # batches of small work with different keys follow each other without a pause for so long
 
 Run = Callable[[Key, Sequence[Payload]], Awaitable[Sequence[Result | Exception]]]
 
@@ -132,7 +133,13 @@ class Batcher(Generic[Key, Payload, Result]):
             await self._gather()
             if not self.waiting_images:
                 return
-            await self._compute(self._queue.take_batch(LARGE_SHARE * self._between_batches_s))
+            ends_at = time.perf_counter() + TURN_S
+            batch = self._queue.take_batch(LARGE_SHARE * self._between_batches_s)
+            small_keys = {taken.ticket.key for taken in batch if not taken.ticket.is_large}
+            await self._compute(batch)
+            while time.perf_counter() < ends_at and (batch := self._queue.take_small_batch(small_keys)):
+                small_keys.add(batch[0].ticket.key)
+                await self._compute(batch)
 
     async def _gather(self) -> None:
         """Yield to the event loop until two turns bring no new request, or for `MOST_GATHER_S`: a burst shares a batch.

@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
@@ -170,8 +170,18 @@ class WorkQueue(Generic[Key, Payload, Result]):
         While small work is expected, large work gets as many parts as take `large_turn_s` seconds, but at least one.
         A ticket that has more parts is then in no line, until it enters again or leaves.
         """
-        others = [(key, is_large) for key, is_large in self._lines if is_large != self._was_large]
-        place = min(others or self._lines, key=lambda place: next(iter(self._lines[place].values())).since)
+        others = [place for place in self._lines if place[1] != self._was_large]
+        return self._take(min(others or self._lines, key=self._since), large_turn_s)
+
+    def take_small_batch(self, besides: Collection[Key]) -> list[Taken[Key, Payload, Result]]:
+        """Take small work with another key than these, as much as fits into one batch; nothing if none waits."""
+        places = [(key, is_large) for key, is_large in self._lines if not is_large and key not in besides]
+        return self._take(min(places, key=self._since)) if places else []
+
+    def _since(self, place: tuple[Key, bool]) -> int:
+        return next(iter(self._lines[place].values())).since
+
+    def _take(self, place: tuple[Key, bool], large_turn_s: float = 0.0) -> list[Taken[Key, Payload, Result]]:
         key, self._was_large = place
         lines = self._lines[place]
         is_small_expected = time.perf_counter() - self._last_small < SMALL_WORK_EXPECTED_S

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.errors import QueueFull
+from service.inference import batcher as batcher_module
 from service.inference.batcher import Batcher
 from service.inference.work_queue import Answer, Part
 
@@ -65,6 +66,12 @@ async def occupied(batcher: Batcher[str, int, int]) -> asyncio.Task[Answer[int]]
     first = ask(batcher, 0)
     await settle()
     return first
+
+
+@pytest.fixture(autouse=True)
+def one_batch_between_two_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of the batches is tested without those that follow without a pause, which depend on the time."""
+    monkeypatch.setattr(batcher_module, "TURN_S", 0.0)
 
 
 async def test_idle_batcher_computes_at_once() -> None:
@@ -265,6 +272,45 @@ async def test_size_that_comes_all_the_time_does_not_hold_up_another() -> None:
     await asyncio.gather(*tasks)
 
     assert gate.batches == [("common", [2]), ("rare", [4]), ("common", [6]), ("common", [8]), ("common", [10])]
+
+
+async def test_small_work_of_other_keys_does_not_wait_for_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the event loop is slow, a turn for each key would make each request wait for all keys."""
+    monkeypatch.setattr(batcher_module, "TURN_S", math.inf)
+    turn, computed = 0, []
+
+    async def run(key: str, payloads: Sequence[int]) -> Sequence[int]:
+        computed.append((turn, key, list(payloads)))
+        return payloads
+
+    gate = Gate()
+    monkeypatch.setattr(gate, "run", run)
+    batcher = make_batcher(gate)
+    tasks = [ask(batcher, payload, key) for payload, key in ((2, "encode"), (4, "render"), (6, "encode"), (8, "score"))]
+    while not all(task.done() for task in tasks):
+        turn += 1
+        await asyncio.sleep(0)
+
+    assert [key_and_payloads for _, *key_and_payloads in computed] == [
+        ["encode", [2, 6]],
+        ["render", [4]],
+        ["score", [8]],
+    ]
+    assert len({turn for turn, *_ in computed}) == 1
+
+
+async def test_large_work_has_a_turn_when_each_small_key_has_had_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of which small work comes all the time would else keep large work out."""
+    monkeypatch.setattr(batcher_module, "TURN_S", math.inf)
+    gate = Gate()
+    batcher = make_batcher(gate, max_batch_images=2)
+    tasks = [await occupied(batcher), asyncio.create_task(batcher.ask("encode", [Part(20, 2), Part(22, 2)]))]
+    tasks += [ask(batcher, payload, key) for key in ("encode", "render") for payload in (2, 4, 6)]
+    await settle()
+    gate.open(9)
+    await asyncio.gather(*tasks)
+
+    assert gate.batches[1:3] == [("render", [2, 4]), ("encode", [20])]
 
 
 async def test_large_requests_of_several_sizes_take_turns() -> None:
