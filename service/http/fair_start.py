@@ -3,7 +3,8 @@
 A thousand connections can bring a thousand requests at once. Without turns the event loop would work on all of them
 before it looks at a new one, so that a probe waits for a second. Three of four requests that begin belong to the client
 with the fewest waiting requests, which so hardly waits. The fourth belongs to the client whose turn it is, so that each
-client goes on. While the service is idle, a request begins at once.
+client goes on. A newcomer, which is a client without a waiting request, does not wait at all. While the service is
+idle, a request begins at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ TURN_S, ALONE_TURN_S = 0.001, 0.005
 LATELY_S = 0.1  # a client is not alone for so long after another one has waited
 MOST_AT_ONCE = 64  # requests that begin in one turn
 LEAST_AT_ONCE = 1
+NEWCOMERS = 2  # that begin in one turn, each with one request
+NEWCOMER_S = 0.01  # for so long after a newcomer has begun, turns are as short as they can be
 ROUND = 4  # requests, one of which belongs to the client whose turn it is
 
 
@@ -39,7 +42,9 @@ class FairStart:
         self._begun = 0  # requests that have begun in this turn
         self._began_at = 0.0
         self._is_counting = False
-        self._last_client = ""  # that has waited
+        self._newcomers: set[str] = set()  # that have begun in this turn
+        self._newcomer_until = -math.inf
+        self._last_client = ""  # that has not begun at once
         self._several_until = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,15 +55,31 @@ class FairStart:
         if self._waiting or self._begun >= self._at_once or self._is_long():
             # Each wrong key would else be a client of its own.
             is_admitted = self._keys.admit(scope["headers"])
-            await self._turn_of(client_of(scope, self._keys) if is_admitted else address_of(scope))
+            client = client_of(scope, self._keys) if is_admitted else address_of(scope)
+            self._note(client)
+            if self._is_newcomer(client):
+                self._newcomers.add(client)
+                self._newcomer_until = time.perf_counter() + NEWCOMER_S
+                self._count()
+            else:
+                await self._turn_of(client)
         else:
             self._count()
         await self._app(scope, receive, send)
 
-    async def _turn_of(self, client: str) -> None:
+    def _note(self, client: str) -> None:
+        """Note whether several clients ask."""
         if self._last_client and client != self._last_client:
             self._several_until = time.perf_counter() + LATELY_S
         self._last_client = client
+
+    def _is_newcomer(self, client: str) -> bool:
+        """Whether a request may begin at once, beside the waiting requests of other clients."""
+        if time.perf_counter() >= self._several_until or len(self._newcomers) == NEWCOMERS:
+            return False
+        return client not in self._newcomers and not self._waiting.count(client)
+
+    async def _turn_of(self, client: str) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(client, turn)
         await turn
@@ -82,7 +103,9 @@ class FairStart:
         at_once = self._begun // 2 if self._is_long() else self._at_once + 1
         self._at_once = min(max(at_once, LEAST_AT_ONCE), MOST_AT_ONCE)
         self._begun, self._is_counting = 0, False
-        while self._waiting and self._begun < self._at_once:
+        self._newcomers.clear()
+        most = self._at_once if time.perf_counter() >= self._newcomer_until else LEAST_AT_ONCE
+        while self._waiting and self._begun < most:
             self._taken += 1
             turn = self._waiting.take_of_fewest() if self._taken % ROUND else self._waiting.take()
             if not turn.done():  # its task has not been cancelled

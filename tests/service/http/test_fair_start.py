@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from service.http import fair_start
-from service.http.fair_start import MOST_AT_ONCE, TURN_S, FairStart
+from service.http.fair_start import MOST_AT_ONCE, NEWCOMER_S, NEWCOMERS, TURN_S, FairStart
 from service.http.keys import Keys
 
 Ask = Callable[[FairStart], list[asyncio.Task[None]]]
@@ -84,11 +84,11 @@ def test_client_with_few_requests_waits_for_none_of_another(run: Run) -> None:
 
 
 def test_client_with_many_requests_goes_on_beside_clients_with_few(run: Run) -> None:
-    """Every fourth request is the one of the client whose turn it is."""
+    """Behind the newcomer, every fourth request is the one of the client whose turn it is."""
     first, many, few = "127.0.0.2", "127.0.0.3", "127.0.0.4"
     app = run(lambda app: [*_requests(app, first, MOST_AT_ONCE), *_requests(app, many, 60), *_requests(app, few, 9)])
 
-    assert app.begun[MOST_AT_ONCE:][:12] == [few, few, few, many] * 3
+    assert app.begun[MOST_AT_ONCE:][:9] == [few, *[few, few, few, many] * 2]
 
 
 def test_request_to_an_idle_service_begins_at_once(run: Run) -> None:
@@ -128,6 +128,50 @@ def test_turns_are_short_while_several_clients_ask(run: Run) -> None:
     )
 
     assert max(alone.by_turn) > max(beside_one.by_turn[10:]) == 1
+
+
+def _arriving_later(clients: Sequence[str]) -> Ask:
+    """Requests of two clients, and requests of other clients that arrive one turn later."""
+
+    def ask(app: FairStart) -> list[asyncio.Task[None]]:
+        asked = [*_requests(app, "127.0.0.2", 40), _request(app, "127.0.0.3")]
+        asyncio.get_running_loop().call_soon(lambda: asked.extend(_request(app, client) for client in clients))
+        return asked
+
+    return ask
+
+
+def test_newcomer_does_not_wait_for_a_turn(run: Run) -> None:
+    """A request of a client without waiting ones begins in the turn in which it arrives."""
+    newcomer = "127.0.0.4"
+    app = run(_arriving_later([newcomer]), seconds=[1.1 * TURN_S])
+
+    assert app.begun.index(newcomer) < sum(app.by_turn[:2])
+
+
+def test_newcomer_with_many_requests_begins_with_one(run: Run) -> None:
+    """Its others wait for turns, as do the requests of all."""
+    newcomer = "127.0.0.4"
+    app = run(_arriving_later([newcomer] * 5), seconds=[1.1 * TURN_S])
+
+    assert app.begun[: sum(app.by_turn[:2])].count(newcomer) == 1
+
+
+def test_few_newcomers_begin_in_one_turn(run: Run) -> None:
+    """A thousand new addresses are not all answered before the clients that wait."""
+    newcomers = [f"127.0.1.{number}" for number in range(1, 6)]
+    app = run(_arriving_later(newcomers), seconds=[1.1 * TURN_S])
+
+    assert len({*newcomers}.intersection(app.begun[: sum(app.by_turn[:2])])) == NEWCOMERS
+
+
+def test_turns_are_as_short_as_can_be_beside_a_newcomer(run: Run) -> None:
+    """Turns with many requests would each hold the newcomer up."""
+    newcomer = "127.0.0.3"
+    app = run(lambda app: [*_requests(app, "127.0.0.2", 99), _request(app, newcomer)], seconds=[NEWCOMER_S / 20])
+    begun = [begun for begun in app.by_turn if begun][1:]
+
+    assert max(begun[:19]) == 1 < max(begun[19:])
 
 
 def test_request_that_has_left_takes_no_turn(run: Run) -> None:
