@@ -24,8 +24,8 @@ from . import messages
 # A process that has used more memory than this ends after its work, since it would not give all of it back.
 _KEPT_BYTES = 128 * 2**20
 _DESCRIPTORS = 64
-# With 5, small requests beside all attacks at once had a p99 of 45 ms, and with 10 one of 37. The price: where other
-# programs keep the machine busy, a picture of 4 megapixels takes 2.6 s.
+# With 5 and 7, small requests beside all attacks at once had a p99 of 23 to 38 ms, and with 10 one of 20 to 35. The
+# price: where other programs keep the machine busy, a picture of 4 megapixels takes 2.6 s.
 _NICE = 10
 _EXPENDABLE = "1000"  # the kernel ends such a process before any other when memory runs out
 _ONE_FORK = 1
