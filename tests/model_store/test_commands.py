@@ -1,8 +1,6 @@
 """`python -m model_store` as a person calls it."""
 
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from model_store import Metric, ModelVersion, Store
 from model_store.__main__ import main
 
 from ..conftest import make_model
+from ..signalled import signalled
 from .test_verify import flip_byte
 
 
@@ -171,33 +170,13 @@ def test_missing_store_is_an_error_in_one_line(store: Store, capsys: pytest.Capt
     assert text.count("\n") == 1
 
 
-# Sends the process itself a signal as soon as it imports a module.
-SIGNAL_AT_IMPORT = """
-import os, sys
-
-class Finder:
-    def find_spec(name, *_):
-        if name == "{module}":
-            os.kill(os.getpid(), {number})
-
-sys.meta_path.insert(0, Finder)
-"""
-
-
 @pytest.mark.parametrize("module", ["argparse", "rich.console", "torch"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_a_command_without_a_traceback(
     store: Store, tmp_path: Path, module: str, number: signal.Signals
 ) -> None:
     """The imports take seconds, and large stores take minutes to verify."""
-    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_IMPORT.format(module=module, number=int(number)))
-    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
+    command = [sys.executable, "-m", "model_store", "verify", "--store", str(store.root)]
+    result = signalled(command, number, tmp_path, module)
 
-    result = subprocess.run(
-        [sys.executable, "-m", "model_store", "verify", "--store", str(store.root)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        check=False,
-    )
-
-    assert (result.returncode, result.stdout, result.stderr) == (128 + number, b"", b"")
+    assert (result.returncode, result.stdout, result.stderr) == (128 + number, "", "")

@@ -1,8 +1,6 @@
 """Settings of the environment: empty variables, and variables of libraries."""
 
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from service.__main__ import read_settings
 from service.settings import Settings
 
 from ..process import Process
+from ..signalled import signalled
 
 
 def test_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,28 +68,10 @@ def test_default_model_that_is_missing_is_logged(started: list[Process], store: 
     assert httpx.get(f"{process.url}/readyz").json()["detail"] == line["reason"]
 
 
-# Sends the process itself a signal as soon as it imports torch.
-SIGNAL_AT_TORCH = """
-import os, sys
-
-class Finder:
-    def find_spec(name, *_):
-        if name == "torch":
-            os.kill(os.getpid(), {number})
-
-sys.meta_path.insert(0, Finder)
-"""
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_the_imports_ends_the_process_in_silence(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C printed a traceback, and process 1 of a container ignored SIGTERM."""
-    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_TORCH.format(number=int(number)))
-    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
-
     command = [sys.executable, "-m", "service", "--port", "0", "--store", "missing"]
-    result = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    result = signalled(command, number, tmp_path)
 
     assert (result.returncode, result.stdout, result.stderr) == (128 + number, "", "")

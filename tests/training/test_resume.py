@@ -21,19 +21,9 @@ from training import checkpoint, console
 from training.__main__ import main
 from training.evaluate.__main__ import main as evaluate
 
+from ..signalled import signalled
+
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-
-# Sends the process itself a signal as soon as it imports torch, before any of its work.
-SIGNAL_AT_TORCH = """
-import os, sys
-
-class Finder:
-    def find_spec(name, *_):
-        if name == "torch":
-            os.kill(os.getpid(), {number})
-
-sys.meta_path.insert(0, Finder)
-"""
 
 
 def raises(error: BaseException) -> Callable[..., NoReturn]:
@@ -115,13 +105,8 @@ def test_signal_during_the_imports_ends_the_command_in_one_line(
     tmp_path: Path, module: str, number: signal.Signals
 ) -> None:
     """The handler is installed before the slow imports."""
-    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_TORCH.format(number=int(number)))
-    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
-
     command = [sys.executable, "-m", module, "mnist"]
-    result = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    result = signalled(command, number, tmp_path)
 
     assert (result.returncode, result.stdout, result.stderr) == (STATUS[number], "", "Stopped.\n")
 
@@ -136,13 +121,8 @@ ALONE = ["unshare", "--pid", "--fork", "--kill-child"]
 )
 def test_process_1_obeys_sigterm(tmp_path: Path) -> None:
     """The kernel drops signals without a handler for process 1 of a container."""
-    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_TORCH.format(number=int(signal.SIGTERM)))
-    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '.')}"
-
     command = [*ALONE, sys.executable, "-m", "training", "no such recipe"]
-    result = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    result = signalled(command, signal.SIGTERM, tmp_path)
 
     assert (result.returncode, result.stderr) == (143, "Stopped.\n")
 
