@@ -48,7 +48,7 @@ class SharedValues:
         view = memoryview(self._memory)
         self._numbers, self._lengths = view.cast("d"), view.cast("Q")
         self._lock = threading.Lock()
-        self._is_full = False
+        self._warned: set[str] = set()
         self.become(0)
 
     def become(self, process: int) -> None:
@@ -106,10 +106,11 @@ class SharedValues:
         if name in self._slots:
             return self._slots[name]
         encoded = name.encode()
-        if not self._free or len(encoded) > SLOT_BYTES - _NAME:
-            if not self._is_full:
-                log.warning("metrics are full", not_counted=name, most_numbers=SLOTS - 1)
-            self._is_full = True
+        if len(encoded) > SLOT_BYTES - _NAME:
+            self._warn("name of a metric is too long", not_counted=name, most_bytes=SLOT_BYTES - _NAME)
+            return None
+        if not self._free:
+            self._warn("metrics are full", not_counted=name, most_numbers=SLOTS - 1)
             return None
         slot = self._slots[name] = self._free.pop()
         start = slot * SLOT_BYTES + _NAME
@@ -118,6 +119,12 @@ class SharedValues:
         used = self._process * SLOTS * _STEP
         self._numbers[used] = max(self._numbers[used], slot % SLOTS)
         return slot
+
+    def _warn(self, event: str, **details: object) -> None:
+        """Write a warning, once of each kind: each further request would bring the same one."""
+        if event not in self._warned:
+            self._warned.add(event)
+            log.warning(event, **details)
 
     def _used(self, process: int) -> Iterator[tuple[int, str]]:
         """The slots of a process that have a name, and the names."""

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import structlog
 
 from service.telemetry import shared_values
 from service.telemetry.metrics import Metrics
@@ -80,3 +81,14 @@ def test_numbers_beyond_the_memory_for_them_are_left_out(
 
     assert value(metrics, COUNT) == 100
     assert 20 < metrics.text().count(b"grey@") < 64
+
+
+def test_name_that_is_too_long_for_its_place_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log said that the metrics were full, which they were not."""
+    metrics, long = Metrics(workers=1), "m" * shared_values.SLOT_BYTES
+    monkeypatch.setattr(shared_values, "log", log := structlog.testing.CapturingLogger())
+    for model in (long, long, "grey@1"):
+        metrics.request_answered("/sample", model, 200, 0.003, Timings())
+
+    assert value(metrics, REQUESTS) == 1
+    assert [call.args for call in log.calls] == [("name of a metric is too long",)]
