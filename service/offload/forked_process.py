@@ -38,6 +38,11 @@ class ForkedProcess:
             raise ProcessLost from lost
         return result, error
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the server has forked the process, and it has told its id."""
+        return self._id is not None
+
     def is_alive(self) -> bool:
         """Tell whether an idle process can take work: it has not closed the connection."""
         try:

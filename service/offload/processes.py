@@ -89,9 +89,12 @@ class Pool:
             except BaseException as reason:
                 process.end()
                 call.add_done_callback(lambda _: process.close())
-                if isinstance(reason, TimeoutError):
-                    raise DeadlineExceeded(WORK_S, "send fewer or smaller images") from None
-                raise
+                if not isinstance(reason, TimeoutError):
+                    raise
+                if not process.has_begun:
+                    self._server.close()  # it hangs; the next process comes from another one
+                    raise ProcessLost from None
+                raise DeadlineExceeded(WORK_S, "send fewer or smaller images") from None
             self._give_back(process)
         if isinstance(error, MemoryError):
             raise MemoryExceeded(self._server.max_bytes)

@@ -128,6 +128,19 @@ async def test_server_that_ended_is_replaced(processes: Processes) -> None:
     assert await processes.reading.run(CLIENT, operator.add, 1, 2) == 3
 
 
+async def test_server_that_hangs_is_replaced(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every later request that needed a new process was 504."""
+    server = await processes.reading.run(CLIENT, os.getppid)
+    processes.reading.close()
+    os.kill(server, signal.SIGSTOP)
+    monkeypatch.setattr(module, "WORK_S", 0.1)
+    with pytest.raises(ProcessLost):
+        await processes.writing.run(CLIENT, os.getppid)
+    monkeypatch.setattr(module, "WORK_S", 60.0)
+
+    assert await processes.writing.run(CLIENT, os.getppid) != server
+
+
 async def test_cancelled_work_is_ended_and_its_process_replaced(pool: Pool) -> None:
     """The caller's time is over, or the client has left: the work does not hold the pool."""
     process = await pool.run(CLIENT, os.getpid)
@@ -141,6 +154,7 @@ async def test_cancelled_work_is_ended_and_its_process_replaced(pool: Pool) -> N
 
 async def test_work_that_takes_too_long_is_ended(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where the deadline of the request is later."""
+    await pool.run(CLIENT, os.getpid)  # the process has begun
     monkeypatch.setattr(module, "WORK_S", 0.1)
 
     with pytest.raises(errors.DeadlineExceeded, match=r"within 0.1 s; try again, or send fewer or smaller images"):
