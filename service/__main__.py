@@ -55,7 +55,7 @@ with collection_paused():
     from model_store.vae.record import validation_messages
     from model_store.vae.sentences import did_you_mean
 
-    from .app import create_app
+    from .app import prepare_app
     from .listening import workers
     from .listening.bounds import Bounds, Shutdown
     from .listening.server import PortSlot, Server
@@ -81,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         create_server = partial(Server, bounds=bounds, shutdown=Shutdown(settings.drain_s, settings.timeout_s))
         port = bind(settings.host, settings.port)
         if settings.workers > 1:
-            workers.serve(port, settings.workers, settings.hang_s, partial(create_app, settings), create_server)
+            workers.serve(port, settings.workers, settings.hang_s, partial(prepare_app, settings), create_server)
             return 0
-        server = create_server(create_app(settings), PortSlot(0, SharedPort(port, workers=1)))
+        server = create_server(prepare_app(settings), PortSlot(0, SharedPort(port, workers=1)))
     except (ValueError, StoreError, CannotListen, OSError) as error:
         print(f"Cannot serve: {error}", file=logs.LogStream(sys.stderr))  # it does not wait for a reader
         return EXIT_BAD_SETTINGS

@@ -97,6 +97,17 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
     return app
 
 
+def prepare_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+    """The application as `create_app` makes it, with what would hold up requests made before it serves.
+
+    Raises:
+        NoSuchDevice, NoSuchRuntime, ValueError: as in `create_app`.
+    """
+    app = create_app(settings, metrics)
+    documentation.make_openapi(app)
+    return app
+
+
 def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """FastAPI's OpenAPI, made at the first request for it, with a format for each integer."""
     if app.openapi_schema is None:
@@ -203,12 +214,13 @@ def process_bytes(settings: Settings) -> int:
 
 @asynccontextmanager
 async def lifespan(reload_s: float, app: FastAPI) -> AsyncIterator[None]:
-    """Refresh the models, watch the device and write the OpenAPI while the app runs; close the device at the end."""
+    """Refresh the models and watch the device while the app runs, and close the device at the end."""
     parts: AppState = app.state.parts
     registry = parts.registry
     parts.processes.start()
-    works = (registry.refresh_forever(reload_s), registry.device.watch(), documentation.make_openapi_ahead(app))
-    background_tasks = [asyncio.create_task(work) for work in works]
+    background_tasks = [
+        asyncio.create_task(work) for work in (registry.refresh_forever(reload_s), registry.device.watch())
+    ]
     yield
     for task in background_tasks:
         task.cancel()

@@ -25,6 +25,11 @@ class RoundRobin(Generic[Item]):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def clients(self) -> int:
+        """The number of clients that have items."""
+        return len(self._lines)
+
     def count(self, client: str) -> int:
         """The number of items of a client."""
         return len(self._lines.get(client, ()))

@@ -3,8 +3,8 @@
 A thousand connections can bring a thousand requests at once. Without turns the event loop would work on all of them
 before it looks at a new one, so that a probe waits for a second. Three of four requests that begin belong to the client
 with the fewest waiting requests, which so hardly waits. The fourth belongs to the client whose turn it is, so that each
-client goes on. A newcomer, which is a client without a waiting request, does not wait at all. While the service is
-idle, a request begins at once.
+client goes on. A client of which no request waits may begin one in the turn in which it arrives, if few clients do so
+and few wait. While the service is idle, a request begins at once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ TURN_S, ALONE_TURN_S = 0.001, 0.005
 LATELY_S = 0.1  # a client is not alone for so long after another one has waited
 MOST_AT_ONCE = 64  # requests that begin in one turn
 LEAST_AT_ONCE = 1
-NEWCOMERS = 2  # that begin in one turn, each with one request
-NEWCOMER_S = 0.01  # for so long after a newcomer has begun, turns are as short as they can be
+# Clients of which no request waits, and which begin one in the turn in which it arrives. With hundreds of clients, each
+# of which has one request, those that wait would be overtaken again and again.
+OVERTAKING, MOST_OVERTAKEN = 2, 50
+HURRY_S = 0.01  # for so long after a client has overtaken others, one request of the others begins in each turn
 ROUND = 4  # requests, one of which belongs to the client whose turn it is
 
 
@@ -42,8 +44,8 @@ class FairStart:
         self._begun = 0  # requests that have begun in this turn
         self._began_at = 0.0
         self._is_counting = False
-        self._newcomers: set[str] = set()  # that have begun in this turn
-        self._newcomer_until = -math.inf
+        self._overtaking: set[str] = set()  # clients, in this turn
+        self._hurry_until = -math.inf
         self._last_client = ""  # that has not begun at once
         self._several_until = -math.inf
 
@@ -52,14 +54,14 @@ class FairStart:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._waiting or self._begun >= self._at_once or self._is_long():
+        if self._waiting or self._begun >= self._most() or self._is_long():
             # Each wrong key would else be a client of its own.
             is_admitted = self._keys.admit(scope["headers"])
             client = client_of(scope, self._keys) if is_admitted else address_of(scope)
             self._note(client)
-            if self._is_newcomer(client):
-                self._newcomers.add(client)
-                self._newcomer_until = time.perf_counter() + NEWCOMER_S
+            if self._may_overtake(client):
+                self._overtaking.add(client)
+                self._hurry_until = time.perf_counter() + HURRY_S
                 self._count()
             else:
                 await self._turn_of(client)
@@ -73,11 +75,13 @@ class FairStart:
             self._several_until = time.perf_counter() + LATELY_S
         self._last_client = client
 
-    def _is_newcomer(self, client: str) -> bool:
-        """Whether a request may begin at once, beside the waiting requests of other clients."""
-        if time.perf_counter() >= self._several_until or len(self._newcomers) == NEWCOMERS:
+    def _may_overtake(self, client: str) -> bool:
+        """Whether a request may begin at once, although requests of other clients wait."""
+        if time.perf_counter() >= self._several_until or self._waiting.clients > MOST_OVERTAKEN:
             return False
-        return client not in self._newcomers and not self._waiting.count(client)
+        if client in self._overtaking or len(self._overtaking) == OVERTAKING:
+            return False
+        return not self._waiting.count(client)
 
     async def _turn_of(self, client: str) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -98,14 +102,19 @@ class FairStart:
         now = time.perf_counter()
         return now - self._began_at > (TURN_S if now < self._several_until else ALONE_TURN_S)
 
+    def _most(self) -> int:
+        """The requests that may begin in this turn."""
+        return LEAST_AT_ONCE if time.perf_counter() < self._hurry_until else self._at_once
+
     def _next_turn(self) -> None:
         """Let the next requests begin: half as many as before if a turn was long, one more if it was not."""
-        at_once = self._begun // 2 if self._is_long() else self._at_once + 1
-        self._at_once = min(max(at_once, LEAST_AT_ONCE), MOST_AT_ONCE)
+        if self._is_long():
+            self._at_once = max(self._begun // 2, LEAST_AT_ONCE)
+        elif time.perf_counter() >= self._hurry_until:  # turns that are held short tell nothing about longer ones
+            self._at_once = min(self._at_once + 1, MOST_AT_ONCE)
         self._begun, self._is_counting = 0, False
-        self._newcomers.clear()
-        most = self._at_once if time.perf_counter() >= self._newcomer_until else LEAST_AT_ONCE
-        while self._waiting and self._begun < most:
+        self._overtaking.clear()
+        while self._waiting and self._begun < self._most():
             self._taken += 1
             turn = self._waiting.take_of_fewest() if self._taken % ROUND else self._waiting.take()
             if not turn.done():  # its task has not been cancelled

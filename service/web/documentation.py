@@ -18,8 +18,6 @@ from ..http.conditions import holds
 
 router = APIRouter(include_in_schema=False)
 
-AFTER_START_S = 1.0  # and not at once: the models are read then
-
 _FOLDER = "static-offline-docs"
 _MEDIA_TYPES = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -65,29 +63,23 @@ async def docs() -> HTMLResponse:
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """The OpenAPI."""
-    return (await openapi_of(request.app)).respond(request)
+    state = request.app.state
+    if not hasattr(state, "openapi_document"):
+        making: asyncio.Task[None] | None = getattr(state, "openapi_making", None)
+        if making is None or making.done():  # it has failed
+            making = state.openapi_making = asyncio.create_task(asyncio.to_thread(make_openapi, request.app))
+        await asyncio.shield(making)
+    made: Document = state.openapi_document
+    return made.respond(request)
 
 
-async def openapi_of(app: FastAPI) -> Document:
-    """The OpenAPI of an app, made beside the event loop at the first call: it takes half a second."""
-    making: asyncio.Task[Document] | None = getattr(app.state, "openapi_document", None)
-    if making is None or (making.done() and making.exception()):
-        making = app.state.openapi_document = asyncio.create_task(asyncio.to_thread(write_openapi, app))
-    return await asyncio.shield(making)
+def make_openapi(app: FastAPI) -> None:
+    """Make the OpenAPI of an app, which it then answers from memory. Called before the app serves.
 
-
-async def make_openapi_ahead(app: FastAPI) -> None:
-    """Make the OpenAPI when the service has started, for the thread that makes it slows all other requests down.
-
-    Made at the first request for it, beside many other requests, it held up each of them for up to 0.3 s.
+    At the first request for it, a thread would make it. Python's lock passes between that thread and the event loop,
+    and beside many requests this held up each of them for up to 0.3 s.
     """
-    await asyncio.sleep(AFTER_START_S)
-    await openapi_of(app)
-
-
-def write_openapi(app: FastAPI) -> Document:
-    """The OpenAPI of an app."""
-    return document(bytes(JSONResponse(app.openapi()).body), "application/json")
+    app.state.openapi_document = document(bytes(JSONResponse(app.openapi()).body), "application/json")
 
 
 def _add_file(name: str) -> None:

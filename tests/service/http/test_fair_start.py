@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from service.http import fair_start
-from service.http.fair_start import MOST_AT_ONCE, NEWCOMER_S, NEWCOMERS, TURN_S, FairStart
+from service.http.fair_start import HURRY_S, MOST_AT_ONCE, MOST_OVERTAKEN, OVERTAKING, TURN_S, FairStart
 from service.http.keys import Keys
 
 Ask = Callable[[FairStart], list[asyncio.Task[None]]]
@@ -141,37 +141,57 @@ def _arriving_later(clients: Sequence[str]) -> Ask:
     return ask
 
 
-def test_newcomer_does_not_wait_for_a_turn(run: Run) -> None:
-    """A request of a client without waiting ones begins in the turn in which it arrives."""
-    newcomer = "127.0.0.4"
-    app = run(_arriving_later([newcomer]), seconds=[1.1 * TURN_S])
+def test_client_without_a_waiting_request_overtakes_others(run: Run) -> None:
+    """Its request begins in the turn in which it arrives."""
+    client = "127.0.0.4"
+    app = run(_arriving_later([client]), seconds=[1.1 * TURN_S])
 
-    assert app.begun.index(newcomer) < sum(app.by_turn[:2])
+    assert app.begun.index(client) < sum(app.by_turn[:2])
 
 
-def test_newcomer_with_many_requests_begins_with_one(run: Run) -> None:
+def test_client_overtakes_with_one_request_a_turn(run: Run) -> None:
     """Its others wait for turns, as do the requests of all."""
-    newcomer = "127.0.0.4"
-    app = run(_arriving_later([newcomer] * 5), seconds=[1.1 * TURN_S])
+    client = "127.0.0.4"
+    app = run(_arriving_later([client] * 5), seconds=[1.1 * TURN_S])
 
-    assert app.begun[: sum(app.by_turn[:2])].count(newcomer) == 1
+    assert app.begun[: sum(app.by_turn[:2])].count(client) == 1
 
 
-def test_few_newcomers_begin_in_one_turn(run: Run) -> None:
+def test_client_with_a_waiting_request_overtakes_none(run: Run) -> None:
+    """A client with a thousand waiting requests would else begin one more in each turn."""
+    waiting = "127.0.0.2"
+    app, without = (run(_arriving_later(clients), seconds=[1.1 * TURN_S]) for clients in ([waiting], []))
+
+    assert app.by_turn[1] == without.by_turn[1]
+
+
+def test_few_clients_overtake_in_one_turn(run: Run) -> None:
     """A thousand new addresses are not all answered before the clients that wait."""
-    newcomers = [f"127.0.1.{number}" for number in range(1, 6)]
-    app = run(_arriving_later(newcomers), seconds=[1.1 * TURN_S])
+    clients = [f"127.0.1.{number}" for number in range(1, 6)]
+    app = run(_arriving_later(clients), seconds=[1.1 * TURN_S])
 
-    assert len({*newcomers}.intersection(app.begun[: sum(app.by_turn[:2])])) == NEWCOMERS
+    assert len({*clients}.intersection(app.begun[: sum(app.by_turn[:2])])) == OVERTAKING
 
 
-def test_turns_are_as_short_as_can_be_beside_a_newcomer(run: Run) -> None:
-    """Turns with many requests would each hold the newcomer up."""
-    newcomer = "127.0.0.3"
-    app = run(lambda app: [*_requests(app, "127.0.0.2", 99), _request(app, newcomer)], seconds=[NEWCOMER_S / 20])
-    begun = [begun for begun in app.by_turn if begun][1:]
+def test_no_client_overtakes_many(run: Run) -> None:
+    """Hundreds of clients with one request each would overtake those that wait again and again."""
 
-    assert max(begun[:19]) == 1 < max(begun[19:])
+    def ask(app: FairStart) -> list[asyncio.Task[None]]:
+        asked = [_request(app, f"127.0.1.{number}") for number in range(MOST_OVERTAKEN + 20)]
+        asyncio.get_running_loop().call_soon(lambda: asked.append(_request(app, "127.0.0.4")))
+        return asked
+
+    assert run(ask, seconds=[1.1 * TURN_S]).begun[-1] == "127.0.0.4"
+
+
+def test_one_request_of_the_others_begins_in_a_turn_beside_one_that_has_overtaken(run: Run) -> None:
+    """Turns with many requests would each hold it up. Afterwards the number grows on from where it was."""
+    asked = [("127.0.0.2", 99), ("127.0.0.3", 1)]
+    app = run(lambda app: [each for client in asked for each in _requests(app, *client)], seconds=[HURRY_S / 20])
+    long, *held = [begun for begun in app.by_turn if begun]
+
+    assert held[:19] == [1] * 19
+    assert held[19] == long // 2 + 1
 
 
 def test_request_that_has_left_takes_no_turn(run: Run) -> None:

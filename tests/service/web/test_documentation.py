@@ -7,6 +7,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from service.app import prepare_app
+from service.settings import Settings
 from service.web import documentation
 
 pytestmark = pytest.mark.anyio
@@ -39,14 +41,14 @@ async def test_other_requests_are_answered_while_the_openapi_is_made(
     app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The text takes half a second, and is made once for all that ask."""
-    may_end, begun, write = threading.Event(), [], documentation.write_openapi
+    may_end, begun, make = threading.Event(), [], documentation.make_openapi
 
-    def write_slowly(app: FastAPI) -> documentation.Document:
+    def make_slowly(app: FastAPI) -> None:
         begun.append(app)
         may_end.wait()
-        return write(app)
+        make(app)
 
-    monkeypatch.setattr(documentation, "write_openapi", write_slowly)
+    monkeypatch.setattr(documentation, "make_openapi", make_slowly)
     asking = [asyncio.create_task(client.get("/openapi.json")) for _ in range(5)]
     while not begun:
         await asyncio.sleep(0)
@@ -59,25 +61,26 @@ async def test_other_requests_are_answered_while_the_openapi_is_made(
     assert [answer.json()["openapi"][:2] for answer in answers] == ["3."] * 5
 
 
-async def test_openapi_is_there_before_a_client_asks(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that makes it would slow down all requests at that moment."""
-    monkeypatch.setattr(documentation, "AFTER_START_S", 0.0)
-    monkeypatch.setattr(documentation, "write_openapi", lambda app: documentation.document(app.title.encode(), "text"))
-    await documentation.make_openapi_ahead(app)
-
-    assert (await documentation.openapi_of(app)).content == b"latentd"
-
-
 async def test_openapi_is_made_again_after_a_failure(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lack of memory passes."""
 
-    def fail(_: FastAPI) -> documentation.Document:
+    def fail(_: FastAPI) -> None:
         raise MemoryError
 
     with monkeypatch.context() as failing:
-        failing.setattr(documentation, "write_openapi", fail)
+        failing.setattr(documentation, "make_openapi", fail)
         refused = await client.get("/openapi.json")
 
     assert (refused.status_code, (await client.get("/openapi.json")).status_code) == (503, 200)
+
+
+async def test_openapi_is_there_before_a_client_asks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that makes it would slow down all requests at that moment."""
+    app = prepare_app(settings)
+    monkeypatch.delattr(documentation, "make_openapi")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        answer = await client.get("/openapi.json")
+
+    assert answer.json()["info"]["title"] == "latentd"
