@@ -89,12 +89,9 @@ class Pool:
             except BaseException as reason:
                 process.end()
                 call.add_done_callback(lambda _: process.close())
-                if not isinstance(reason, TimeoutError):
-                    raise
-                if not process.has_begun:
-                    self._server.close()  # it hangs; the next process comes from another one
-                    raise ProcessLost from None
-                raise DeadlineExceeded(WORK_S, "send fewer or smaller images") from None
+                if isinstance(reason, TimeoutError):
+                    raise DeadlineExceeded(WORK_S, "send fewer or smaller images") from None
+                raise
             self._give_back(process)
         if isinstance(error, MemoryError):
             raise MemoryExceeded(self._server.max_bytes)
@@ -105,7 +102,7 @@ class Pool:
     def fill(self) -> None:
         """Make the processes that are missing."""
         while len(self._idle) < self._count:
-            self._idle.append(ForkedProcess(self._server.fork()))
+            self._idle.append(ForkedProcess(self._server))
 
     def close(self) -> None:
         """Forget the processes that do nothing. The others end with the server that has forked them."""
@@ -130,7 +127,7 @@ class Pool:
                 return process
             process.close()
         try:
-            return ForkedProcess(self._server.fork())
+            return ForkedProcess(self._server)
         except OSError as error:  # no memory or no descriptor is left
             raise ProcessLost from error
 

@@ -20,6 +20,7 @@ import pytest
 
 from service import errors
 from service.errors import ProcessLost
+from service.offload import forked_process
 from service.offload import processes as module
 from service.offload.processes import Pool, Processes
 
@@ -128,15 +129,34 @@ async def test_server_that_ended_is_replaced(processes: Processes) -> None:
     assert await processes.reading.run(CLIENT, operator.add, 1, 2) == 3
 
 
-async def test_server_that_hangs_is_replaced(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every later request that needed a new process was 504."""
+@pytest.mark.parametrize("ending", [TimeoutError, asyncio.CancelledError])
+async def test_server_that_hangs_is_replaced(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, ending: type[BaseException]
+) -> None:
+    """Every later request that needed a new process was 504, also if each caller left before its time was over."""
     server = await processes.reading.run(CLIENT, os.getppid)
-    processes.reading.close()
     os.kill(server, signal.SIGSTOP)
-    monkeypatch.setattr(module, "WORK_S", 0.1)
-    with pytest.raises(ProcessLost):
-        await processes.writing.run(CLIENT, os.getppid)
-    monkeypatch.setattr(module, "WORK_S", 60.0)
+    monkeypatch.setattr(forked_process, "HUNG_S", 0.15)
+    monkeypatch.setattr(module, "WORK_S", 0.1 if ending is TimeoutError else 60.0)
+    for _ in range(2):
+        asking = asyncio.create_task(processes.writing.run(CLIENT, os.getppid))
+        await asyncio.wait([asking], timeout=0.1)
+        asking.cancel()
+        with pytest.raises((errors.DeadlineExceeded, asyncio.CancelledError)):
+            await asking
+    monkeypatch.undo()
+
+    assert await processes.writing.run(CLIENT, os.getppid) != server
+
+
+async def test_server_that_ends_while_it_is_asked_is_replaced(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first large request after its end was 503."""
+    server = await processes.reading.run(CLIENT, os.getppid)
+    os.kill(server, signal.SIGKILL)
+    os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+    monkeypatch.setattr(subprocess.Popen, "poll", lambda _: None)  # it had not ended yet
 
     assert await processes.writing.run(CLIENT, os.getppid) != server
 
