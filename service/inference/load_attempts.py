@@ -45,7 +45,14 @@ class LoadAttempts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._noted: set[Path] = set()
         self._is_useless = False
+
+    def withdraw(self) -> None:
+        """Called when the process is asked to end: the versions that it loads at this moment do not end it."""
+        for file in list(self._noted):
+            with suppress(OSError):
+                file.unlink()
 
     @contextmanager
     def attempt(self, version: ModelVersion, card: Card, device: str) -> Iterator[None]:
@@ -64,13 +71,16 @@ class LoadAttempts:
                 self._is_useless = True
                 remedy = "set cache to a folder that can be written"
                 log.warning("a version that ends the process is not remembered", reason=str(error), remedy=remedy)
+        if descriptor is None:
+            yield
+            return
         try:
             yield
         finally:
-            if descriptor is not None:
-                with suppress(OSError):
-                    file.unlink()
-                os.close(descriptor)
+            self._noted.discard(file)
+            with suppress(OSError):
+                file.unlink()
+            os.close(descriptor)
 
     def _note(self, file: Path, version: ModelVersion) -> int | None:
         """Lock the file of a version and add a line to it; None if another process has locked the file."""
@@ -86,6 +96,7 @@ class LoadAttempts:
                 os.truncate(descriptor, 0)
             if os.read(descriptor, 4096).count(b"\n") >= DEATHS:
                 raise EndsProcess(file.name)
+            self._noted.add(file)
             os.write(descriptor, f"{version} is being loaded by process {os.getpid()}\n".encode())
             os.fsync(descriptor)
             sync_folder(self._folder)
@@ -93,6 +104,7 @@ class LoadAttempts:
             os.close(descriptor)
             return None
         except BaseException:
+            self._noted.discard(file)
             os.close(descriptor)
             raise
         return descriptor

@@ -56,7 +56,7 @@ class Loader:
         self.device = device
         self._events = events
         self._cache = cache
-        self._attempts = attempts
+        self.attempts = attempts
         self._max_batch_images = max_batch_images
         self._queue_images = queue_images
 
@@ -75,7 +75,7 @@ class Loader:
         """
         with ExitStack() as attempt:
             card = await asyncio.to_thread(self.store.card, version)
-            noted = self._attempts.attempt(version, card, f"{self.device} {self.device.dtype}")
+            noted = self.attempts.attempt(version, card, f"{self.device} {self.device.dtype}")
             await asyncio.to_thread(attempt.enter_context, noted)
             return await self._load(version, is_undisturbed=is_undisturbed)
 

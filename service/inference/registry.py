@@ -159,6 +159,10 @@ class Registry:
         newest_only = f"only the {self._versions_per_model} newest versions of a model are served"
         return f"The default model {default} is not served: {newest_only}. Raise LATENTD_VERSIONS_PER_MODEL."
 
+    def withdraw_attempts(self) -> None:
+        """Called when the process is asked to end while it reads models: none of them ends it."""
+        self._loader.attempts.withdraw()
+
     async def refresh(self) -> None:
         """Serve new versions of the store, and stop serving versions that were removed. One refresh runs at a time.
 

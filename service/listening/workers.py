@@ -56,9 +56,17 @@ def serve(port: socket.socket, workers: int, hang_s: float, create_app: CreateAp
 def read_models(app: FastAPI) -> None:
     """Read and warm up the models, then end the threads that did it: a fork copies locks of threads, but no threads."""
     parts: AppState = app.state.parts
+
+    def end(number: int, _: object) -> None:
+        parts.registry.withdraw_attempts()
+        os._exit(128 + number)
+
+    handlers = {number: signal.signal(number, end) for number in draining_signals()}
     try:
         asyncio.run(_awake_until_done(parts.registry.refresh()))
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         parts.registry.device.rest()
     gc.freeze()  # a collection would write to memory pages that the workers share, and so copy them
 

@@ -69,6 +69,17 @@ def test_version_whose_process_was_killed_once_is_tried_again(folder: Path, card
     assert list(folder.iterdir()) == []
 
 
+def test_process_that_is_asked_to_end_has_not_been_ended_by_a_version(folder: Path, card: Card) -> None:
+    """Two quick restarts of an orchestrator took the model away for a day."""
+    attempts = LoadAttempts(folder)
+    with attempts.attempt(GREY, card, "cpu"):
+        attempts.withdraw()
+        assert not [*folder.iterdir()]
+    attempts.withdraw()  # nothing is left to withdraw
+
+    load(folder, card)
+
+
 def test_error_while_loading_is_not_a_death(folder: Path, card: Card) -> None:
     """A signal that ends the process in order, for instance, cancels the loading."""
     for _ in range(3):

@@ -20,7 +20,7 @@ from service.listening.shared_port import bind
 from ...conftest import make_model
 from ...process import Process, customized
 from .test_bad_day import HANGING_READS
-from .test_server import sample_until_refused
+from .test_server import SLOW, sample_until_refused
 
 
 def start(started: list[Process], store: Store, *flags: str, drain_s: float = 0.2, **environment: str) -> Process:
@@ -48,6 +48,22 @@ def counted(process: Process) -> float:
     """The number of samples, according to the metrics."""
     text = httpx.get(f"{process.url}/metrics").text
     return sum(float(number) for number in re.findall(r'^latentd_requests_total\{.*"/sample".*\} (\S+)$', text, re.M))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_during_the_warm_up_is_no_fault_of_the_version(tmp_path: Path, number: signal.Signals) -> None:
+    """After two such starts the model was refused for a day."""
+    store, cache = Store(tmp_path / "store"), tmp_path / "cache"
+    store.publish("slow", make_model(SLOW))
+    command = [sys.executable, "-m", "service", "--workers=2", "--port=0", f"--store={store.root}", f"--cache={cache}"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not any(file.stat().st_size for file in cache.glob("*.loading")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(number)
+
+    assert process.wait(timeout=60) == 128 + number
+    assert not [*cache.glob("*.loading")]
 
 
 def test_workers_answer_on_one_port_and_count_together(started: list[Process], store: Store) -> None:
