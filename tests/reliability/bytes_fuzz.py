@@ -19,6 +19,7 @@ IN_TIME_S = 10.0  # several times the deadlines of the service that is fuzzed
 QUIET_S = 0.2  # after an answer, the wait for another one
 CONNECTIONS = 64
 LONGEST = 200_000  # bytes of an input
+NOT_IMPLEMENTED = 501  # the right answer to a body in chunks that is compressed inside them
 
 _TOKENS = (
     b"\r\n", b"\r\n\r\n", b"\n", b"\0", b"\xff\xfe", b"%00", b"%0d%0a", b"../", b"%2e%2e%2f", b" ", b"\t", b":", b"@",
@@ -95,7 +96,7 @@ async def _try(host: str, port: int, content: bytes, findings: Findings) -> None
     found = [int(status) for status in re.findall(rb"(?m)^HTTP/1\.1 (\d{3}) ", answers)]
     findings.statuses.update(found)
     findings.closed += not found
-    if any(status >= 500 for status in found) or b"Traceback" in answers:
+    if any(status >= 500 and status != NOT_IMPLEMENTED for status in found) or b"Traceback" in answers:
         findings.bugs.append((f"answered {found}", content))
 
 
