@@ -19,7 +19,7 @@ from ..round_robin import RoundRobin
 from .client import address_of, client_of
 from .keys import Keys
 
-# The time that one turn of the event loop should take. An answer takes about ten turns, so several clients need short
+# The time that one turn of the event loop should take. An answer takes several turns, so several clients need short
 # ones. One client alone has longer turns, and so larger batches.
 TURN_S, ALONE_TURN_S = 0.001, 0.005
 LATELY_S = 0.1  # a client is not alone for so long after another one has waited
