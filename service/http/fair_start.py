@@ -28,7 +28,9 @@ LEAST_AT_ONCE = 1
 # Clients of which no request waits, and which begin one in the turn in which it arrives. With hundreds of clients, each
 # of which has one request, those that wait would be overtaken again and again.
 OVERTAKING, MOST_OVERTAKEN = 2, 50
-HURRY_S = 0.01  # for so long after a client has overtaken others, one request of the others begins in each turn
+# For so long after a client has overtaken several others, one request of the others begins in each turn. A single other
+# client keeps its large batches: it would lose half its rate.
+HURRY_S, SEVERAL = 0.01, 3
 ROUND = 4  # requests, one of which belongs to the client whose turn it is
 
 
@@ -61,7 +63,8 @@ class FairStart:
             self._note(client)
             if self._may_overtake(client):
                 self._overtaking.add(client)
-                self._hurry_until = time.perf_counter() + HURRY_S
+                if self._waiting.clients >= SEVERAL:
+                    self._hurry_until = time.perf_counter() + HURRY_S
                 self._count()
             else:
                 await self._turn_of(client)

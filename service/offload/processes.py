@@ -27,7 +27,7 @@ LIGHT_PICTURE_BYTES = 65_536
 LIGHT_PICTURE_COST = 131_072
 LIGHT_VALUES = 65_536
 
-WAIT_S = 0.2  # a large request is answered or refused within a second, also beside attacks
+WAIT_S = 0.15  # a large request is answered or refused within a second, also beside attacks
 ALONE_WAIT_S = 2.0  # a client that only waits for its own requests waits longer, and is not refused needlessly
 WORK_S = 10.0
 _WAITING_PER_PROCESS = 128  # callers that may wait: 128 photos of 20 kB, a millisecond each, are read within WAIT_S

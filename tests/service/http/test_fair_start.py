@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from service.http import fair_start
-from service.http.fair_start import HURRY_S, MOST_AT_ONCE, MOST_OVERTAKEN, OVERTAKING, TURN_S, FairStart
+from service.http.fair_start import HURRY_S, MOST_AT_ONCE, MOST_OVERTAKEN, OVERTAKING, SEVERAL, TURN_S, FairStart
 from service.http.keys import Keys
 
 Ask = Callable[[FairStart], list[asyncio.Task[None]]]
@@ -184,14 +184,30 @@ def test_no_client_overtakes_many(run: Run) -> None:
     assert run(ask, seconds=[1.1 * TURN_S]).begun[-1] == "127.0.0.4"
 
 
-def test_one_request_of_the_others_begins_in_a_turn_beside_one_that_has_overtaken(run: Run) -> None:
-    """Turns with many requests would each hold it up. Afterwards the number grows on from where it was."""
-    asked = [("127.0.0.2", 99), ("127.0.0.3", 1)]
-    app = run(lambda app: [each for client in asked for each in _requests(app, *client)], seconds=[HURRY_S / 20])
-    long, *held = [begun for begun in app.by_turn if begun]
+def _turns_after_a_newcomer(run: Run, others: int) -> list[int]:
+    """The requests that begin in each turn after a client has overtaken others, which have many requests each."""
 
-    assert held[:19] == [1] * 19
-    assert held[19] == long // 2 + 1
+    def ask(app: FairStart) -> list[asyncio.Task[None]]:
+        asked = [each for number in range(others) for each in _requests(app, f"127.0.1.{number}", 60)]
+        asyncio.get_running_loop().call_soon(lambda: asked.append(_request(app, "127.0.0.4")))
+        return asked
+
+    return run(ask, seconds=[HURRY_S / 20]).by_turn[3:]
+
+
+def test_one_request_of_several_others_begins_in_a_turn_beside_one_that_has_overtaken(run: Run) -> None:
+    """Turns with many requests would each hold it up. Afterwards the number grows on."""
+    turns = _turns_after_a_newcomer(run, SEVERAL)
+
+    assert turns[:10] == [1] * 10
+    assert max(turns[20:]) > 1
+
+
+def test_turns_are_not_held_short_beside_one_other_client(run: Run) -> None:
+    """Its batches would be small, and its rate would fall to a half."""
+    turns = _turns_after_a_newcomer(run, 1)
+
+    assert max(turns[:10]) > 1
 
 
 def test_request_that_has_left_takes_no_turn(run: Run) -> None:
