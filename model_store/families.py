@@ -7,17 +7,29 @@ to add a family.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
+from pydantic import Discriminator, Tag
+
+from .taesd import TAESD, TAESDConfig
 from .vae import VAE, VAEConfig
 from .vae.family import FamilyConfig
 
-# with a second family a union, which pydantic tells apart by `family`
-ModelConfig = VAEConfig
-Network = VAE
 
-FAMILIES: Mapping[type[FamilyConfig], Callable[[ModelConfig], Network]] = {VAEConfig: VAE}
+def family_of(model: Any) -> str:
+    """The family that a card or a record names; cards of the first family do not name it."""
+    return str(model.get("family", "vae")) if isinstance(model, dict) else str(getattr(model, "family", "vae"))
 
 
-def build(config: ModelConfig) -> Network:
+ModelConfig = Annotated[
+    Annotated[VAEConfig, Tag("vae")] | Annotated[TAESDConfig, Tag("taesd")],
+    Discriminator(family_of),
+]
+Network = VAE | TAESD
+
+FAMILIES: Mapping[type[FamilyConfig], Callable[[Any], Network]] = {VAEConfig: VAE, TAESDConfig: TAESD}
+
+
+def build(config: FamilyConfig) -> Network:
     """The network that a record describes, with the weights that training begins with."""
     return FAMILIES[type(config)](config)

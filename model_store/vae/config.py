@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .family import FamilyConfig, Lack, Operation, ShapeMismatch
+from .family import FamilyConfig, ImageShape, Lack, Operation, ShapeMismatch
 from .record import Record
 
 Width = Annotated[int, Field(ge=1, le=8192)]
@@ -168,6 +168,19 @@ class VAEConfig(FamilyConfig):
     def lacks(self, operation: Operation) -> Lack | None:
         """Why the model cannot do an operation; None if it can."""
         return _LACKS.get((self.posterior, operation))
+
+    def fitting_shape(self, height: int, width: int) -> ImageShape:  # noqa: ARG002  # one shape fits all
+        """The image shape of the model, for images of every size."""
+        return self.image_shape
+
+    @property
+    def example_shape(self) -> ImageShape:
+        """The image shape of the model."""
+        return self.image_shape
+
+    def activation_bytes_of(self, image_shape: ImageShape) -> int:  # noqa: ARG002  # there is only one
+        """A bound of the memory that a forward pass of one image needs besides the weights."""
+        return self.activation_bytes
 
     @property
     def activation_bytes(self) -> int:

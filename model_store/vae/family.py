@@ -12,6 +12,9 @@ from typing import Literal, NamedTuple, get_args
 
 from .record import Record
 
+# (C, H, W) of an image and (D,) or (C, H, W) of a latent; None for a side that may have many sizes
+ImageShape = tuple[int, int, int]
+OpenShape = tuple[int | None, ...]
 Operation = Literal["encode", "decode", "sample", "reconstruct", "score", "interpolate", "traverse"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
@@ -36,6 +39,9 @@ class ShapeMismatch(ValueError):
 class FamilyConfig(Record, ABC):
     """The configuration of a network, as a card holds it."""
 
+    image_shape: tuple[int, int | None, int | None]
+    latent_shape: OpenShape
+
     @abstractmethod
     def latent_shape_of(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the latent of an image (C, H, W).
@@ -56,10 +62,23 @@ class FamilyConfig(Record, ABC):
     def lacks(self, operation: Operation) -> Lack | None:
         """Why the model cannot do an operation; None if it can."""
 
+    @abstractmethod
+    def fitting_shape(self, height: int, width: int) -> ImageShape:
+        """The shape of images that the model takes and into which images of that size are resized or padded."""
+
+    @abstractmethod
+    def activation_bytes_of(self, image_shape: ImageShape) -> int:
+        """A bound of the memory that a forward pass of one image of that shape needs besides the weights."""
+
     @property
     @abstractmethod
-    def activation_bytes(self) -> int:
-        """A bound of the memory that a forward pass of one image needs besides the weights."""
+    def example_shape(self) -> ImageShape:
+        """The shape of the images with which the model is tried; the only one if the model takes no other."""
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether the model takes images of many sizes."""
+        return None in self.image_shape
 
     @property
     def can(self) -> frozenset[Operation]:

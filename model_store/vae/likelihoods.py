@@ -92,6 +92,18 @@ class DiscretisedLogistic:
         return (below + above + between).flatten(1).sum(1)
 
 
+@dataclass(frozen=True)
+class PointImage:
+    """One image for each latent, without a distribution, as a plain decoder gives it; `location` is (B, C, H, W)."""
+
+    location: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The image, (B, C, H, W), clipped to [0, 1]."""
+        return self.location.clamp(0, 1)
+
+
 Likelihood = Bernoulli | Gaussian | DiscretisedLogistic
 
 

@@ -71,7 +71,22 @@ class Uniform:
         return torch.zeros(len(latents)).to(latents).where(inside, -torch.inf)
 
 
-Prior = StandardNormal | Uniform
+@dataclass(frozen=True)
+class NoPrior:
+    """No prior is known: latents have no other coordinates, and none can be drawn."""
+
+    support: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """Latents (B, *latent_shape): the same numbers."""
+        return normal
+
+    def to_normal(self, latents: Tensor) -> Tensor:
+        """Latents: the same numbers."""
+        return latents
+
+
+Prior = StandardNormal | Uniform | NoPrior
 
 
 def prior(config: VAEConfig) -> Prior:

@@ -1,0 +1,126 @@
+"""TAESD: the networks of the tiny autoencoders, each a short table of layers.
+
+Their source is madebyollin/taesd (`taesd.py`, MIT licence, read in November 2026). The layers have the numbers that
+they have there, so that the tensors of a published file have the names of ours. Images are in [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..vae.likelihoods import PointImage
+from ..vae.posterior import Point
+from ..vae.priors import NoPrior
+from .config import WIDTH, TAESDConfig
+
+_LARGEST_LATENT = 3.0  # a decoder squashes its latents into ±3
+_GROUPS = 4
+
+
+class TAESD(nn.Module):
+    """A tiny autoencoder: an encoder that gives a point, and a decoder.
+
+    The weights can have any precision; inputs and outputs are float32.
+    """
+
+    def __init__(self, config: TAESDConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.prior = NoPrior()
+        self.encoder = _encoder(config)
+        self.decoder = _decoder(config)
+
+    def encode(self, images: Tensor) -> Point:
+        """The latents (B, D, H/8, W/8) of float images (B, C, H, W) in [0, 1]."""
+        return Point(self.encoder(images.to(self._dtype)).float())
+
+    def decode(self, latents: Tensor) -> PointImage:
+        """Images given latents (B, D, h, w)."""
+        return PointImage(self.decoder(latents.to(self._dtype)).float())
+
+    @property
+    def device(self) -> torch.device:
+        """The device that has the weights."""
+        return next(self.decoder.parameters()).device
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.decoder.parameters()).dtype
+
+
+class Squash(nn.Module):
+    """3 tanh(z / 3): latents near 0 keep their value, and none is larger than 3."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, D, h, w) → the same shape."""
+        return torch.tanh(latents / _LARGEST_LATENT) * _LARGEST_LATENT
+
+
+class Block(nn.Module):
+    """relu(x + f(x)), where f is three convolutions: (B, width, h, w) → the same shape.
+
+    With `has_norm`, a branch of 1×1 convolutions around a group normalisation is added to x first. Its statistics are
+    those of the whole image, so each pixel of the output depends on all of the input.
+    """
+
+    def __init__(self, has_norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(_conv(WIDTH, WIDTH), nn.ReLU(), _conv(WIDTH, WIDTH), nn.ReLU(), _conv(WIDTH, WIDTH))
+        self.pool = _norm_branch() if has_norm else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, h, w) → the same shape."""
+        if self.pool is not None:
+            features = features + self.pool(features)
+        return torch.relu(self.conv(features) + features)
+
+
+def _encoder(config: TAESDConfig) -> nn.Sequential:
+    """Images (B, C, H, W) → latents (B, D, H/8, W/8)."""
+    channels, latent_channels = config.image_shape[0], config.latent_shape[0]
+    return nn.Sequential(
+        *(_conv(channels, WIDTH), Block(has_norm=False)),
+        *(_halve(), *_blocks(has_norm=False)),
+        *(_halve(), *_blocks(has_norm=False)),
+        *(_halve(), *_blocks(config.has_middle_norm)),
+        _conv(WIDTH, latent_channels),
+    )
+
+
+def _decoder(config: TAESDConfig) -> nn.Sequential:
+    """Latents (B, D, h, w) → images (B, C, 8h, 8w)."""
+    channels, latent_channels = config.image_shape[0], config.latent_shape[0]
+    return nn.Sequential(
+        *(Squash(), _conv(latent_channels, WIDTH), nn.ReLU()),
+        *(*_blocks(config.has_middle_norm), *_double()),
+        *(*_blocks(has_norm=False), *_double()),
+        *(*_blocks(has_norm=False), *_double()),
+        *(Block(has_norm=False), _conv(WIDTH, channels)),
+    )
+
+
+def _blocks(has_norm: bool) -> tuple[Block, ...]:
+    return tuple(Block(has_norm) for _ in range(3))
+
+
+def _conv(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+
+
+def _halve() -> nn.Conv2d:
+    return nn.Conv2d(WIDTH, WIDTH, kernel_size=3, padding=1, stride=2, bias=False)
+
+
+def _double() -> tuple[nn.Upsample, nn.Conv2d]:
+    return nn.Upsample(scale_factor=2), nn.Conv2d(WIDTH, WIDTH, kernel_size=3, padding=1, bias=False)
+
+
+def _norm_branch() -> nn.Sequential:
+    wide = _GROUPS * WIDTH
+    return nn.Sequential(
+        nn.Conv2d(WIDTH, wide, kernel_size=1, bias=False),
+        nn.GroupNorm(_GROUPS, wide),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(wide, WIDTH, kernel_size=1, bias=False),
+    )
