@@ -110,7 +110,7 @@ class Card(Record):
     def _latents_are_the_models(self) -> Self:
         if self.latents is None:
             return self
-        values = prod(self.model.latent_shape)
+        values = prod(self.model.example_latent_shape)
         for name, numbers in (entry for entry in self.latents if entry[1] is not None):
             if len(numbers) != values:
                 raise ValueError(

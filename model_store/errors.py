@@ -10,6 +10,7 @@ StoreError
 ├── VersionExists       another file or folder has the path of the new version
 ├── NoNumberLeft        the largest number that a version can have is taken
 ├── UnusableNumber      the file that remembers the last number of a model holds something else
+├── OtherFamily         a model that has no prior or likelihood, where one is needed
 ├── UnknownFormat       a card that cannot be read, or that this release does not know
 └── CorruptWeights      weights that cannot be read, or that do not fit the card
 """
@@ -99,6 +100,16 @@ class UnusableNumber(StoreError):
         super().__init__(
             f"The file {path} must hold the highest number that a version of the model was ever given, but {reason}. "
             "Write that number into it; or delete it, if no version of the model was ever removed."
+        )
+
+
+class OtherFamily(StoreError):
+    """A model of another family than `vae`, where a prior or a likelihood is needed."""
+
+    def __init__(self, version: object, family: str) -> None:
+        super().__init__(
+            f"{version} is of the family {family}, whose models have no prior and no likelihood to measure; "
+            "name a model of the family vae."
         )
 
 

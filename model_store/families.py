@@ -7,7 +7,7 @@ to add a family.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 from pydantic import Discriminator, Tag
 
@@ -30,6 +30,10 @@ Network = VAE | TAESD
 FAMILIES: Mapping[type[FamilyConfig], Callable[[Any], Network]] = {VAEConfig: VAE, TAESDConfig: TAESD}
 
 
+@overload
+def build(config: VAEConfig) -> VAE: ...
+@overload
+def build(config: FamilyConfig) -> Network: ...
 def build(config: FamilyConfig) -> Network:
     """The network that a record describes, with the weights that training begins with."""
     return FAMILIES[type(config)](config)

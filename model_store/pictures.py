@@ -54,11 +54,24 @@ def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], r
         UnusablePicture: the range of the values is not known, or Pillow cannot convert the colours.
     """
     channels, height, width = image_shape
+    return resized_pixels(upright_picture(picture, channels), (width, height), resize)
+
+
+def upright_picture(picture: Image.Image, channels: int) -> Image.Image:
+    """The picture upright, transparent parts black, in grey for one channel or in RGB.
+
+    Raises:
+        UnusablePicture: the range of the values is not known, or Pillow cannot convert the colours.
+    """
     upright = turn_upright(to_8_bits(picture), picture)
-    opaque = _in_mode(on_black(upright), "L" if channels == 1 else "RGB")
-    sized = resize_picture(opaque, (width, height), resize)
+    return _in_mode(on_black(upright), "L" if channels == 1 else "RGB")
+
+
+def resized_pixels(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Pixels:
+    """Pixels uint8 (C, H, W) of a grey or RGB picture with the width and height of `size`."""
+    sized = resize_picture(picture, size, resize)
     values = np.frombuffer(bytearray(sized.tobytes()), np.uint8)  # `np.asarray` of a picture takes a third longer
-    return np.ascontiguousarray(values.reshape(sized.height, sized.width, channels).transpose(2, 0, 1))
+    return np.ascontiguousarray(values.reshape(sized.height, sized.width, -1).transpose(2, 0, 1))
 
 
 def pixels_to_picture(pixels: Pixels) -> Image.Image:

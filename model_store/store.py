@@ -31,6 +31,7 @@ from .errors import (
     CorruptWeights,
     ModelNotFound,
     NoDefault,
+    OtherFamily,
     StoreError,
     UnknownFormat,
     UnusableDefault,
@@ -38,6 +39,7 @@ from .errors import (
 from .families import Network
 from .free_memory import memory_shortage
 from .places.folder import CARD, Fingerprint, Folder, Listing, VersionFolder
+from .vae import VAE
 from .version import ModelVersion, check_name, is_name, newest, parse_reference
 
 DEFAULT_ROOT = Path(__file__).parent / "models"
@@ -54,6 +56,17 @@ class StoredModel:
     version: ModelVersion
     card: Card
     model: Network
+
+    @property
+    def vae(self) -> VAE:
+        """The network, for programs that need its prior and likelihood.
+
+        Raises:
+            OtherFamily: it is of another family.
+        """
+        if not isinstance(self.model, VAE):
+            raise OtherFamily(self.version, self.model.config.family)
+        return self.model
 
 
 def store_folder(name: str | Path = "") -> Path:

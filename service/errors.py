@@ -20,6 +20,7 @@ ServiceError
 ├── UnsupportedEncoding     the body is compressed
 ├── BadImage                a picture cannot be read
 ├── WrongShape              images or latents do not fit the model
+├── SeveralSizes            the images have several sizes, where one answer has room for one size
 ├── BadValue                a value cannot be used, such as a number that is not finite
 ├── InvalidParameter        a query parameter is unknown, repeated, or has a wrong value
 ├── NotSupportedByModel     this kind of model does not support the operation
@@ -228,8 +229,21 @@ class BadImage(ServiceError):
 class WrongShape(ServiceError):
     """Images or latents do not fit the model."""
 
-    def __init__(self, what: str, *, got: Sequence[int], model: object, expected: Sequence[int], remedy: str) -> None:
-        super().__init__(f"{what} {shape_text(got)}, but {model} takes {shape_text(expected)}; {remedy}.")
+    def __init__(
+        self, what: str, *, got: Sequence[int], model: object, expected: Sequence[int | None] | str, remedy: str
+    ) -> None:
+        takes = expected if isinstance(expected, str) else shape_text(expected)
+        super().__init__(f"{what} {shape_text(got)}, but {model} takes {takes}; {remedy}.")
+
+
+class SeveralSizes(ServiceError):
+    """The images of one request have several sizes, where one answer has room for one size."""
+
+    def __init__(self, one: Sequence[int], other: Sequence[int]) -> None:
+        super().__init__(
+            f"The images have several sizes, {shape_text(one)} and {shape_text(other)} among them; send each size in a "
+            "request of its own, or ask encode or reconstruct for json or safetensors."
+        )
 
 
 class BadValue(ServiceError):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="there are no real dat
 def model() -> VAE:
     """mnist@1."""
     store = Store()
-    return store.load(store.resolve("mnist@1")).model
+    return store.load(store.resolve("mnist@1")).vae
 
 
 def first(name: str) -> Tensor:

@@ -35,7 +35,9 @@ def digits() -> Tensor:
 def elbo(shipped: StoredModel, pixels: Tensor) -> Tensor:
     """The bound of each image in nats."""
     images = binarise(pixels, uniform(0, len(pixels), tuple(pixels.shape[1:])))
-    return bound_of(shipped.model, images, standard_normal(0, len(images), shipped.card.model.latent_shape)).elbo_nats
+    return bound_of(
+        shipped.vae, images, standard_normal(0, len(images), shipped.card.model.example_latent_shape)
+    ).elbo_nats
 
 
 def test_shipped_store_has_a_default_model() -> None:
@@ -86,7 +88,7 @@ def test_reconstructions_resemble_the_originals(shipped: StoredModel, digits: Te
 
 def test_samples_differ_and_resemble_digits_more_than_noise_does(shipped: StoredModel) -> None:
     """Random latents give images that the model itself finds likely, and no two of them alike."""
-    latents = shipped.model.prior.sample(standard_normal(7, 64, shipped.card.model.latent_shape))
+    latents = shipped.vae.prior.sample(standard_normal(7, 64, shipped.card.model.example_latent_shape))
     images = shipped.model.decode(latents).mean
     distances = torch.cdist(images.flatten(1), images.flatten(1)) + 1e9 * torch.eye(64)
 

@@ -143,7 +143,7 @@ def main(store: Path, name: str, threads: int) -> None:
     shelf = Store(store)
     for line in sys.stdin:
         operation, variant, seconds = line.split()
-        model = shelf.load(shelf.resolve(name)).model.eval()
+        model = shelf.load(shelf.resolve(name)).vae.eval()
         with torch.no_grad():
             module, batch = prepared(model, Operation(operation), variant)
         print(images_per_s(module, batch, float(seconds)), flush=True)  # the parent process reads this line

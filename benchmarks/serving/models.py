@@ -32,7 +32,7 @@ def publish(root: Path, name: str) -> VAE:
         shutil.copytree(DEFAULT_ROOT / MNIST / SHIPPED_VERSION, root / MNIST / "1")
     else:
         store.publish(name, network(SIDES[name]))
-    return store.load(store.resolve(name)).model.eval()
+    return store.load(store.resolve(name)).vae.eval()
 
 
 def network(side: int) -> VAE:

@@ -64,7 +64,7 @@ def gather(place: Path | None) -> Material:
     """
     store = Store()
     shipped = store.load(store.resolve(SHIPPED))
-    return Material(load_test(shipped.card, place), read_labels(place or fetch_labels()), shipped.model)
+    return Material(load_test(shipped.card, place), read_labels(place or fetch_labels()), shipped.vae)
 
 
 def fetch_labels() -> Path:

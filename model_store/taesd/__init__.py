@@ -1,4 +1,4 @@
-"""The tiny autoencoders for the latents of diffusion models (TAESD and its relatives, by Ollin Boer Bohan, MIT licence).
+"""The tiny autoencoders for latents of diffusion models: TAESD and its relatives (Ollin Boer Bohan, MIT licence).
 
 Pure torch: no files, no HTTP.
 """

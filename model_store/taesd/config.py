@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import Final, Literal
 
 from ..vae.family import ImageShape
 from ..vae.pretrained import PretrainedConfig
 
 WIDTH = 64  # channels of every layer
-DOWNSCALE = 8
+DOWNSCALE: Final = 8
 
 # A block holds its input, two maps of convolutions and their activations.
 _MAPS = 5

@@ -195,9 +195,14 @@ class VAEConfig(FamilyConfig):
         return _LARGE_TENSORS * _FLOAT32_BYTES * largest
 
     @property
+    def is_posterior_a_point(self) -> bool:
+        """Whether the model is a plain autoencoder, whose encoder gives one latent for each image."""
+        return self.posterior == "point"
+
+    @property
     def numbers_per_latent(self) -> int:
         """2 if the encoder gives a mean and a log-variance for each value of a latent, 1 if it gives a point."""
-        return 1 if self.posterior == "point" else 2
+        return 1 if self.is_posterior_a_point else 2
 
     @property
     def encoder_channels(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from .record import Record
+from .scaling import Scaling
 
 # (C, H, W) of an image and (D,) or (C, H, W) of a latent; None for a side that may have many sizes
 ImageShape = tuple[int, int, int]
@@ -29,7 +30,7 @@ class Lack(NamedTuple):
 class ShapeMismatch(ValueError):
     """An image or a latent of a shape that the model does not take."""
 
-    def __init__(self, got: Sequence[int], expected: Sequence[int], remedy: str) -> None:
+    def __init__(self, got: Sequence[int], expected: Sequence[int | None], remedy: str) -> None:
         super().__init__(f"The shape is {tuple(got)}, but the model takes {tuple(expected)}; {remedy}.")
         self.got = got
         self.expected = expected
@@ -74,6 +75,31 @@ class FamilyConfig(Record, ABC):
     @abstractmethod
     def example_shape(self) -> ImageShape:
         """The shape of the images with which the model is tried; the only one if the model takes no other."""
+
+    @property
+    def example_latent_shape(self) -> tuple[int, ...]:
+        """The shape of the latents of images of the `example_shape`."""
+        return self.latent_shape_of(self.example_shape)
+
+    @property
+    @abstractmethod
+    def is_posterior_a_point(self) -> bool:
+        """Whether the encoder gives one latent for each image, and not a distribution."""
+
+    @property
+    def space(self) -> str | None:
+        """The name of the space of the latents; None where only this model knows it."""
+        return None
+
+    @property
+    def latent_scaling(self) -> Scaling:
+        """The numbers with which other programs exchange the latents; none where no other program does."""
+        return Scaling()
+
+    @property
+    def multiple(self) -> int:
+        """Each side of an image is a multiple of this; 1 for a model that takes one size only."""
+        return 1
 
     @property
     def takes_any_size(self) -> bool:

@@ -6,16 +6,14 @@ is about 1, as a diffusion model needs it. The factors are in the card.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from .family import FamilyConfig, ImageShape, Lack, Operation, ShapeMismatch
-from .record import Record
+from .scaling import Scaling
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
-Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=4096)]
 
 MAX_SIDE = 16_384  # pixels
 _EXAMPLE_SIDE = 256
@@ -34,30 +32,6 @@ _LACKS: dict[Operation, Lack] = {
         "interpolate between two images",
     ),
 }
-
-
-class Scaling(Record):
-    """The numbers that make latents of standard deviation 1: scaled = (latent − shift) · factor.
-
-    With statistics of each channel it is (latent − mean) · factor / standard_deviation instead. The convention is that
-    of the diffusers library (`AutoencoderKL`, and the pipelines that use it).
-    """
-
-    factor: Annotated[float, Field(gt=0, le=1e4)] = 1.0
-    shift: Annotated[float, Field(ge=-1e4, le=1e4)] = 0.0
-    mean: Numbers | None = None
-    standard_deviation: Numbers | None = None
-
-    @model_validator(mode="after")
-    def _statistics_belong_together(self) -> Self:
-        if (self.mean is None) != (self.standard_deviation is None):
-            raise ValueError("mean and standard_deviation belong together; give both, or leave both out")
-        if self.mean is not None and self.standard_deviation is not None:
-            if len(self.mean) != len(self.standard_deviation):
-                raise ValueError("mean and standard_deviation need a number for each channel, but their lengths differ")
-            if min(self.standard_deviation) <= 0:
-                raise ValueError("standard_deviation must be greater than 0 for each channel")
-        return self
 
 
 class PretrainedConfig(FamilyConfig):
@@ -103,21 +77,35 @@ class PretrainedConfig(FamilyConfig):
 
     def fitting_shape(self, height: int, width: int) -> ImageShape:
         """The channels of the model, and each side rounded up to a multiple of `downscale`."""
-        return (self.image_shape[0], *(-(-side // self.downscale) * self.downscale for side in (height, width)))
+
+        def up(side: int) -> int:
+            return -(-side // self.downscale) * self.downscale
+
+        return (self.image_shape[0], up(height), up(width))
 
     def lacks(self, operation: Operation) -> Lack | None:
         """Why the model cannot do an operation; None if it can."""
         return _LACKS.get(operation)
 
     @property
+    def space(self) -> str:
+        """The name of the space of the latents."""
+        return self.latent_space
+
+    @property
+    def latent_scaling(self) -> Scaling:
+        """The numbers with which other programs exchange the latents."""
+        return self.scaling
+
+    @property
+    def multiple(self) -> int:
+        """Each side of an image is a multiple of `downscale`."""
+        return self.downscale
+
+    @property
     def example_shape(self) -> ImageShape:
         """Images of about 256×256, which a model of photographs expects."""
         return self.fitting_shape(_EXAMPLE_SIDE, _EXAMPLE_SIDE)
-
-    @property
-    @abstractmethod
-    def is_posterior_a_point(self) -> bool:
-        """Whether the encoder gives one latent for each image, and not a distribution."""
 
     def _is_side(self, side: int) -> bool:
         return 0 < side <= MAX_SIDE and side % self.downscale == 0

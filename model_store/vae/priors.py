@@ -86,7 +86,7 @@ class NoPrior:
         return latents
 
 
-Prior = StandardNormal | Uniform | NoPrior
+Prior = StandardNormal | Uniform
 
 
 def prior(config: VAEConfig) -> Prior:

@@ -89,9 +89,9 @@ def counted(number: int, units: str) -> str:
     return f"{number:,} {word.removesuffix('s') if number == 1 else word}{space}{rest}"
 
 
-def shape_text(shape: Sequence[int]) -> str:
-    """A shape for people, such as 3×32×32; a shape of more than eight dimensions is cut."""
-    text = "×".join(map(str, shape[:8])) or "a single number"
+def shape_text(shape: Sequence[int | None]) -> str:
+    """A shape for people, such as 3×32×32, or 3×any×any; a shape of more than eight dimensions is cut."""
+    text = "×".join("any" if side is None else str(side) for side in shape[:8]) or "a single number"
     return f"{text}×…" if len(shape) > 8 else text
 
 
@@ -104,10 +104,13 @@ def unknown(name: str, known: Collection[str]) -> str:
 
 
 def _plain(value: object) -> object:
-    """The text of a bound without the fraction .0, or of a choice of words without quotes."""
+    """The text of a bound without the fraction .0, or of a choice of words without quotes.
+
+    Where a function such as `family_of` tells the kinds of a union apart, pydantic names the function.
+    """
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return value.replace("'", "") if isinstance(value, str) else value
+    return value.replace("'", "").removesuffix("_of()") if isinstance(value, str) else value
 
 
 def _instead_of(value: object) -> str:
@@ -144,4 +147,5 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _is_of_kind(model: type[BaseModel], kind: int | str) -> bool:
-    return "kind" in model.model_fields and model.model_fields["kind"].default == kind
+    fields = model.model_fields
+    return any(name in fields and fields[name].default == kind for name in ("kind", "family"))

@@ -14,7 +14,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from model_store.vae import VAE
+from model_store.families import Network
 
 from .rows import Rows, concatenate, split
 from .torch_runtime import Compute, ForwardPasses, torch_forward_passes
@@ -40,7 +40,7 @@ class Streams(NamedTuple):
     memory: Any
 
 
-def cuda_forward_passes(model: VAE) -> ForwardPasses:
+def cuda_forward_passes(model: Network) -> ForwardPasses:
     """The forward passes of a model that is on its device, by name. Call them in one thread, on a stream that is not 0.
 
     Each pass has a memory pool of its own.

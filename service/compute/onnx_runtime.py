@@ -14,6 +14,7 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from model_store.families import Network
 from model_store.vae import VAE
 from model_store.vae.config import VAEConfig
 from model_store.vae.likelihoods import likelihood
@@ -35,13 +36,15 @@ _ERRORS = 3  # the log level at which warnings are dropped
 _ARENA_BYTES = 64 * 2**20
 
 
-def onnx_forward_passes(model: VAE) -> ForwardPasses:
+def onnx_forward_passes(model: Network) -> ForwardPasses:
     """The forward passes that the model has, by name, computed with as many threads as torch has now.
 
     Raises:
         Untranslatable: ONNX Runtime cannot compute one of its networks.
     """
     # No function below refers to the model, so its weights are freed: the sessions have copies.
+    if not isinstance(model, VAE):
+        raise Untranslatable(f"the family {model.config.family} has no translation into ONNX")
     config, encoder = model.config, model.encoder
     has_arena = config.activation_bytes <= _ARENA_BYTES
     decoded = compile_graph(decode_graph(model.decoder, config), has_arena=has_arena)

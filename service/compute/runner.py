@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from model_store.vae import VAE
-from model_store.vae.config import VAEConfig
+from model_store.families import Network
+from model_store.vae.family import FamilyConfig
 from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_pixels
 
@@ -68,7 +68,7 @@ class Runner:
     """
 
     def __init__(
-        self, model: VAE, device: Device, max_batch_images: int, out_of_memory: Callable[[], None] = lambda: None
+        self, model: Network, device: Device, max_batch_images: int, out_of_memory: Callable[[], None] = lambda: None
     ) -> None:
         self._config = model.config
         self.forward_passes, self.runtime = runtimes.forward_passes(
@@ -77,7 +77,9 @@ class Runner:
         self._device = device
         self._out_of_memory = out_of_memory
         can = [name for name, operation in OPERATION_OF.items() if operation in model.config.can]
-        largest = max(1, min(max_batch_images, BATCH_BYTES // model.config.activation_bytes))
+        # Large images gain nothing from company, and one of another size would need another plan.
+        at_most = 1 if self._config.takes_any_size else max_batch_images
+        largest = max(1, min(at_most, BATCH_BYTES // self._example_bytes))
         self.plans: BatchPlans = {name: BatchPlan({largest: 0.0}) for name in can}
 
     async def run(self, name: ForwardPass, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
@@ -89,6 +91,10 @@ class Runner:
     def max_images(self, name: ForwardPass) -> int:
         """The most images that a forward pass computes at once."""
         return self.plans[name].sizes[-1]
+
+    @property
+    def _example_bytes(self) -> int:
+        return self._config.activation_bytes_of(self._config.example_shape)
 
     @property
     def fingerprint(self) -> str:
@@ -110,7 +116,7 @@ class Runner:
             TooSlow: one image takes longer than a computation may.
         """
         largest = self.max_images("decode")
-        number = min(max(largest, batch_plan.EXAMPLES), max(1, BATCH_BYTES // self._config.activation_bytes))
+        number = min(max(largest, batch_plan.EXAMPLES), max(1, BATCH_BYTES // self._example_bytes))
         inputs = await self._device.prepare(examples, self._config, number)
         inputs = {name: rows for name, rows in inputs.items() if name in self.plans}
         if (
@@ -150,8 +156,11 @@ class Runner:
         return BatchPlan(timed, inline_images, is_exact=bool(agreeing))
 
     async def _inline_images(self, name: ForwardPass, rows: Rows, seconds: dict[int, float], *, is_exact: bool) -> int:
-        """The largest batch that the caller's thread computes; 0 if that thread gives other bytes, and on a GPU."""
-        if not self._device.is_exact:
+        """The largest batch that the caller's thread computes; 0 if that thread gives other bytes, and on a GPU.
+
+        It is 0 too for a model of any size: a later image may be a thousand times as large.
+        """
+        if not self._device.is_exact or self._config.takes_any_size:
             return 0
         quick = [size for size, batch_s in seconds.items() if batch_s <= self._device.inline_s]
         if is_exact:
@@ -265,14 +274,14 @@ class Runner:
             raise
 
 
-def examples(config: VAEConfig, number: int) -> dict[ForwardPass, Rows]:
+def examples(config: FamilyConfig, number: int) -> dict[ForwardPass, Rows]:
     """Rows for each forward pass that is measured; `render` takes the plan of `decode`.
 
     The first `number` rows are noise. Behind them are images of one grey value, and at the end is a latent of zeros.
     """
-    latents = standard_normal(0, number + len(GREYS), config.latent_shape)
+    latents = standard_normal(0, number + len(GREYS), config.example_latent_shape)
     latents[-1] = 0
-    noise = to_pixels(standard_normal(0, number, config.image_shape).sigmoid())
+    noise = to_pixels(standard_normal(0, number, config.example_shape).sigmoid())
     pixels = torch.cat([noise, *(torch.full_like(noise[:1], grey) for grey in GREYS)])
     return {"encode": (pixels,), "decode": (latents,), "score": (pixels, latents)}
 

@@ -8,7 +8,7 @@ from typing import Literal
 import structlog
 import torch
 
-from model_store.vae import VAE
+from model_store.families import Network
 from model_store.vae.device import use_channels_last
 
 from .cuda_runtime import cuda_forward_passes
@@ -45,7 +45,7 @@ def choose_runtime(wanted: Runtime | Literal["auto"], device: torch.device, dtyp
 
 
 def forward_passes(
-    model: VAE, device: torch.device, dtype: torch.dtype | None, runtime: Runtime
+    model: Network, device: torch.device, dtype: torch.dtype | None, runtime: Runtime
 ) -> tuple[ForwardPasses, Runtime]:
     """The forward passes of a model on a device, and the runtime that computes them.
 

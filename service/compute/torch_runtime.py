@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from model_store.families import Network
 from model_store.vae import VAE
 from model_store.vae.family import Operation
 from model_store.vae.pixels import to_images, to_pixels
@@ -30,7 +31,7 @@ Compute = Callable[..., Rows]
 ForwardPasses = Mapping[str, Compute]
 
 
-def encode(model: VAE, pixels: Tensor) -> Rows:
+def encode(model: Network, pixels: Tensor) -> Rows:
     """Mean and log-variance of the posterior, (B, *latent_shape), from uint8 pixels (B, C, H, W).
 
     A plain autoencoder has no log-variance.
@@ -40,12 +41,12 @@ def encode(model: VAE, pixels: Tensor) -> Rows:
     return with_finite_flags(*(part for part in parts if part is not None))
 
 
-def decode(model: VAE, latents: Tensor) -> Rows:
+def decode(model: Network, latents: Tensor) -> Rows:
     """Images float32 (B, C, H, W) in [0, 1] from latents float32 (B, *latent_shape)."""
     return with_finite_flags(model.decode(latents).mean)
 
 
-def render(model: VAE, latents: Tensor) -> Rows:
+def render(model: Network, latents: Tensor) -> Rows:
     """The images of `decode` as uint8 pixels: a quarter of the bytes, for answers that are pictures."""
     images, finite = decode(model, latents)
     # Take the flags of the images, not of the pixels: NaN would become a black pixel.
@@ -65,7 +66,7 @@ def with_finite_flags(*outputs: Tensor) -> Rows:
     return (*(output.contiguous() for output in outputs), reduce(torch.logical_and, rows))
 
 
-def torch_forward_passes(model: VAE) -> ForwardPasses:
+def torch_forward_passes(model: Network) -> ForwardPasses:
     """All forward passes by name, also those that the model lacks: they raise an error when they are called."""
     known: ForwardPasses = {"encode": encode, "decode": decode, "render": render, "score": score}
     return {name: partial(compute, model) for name, compute in known.items()}

@@ -22,8 +22,9 @@ from model_store.pictures import (
     Pixels,
     UnusablePicture,
     contact_sheet,
-    picture_to_pixels,
     pixels_to_picture,
+    resized_pixels,
+    upright_picture,
 )
 
 from ..errors import BadImage, TooLarge, about_row
@@ -100,10 +101,9 @@ def inspect_all(contents: Sequence[bytes], target: Target) -> list[PictureStruct
         with about_row(index):
             structure = read_structure(name, content)
             target.check_size(name, structure.height, structure.width)
-            # sorted, since a picture that stands upright only when it is turned may still fit
-            if target.resize == "none" and sorted((structure.height, structure.width)) != sorted(
-                target.image_shape[1:]
-            ):
+            # a picture that stands upright only when it is turned may still fit
+            upright, turned = (structure.height, structure.width), (structure.width, structure.height)
+            if target.resize == "none" and not (target.takes(*upright) or target.takes(*turned)):
                 raise target.wrong_size(name, structure.height, structure.width)
         total += target.counted_pixels(structure.height, structure.width)
         if total > target.max_request_pixels:
@@ -112,20 +112,28 @@ def inspect_all(contents: Sequence[bytes], target: Target) -> list[PictureStruct
     return structures
 
 
-def decode(structures: Sequence[PictureStructure], target: Target) -> Pixels:
-    """Pixels uint8 (B, C, H, W) of pictures whose parts have been counted. To save memory they are opened in turn.
+def decode(structures: Sequence[PictureStructure], target: Target) -> list[Pixels]:
+    """Pixels uint8 (B, C, H, W) of pictures whose parts have been counted, for each run of pictures of the same size.
+
+    To save memory they are opened in turn.
 
     Raises:
         TooLarge: a picture has more pixels than Pillow decodes.
         BadImage: a picture cannot be read.
         WrongShape: an upright picture has another size than the model's, and `resize` is `none`.
     """
-    pixels = np.empty((len(structures), *target.image_shape), np.uint8)
+    counts: list[int] = []
+    batches: list[Pixels] = []
     for index, structure in enumerate(structures):
         with about_row(index):
             opened = open_picture(_name(index, len(structures)), structure, target)
-            pixels[index] = decode_picture(opened, target)
-    return pixels
+            pixels = decode_picture(opened, target)
+        if not batches or batches[-1].shape[1:] != pixels.shape:
+            batches.append(np.empty((len(structures) - index, *pixels.shape), np.uint8))
+            counts.append(0)
+        batches[-1][counts[-1]] = pixels
+        counts[-1] += 1
+    return [batch[:count] for batch, count in zip(batches, counts, strict=True)]
 
 
 def check_array(shape: Sequence[int], target: Target) -> None:
@@ -137,14 +145,15 @@ def check_array(shape: Sequence[int], target: Target) -> None:
 
 
 def fit(pixels: Pixels, target: Target) -> Pixels:
-    """Pixels uint8 (B, *image_shape) of an array (B, C, H, W), resized as pictures are.
+    """Pixels uint8 (B, C, H', W') of an array (B, C, H, W), resized as pictures are.
 
     Raises:
         WrongShape: the images have another size than the model's, and `resize` is `none`.
     """
-    if pixels.shape[1:] == target.image_shape:
+    shape = target.shape_of(*pixels.shape[2:])
+    if pixels.shape[1:] == shape:
         return pixels
-    fitted = np.empty((len(pixels), *target.image_shape), np.uint8)
+    fitted = np.empty((len(pixels), *shape), np.uint8)
     for index, image in enumerate(pixels):
         with about_row(index):
             fitted[index] = decode_picture(Opened(_name(index, len(pixels)), pixels_to_picture(image)), target)
@@ -229,7 +238,9 @@ def decode_picture(opened: Opened, target: Target) -> Pixels:
     try:
         opened.picture.load()
         _drop_metadata(opened.name, opened.picture)  # again: metadata can follow the pixels
-        pixels = picture_to_pixels(opened.picture, target.image_shape, target.resize)
+        upright = upright_picture(opened.picture, target.image_shape[0])
+        _, height, width = target.shape_of(upright.height, upright.width)
+        pixels = resized_pixels(upright, (width, height), target.resize)
     except _BOMB as error:
         raise target.image_too_large(opened.name) from error
     except UnusablePicture as error:
@@ -239,6 +250,6 @@ def decode_picture(opened: Opened, target: Target) -> Pixels:
     except Exception as error:  # Pillow raises errors of many types for damaged files
         _check_memory(opened.pixels)
         raise BadImage(opened.name, CUT_OFF) from error
-    if pixels.shape != target.image_shape:
+    if not target.takes(*pixels.shape[1:]):
         raise target.wrong_size(opened.name, pixels.shape[1], pixels.shape[2])
     return pixels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ SAFETENSORS = "application/vnd.safetensors"
 # names of tensors in answers; clients send them back
 ANSWERED = frozenset({"latents", "mean", "log_variance", "images"})
 
+_NUMBERED = re.compile(r"\.(0|[1-9][0-9]{0,3})$")  # behind the name, where rows have several shapes
 _MAX_DIMENSIONS = 8
 _MAX_VALUES = 2**31  # the largest body, if a value has one byte
 # one tensor needs 100 bytes; a header of many empty tensors would become many Python objects
@@ -51,10 +53,11 @@ def read_npy(content: bytes, dtypes: Collection[torch.dtype], name: str) -> Tens
     return torch.from_numpy(array.astype(dtype.newbyteorder("="), order="C"))
 
 
-def read_safetensors(content: bytes, dtypes: Mapping[str, Collection[torch.dtype]]) -> tuple[str, Tensor]:
+def read_safetensors(content: bytes, dtypes: Mapping[str, Collection[torch.dtype]]) -> tuple[str, list[Tensor]]:
     """The first tensor of a safetensors file that `dtypes` names, and its name.
 
-    Other tensors of the service's own answers are ignored, and so is metadata.
+    Rows of several shapes are tensors of their own, `latents.0`, `latents.1` and so on: then there is a tensor (1, …)
+    for each. Other tensors of the service's own answers are ignored, and so is metadata.
 
     Raises:
         MalformedBody: the body is not a safetensors file.
@@ -72,14 +75,24 @@ def read_safetensors(content: bytes, dtypes: Mapping[str, Collection[torch.dtype
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
         raise MalformedBody(SAFETENSORS, "its header cannot be read, or contradicts its length") from error
     wanted = " or ".join(dtypes)
-    if unknown := next((name for name in tensors if name not in ANSWERED), None):
+    if unknown := next((name for name in tensors if _NUMBERED.sub("", name) not in ANSWERED), None):
         raise BadValue(f"The body has a tensor with the unknown name {unknown[:80]}; send it with the name {wanted}.")
-    name = next((name for name in dtypes if name in tensors), None)
+    name = next((name for name in dtypes if name in tensors or f"{name}.0" in tensors), None)
     if name is None:
         raise BadValue(f"The body has no tensor with the name {wanted}; send one.")
-    _check_shape(SAFETENSORS, tensors[name].shape)
-    _check_dtype(str(tensors[name].dtype).removeprefix("torch."), dtypes[name], name)
-    return name, tensors[name]
+    found = [tensors[name]] if name in tensors else _numbered(tensors, name)
+    for tensor in found:
+        _check_shape(SAFETENSORS, tensor.shape)
+        _check_dtype(str(tensor.dtype).removeprefix("torch."), dtypes[name], name)
+    return name, found
+
+
+def _numbered(tensors: Mapping[str, Tensor], name: str) -> list[Tensor]:
+    """The tensors `name.0`, `name.1` and so on, as rows (1, …)."""
+    count = sum(key.startswith(f"{name}.") for key in tensors)
+    if missing := next((index for index in range(count) if f"{name}.{index}" not in tensors), None):
+        raise BadValue(f"The body has {count} tensors {name}.N, but not {name}.{missing}; number them from 0.")
+    return [tensors[f"{name}.{index}"].unsqueeze(0) for index in range(count)]
 
 
 def write_npy(tensor: Tensor) -> bytes:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from model_store import Card, ModelVersion
-from model_store.vae.priors import Prior
+from model_store.vae.priors import NoPrior, Prior
 
 from ..compute.rows import Rows, length, split
 from ..compute.runner import Runner
@@ -29,7 +29,7 @@ class ServedModel:
 
     version: ModelVersion
     card: Card
-    prior: Prior
+    prior: Prior | NoPrior
     batcher: Batcher[BatchKey, Rows, Rows]
     runner: Runner
 

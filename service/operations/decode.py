@@ -14,6 +14,6 @@ async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "
         WrongShape, BadValue, TooLarge: the latents do not fit the model or the limits.
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
-    session.limits.check_latents(session.model, latents)
-    session.admit(len(latents), latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
+    image_shape = session.limits.check_latents(session.model, latents)
+    session.admit(len(latents), image_shape, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
     return await session.images_of(latents, pixel_type)

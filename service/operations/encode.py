@@ -28,21 +28,26 @@ class Encoding:
     seed: int | None
 
 
-async def encode(session: Session, pixels: Tensor, *, draw: Draw = "mean", seed: int | None = None) -> Encoding:
+async def encode(
+    session: Session, pixels: Tensor, *, draw: Draw = "mean", seed: int | None = None, first: int = 0
+) -> Encoding:
     """Latents of uint8 pixels (B, C, H, W): the posterior's mean, or a draw from it.
 
-    The mean needs no seed, and a point is its own mean.
+    The mean needs no seed, and a point is its own mean. A draw depends on the seed and on the number of the image,
+    which begins at `first`.
 
     Raises:
         NotSupportedByModel: the model has no encoder.
         WrongShape, TooLarge: the images do not fit the model or the limits.
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
-    session.admit(len(pixels), latents=8, value_bytes=2)
+    session.check_can("encode")
+    session.admit(len(pixels), session.limits.check_images(session.model, pixels), latents=8, value_bytes=2)
     posterior = await session.encode_raw(pixels)
     normal = posterior.mean
     if draw == "mean" or isinstance(posterior, Point):
         return Encoding(session.prior.from_normal(normal), normal, posterior.log_variance, seed=None)
     seed = draw_seed() if seed is None else seed
-    drawn = posterior.sample(await normal_noise(seed, *normal.shape))
+    count, *shape = normal.shape
+    drawn = posterior.sample((await normal_noise(seed, first + count, *shape))[first:])
     return Encoding(session.prior.from_normal(drawn), normal, posterior.log_variance, seed)

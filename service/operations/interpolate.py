@@ -21,13 +21,11 @@ async def interpolate(
         WrongShape, BadValue, TooLarge: there are not exactly two ends, or they do not fit the model or the limits.
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
-    session.admit(steps, latents=6, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type])
     if len(pair) != 2:
         raise BadValue(f"An interpolation is between two images or latents, not {len(pair)}; send two.")
-    if pair.dtype == torch.uint8:
-        start, end = (await session.encode_raw(pair)).mean
-    else:
-        session.limits.check_latents(session.model, pair)
-        start, end = session.prior.to_normal(pair)
+    are_images = pair.dtype == torch.uint8
+    image_shape = (session.limits.check_images if are_images else session.limits.check_latents)(session.model, pair)
+    session.admit(steps, image_shape, latents=6, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type])
+    start, end = (await session.encode_raw(pair)).mean if are_images else session.prior.to_normal(pair)
     normal = await offload(4 * steps * start.numel(), latent_paths.between, start, end, steps, path)
     return await session.images_of(session.prior.from_normal(normal), pixel_type)

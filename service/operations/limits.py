@@ -9,7 +9,7 @@ from math import isfinite
 
 from torch import Tensor
 
-from model_store.vae.family import ShapeMismatch
+from model_store.vae.family import ImageShape, ShapeMismatch
 
 from ..errors import BadValue, TooLarge, WrongShape, about_row
 from ..inference.served_model import ServedModel
@@ -37,30 +37,42 @@ class Limits:
     draws: int
     answer_bytes: int
 
-    def check_images(self, model: ServedModel, pixels: Tensor) -> None:
-        """Raise WrongShape or TooLarge unless the images (B, C, H, W) fit the model and the limits."""
-        with _about_shape("An image is", model):
-            model.card.model.latent_shape_of(tuple(pixels.shape[1:]))
-        self.check_count(model, len(pixels))
+    def check_images(self, model: ServedModel, pixels: Tensor) -> ImageShape:
+        """The shape (C, H, W) of images (B, C, H, W), which fit the model and the limits.
 
-    def check_latents(self, model: ServedModel, latents: Tensor) -> None:
-        """Raise WrongShape, BadValue or TooLarge unless the latents (B, *latent_shape) fit the model and the limits."""
+        Raises:
+            WrongShape, TooLarge: the images do not fit.
+        """
+        count, *shape = pixels.shape
+        with _about_shape("An image is", model):
+            model.card.model.latent_shape_of(tuple(shape))
+        channels, height, width = shape
+        self.check_count(count, image_shape := (channels, height, width))
+        return image_shape
+
+    def check_latents(self, model: ServedModel, latents: Tensor) -> ImageShape:
+        """The shape (C, H, W) of the images of latents (B, *latent_shape), which fit the model and the limits.
+
+        Raises:
+            WrongShape, BadValue, TooLarge: the latents do not fit.
+        """
         with _about_shape("A latent is", model):
-            model.card.model.image_shape_of(tuple(latents.shape[1:]))
-        self.check_count(model, len(latents))
+            image_shape = model.card.model.image_shape_of(tuple(latents.shape[1:]))
+        self.check_count(len(latents), image_shape)
         lowest, highest = model.prior.support
         if isfinite(lowest) and isfinite(highest):
             remedy = f"latents of {model.version} are within {lowest:g} and {highest:g}, the support of its prior"
             check_range(latents, lowest, highest, "A latent", remedy)
-            return
+            return image_shape
         remedy = f"latents must be finite and within ±{LARGEST_LATENT:g}; the latents of images are a few units from 0"
         check_range(latents, -LARGEST_LATENT, LARGEST_LATENT, "A latent", remedy)
+        return image_shape
 
-    def check_count(self, model: ServedModel, images: int) -> None:
-        """Raise TooLarge for more images, or more pixels in all of them, than one request may have."""
+    def check_count(self, images: int, image_shape: ImageShape) -> None:
+        """Raise TooLarge for more images (C, H, W), or more pixels in all of them, than one request may have."""
         if images > self.images:
             raise TooLarge("The request", size=images, limit=self.images, unit="images", remedy=_FEWER)
-        _, height, width = model.card.model.image_shape
+        _, height, width = image_shape
         if (pixels := images * height * width) > self.pixels:
             raise TooLarge("The request", size=pixels, limit=self.pixels, unit="pixels", remedy=_FEWER)
 
@@ -72,7 +84,7 @@ class Limits:
                 size=size,
                 limit=self.answer_bytes,
                 unit="bytes of images, latents and text in memory",
-                remedy=f"{_FEWER}, or ask for npy",
+                remedy=f"{_FEWER}, or ask for npy or safetensors",
             )
 
     def check_draws(self, images: int, draws: int) -> None:

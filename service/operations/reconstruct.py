@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from model_store.vae.pixels import mean_squared_errors, psnr_db, to_images
 
 from ..offload import offload
 from .encode import Draw, encode
+from .padding import cropped
 from .session import PIXEL_BYTES, PixelType, Session
 
 
@@ -39,9 +41,14 @@ async def reconstruct(
     *,
     draw: Draw = "mean",
     seed: int | None = None,
+    first: int = 0,
+    size: Sequence[int] | None = None,
     pixel_type: PixelType = "float32",
 ) -> Reconstruction:
     """Uint8 pixels (B, C, H, W), encoded and decoded again, and compared with the originals unless they are rounded.
+
+    A draw depends on the seed and on the number of the image, which begins at `first`. Of pixels that were padded, only
+    the part of the original `size` (height, width) is given and compared.
 
     Raises:
         NotSupportedByModel: the model has no encoder.
@@ -49,9 +56,13 @@ async def reconstruct(
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     compared = 12 if pixel_type == "float32" else 0  # the originals as float32, the differences and their squares
-    session.admit(len(pixels), latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
-    encoding = await encode(session, pixels, draw=draw, seed=seed)
+    session.check_can("reconstruct")
+    image_shape = session.limits.check_images(session.model, pixels)
+    session.admit(len(pixels), image_shape, latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
+    encoding = await encode(session, pixels, draw=draw, seed=seed, first=first)
     images = await session.images_of(encoding.latents, pixel_type)
+    if size is not None:
+        images, pixels = cropped(images, size), cropped(pixels, size)
     if pixel_type == "uint8":
         return Reconstruction(images, None, encoding.seed)
     originals = await offload(images.nbytes, to_images, pixels)

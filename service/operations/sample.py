@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor
+
+from model_store.vae.priors import Prior
 
 from .noise import draw_seed, normal_noise
 from .session import PIXEL_BYTES, PixelType, Session
@@ -28,7 +31,7 @@ def check_sample(session: Session, n: int, pixel_type: PixelType) -> None:
         AnswerMemoryFull: the requests under way hold the memory.
     """
     session.check_can("sample")
-    session.admit(n, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
+    session.admit(n, session.config.example_shape, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
 
 
 async def sample(
@@ -49,6 +52,6 @@ async def sample(
     check_sample(session, n, pixel_type)
     session.check_room(n)
     seed = draw_seed() if seed is None else seed
-    latent_shape = session.model.card.model.latent_shape
-    latents = session.prior.sample(await normal_noise(seed, n, *latent_shape), temperature)
+    prior = cast("Prior", session.prior)  # a model that can sample has one
+    latents = prior.sample(await normal_noise(seed, n, *session.config.example_latent_shape), temperature)
     return Samples(await session.images_of(latents, pixel_type), latents, seed)

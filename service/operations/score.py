@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model_store import Card
-from model_store.vae import Bound, DiagonalGaussian, Estimate, bits_per_dimension
+from model_store.vae import Bound, DiagonalGaussian, Estimate, VAEConfig, bits_per_dimension
 from model_store.vae.scoring_protocol import Binarise, binarised_for_scoring, describe_protocol, posterior_noise
 
 from ..offload import offload
@@ -52,14 +53,14 @@ async def score(
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("score")
-    session.limits.check_images(session.model, pixels)
+    image_shape = session.limits.check_images(session.model, pixels)
     session.limits.check_draws(len(pixels), importance_samples)
     repeats = repeats_per_batch(session.model.card, len(pixels))
     # To binarise, pixels become float32 a few times. A draw is made, transformed and weighted.
-    session.admit(len(pixels), latents=4 + 10 * repeats, value_bytes=16 + 2 * repeats)
+    session.admit(len(pixels), image_shape, latents=4 + 10 * repeats, value_bytes=16 + 2 * repeats)
     seed = draw_seed() if seed is None else seed
-    card = session.model.card
-    binarised = await offload(pixels.nbytes, binarised_for_scoring, card.model, pixels, seed, binarise)
+    config = cast("VAEConfig", session.config)  # no other family can score
+    binarised = await offload(pixels.nbytes, binarised_for_scoring, config, pixels, seed, binarise)
     estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)))
     for first in range(0, importance_samples, repeats):
         draws = range(first, min(first + repeats, importance_samples))
@@ -68,12 +69,13 @@ async def score(
         repeated = await offload(size, binarised.repeat, len(draws), 1, 1, 1)
         (nats,) = await session.forward("score", repeated, session.prior.from_normal(normal))
         await offload(size, estimate.add, normal, nats)
-    return _score(card, estimate, binarise, seed)
+    return _score(session.model.card, config, estimate, binarise, seed)
 
 
 def repeats_per_batch(card: Card, images: int) -> int:
     """How often the images are repeated in one batch: as its rows and its memory allow, and at least once."""
-    image_bytes = 2 * math.prod(card.model.image_shape) + 40 * math.prod(card.model.latent_shape)
+    model = card.model
+    image_bytes = 2 * math.prod(model.example_shape) + 40 * math.prod(model.example_latent_shape)
     return max(1, min(ROWS_PER_BATCH // images, BATCH_BYTES // (images * image_bytes)))
 
 
@@ -83,8 +85,8 @@ def posterior_draws(posterior: DiagonalGaussian, draws: range, seed: int) -> Ten
     return torch.cat([posterior.sample(posterior_noise(seed, number, count, tuple(shape))) for number in draws])
 
 
-def _score(card: Card, estimate: Estimate, binarise: Binarise, seed: int) -> Score:
-    bound, config = estimate.bound, card.model
+def _score(card: Card, config: VAEConfig, estimate: Estimate, binarise: Binarise, seed: int) -> Score:
+    bound = estimate.bound
     bits = bits_per_dimension(bound.elbo_nats, config.image_shape) if config.likelihood.is_8_bit else None
     # pixels cut at the middle score higher than drawn ones, and the card's quantiles are of drawn pixels
     is_comparable = binarise == "sample" or not config.likelihood.is_binary

@@ -5,14 +5,16 @@ An operation is a composition of the few forward passes that a device computes: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Literal
 
 from torch import Tensor
 
+from model_store.families import ModelConfig
 from model_store.vae import DiagonalGaussian, Point
-from model_store.vae.family import Operation
-from model_store.vae.priors import Prior
+from model_store.vae.family import ImageShape, Operation
+from model_store.vae.priors import NoPrior, Prior
 
 from ..compute.rows import Rows, concatenate, nbytes
 from ..compute.torch_runtime import ForwardPass
@@ -50,7 +52,7 @@ class Session:
 
     Attributes:
         client: whose turns it takes, and whose share of the memory.
-        written_bytes: memory to write the answer about one image, which depends on the format.
+        written_bytes: memory to write the answer about one image of a shape, which depends on the format.
     """
 
     def __init__(self, model: ServedModel, limits: Limits, timings: Timings, memory: Reservation) -> None:
@@ -59,11 +61,16 @@ class Session:
         self.timings = timings
         self.memory = memory
         self.client = memory.client
-        self.written_bytes = 0
+        self.written_bytes: Callable[[ImageShape], int] = lambda _: 0
         self._is_begun = False
 
     @property
-    def prior(self) -> Prior:
+    def config(self) -> ModelConfig:
+        """The record of the model's family."""
+        return self.model.card.model
+
+    @property
+    def prior(self) -> Prior | NoPrior:
         """The prior of the model, which maps normal coordinates to latents."""
         return self.model.prior
 
@@ -73,11 +80,11 @@ class Session:
         Raises:
             NotSupportedByModel: it cannot; the message names the missing part, and the remedy.
         """
-        if lack := self.model.card.model.lacks(operation):
+        if lack := self.config.lacks(operation):
             raise NotSupportedByModel(str(self.model.version), *lack)
 
-    def admit(self, images: int, *, latents: int, value_bytes: int) -> None:
-        """Check the number of images, and reserve memory, before anything is made for the images.
+    def admit(self, images: int, image_shape: ImageShape, *, latents: int, value_bytes: int) -> None:
+        """Check the number of images (C, H, W), and reserve memory, before anything is made for the images.
 
         The request holds at most `latents` arrays of latents at the same time, and `value_bytes` for each value of an
         image. A later call replaces an earlier one that asked for less.
@@ -86,10 +93,9 @@ class Session:
             TooLarge: the images are too many, or need too much memory.
             AnswerMemoryFull: the requests under way hold the memory.
         """
-        self.limits.check_count(self.model, images)
-        config = self.model.card.model
-        tensors = latents * 4 * prod(config.latent_shape) + value_bytes * prod(config.image_shape)
-        self.limits.check_bytes(size := images * (tensors + self.written_bytes))
+        self.limits.check_count(images, image_shape)
+        tensors = latents * 4 * prod(self.config.latent_shape_of(image_shape)) + value_bytes * prod(image_shape)
+        self.limits.check_bytes(size := images * (tensors + self.written_bytes(image_shape)))
         self.memory.grow_to(size)
 
     def check_room(self, images: int) -> None:

@@ -41,10 +41,11 @@ async def traverse(
         BadValue, TooLarge: a dimension that does not exist, or more images than the limits allow.
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
-    model = session.model
+    session.check_can("traverse")
+    model, config = session.model, session.config
     dims = informative_dimensions(model.card) if dims is None else dims
-    session.admit(steps * len(dims), latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
-    values = math.prod(model.card.model.latent_shape)
+    session.admit(steps * len(dims), config.example_shape, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
+    values = math.prod(config.example_latent_shape)
     if wrong := [dim for dim in dims if not 0 <= dim < values]:
         raise BadValue(f"There is no dimension {wrong[0]} in {model.version}; take 0 to {values - 1}.")
     centre, spread = await _centre_and_spread(session, seed)
@@ -59,7 +60,7 @@ def informative_dimensions(card: Card) -> list[int]:
     """
     latents = card.latents
     if latents is None:
-        return list(range(min(DEFAULT_DIMENSIONS, math.prod(card.model.latent_shape))))
+        return list(range(min(DEFAULT_DIMENSIONS, math.prod(card.model.example_latent_shape))))
     weights = latents.kl_nats or latents.standard_deviation
     # a card has 100,000 of them at most: a sort took 40 ms of each request
     return heapq.nlargest(DEFAULT_DIMENSIONS, range(len(weights)), key=weights.__getitem__)
@@ -68,7 +69,7 @@ def informative_dimensions(card: Card) -> list[int]:
 async def _centre_and_spread(session: Session, seed: int | None) -> tuple[Tensor, Tensor]:
     """A latent to start from, and the length of one standard deviation, both (*latent_shape) in normal coordinates."""
     card, version = session.model.card, session.model.version
-    shape = card.model.latent_shape
+    shape = card.model.example_latent_shape
     if seed is not None:
         session.check_can("sample")
         return (await normal_noise(seed, 1, *shape))[0], torch.ones(shape)

@@ -10,6 +10,7 @@ from string import Template
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
+from model_store.vae.family import Operation
 from model_store.vae.sentences import shape_text
 
 from ..http.state import CurrentState
@@ -21,9 +22,9 @@ _PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8
 _KEY_FORM = (Path(__file__).parent / "key_form.html").read_text(encoding="utf-8")
 _SAMPLE = "sample?n=16&amp;seed=7&amp;format=png"
 _TRAVERSE = Template("traverse?dims=$dims&amp;steps=4&amp;span=1&amp;format=png")
+_MADE = Template('<img src="v1/models/$name/$address" alt="images that $name makes">')
 _MODEL = Template(
-    '<article><img src="v1/models/$name/$images_url" alt="images that $name makes">'
-    '<div><h2><a href="v1/models/$name">$name</a></h2><p>${default}images $images, latents $latents, '
+    '<article>$images_made<div><h2><a href="v1/models/$name">$name</a></h2><p>${default}images $images, latents $latents, '
     "$parameters parameters</p>$warnings</div></article>"
 )
 
@@ -47,15 +48,26 @@ async def page(request: Request, state: CurrentState) -> HTMLResponse:
 
 
 def article(served: ServedModel, *, is_default: bool) -> str:
-    """A model and sixteen images that it makes. A plain autoencoder has no samples: its images come from traverse."""
+    """A model and sixteen images that it makes: samples, or steps along its latents if it has no prior to draw from.
+
+    A model that others trained for photographs can make none of nothing.
+    """
     config = served.card.model
-    dims = ",".join(map(str, range(min(4, prod(config.latent_shape)))))
+    dims = ",".join(map(str, range(min(4, prod(config.example_latent_shape)))))
     return _MODEL.substitute(
         name=escape(str(served.version)),
-        images_url=_TRAVERSE.substitute(dims=dims) if "sample" not in config.can else _SAMPLE,
+        images_made=_made_by(served, "sample", _SAMPLE)
+        or _made_by(served, "traverse", _TRAVERSE.substitute(dims=dims)),
         default="the default model; " if is_default else "",
         images=shape_text(config.image_shape),
         latents=shape_text(config.latent_shape),
         parameters=f"{served.card.weights.parameters:,}",
         warnings="".join(f'<p class="warning">Warning: {escape(text)}</p>' for text in served.card.warnings),
     )
+
+
+def _made_by(served: ServedModel, operation: Operation, address: str) -> str:
+    """The images that a model makes of nothing, if it can do the operation."""
+    if operation not in served.card.model.can:
+        return ""
+    return _MADE.substitute(name=escape(str(served.version)), address=address)

@@ -185,7 +185,7 @@ def picture_reader(subject: Subject, content: bytes) -> None:
     """A mutated picture is read, or refused with an error of our own, not one of Pillow's."""
     target = Target(ModelVersion("grey", 1), (1, 8, 8), "cover", 10_000, 10_000)
     try:
-        pixels = pictures.decode(pictures.inspect_all([content], target), target)
+        (pixels,) = pictures.decode(pictures.inspect_all([content], target), target)
     except ServiceError:
         return
     assert pixels.shape == (1, 1, 8, 8)

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             stored = store.load(store.resolve(options.model))
             dataset = load_test(stored.card, options.data, options.cache, options.resize)
             first = dataclasses.replace(dataset, test=dataset.test[: options.images])
-            model = stored.model.to(choose_device(options.device))
+            model = stored.vae.to(choose_device(options.device))
             found = report(model, first, options.importance_samples)
         except Stopped as stopped:
             console.say("Stopped; nothing is measured.")
@@ -67,7 +67,7 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resiz
             raise BadRecipe(
                 "of the card", "the card has no recipe, so it names no images; name test images with --data"
             )
-        return load_test_images(place, card.model.image_shape, resize or "none")
+        return load_test_images(place, card.model.example_shape, resize or "none")
     if resize is not None:
         raise BadRecipe("of the card", "the recipe itself has data.resize; leave out --resize")
     try:

@@ -22,7 +22,7 @@ class Network:
     def __init__(self, store: Path, name: str, threads: int) -> None:
         torch.set_num_threads(threads)
         shelf = Store(store)
-        model = shelf.load(shelf.resolve(name)).model.eval()
+        model = shelf.load(shelf.resolve(name)).vae.eval()
         if model.encoder is None:
             raise ValueError("This model has no encoder.")
         self._encoder, self._decoder = model.encoder, model.decoder

@@ -6,7 +6,7 @@ This module does not import torch: a large answer is written in a process.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -16,9 +16,10 @@ from model_store.pictures import Pixels
 from ...formats import pictures
 
 
-def write_images_json(members: Mapping[str, Any], pixels: Pixels) -> bytes:
-    """JSON of the members and of images as base64 PNG, from pixels uint8 (B, C, H, W)."""
-    encoded = [base64.b64encode(pictures.encode(image[None], "png")).decode() for image in pixels]
+def write_images_json(members: Mapping[str, Any], runs: Sequence[Pixels]) -> bytes:
+    """JSON of the members and of images as base64 PNG, from pixels uint8 (B, C, H, W) for each run of a size."""
+    images = (image for pixels in runs for image in pixels)
+    encoded = [base64.b64encode(pictures.encode(image[None], "png")).decode() for image in images]
     return write_json({**members, "images": encoded})
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from model_store.pictures import FLOAT_TOLERANCE, UnusablePicture, to_uint8
+from model_store.vae.family import OpenShape
 
 from ...errors import BadValue, WrongShape
 from ...formats import tensors
@@ -23,45 +26,54 @@ _SHAPES = {
 }
 
 
-def read_image_array(media_type: str, body: bytes, target: Target) -> Tensor:
-    """Pixels uint8 (B, C, H, W).
+def read_image_array(media_type: str, body: bytes, target: Target) -> list[Tensor]:
+    """Pixels uint8 (B, C, H, W), for each array of the body.
 
     Raises:
         MalformedBody, BadValue: the array cannot be read, or does not hold images.
         WrongShape: the array is read as many images, but looks like one picture.
     """
     if media_type == NPY:
-        return as_pixels(media_type, tensors.read_npy(body, _NPY_PIXELS, "images"), target)
-    return as_pixels(media_type, tensors.read_safetensors(body, {"images": _PIXELS})[1], target)
+        return [as_pixels(media_type, tensors.read_npy(body, _NPY_PIXELS, "images"), target)]
+    _, arrays = tensors.read_safetensors(body, {"images": _PIXELS})
+    return [as_pixels(media_type, array, target) for array in arrays]
 
 
-def read_latent_array(media_type: str, body: bytes) -> Tensor:
-    """Latents float32 (B, …), at least one.
+def read_latent_array(media_type: str, body: bytes) -> list[Tensor]:
+    """Latents float32 (B, …), at least one, for each array of the body.
 
     Raises:
         MalformedBody, BadValue: the array cannot be read, or does not hold latents.
     """
     if media_type == NPY:
-        return as_latents(tensors.read_npy(body, _NPY_FLOATS, "latents"))
-    return as_latents(tensors.read_safetensors(body, {"latents": _FLOATS})[1])
+        return [as_latents(tensors.read_npy(body, _NPY_FLOATS, "latents"))]
+    return [as_latents(array) for array in tensors.read_safetensors(body, {"latents": _FLOATS})[1]]
 
 
-def read_any_array(media_type: str, body: bytes, latent_shape: tuple[int, ...], target: Target) -> Tensor:
-    """Pixels uint8 or latents float32. In safetensors the name tells them apart, in npy the type and the shape.
+def read_any_array(media_type: str, body: bytes, latent_shape: OpenShape, target: Target) -> list[Tensor]:
+    """Pixels uint8 or latents float32, for each array of the body.
+
+    In safetensors the name tells them apart, in npy the type and the shape.
 
     Raises:
         MalformedBody, BadValue: the array cannot be read, or is neither pixels nor latents.
         WrongShape: the array is read as many images, but looks like one picture.
     """
     if media_type == SAFETENSORS:
-        name, array = tensors.read_safetensors(body, {"latents": _FLOATS, "images": _PIXELS})
-        return as_latents(array) if name == "latents" else as_pixels(media_type, array, target)
+        name, arrays = tensors.read_safetensors(body, {"latents": _FLOATS, "images": _PIXELS})
+        return [as_latents(array) if name == "latents" else as_pixels(media_type, array, target) for array in arrays]
     array = tensors.read_npy(body, _NPY_PIXELS, "images or latents")
-    if not array.is_floating_point() or (array.ndim >= 3 and array.shape[1:] != latent_shape):
-        return as_pixels(media_type, array, target)
+    if not array.is_floating_point() or (array.ndim >= 3 and not _has_shape(array.shape[1:], latent_shape)):
+        return [as_pixels(media_type, array, target)]
     if array.dtype not in _NPY_FLOATS:
         raise BadValue("The latents have the type float64; expected float32 or float16.")
-    return as_latents(array)
+    return [as_latents(array)]
+
+
+def _has_shape(shape: Sequence[int], expected: OpenShape) -> bool:
+    return len(shape) == len(expected) and all(
+        side in (found, None) for found, side in zip(shape, expected, strict=True)
+    )
 
 
 def as_latents(array: Tensor) -> Tensor:
@@ -107,7 +119,7 @@ def check_not_one_picture(shape: tuple[int, ...], target: Target) -> None:
     """
     count, height, width = shape
     is_like_one = width in (1, 3, 4) and min(count, height) > width
-    if is_like_one and target.resize == "none" and (height, width) != target.image_shape[1:]:
+    if is_like_one and target.resize == "none" and not target.takes(height, width):
         raise WrongShape(
             f"The array is read as {count} images of",
             got=(height, width),

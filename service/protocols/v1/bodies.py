@@ -6,7 +6,7 @@ in a process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from math import prod
 from operator import mul
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from model_store.pictures import Pixels, Resize
+from model_store.vae.family import ImageShape
 
+from ...errors import SeveralSizes
 from ...formats import pictures
 from ...formats.multipart import MULTIPART
 from ...formats.picture_structure import MEDIA_TYPES as PICTURES
@@ -32,6 +34,7 @@ from ...offload import (
     LIGHT_VALUES,
     offload,
 )
+from ...operations.padding import Fit
 from ...operations.session import Session
 from .array_bodies import read_any_array, read_image_array, read_latent_array
 from .json_bodies import ANSWER_MEMBERS, JSON, JSON_VALUE_BYTES, Allowed, read_json_latents, read_json_pair_latents
@@ -47,7 +50,19 @@ T = TypeVar("T")
 
 
 async def read_images(call: Call, session: Session, resize: Resize) -> Tensor:
-    """Pixels uint8 (B, C, H, W) in the model's shape.
+    """Pixels uint8 (B, C, H, W), of one size that the model takes.
+
+    Raises:
+        BadValue: the images have several sizes.
+        the other errors of `read_runs`.
+    """
+    return _of_one_size(await read_runs(call, session, resize))
+
+
+async def read_runs(call: Call, session: Session, resize: Resize, fit: Fit = "none") -> list[Tensor]:
+    """Pixels uint8 (B, C, H, W) for each run of images of the same size, in order.
+
+    With `fit=pad` images keep their size, and it may be one that the model does not take.
 
     Raises:
         UnsupportedMediaType, UnsupportedEncoding: the body is in another format.
@@ -58,15 +73,15 @@ async def read_images(call: Call, session: Session, resize: Resize) -> Tensor:
     """
     with call.timings.measure("read"), call.body_memory.reserve(call.client) as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
-        target = _target(session, resize)
+        target = _target(session, resize, fit)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
-            images = await _in_thread(call, len(body), read_image_array, media_type, body, target)
-            return await _fit_array(call, session, images, target)
-        return torch.from_numpy(await _decode_pictures(call, session, content_type, body, target))
+            arrays = await _in_thread(call, len(body), read_image_array, media_type, body, target)
+            return [await _fit_array(call, session, images, target) for images in arrays]
+        return [*map(torch.from_numpy, await _decode_pictures(call, session, content_type, body, target))]
 
 
-async def read_latents(call: Call, session: Session) -> Tensor:
-    """Latents float32 (B, …), not yet compared with the model.
+async def read_latent_runs(call: Call, session: Session) -> list[Tensor]:
+    """Latents float32 (B, …) for each run of the same shape, in order; not yet compared with the model.
 
     Raises:
         the errors of `read_images`, except BadImage and WrongShape.
@@ -76,7 +91,7 @@ async def read_latents(call: Call, session: Session) -> Tensor:
         if (media_type := media_type_of(content_type)) != JSON:
             return await _in_thread(call, len(body), read_latent_array, media_type, body)
         is_light = len(body) <= LIGHT_BYTES
-        return torch.from_numpy(await _in_process(call, is_light, read_json_latents, body, _allowed(session)))
+        return [*map(torch.from_numpy, await _in_process(call, is_light, read_json_latents, body, _allowed(session)))]
 
 
 async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
@@ -89,16 +104,25 @@ async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
         media_type, target = media_type_of(content_type), _target(session, resize)
         if media_type in (NPY, SAFETENSORS):
-            latent_shape = session.model.card.model.latent_shape
-            array = await _in_thread(call, len(body), read_any_array, media_type, body, latent_shape, target)
+            latent_shape = session.config.latent_shape
+            arrays = await _in_thread(call, len(body), read_any_array, media_type, body, latent_shape, target)
+            array = _of_one_size(arrays)
             return array if array.dtype != torch.uint8 else await _fit_array(call, session, array, target)
         if media_type == JSON and len(body) > LIGHT_BYTES:
-            return torch.from_numpy(await call.read_in_process(read_json_pair, body, target, _allowed(session)))
+            runs = await call.read_in_process(read_json_pair, body, target, _allowed(session))
+            return _of_one_size([*map(torch.from_numpy, runs)])
         if media_type == JSON:
             latents = read_json_pair_latents(body, _allowed(session))
             if latents is not None:
-                return torch.from_numpy(latents)
-        return torch.from_numpy(await _decode_pictures(call, session, content_type, body, target))
+                return _of_one_size([*map(torch.from_numpy, latents)])
+        runs = await _decode_pictures(call, session, content_type, body, target)
+        return _of_one_size([*map(torch.from_numpy, runs)])
+
+
+def _of_one_size(runs: Sequence[Tensor]) -> Tensor:
+    if len(runs) > 1:
+        raise SeveralSizes(runs[0].shape[2:], runs[1].shape[2:])
+    return runs[0]
 
 
 async def _in_thread(call: Call, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -119,34 +143,52 @@ async def _in_process(call: Call, is_light: bool, function: Callable[P, T], *arg
 
 
 async def _fit_array(call: Call, session: Session, images: Tensor, target: Target) -> Tensor:
-    session.admit(len(images), latents=0, value_bytes=_DECODED_BYTES)
+    fitted = target.shape_of(*images.shape[2:])
+    _admit_read(session, len(images), fitted)
     pictures.check_array(images.shape, target)
     session.check_room(len(images))
-    if images.shape[1:] == target.image_shape:
+    if images.shape[1:] == fitted:
         return images
-    is_light = max(images.numel(), len(images) * prod(target.image_shape)) <= LIGHT_VALUES
+    is_light = max(images.numel(), len(images) * prod(fitted)) <= LIGHT_VALUES
     return torch.from_numpy(await _in_process(call, is_light, pictures.fit, images.numpy(), target))
 
 
-async def _decode_pictures(call: Call, session: Session, content_type: str, body: bytes, target: Target) -> Pixels:
+async def _decode_pictures(
+    call: Call, session: Session, content_type: str, body: bytes, target: Target
+) -> list[Pixels]:
     allowed = _allowed(session)
     is_one_picture = media_type_of(content_type) in PICTURES.values()
     if len(body) <= (LIGHT_PICTURE_BYTES if is_one_picture else LIGHT_BYTES):
-        target_pixels = prod(target.image_shape[1:])
         structures = pictures.inspect_all(read_picture_files(content_type, body, allowed), target)
         session.check_room(len(structures))
-        session.admit(len(structures), latents=0, value_bytes=_DECODED_BYTES)
-        if sum(max(structure.cost, target_pixels) for structure in structures) <= LIGHT_PICTURE_COST:
+        fitted = [target.shape_of(structure.height, structure.width) for structure in structures]
+        _admit_read(session, len(fitted), max(fitted, key=prod))
+        costs = (max(structure.cost, prod(shape[1:])) for structure, shape in zip(structures, fitted, strict=True))
+        if sum(costs) <= LIGHT_PICTURE_COST:
             return pictures.decode(structures, target)
     session.check_room(1)  # the body may hold more, but that is not known before it is read
-    pixels = await call.read_in_process(read_pictures, content_type, body, target, allowed)
-    session.admit(len(pixels), latents=0, value_bytes=_DECODED_BYTES)
-    return pixels
+    runs = await call.read_in_process(read_pictures, content_type, body, target, allowed)
+    channels, height, width = max((run.shape[1:] for run in runs), key=prod)
+    _admit_read(session, sum(map(len, runs)), (channels, height, width))
+    return runs
 
 
-def _target(session: Session, resize: Resize) -> Target:
-    model, limits = session.model, session.limits
-    return Target(model.version, model.card.model.image_shape, resize, limits.picture_pixels, limits.pixels)
+def _admit_read(session: Session, images: int, image_shape: ImageShape) -> None:
+    """Reserve memory for images that have been read, all as large as the largest; padding makes them fit the model."""
+    session.admit(images, session.config.fitting_shape(*image_shape[1:]), latents=0, value_bytes=_DECODED_BYTES)
+
+
+def _target(session: Session, resize: Resize, fit: Fit = "none") -> Target:
+    config, limits = session.config, session.limits
+    return Target(
+        session.model.version,
+        config.image_shape,
+        resize,
+        limits.picture_pixels,
+        limits.pixels,
+        config.multiple,
+        are_padded=fit == "pad" and config.takes_any_size,
+    )
 
 
 def _allowed(session: Session) -> Allowed:
@@ -154,10 +196,12 @@ def _allowed(session: Session) -> Allowed:
 
     Encode answers three arrays of latents; the other operations answer a few values for each image.
     """
-    limits, config = session.limits, session.model.card.model
-    numbers_and_lists = sum(accumulate(config.latent_shape, mul, initial=1))
-    values = min(limits.images * (3 * numbers_and_lists + 3), limits.answer_bytes // JSON_VALUE_BYTES)
+    limits, smallest = session.limits, session.config.fitting_shape(1, 1)
+    numbers_and_lists = sum(accumulate(session.config.latent_shape_of(smallest), mul, initial=1))
+    fitting = limits.pixels // prod(smallest[1:])
+    latents = fitting if session.config.takes_any_size else limits.images
+    values = min(latents * (3 * numbers_and_lists + 3), limits.answer_bytes // JSON_VALUE_BYTES)
     # so that a body of a few bytes does not become more pixels than the request may have
-    image_bytes = _DECODED_BYTES * prod(config.image_shape) + session.written_bytes
-    images = min(limits.images, limits.pixels // prod(config.image_shape[1:]), limits.answer_bytes // image_bytes)
-    return Allowed(max(1, images), values, frozenset(ANSWER_MEMBERS))
+    image_bytes = _DECODED_BYTES * prod(smallest) + session.written_bytes(smallest)
+    images = min(limits.images, fitting, limits.answer_bytes // image_bytes)
+    return Allowed(max(1, images), values, frozenset(ANSWER_MEMBERS), session.config.takes_any_size)

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
 from starlette.responses import Response
 
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
-from ...operations.decode import decode
+from ...operations.runs import decode_runs
 from ...operations.session import Session
-from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
-from .bodies import read_latents
+from .answers import ImagesAnswer, bytes_to_write, check_one_size, pixel_type, respond_with_images
+from .bodies import read_latent_runs
 from .openapi import latents_body, responses
 from .parameters import Parameters
 
 
-async def answer(call: Call, session: Session, parameters: Parameters) -> Response:
+class DecodeParameters(Parameters):
+    """The query of decode."""
+
+    original_size: Annotated[
+        str | None,
+        Field(
+            pattern=r"^([13]x)?[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$",
+            description="cut the images to this size, such as 3x517x389: the X-Original-Size of encode with fit=pad",
+        ),
+    ] = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the original images."""
+        if self.original_size is None:
+            return None
+        *_, height, width = self.original_size.split("x")
+        return int(height), int(width)
+
+
+async def answer(call: Call, session: Session, parameters: DecodeParameters) -> Response:
     """The image of each latent; several as one picture become a grid, row by row."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
-    session.written_bytes = bytes_to_write(wanted, session)
-    latents = await read_latents(call, session)
-    images = await call.wait_for(decode(session, latents, pixel_type=pixel_type(wanted)), "send fewer latents")
-    return await respond_with_images(call, wanted, session, images)
+    session.written_bytes = partial(bytes_to_write, wanted, session.config)
+    latents = await read_latent_runs(call, session)
+    if wanted not in ("json", "safetensors"):
+        check_one_size(latents)
+    work = decode_runs(session, latents, size=parameters.size, pixel_type=pixel_type(wanted))
+    return await respond_with_images(call, wanted, session, await call.wait_for(work, "send fewer latents"))
 
 
 ENDPOINT = Endpoint(
     name="decode",
     methods=("POST",),
     summary="latents → images",
-    parameters=Parameters,
+    parameters=DecodeParameters,
     answer=answer,
     answer_schema=ImagesAnswer,
     responses=responses(IMAGE_FORMATS, reads_body=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -12,10 +14,21 @@ from ...http.call import Call
 from ...http.negotiation import LATENT_FORMATS, Format, choose_format
 from ...http.router import Endpoint
 from ...offload import offload
-from ...operations.encode import Encoding, encode
+from ...operations.encode import Encoding
+from ...operations.runs import encode_runs, shapes_of
 from ...operations.session import Session
-from .answers import OperationAnswer, bytes_to_write, make_response, write_json
-from .bodies import read_images
+from .answers import (
+    NO_HEADERS,
+    OperationAnswer,
+    bytes_to_write,
+    check_one_size,
+    make_response,
+    named_tensors,
+    one_or_each,
+    original_sizes,
+    write_json,
+)
+from .bodies import read_runs
 from .json_bodies import Nested
 from .openapi import images_body, responses
 from .parameters import AnswerFormat, DrawParameters, offered
@@ -38,23 +51,31 @@ class EncodeAnswer(OperationAnswer):
 async def answer(call: Call, session: Session, parameters: EncodeParameters) -> Response:
     """The latents of each image: the posterior's mean, or a draw from it."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), LATENT_FORMATS)
-    session.written_bytes = bytes_to_write(wanted, session, latents=3, has_images=False)
-    pixels = await read_images(call, session, parameters.resize)
-    encoding = await call.wait_for(encode(session, pixels, draw=parameters.latents, seed=parameters.seed))
-    with call.timings.measure("write"):
-        content = await write_encoding(call, wanted, session, encoding)
-    return make_response(wanted, session, content, encoding.seed)
-
-
-async def write_encoding(call: Call, wanted: Format, session: Session, encoding: Encoding) -> bytes:
-    """The latents as npy; the latents and the posterior as safetensors or JSON."""
+    latents = 2 if session.config.is_posterior_a_point else 3  # with the mean, and a log-variance where there is one
+    session.written_bytes = partial(bytes_to_write, wanted, session.config, latents=latents, has_images=False)
+    images = await read_runs(call, session, parameters.resize, parameters.fit)
     if wanted == "npy":
-        return await offload(encoding.latents.nbytes, tensors.write_npy, encoding.latents)
-    named = {"latents": encoding.latents, "mean": encoding.mean, "log_variance": encoding.log_variance}
+        check_one_size(images)
+    encodings = await call.wait_for(encode_runs(session, images, draw=parameters.latents, seed=parameters.seed))
+    with call.timings.measure("write"):
+        content = await write_encodings(call, wanted, session, encodings)
+    headers = original_sizes(shapes_of(images)) if parameters.fit == "pad" else NO_HEADERS
+    return make_response(wanted, session, content, encodings[0].seed, headers)
+
+
+async def write_encodings(call: Call, wanted: Format, session: Session, encodings: Sequence[Encoding]) -> bytes:
+    """The latents as npy; the latents and the posterior as safetensors or JSON."""
+    latents = [encoding.latents for encoding in encodings]
+    size = sum(run.nbytes for run in latents)
+    if wanted == "npy":
+        return await offload(size, tensors.write_npy, latents[0])
+    variances = [each.log_variance for each in encodings if each.log_variance is not None]
+    named = {"latents": latents, "mean": [encoding.mean for encoding in encodings], "log_variance": variances}
     if wanted == "safetensors":
-        present = {name: tensor for name, tensor in named.items() if tensor is not None}
-        return await offload(encoding.latents.nbytes, tensors.write_safetensors, present)
-    return await write_json(call, session, named)
+        present = {name: each for runs in named for name, each in named_tensors(runs, named[runs]).items()}
+        return await offload(size, tensors.write_safetensors, present)
+    members = {name: one_or_each(runs) if runs else None for name, runs in named.items()}
+    return await write_json(call, session, members)
 
 
 ENDPOINT = Endpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -30,12 +31,12 @@ class InterpolateParameters(Parameters):
 async def answer(call: Call, session: Session, parameters: InterpolateParameters) -> Response:
     """The images on a path from one latent to another, side by side, both ends included."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
-    session.written_bytes = bytes_to_write(wanted, session)
+    session.written_bytes = partial(bytes_to_write, wanted, session.config)
     pair = await read_pair(call, session, parameters.resize)
     steps, path = parameters.steps, parameters.path
     work = interpolate(session, pair, steps=steps, path=path, pixel_type=pixel_type(wanted))
     images = await call.wait_for(work, "ask for fewer steps")
-    return await respond_with_images(call, wanted, session, images, columns=steps)
+    return await respond_with_images(call, wanted, session, [images], columns=steps)
 
 
 ENDPOINT = Endpoint(

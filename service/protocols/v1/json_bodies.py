@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from codecs import BOM_UTF8
-from itertools import chain
+from itertools import chain, groupby
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 from urllib.parse import unquote
 
@@ -48,11 +48,13 @@ class Allowed(NamedTuple):
         images: the number of pictures.
         values: the values of JSON: numbers, texts and lists.
         ignored: the members of JSON that a body need not have, and may.
+        has_any_size: whether latents may have several shapes.
     """
 
     images: int
     values: int
     ignored: frozenset[str]
+    has_any_size: bool = False
 
 
 class JsonBody(BaseModel):
@@ -129,26 +131,36 @@ def read_json(kind: type[Body], body: bytes, allowed: Allowed) -> Body:
         raise wrong from error
 
 
-def read_json_latents(body: bytes, allowed: Allowed) -> NDArray[np.float32]:
-    """Latents float32 (B, …), at least one.
+def read_json_latents(body: bytes, allowed: Allowed) -> list[NDArray[np.float32]]:
+    """Latents float32 (B, …), at least one; an array for each run of latents of the same shape.
 
     Raises:
         the same as `read_json` and `read_numbers`.
     """
-    latents = read_numbers(read_json(LatentsBody, body, allowed).latents)
-    if not latents.size:
+    runs = _read_runs(read_json(LatentsBody, body, allowed).latents, allowed)
+    if not all(run.size for run in runs):
         raise BadValue("The latents are empty; send at least one.")
-    return latents
+    return runs
 
 
-def read_json_pair_latents(body: bytes, allowed: Allowed) -> NDArray[np.float32] | None:
+def read_json_pair_latents(body: bytes, allowed: Allowed) -> list[NDArray[np.float32]] | None:
     """Latents float32 (B, …), or None where the JSON holds only images.
 
     Raises:
         the same as `read_json` and `read_numbers`.
     """
     pair = read_json(PairBody, body, allowed)
-    return None if pair.latents is None else read_numbers(pair.latents)
+    return None if pair.latents is None else _read_runs(pair.latents, allowed)
+
+
+def _read_runs(latents: list[Any], allowed: Allowed) -> list[NDArray[np.float32]]:
+    if not allowed.has_any_size:
+        return [read_numbers(latents)]
+    rows = []
+    for index, row in enumerate(latents):
+        with about_row(index):
+            rows.append(read_numbers([row]))
+    return [np.concatenate([*run]) for _, run in groupby(rows, key=np.shape)]
 
 
 def read_base64(texts: list[str], max_images: int) -> list[bytes]:

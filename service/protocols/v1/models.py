@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from model_store import Card
 from model_store.vae.config import Side, Width
+from model_store.vae.family import OPERATIONS, Operation
 from model_store.vae.record import Count
 
 from ...http.problems import documented_errors
@@ -22,8 +23,10 @@ class ModelSummary(Answer):
     """One served model."""
 
     is_default: bool = Field(description="whether /v1/encode and the like mean this one")
-    image_shape: tuple[Side, Side, Side] = Field(description="(C, H, W)")
-    latent_shape: tuple[Width, ...]
+    image_shape: tuple[Side, Side | None, Side | None] = Field(description="(C, H, W); null for sides of any size")
+    latent_shape: tuple[Width | None, ...]
+    downscale: int | None = Field(description="each side is a multiple of it; null for a model of one size")
+    operations: list[Operation] = Field(description="what the model can do")
     parameters: Count
 
 
@@ -71,6 +74,8 @@ async def models(state: CurrentState) -> ModelsAnswer:
             is_default=model is default,
             image_shape=model.card.model.image_shape,
             latent_shape=model.card.model.latent_shape,
+            downscale=model.card.model.multiple if model.card.model.takes_any_size else None,
+            operations=[operation for operation in OPERATIONS if operation in model.card.model.can],
             parameters=model.card.weights.parameters,
         )
         for model in registry.served

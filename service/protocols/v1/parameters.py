@@ -12,6 +12,7 @@ from model_store.vae.noise import MAX_SEED
 from ...http.negotiation import Format
 from ...http.query import QueryParameters
 from ...operations.encode import Draw
+from ...operations.padding import Fit
 
 INT32_MAX = 2**31 - 1
 
@@ -40,6 +41,10 @@ class Parameters(QueryParameters):
 class DrawParameters(Parameters):
     """The parameters of operations that read images and may draw their latents from the posterior."""
 
+    fit: Annotated[
+        Fit,
+        Field(description="pad: repeat the edge up to the next size that a model of any size takes; X-Original-Size"),
+    ] = "none"
     latents: Annotated[Draw, Field(description="the posterior's mean, or a draw from the posterior")] = "mean"
     seed: OptionalSeed = None
     resize: PictureResize = "none"

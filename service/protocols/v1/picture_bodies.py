@@ -17,8 +17,8 @@ from ...http.body import media_type_of
 from .json_bodies import JSON, Allowed, ImagesBody, read_base64, read_json, read_json_pair_latents
 
 
-def read_pictures(content_type: str, body: bytes, target: Target, allowed: Allowed) -> Pixels:
-    """Pixels uint8 (B, *image_shape) of the pictures in a body.
+def read_pictures(content_type: str, body: bytes, target: Target, allowed: Allowed) -> list[Pixels]:
+    """Pixels uint8 (B, C, H, W) of the pictures in a body, for each run of pictures of the same size.
 
     Raises:
         the errors of `read_picture_files`, `pictures.inspect_all` and `pictures.decode`.
@@ -26,8 +26,8 @@ def read_pictures(content_type: str, body: bytes, target: Target, allowed: Allow
     return pictures.decode(pictures.inspect_all(read_picture_files(content_type, body, allowed), target), target)
 
 
-def read_json_pair(body: bytes, target: Target, allowed: Allowed) -> Pixels | NDArray[np.float32]:
-    """Latents float32 (B, …) if the JSON holds some, else pixels uint8 (B, *image_shape).
+def read_json_pair(body: bytes, target: Target, allowed: Allowed) -> list[Pixels] | list[NDArray[np.float32]]:
+    """Latents float32 (B, …) if the JSON holds some, else pixels uint8 (B, C, H, W); for each run of the same size.
 
     Raises:
         the errors of `read_json_pair_latents` and `read_pictures`.

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pydantic import Field
 from starlette.responses import Response
 
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
-from ...operations.reconstruct import reconstruct
+from ...operations.runs import reconstruct_runs, shapes_of
 from ...operations.session import Session
-from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
-from .bodies import read_images
+from .answers import (
+    NO_HEADERS,
+    ImagesAnswer,
+    bytes_to_write,
+    check_one_size,
+    original_sizes,
+    pixel_type,
+    respond_with_images,
+)
+from .bodies import read_runs
 from .openapi import images_body, responses
 from .parameters import DrawParameters
 
@@ -26,19 +36,33 @@ class ReconstructAnswer(ImagesAnswer):
 async def answer(call: Call, session: Session, parameters: DrawParameters) -> Response:
     """Each image encoded and decoded again; as JSON with its distance from the original."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
-    session.written_bytes = bytes_to_write(wanted, session)
-    pixels = await read_images(call, session, parameters.resize)
-    work = reconstruct(
+    session.written_bytes = partial(bytes_to_write, wanted, session.config)
+    images = await read_runs(call, session, parameters.resize, parameters.fit)
+    if wanted not in ("json", "safetensors"):
+        check_one_size(images)
+    work = reconstruct_runs(
         session,
-        pixels,
+        images,
         draw=parameters.latents,
         seed=parameters.seed,
         # the distances in JSON are measured before the images are rounded
         pixel_type="float32" if wanted == "json" else pixel_type(wanted),
     )
-    reconstruction = await call.wait_for(work)
-    more = vars(reconstruction.distortion) if reconstruction.distortion else None
-    return await respond_with_images(call, wanted, session, reconstruction.images, seed=reconstruction.seed, more=more)
+    reconstructions = await call.wait_for(work)
+    distortions = [each.distortion for each in reconstructions if each.distortion]
+    more = {
+        "mse": [error for each in distortions for error in each.mse],
+        "psnr_db": [decibels for each in distortions for decibels in each.psnr_db],
+    }
+    return await respond_with_images(
+        call,
+        wanted,
+        session,
+        [each.images for each in reconstructions],
+        seed=reconstructions[0].seed,
+        more=more,
+        headers=original_sizes(shapes_of(images)) if parameters.fit == "pad" else NO_HEADERS,
+    )
 
 
 ENDPOINT = Endpoint(

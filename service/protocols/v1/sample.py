@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -37,7 +38,7 @@ class SampleAnswer(ImagesAnswer):
 async def answer(call: Call, session: Session, parameters: SampleParameters) -> Response:
     """Images that are in no data set: latents drawn from the prior, decoded. The same seed gives the same images."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
-    session.written_bytes = bytes_to_write(wanted, session, latents=1)
+    session.written_bytes = partial(bytes_to_write, wanted, session.config, latents=1)
     n, seed, temperature = parameters.n, parameters.seed, parameters.temperature
     check_sample(session, n, pixel_type(wanted))
     # behind the checks: a condition counts only where the answer would be 200 (RFC 9110, section 13.2.1)
@@ -47,7 +48,7 @@ async def answer(call: Call, session: Session, parameters: SampleParameters) -> 
     work = sample(session, n, seed=seed, temperature=temperature, pixel_type=pixel_type(wanted))
     samples = await call.wait_for(work, "ask for a smaller n")
     more = {"seed": samples.seed, "latents": samples.latents}
-    response = await respond_with_images(call, wanted, session, samples.images, seed=samples.seed, more=more)
+    response = await respond_with_images(call, wanted, session, [samples.images], seed=samples.seed, more=more)
     return caching.add_headers(response, call, tag)
 
 

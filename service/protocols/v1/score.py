@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -50,7 +51,7 @@ class ScoreAnswer(OperationAnswer):
 async def answer(call: Call, session: Session, parameters: ScoreParameters) -> Response:
     """The evidence lower bound of each image, its terms, the tighter importance-weighted bound, and its rank."""
     choose_format(parameters.format, call.headers.get("accept"), SCORE_FORMATS)
-    session.written_bytes = bytes_to_write("json", session, has_images=False)
+    session.written_bytes = partial(bytes_to_write, "json", session.config, has_images=False)
     pixels = await read_images(call, session, parameters.resize)
     work = score(
         session,

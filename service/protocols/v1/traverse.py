@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from typing import Annotated
 
@@ -53,7 +54,7 @@ class TraverseParameters(Parameters):
 async def answer(call: Call, session: Session, parameters: TraverseParameters) -> Response:
     """A row of images for each dimension. If the number of steps is odd, the middle column shows the latent itself."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
-    session.written_bytes = bytes_to_write(wanted, session)
+    session.written_bytes = partial(bytes_to_write, wanted, session.config)
     work = traverse(
         session,
         dims=parameters.dims,
@@ -63,7 +64,7 @@ async def answer(call: Call, session: Session, parameters: TraverseParameters) -
         pixel_type=pixel_type(wanted),
     )
     images = await call.wait_for(work, "ask for fewer steps or dims")
-    return await respond_with_images(call, wanted, session, images, columns=parameters.steps, seed=parameters.seed)
+    return await respond_with_images(call, wanted, session, [images], columns=parameters.steps, seed=parameters.seed)
 
 
 ENDPOINT = Endpoint(

@@ -43,7 +43,9 @@ def test_image_of_the_models_own_size_may_be_longer() -> None:
     """Such an image is not resized."""
     target = Target(ModelVersion("row", 1), (1, 1, 20_000), "none", 2**22, 2**24)
 
-    assert pictures.decode(pictures.inspect_all([picture((20_000, 1))], target), target).shape == (1, 1, 1, 20_000)
+    (pixels,) = pictures.decode(pictures.inspect_all([picture((20_000, 1))], target), target)
+
+    assert pixels.shape == (1, 1, 1, 20_000)
 
 
 def test_small_pictures_count_as_large_as_they_become() -> None:
@@ -80,7 +82,9 @@ def test_exif_in_a_text_turns_the_picture() -> None:
     target = Target(ModelVersion("grey", 1), (1, 8, 6), "none", 64, 64)
     upright = np.asarray(Image.open(io.BytesIO(png())).transpose(Image.Transpose.ROTATE_270))
 
-    assert np.array_equal(pictures.decode(pictures.inspect_all([content], target), target)[0, 0], upright)
+    (pixels,) = pictures.decode(pictures.inspect_all([content], target), target)
+
+    assert np.array_equal(pixels[0, 0], upright)
 
 
 def test_warnings_of_pillow_are_neither_printed_nor_kept() -> None:

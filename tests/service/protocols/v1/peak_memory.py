@@ -23,11 +23,12 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from model_store import ModelVersion
+from model_store.families import ModelConfig
+from model_store.vae.family import ImageShape
 from service.errors import ServiceError
 from service.formats import pictures, tensors
 from service.formats.target import Target
 from service.http.negotiation import Format
-from service.operations.session import Session
 from service.protocols.v1 import answer_bytes
 from service.protocols.v1.answers import bytes_to_write
 from service.protocols.v1.array_bodies import read_image_array
@@ -37,7 +38,7 @@ from service.protocols.v1.picture_bodies import read_pictures
 T = TypeVar("T")
 Shape = tuple[int, ...]
 
-IMAGES: dict[str, tuple[Shape, int]] = {
+IMAGES: dict[str, tuple[ImageShape, int]] = {
     "grey": ((1, 28, 28), 2048), "colour": ((3, 64, 64), 256), "photo": ((3, 512, 512), 4), "dots": ((1, 1, 1), 65_536),
 }  # fmt: skip
 LATENTS: dict[str, tuple[Shape, int]] = {
@@ -59,11 +60,9 @@ class Peak(NamedTuple):
     reserved: int
 
 
-def session_of(image_shape: Shape, latent_shape: Shape) -> Session:
-    """A session as far as writing needs one."""
-    config = SimpleNamespace(image_shape=image_shape, latent_shape=latent_shape)
-    model = SimpleNamespace(card=SimpleNamespace(model=config), version=SimpleNamespace(name="any", number=1))
-    return cast(Session, SimpleNamespace(model=model))
+def config_of(image_shape: Shape, latent_shape: Shape) -> ModelConfig:
+    """A record as far as writing needs one."""
+    return cast(ModelConfig, SimpleNamespace(image_shape=image_shape, latent_shape_of=lambda _: latent_shape))
 
 
 def status(key: str) -> int:
@@ -102,7 +101,7 @@ def write_images(wanted: Format, images: Tensor) -> bytes:
     if wanted == "npy":
         return tensors.write_npy(images.permute(0, 2, 3, 1).contiguous())
     if wanted == "json":
-        return answer_bytes.write_images_json({}, images.numpy())
+        return answer_bytes.write_images_json({}, [images.numpy()])
     return pictures.encode(images.numpy(), wanted)
 
 
@@ -113,7 +112,7 @@ def written_images() -> Iterator[Peak]:
         for wanted in FORMATS:
             images = pixels / 255 if wanted == "safetensors" else pixels
             taken = peak_of(partial(write_images, wanted), images[:1], images)
-            yield Peak(f"{name} {wanted}", taken, count * bytes_to_write(wanted, session_of(shape, (1,))))
+            yield Peak(f"{name} {wanted}", taken, count * bytes_to_write(wanted, config_of(shape, (1,)), shape))
 
 
 def written_latents() -> Iterator[Peak]:
@@ -126,7 +125,9 @@ def written_latents() -> Iterator[Peak]:
     for name, (shape, count) in LATENTS.items():
         latents = -1e-6 * torch.rand(count, *shape)
         for wanted, write in writers.items():
-            reserved = count * bytes_to_write(wanted, session_of((1, 1, 1), shape), latents=1, has_images=False)
+            reserved = count * bytes_to_write(
+                wanted, config_of((1, 1, 1), shape), (1, 1, 1), latents=1, has_images=False
+            )
             yield Peak(f"{name} {wanted}", peak_of(write, latents[:1], latents), reserved)
 
 

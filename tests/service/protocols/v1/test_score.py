@@ -62,7 +62,7 @@ async def test_score_is_the_number_of_trainings_evaluation(
 ) -> None:
     """The service and training's evaluation agree for the same images, seed and draws, but for rounding."""
     pixels = torch.from_numpy(grey(4)).unsqueeze(1)
-    expected = evaluated(store.load(store.resolve(model)).model, pixels, draws, seed)
+    expected = evaluated(store.load(store.resolve(model)).vae, pixels, draws, seed)
 
     found = await scored(client, model, f"seed={seed}&importance_samples={draws}")
 

@@ -1,0 +1,99 @@
+"""Several sizes in one request: each run of images of the same size is one operation, and the noise goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from model_store.vae.family import ImageShape
+
+from .decode import decode
+from .encode import Draw, Encoding, encode
+from .noise import draw_seed
+from .padding import cropped, padded
+from .reconstruct import Reconstruction, reconstruct
+from .session import PixelType, Session
+
+
+def shapes_of(runs: Sequence[Tensor]) -> list[ImageShape]:
+    """The shape (C, H, W) of each image."""
+    return [(run.shape[1], run.shape[2], run.shape[3]) for run in runs for _ in run]
+
+
+async def encode_runs(
+    session: Session, runs: Sequence[Tensor], *, draw: Draw = "mean", seed: int | None = None
+) -> list[Encoding]:
+    """Latents of uint8 pixels (B, C, H, W), for each run of images of the same size; smaller ones are padded.
+
+    Raises:
+        the errors of `encode`.
+    """
+    seed = _shared_seed(runs, draw, seed)
+    encodings: list[Encoding] = []
+    first = 0
+    for run in runs:
+        encodings.append(await encode(session, fitted(session, run), draw=draw, seed=seed, first=first))
+        first += len(run)
+    return encodings
+
+
+async def decode_runs(
+    session: Session,
+    runs: Sequence[Tensor],
+    *,
+    size: Sequence[int] | None = None,
+    pixel_type: PixelType = "float32",
+) -> list[Tensor]:
+    """Images (B, C, H, W) of latents (B, …), for each run of the same shape, cut to the original `size` if it is given.
+
+    Raises:
+        the errors of `decode`.
+        BadValue: the images are smaller than the size.
+    """
+    images = [await decode(session, run, pixel_type=pixel_type) for run in runs]
+    return images if size is None else [cropped(run, size) for run in images]
+
+
+async def reconstruct_runs(
+    session: Session,
+    runs: Sequence[Tensor],
+    *,
+    draw: Draw = "mean",
+    seed: int | None = None,
+    pixel_type: PixelType = "float32",
+) -> list[Reconstruction]:
+    """Uint8 pixels (B, C, H, W), encoded and decoded again, for each run of images of the same size.
+
+    Raises:
+        the errors of `reconstruct`.
+    """
+    seed = _shared_seed(runs, draw, seed)
+    reconstructions: list[Reconstruction] = []
+    first = 0
+    for run in runs:
+        work = reconstruct(
+            session,
+            fitted(session, run),
+            draw=draw,
+            seed=seed,
+            first=first,
+            size=run.shape[2:] if session.config.takes_any_size else None,
+            pixel_type=pixel_type,
+        )
+        reconstructions.append(await work)
+        first += len(run)
+    return reconstructions
+
+
+def fitted(session: Session, pixels: Tensor) -> Tensor:
+    """Pixels (B, C, H, W), padded to the next size that a model of any size takes."""
+    if not session.config.takes_any_size:
+        return pixels
+    _, height, width = session.config.fitting_shape(pixels.shape[2], pixels.shape[3])
+    return padded(pixels, height, width)
+
+
+def _shared_seed(runs: Sequence[Tensor], draw: Draw, seed: int | None) -> int | None:
+    """One seed for all runs, since the answer tells one; a single run draws its own where it needs one."""
+    return draw_seed() if seed is None and draw == "sample" and len(runs) > 1 else seed
