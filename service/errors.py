@@ -20,6 +20,7 @@ ServiceError
 ├── UnsupportedEncoding     the body is compressed
 ├── BadImage                a picture cannot be read
 ├── WrongShape              images or latents do not fit the model
+├── WrongLatentSpace        the latents are of another space than the model's
 ├── SeveralSizes            the images have several sizes, where one answer has room for one size
 ├── BadValue                a value cannot be used, such as a number that is not finite
 ├── InvalidParameter        a query parameter is unknown, repeated, or has a wrong value
@@ -234,6 +235,26 @@ class WrongShape(ServiceError):
     ) -> None:
         takes = expected if isinstance(expected, str) else shape_text(expected)
         super().__init__(f"{what} {shape_text(got)}, but {model} takes {takes}; {remedy}.")
+
+
+class WrongLatentSpace(ServiceError):
+    """The latents are of another space than the model's."""
+
+    def __init__(
+        self,
+        space: str,
+        latent_shape: Sequence[int],
+        model: object,
+        own: str,
+        own_shape: Sequence[int | None],
+        others: Iterable[str],
+    ) -> None:
+        able = ", ".join(others)
+        remedy = f"served models that can: {able}" if able else "no served model can; import one that does"
+        super().__init__(
+            f"These are {space[:64]} latents ({shape_text(latent_shape)}); {model} decodes {own} "
+            f"({shape_text(own_shape)}); {remedy}."
+        )
 
 
 class SeveralSizes(ServiceError):

@@ -61,7 +61,7 @@ class Block(nn.Module):
     """relu(x + f(x)), where f is three convolutions: (B, width, h, w) → the same shape.
 
     With `has_norm`, a branch of 1×1 convolutions around a group normalisation is added to x first. Its statistics are
-    those of the whole image, so each pixel of the output depends on all of the input.
+    taken over the whole image, so each pixel of the output depends on all of the input.
     """
 
     def __init__(self, has_norm: bool) -> None:

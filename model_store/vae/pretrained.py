@@ -16,7 +16,7 @@ from .scaling import Scaling
 Channels = Annotated[int, Field(ge=1, le=4096)]
 
 MAX_SIDE = 16_384  # pixels
-_EXAMPLE_SIDE = 256
+_EXAMPLE_SIDE = 64
 
 _LACKS: dict[Operation, Lack] = {
     "sample": Lack(
@@ -104,7 +104,7 @@ class PretrainedConfig(FamilyConfig):
 
     @property
     def example_shape(self) -> ImageShape:
-        """Images of about 256×256, which a model of photographs expects."""
+        """Images of about 64×64: small ones, since every start of a service tries each model with several."""
         return self.fitting_shape(_EXAMPLE_SIDE, _EXAMPLE_SIDE)
 
     def _is_side(self, side: int) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+import orjson
 import safetensors.numpy
 import safetensors.torch
 import torch
@@ -103,10 +104,18 @@ def write_npy(tensor: Tensor) -> bytes:
     return b"".join((header.getvalue(), array.data))  # np.save needs two copies more
 
 
-def write_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+def read_metadata(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file that `read_safetensors` has read."""
+    header_bytes = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = orjson.loads(content[8 : 8 + header_bytes]).get("__metadata__", {})
+    return metadata
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """The bytes of a safetensors file."""
     # through NumPy: the writer for torch refuses two names for the same memory
-    return safetensors.numpy.save({name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
+    arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+    return safetensors.numpy.save(arrays, dict(metadata) if metadata else None)
 
 
 def _check_shape(media_type: str, shape: Sequence[object]) -> None:

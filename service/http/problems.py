@@ -48,6 +48,7 @@ STATUS: dict[type[Exception], int] = {
     errors.MisdirectedRequest: 421,
     errors.BadImage: 422,
     errors.WrongShape: 422,
+    errors.WrongLatentSpace: 422,
     errors.SeveralSizes: 422,
     errors.BadValue: 422,
     errors.InvalidParameter: 422,

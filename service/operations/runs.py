@@ -13,6 +13,7 @@ from .encode import Draw, Encoding, encode
 from .noise import draw_seed
 from .padding import cropped, padded
 from .reconstruct import Reconstruction, reconstruct
+from .scaling import scaled_encoding
 from .session import PixelType, Session
 
 
@@ -22,9 +23,16 @@ def shapes_of(runs: Sequence[Tensor]) -> list[ImageShape]:
 
 
 async def encode_runs(
-    session: Session, runs: Sequence[Tensor], *, draw: Draw = "mean", seed: int | None = None
+    session: Session,
+    runs: Sequence[Tensor],
+    *,
+    draw: Draw = "mean",
+    seed: int | None = None,
+    is_scaled: bool = False,
 ) -> list[Encoding]:
     """Latents of uint8 pixels (B, C, H, W), for each run of images of the same size; smaller ones are padded.
+
+    They are scaled if `is_scaled`.
 
     Raises:
         the errors of `encode`.
@@ -35,7 +43,8 @@ async def encode_runs(
     for run in runs:
         encodings.append(await encode(session, fitted(session, run), draw=draw, seed=seed, first=first))
         first += len(run)
-    return encodings
+    scaling = session.config.latent_scaling
+    return [scaled_encoding(encoding, scaling) for encoding in encodings] if is_scaled else encodings
 
 
 async def decode_runs(

@@ -11,11 +11,25 @@ from torch import Tensor
 
 from model_store.vae.scaling import Scaling
 
+from .encode import Encoding
+
 
 def scaled(latents: Tensor, scaling: Scaling) -> Tensor:
     """Latents (B, D, h, w) of about standard deviation 1, from latents as an encoder gives them."""
     centre, spread = _centre_and_spread(latents, scaling)
     return (latents - centre) / spread
+
+
+def scaled_encoding(encoding: Encoding, scaling: Scaling) -> Encoding:
+    """Latents and their posterior, scaled: the standard deviation is divided as the latents are."""
+    _, spread = _centre_and_spread(encoding.mean, scaling)
+    log_variance = encoding.log_variance
+    return Encoding(
+        scaled(encoding.latents, scaling),
+        scaled(encoding.mean, scaling),
+        None if log_variance is None else log_variance - 2 * torch.as_tensor(spread).log(),
+        encoding.seed,
+    )
 
 
 def unscaled(latents: Tensor, scaling: Scaling) -> Tensor:

@@ -5,7 +5,7 @@ An operation is a composition of the few forward passes that a device computes: 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Literal
 
@@ -18,7 +18,7 @@ from model_store.vae.priors import NoPrior, Prior
 
 from ..compute.rows import Rows, concatenate, nbytes
 from ..compute.torch_runtime import ForwardPass
-from ..errors import NotSupportedByModel
+from ..errors import NotSupportedByModel, WrongLatentSpace
 from ..inference.registry import Registry
 from ..inference.served_model import ServedModel
 from ..memory import Reservation
@@ -44,7 +44,7 @@ class Sessions:
             InvalidName, ModelNotFound, NoDefaultModel: there is no such model.
             Starting, NotServing: the models have not been read yet.
         """
-        return Session(self.registry.find(reference), self.limits, timings, memory)
+        return Session(self.registry.find(reference), self.limits, timings, memory, lambda: self.registry.served)
 
 
 class Session:
@@ -52,14 +52,23 @@ class Session:
 
     Attributes:
         client: whose turns it takes, and whose share of the memory.
+        served: gives all models that are served now.
         written_bytes: memory to write the answer about one image of a shape, which depends on the format.
     """
 
-    def __init__(self, model: ServedModel, limits: Limits, timings: Timings, memory: Reservation) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        limits: Limits,
+        timings: Timings,
+        memory: Reservation,
+        served: Callable[[], Iterable[ServedModel]] = tuple,
+    ) -> None:
         self.model = model
         self.limits = limits
         self.timings = timings
         self.memory = memory
+        self.served = served
         self.client = memory.client
         self.written_bytes: Callable[[ImageShape], int] = lambda _: 0
         self._is_begun = False
@@ -82,6 +91,22 @@ class Session:
         """
         if lack := self.config.lacks(operation):
             raise NotSupportedByModel(str(self.model.version), *lack)
+
+    @property
+    def space(self) -> str:
+        """The name of the space of the model's latents: the card's, or the name of the model where no other has it."""
+        return self.config.space or self.model.version.name
+
+    def check_space(self, space: str | None, latent_shape: Sequence[int]) -> None:
+        """Check that the model decodes latents of a space; None is latents that do not name their space.
+
+        Raises:
+            WrongLatentSpace: it decodes another one; the message names the served models that can.
+        """
+        if space is None or space == self.space:
+            return
+        able = [other.name for other in self.served() if other.card.model.space == space]
+        raise WrongLatentSpace(space, latent_shape, self.model.version, self.space, self.config.latent_shape, able)
 
     def admit(self, images: int, image_shape: ImageShape, *, latents: int, value_bytes: int) -> None:
         """Check the number of images (C, H, W), and reserve memory, before anything is made for the images.

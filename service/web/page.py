@@ -24,8 +24,8 @@ _SAMPLE = "sample?n=16&amp;seed=7&amp;format=png"
 _TRAVERSE = Template("traverse?dims=$dims&amp;steps=4&amp;span=1&amp;format=png")
 _MADE = Template('<img src="v1/models/$name/$address" alt="images that $name makes">')
 _MODEL = Template(
-    '<article>$images_made<div><h2><a href="v1/models/$name">$name</a></h2><p>${default}images $images, latents $latents, '
-    "$parameters parameters</p>$warnings</div></article>"
+    '<article>$images_made<div><h2><a href="v1/models/$name">$name</a></h2>'
+    "<p>${default}images $images, latents $latents, $parameters parameters</p>$warnings</div></article>"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from model_store.vae.family import OpenShape
 
 from ...errors import BadValue, WrongShape
 from ...formats import tensors
+from ...formats.latent_space import LatentSpace, of_metadata
 from ...formats.target import Target
 from ...formats.tensors import NPY, SAFETENSORS
 from ...operations.limits import check_range
@@ -39,18 +41,26 @@ def read_image_array(media_type: str, body: bytes, target: Target) -> list[Tenso
     return [as_pixels(media_type, array, target) for array in arrays]
 
 
-def read_latent_array(media_type: str, body: bytes) -> list[Tensor]:
+class ReadArrays(NamedTuple):
+    """Pixels uint8 (B, C, H, W) or latents float32 (B, …), for each array of a body, and what latents say."""
+
+    runs: list[Tensor]
+    space: LatentSpace
+
+
+def read_latent_array(media_type: str, body: bytes) -> ReadArrays:
     """Latents float32 (B, …), at least one, for each array of the body.
 
     Raises:
         MalformedBody, BadValue: the array cannot be read, or does not hold latents.
     """
     if media_type == NPY:
-        return [as_latents(tensors.read_npy(body, _NPY_FLOATS, "latents"))]
-    return [as_latents(array) for array in tensors.read_safetensors(body, {"latents": _FLOATS})[1]]
+        return ReadArrays([as_latents(tensors.read_npy(body, _NPY_FLOATS, "latents"))], LatentSpace())
+    _, arrays = tensors.read_safetensors(body, {"latents": _FLOATS})
+    return ReadArrays([*map(as_latents, arrays)], of_metadata(tensors.read_metadata(body)))
 
 
-def read_any_array(media_type: str, body: bytes, latent_shape: OpenShape, target: Target) -> list[Tensor]:
+def read_any_array(media_type: str, body: bytes, latent_shape: OpenShape, target: Target) -> ReadArrays:
     """Pixels uint8 or latents float32, for each array of the body.
 
     In safetensors the name tells them apart, in npy the type and the shape.
@@ -61,13 +71,15 @@ def read_any_array(media_type: str, body: bytes, latent_shape: OpenShape, target
     """
     if media_type == SAFETENSORS:
         name, arrays = tensors.read_safetensors(body, {"latents": _FLOATS, "images": _PIXELS})
-        return [as_latents(array) if name == "latents" else as_pixels(media_type, array, target) for array in arrays]
+        if name == "latents":
+            return ReadArrays([*map(as_latents, arrays)], of_metadata(tensors.read_metadata(body)))
+        return ReadArrays([as_pixels(media_type, array, target) for array in arrays], LatentSpace())
     array = tensors.read_npy(body, _NPY_PIXELS, "images or latents")
     if not array.is_floating_point() or (array.ndim >= 3 and not _has_shape(array.shape[1:], latent_shape)):
-        return [as_pixels(media_type, array, target)]
+        return ReadArrays([as_pixels(media_type, array, target)], LatentSpace())
     if array.dtype not in _NPY_FLOATS:
         raise BadValue("The latents have the type float64; expected float32 or float16.")
-    return [as_latents(array)]
+    return ReadArrays([as_latents(array)], LatentSpace())
 
 
 def _has_shape(shape: Sequence[int], expected: OpenShape) -> bool:

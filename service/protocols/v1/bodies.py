@@ -20,6 +20,7 @@ from model_store.vae.family import ImageShape
 
 from ...errors import SeveralSizes
 from ...formats import pictures
+from ...formats.latent_space import HEADER, LatentSpace, of_header
 from ...formats.multipart import MULTIPART
 from ...formats.picture_structure import MEDIA_TYPES as PICTURES
 from ...formats.target import Target
@@ -35,9 +36,18 @@ from ...offload import (
     offload,
 )
 from ...operations.padding import Fit
+from ...operations.scaling import unscaled
 from ...operations.session import Session
 from .array_bodies import read_any_array, read_image_array, read_latent_array
-from .json_bodies import ANSWER_MEMBERS, JSON, JSON_VALUE_BYTES, Allowed, read_json_latents, read_json_pair_latents
+from .json_bodies import (
+    ANSWER_MEMBERS,
+    JSON,
+    JSON_VALUE_BYTES,
+    Allowed,
+    ReadLatents,
+    read_json_latents,
+    read_json_pair_latents,
+)
 from .picture_bodies import read_json_pair, read_picture_files, read_pictures
 
 IMAGE_BODIES = (*PICTURES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
@@ -80,8 +90,11 @@ async def read_runs(call: Call, session: Session, resize: Resize, fit: Fit = "no
         return [*map(torch.from_numpy, await _decode_pictures(call, session, content_type, body, target))]
 
 
-async def read_latent_runs(call: Call, session: Session) -> list[Tensor]:
-    """Latents float32 (B, …) for each run of the same shape, in order; not yet compared with the model.
+async def read_latent_runs(call: Call, session: Session, scaled: bool | None) -> list[Tensor]:
+    """Latents float32 (B, …) as the decoder reads them, for each run of the same shape, in order.
+
+    The shapes are not yet compared with the model. `scaled` is the client's word on whether they are scaled; without
+    it, the latents themselves say so.
 
     Raises:
         the errors of `read_images`, except BadImage and WrongShape.
@@ -89,13 +102,15 @@ async def read_latent_runs(call: Call, session: Session) -> list[Tensor]:
     with call.timings.measure("read"), call.body_memory.reserve(call.client) as reservation:
         content_type, body = await call.read_body(LATENT_BODIES, reservation)
         if (media_type := media_type_of(content_type)) != JSON:
-            return await _in_thread(call, len(body), read_latent_array, media_type, body)
+            arrays = await _in_thread(call, len(body), read_latent_array, media_type, body)
+            return _as_decoded(call, session, arrays.runs, arrays.space, scaled)
         is_light = len(body) <= LIGHT_BYTES
-        return [*map(torch.from_numpy, await _in_process(call, is_light, read_json_latents, body, _allowed(session)))]
+        read = await _in_process(call, is_light, read_json_latents, body, _allowed(session))
+        return _as_decoded(call, session, [*map(torch.from_numpy, read.runs)], read.space, scaled)
 
 
-async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
-    """Images or latents: pixels uint8 (B, C, H, W), or latents float32 (B, …).
+async def read_pair(call: Call, session: Session, resize: Resize, scaled: bool | None) -> Tensor:
+    """Images or latents: pixels uint8 (B, C, H, W), or latents float32 (B, …) as the decoder reads them.
 
     Raises:
         the errors of `read_images`.
@@ -106,17 +121,38 @@ async def read_pair(call: Call, session: Session, resize: Resize) -> Tensor:
         if media_type in (NPY, SAFETENSORS):
             latent_shape = session.config.latent_shape
             arrays = await _in_thread(call, len(body), read_any_array, media_type, body, latent_shape, target)
-            array = _of_one_size(arrays)
-            return array if array.dtype != torch.uint8 else await _fit_array(call, session, array, target)
-        if media_type == JSON and len(body) > LIGHT_BYTES:
-            runs = await call.read_in_process(read_json_pair, body, target, _allowed(session))
-            return _of_one_size([*map(torch.from_numpy, runs)])
+            array = _of_one_size(arrays.runs)
+            if array.dtype == torch.uint8:
+                return await _fit_array(call, session, array, target)
+            return _of_one_size(_as_decoded(call, session, arrays.runs, arrays.space, scaled))
         if media_type == JSON:
-            latents = read_json_pair_latents(body, _allowed(session))
-            if latents is not None:
-                return _of_one_size([*map(torch.from_numpy, latents)])
-        runs = await _decode_pictures(call, session, content_type, body, target)
-        return _of_one_size([*map(torch.from_numpy, runs)])
+            is_large = len(body) > LIGHT_BYTES
+            read = (
+                await call.read_in_process(read_json_pair, body, target, _allowed(session))
+                if is_large
+                else read_json_pair_latents(body, _allowed(session))
+            )
+            if isinstance(read, ReadLatents):
+                runs = [*map(torch.from_numpy, read.runs)]
+                return _of_one_size(_as_decoded(call, session, runs, read.space, scaled))
+            if read is not None:
+                return _of_one_size([*map(torch.from_numpy, read)])
+        pixels = await _decode_pictures(call, session, content_type, body, target)
+        return _of_one_size([*map(torch.from_numpy, pixels)])
+
+
+def _as_decoded(
+    call: Call, session: Session, runs: Sequence[Tensor], space: LatentSpace, scaled: bool | None
+) -> list[Tensor]:
+    """Latents as the decoder reads them: of the model's space, and not scaled.
+
+    Raises:
+        BadValue: the parts of the request contradict each other.
+        WrongLatentSpace: the latents are of another space.
+    """
+    declared = space.or_else(of_header(call.headers.get(HEADER.lower()))).or_else(LatentSpace(None, scaled))
+    session.check_space(declared.name, runs[0].shape[1:])
+    return [unscaled(run, session.config.latent_scaling) if declared.is_scaled else run for run in runs]
 
 
 def _of_one_size(runs: Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from ...formats import tensors
+from ...formats.latent_space import HEADER, LatentSpace
 from ...http.call import Call
 from ...http.negotiation import LATENT_FORMATS, Format, choose_format
 from ...http.router import Endpoint
@@ -38,6 +39,9 @@ class EncodeParameters(DrawParameters):
     """The query of encode."""
 
     format: Annotated[AnswerFormat, offered(LATENT_FORMATS)] = None
+    scaled: Annotated[
+        bool, Field(description="shift and divide the latents by the card's factors, as diffusion models need them")
+    ] = False
 
 
 class EncodeAnswer(OperationAnswer):
@@ -46,25 +50,31 @@ class EncodeAnswer(OperationAnswer):
     latents: Nested
     mean: Annotated[Nested, Field(description="of the posterior; under a uniform prior latents are Φ of such numbers")]
     log_variance: Nested | None = Field(description="of the posterior; null for a model that gives points")
+    latent_space: Annotated[str, Field(description="its name; a model decodes latents of its own space")]
+    scaled: bool
 
 
 async def answer(call: Call, session: Session, parameters: EncodeParameters) -> Response:
     """The latents of each image: the posterior's mean, or a draw from it."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), LATENT_FORMATS)
-    latents = 2 if session.config.is_posterior_a_point else 3  # with the mean, and a log-variance where there is one
+    latents = 2 if session.config.is_posterior_a_point else 3  # with the mean, and most with a log-variance
     session.written_bytes = partial(bytes_to_write, wanted, session.config, latents=latents, has_images=False)
     images = await read_runs(call, session, parameters.resize, parameters.fit)
     if wanted == "npy":
         check_one_size(images)
-    encodings = await call.wait_for(encode_runs(session, images, draw=parameters.latents, seed=parameters.seed))
+    work = encode_runs(session, images, draw=parameters.latents, seed=parameters.seed, is_scaled=parameters.scaled)
+    encodings = await call.wait_for(work)
+    space = LatentSpace(session.space, parameters.scaled)
     with call.timings.measure("write"):
-        content = await write_encodings(call, wanted, session, encodings)
-    headers = original_sizes(shapes_of(images)) if parameters.fit == "pad" else NO_HEADERS
-    return make_response(wanted, session, content, encodings[0].seed, headers)
+        content = await write_encodings(call, wanted, session, encodings, space)
+    padding = original_sizes(shapes_of(images)) if parameters.fit == "pad" else NO_HEADERS
+    return make_response(wanted, session, content, encodings[0].seed, {HEADER: str(space), **padding})
 
 
-async def write_encodings(call: Call, wanted: Format, session: Session, encodings: Sequence[Encoding]) -> bytes:
-    """The latents as npy; the latents and the posterior as safetensors or JSON."""
+async def write_encodings(
+    call: Call, wanted: Format, session: Session, encodings: Sequence[Encoding], space: LatentSpace
+) -> bytes:
+    """The latents as npy; the latents and the posterior as safetensors or JSON, with the words about their space."""
     latents = [encoding.latents for encoding in encodings]
     size = sum(run.nbytes for run in latents)
     if wanted == "npy":
@@ -73,9 +83,9 @@ async def write_encodings(call: Call, wanted: Format, session: Session, encoding
     named = {"latents": latents, "mean": [encoding.mean for encoding in encodings], "log_variance": variances}
     if wanted == "safetensors":
         present = {name: each for runs in named for name, each in named_tensors(runs, named[runs]).items()}
-        return await offload(size, tensors.write_safetensors, present)
+        return await offload(size, tensors.write_safetensors, present, space.metadata)
     members = {name: one_or_each(runs) if runs else None for name, runs in named.items()}
-    return await write_json(call, session, members)
+    return await write_json(call, session, {**members, **space.members})
 
 
 ENDPOINT = Endpoint(

@@ -17,7 +17,7 @@ from ...operations.session import Session
 from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .bodies import read_pair
 from .openapi import pair_body, responses
-from .parameters import INT32_MAX, Parameters, PictureResize
+from .parameters import INT32_MAX, LatentsAreScaled, Parameters, PictureResize
 
 
 class InterpolateParameters(Parameters):
@@ -26,13 +26,14 @@ class InterpolateParameters(Parameters):
     steps: Annotated[int, Field(ge=2, le=INT32_MAX, description="pictures in all, ends included")] = 8
     path: Annotated[PathKind, Field(description="straight, or on the sphere where a prior's latents lie")] = "spherical"
     resize: PictureResize = "none"
+    scaled: LatentsAreScaled = None
 
 
 async def answer(call: Call, session: Session, parameters: InterpolateParameters) -> Response:
     """The images on a path from one latent to another, side by side, both ends included."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     session.written_bytes = partial(bytes_to_write, wanted, session.config)
-    pair = await read_pair(call, session, parameters.resize)
+    pair = await read_pair(call, session, parameters.resize, parameters.scaled)
     steps, path = parameters.steps, parameters.path
     work = interpolate(session, pair, steps=steps, path=path, pixel_type=pixel_type(wanted))
     images = await call.wait_for(work, "ask for fewer steps")

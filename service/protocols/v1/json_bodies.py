@@ -20,10 +20,13 @@ from model_store.vae.record import validation_messages
 from model_store.vae.sentences import unknown
 
 from ...errors import BadImage, BadValue, MalformedBody, TooLarge, about_row
+from ...formats.latent_space import LatentSpace
 
 JSON = "application/json"
 
 Nested = Annotated[list[Any], Field(description="nested to the model's latent shape, one per image")]
+
+SpaceName = Annotated[str, Field(max_length=64, description="the space of the latents, such as flux1")]
 
 ANSWER_MEMBERS: set[str] = set()
 """The members that the JSON of any operation has. Bodies ignore them, so that an answer can be sent back."""
@@ -84,9 +87,11 @@ class ImagesBody(JsonBody):
 
 
 class LatentsBody(JsonBody):
-    """Latents in JSON."""
+    """Latents in JSON, and what they say of themselves."""
 
     latents: Annotated[Nested, Field(min_length=1)]
+    latent_space: SpaceName | None = None
+    scaled: bool | None = None
 
 
 class PairBody(JsonBody):
@@ -94,6 +99,8 @@ class PairBody(JsonBody):
 
     images: Annotated[list[str], Field(fail_fast=True, description="base64 or data: URIs")] | None = None
     latents: Annotated[Nested, Field(min_length=1)] | None = None
+    latent_space: SpaceName | None = None
+    scaled: bool | None = None
 
     @model_validator(mode="after")
     def _has_images_or_latents(self) -> Self:
@@ -131,26 +138,36 @@ def read_json(kind: type[Body], body: bytes, allowed: Allowed) -> Body:
         raise wrong from error
 
 
-def read_json_latents(body: bytes, allowed: Allowed) -> list[NDArray[np.float32]]:
-    """Latents float32 (B, …), at least one; an array for each run of latents of the same shape.
+class ReadLatents(NamedTuple):
+    """Latents float32 (B, …), an array for each run of the same shape, and what they say of themselves."""
+
+    runs: list[NDArray[np.float32]]
+    space: LatentSpace
+
+
+def read_json_latents(body: bytes, allowed: Allowed) -> ReadLatents:
+    """The latents of JSON, at least one.
 
     Raises:
         the same as `read_json` and `read_numbers`.
     """
-    runs = _read_runs(read_json(LatentsBody, body, allowed).latents, allowed)
+    read = read_json(LatentsBody, body, allowed)
+    runs = _read_runs(read.latents, allowed)
     if not all(run.size for run in runs):
         raise BadValue("The latents are empty; send at least one.")
-    return runs
+    return ReadLatents(runs, LatentSpace(read.latent_space, read.scaled))
 
 
-def read_json_pair_latents(body: bytes, allowed: Allowed) -> list[NDArray[np.float32]] | None:
-    """Latents float32 (B, …), or None where the JSON holds only images.
+def read_json_pair_latents(body: bytes, allowed: Allowed) -> ReadLatents | None:
+    """The latents of JSON, or None where it holds only images.
 
     Raises:
         the same as `read_json` and `read_numbers`.
     """
     pair = read_json(PairBody, body, allowed)
-    return None if pair.latents is None else _read_runs(pair.latents, allowed)
+    if pair.latents is None:
+        return None
+    return ReadLatents(_read_runs(pair.latents, allowed), LatentSpace(pair.latent_space, pair.scaled))
 
 
 def _read_runs(latents: list[Any], allowed: Allowed) -> list[NDArray[np.float32]]:

@@ -25,7 +25,7 @@ class ModelSummary(Answer):
     is_default: bool = Field(description="whether /v1/encode and the like mean this one")
     image_shape: tuple[Side, Side | None, Side | None] = Field(description="(C, H, W); null for sides of any size")
     latent_shape: tuple[Width | None, ...]
-    downscale: int | None = Field(description="each side is a multiple of it; null for a model of one size")
+    downscale: Side | None = Field(description="each side is a multiple of it; null for a model of one size")
     operations: list[Operation] = Field(description="what the model can do")
     parameters: Count
 

@@ -24,6 +24,10 @@ PictureResize = Annotated[
     Resize,
     Field(description="for pictures of another size than the model's: contain pads, cover crops, stretch distorts"),
 ]
+LatentsAreScaled = Annotated[
+    bool | None,
+    Field(description="the latents are scaled, as diffusion models exchange them; else their own words say so"),
+]
 AnswerFormat = Annotated[Format | None, Field(description="the answer's format; wins over Accept")]
 
 

@@ -5,16 +5,13 @@ This module does not import torch: a large body is read in a process.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from model_store.pictures import Pixels
 
 from ...formats import pictures
 from ...formats.multipart import MULTIPART, read_files
 from ...formats.target import Target
 from ...http.body import media_type_of
-from .json_bodies import JSON, Allowed, ImagesBody, read_base64, read_json, read_json_pair_latents
+from .json_bodies import JSON, Allowed, ImagesBody, ReadLatents, read_base64, read_json, read_json_pair_latents
 
 
 def read_pictures(content_type: str, body: bytes, target: Target, allowed: Allowed) -> list[Pixels]:
@@ -26,8 +23,8 @@ def read_pictures(content_type: str, body: bytes, target: Target, allowed: Allow
     return pictures.decode(pictures.inspect_all(read_picture_files(content_type, body, allowed), target), target)
 
 
-def read_json_pair(body: bytes, target: Target, allowed: Allowed) -> list[Pixels] | list[NDArray[np.float32]]:
-    """Latents float32 (B, …) if the JSON holds some, else pixels uint8 (B, C, H, W); for each run of the same size.
+def read_json_pair(body: bytes, target: Target, allowed: Allowed) -> list[Pixels] | ReadLatents:
+    """The latents if the JSON holds some, else pixels uint8 (B, C, H, W) for each run of the same size.
 
     Raises:
         the errors of `read_json_pair_latents` and `read_pictures`.

@@ -54,7 +54,7 @@ async def test_encode_takes_an_image_in_every_form(client: httpx.AsyncClient, wa
     """The answer has three latents, their mean and their log-variance, all finite."""
     answer = (await ok(await client.post("/v1/encode", **WAYS_IN[way]))).json()
 
-    assert answer.keys() == {"model", "version", "latents", "mean", "log_variance"}
+    assert answer.keys() == {"model", "version", "latents", "mean", "log_variance", "latent_space", "scaled"}
     assert (answer["model"], answer["version"]) == ("grey", 1)
     assert np.isfinite([answer["latents"], answer["mean"], answer["log_variance"]]).all()
     assert np.shape(answer["latents"]) == (1, 3)

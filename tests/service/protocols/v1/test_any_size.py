@@ -1,0 +1,295 @@
+"""A model of any size: which pictures and latents it takes, how others are fitted, and what its answers say."""
+
+import base64
+import io
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from model_store import Store
+from model_store.taesd import TAESD, TAESDConfig
+from model_store.vae.pixels import to_images
+from model_store.vae.scaling import Scaling
+from service.settings import Settings
+
+from ...conftest import running
+
+PNG = {"Content-Type": "image/png"}
+SAFETENSORS = {"Content-Type": "application/vnd.safetensors"}
+SCALING = Scaling(factor=0.5, shift=0.25)
+pytestmark = pytest.mark.anyio
+
+
+def config(channels: int = 4, space: str = "sd1", *, has_middle_norm: bool = False) -> TAESDConfig:
+    """The record of a tiny autoencoder of RGB pictures."""
+    return TAESDConfig(
+        image_shape=(3, None, None),
+        latent_shape=(channels, None, None),
+        latent_space=space,
+        scaling=SCALING,
+        has_middle_norm=has_middle_norm,
+    )
+
+
+@pytest.fixture(scope="module")
+def network() -> TAESD:
+    """A network with random weights."""
+    torch.manual_seed(0)
+    return TAESD(config()).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory, network: TAESD) -> Store:
+    """A store with two tiny autoencoders of different latent spaces."""
+    store = Store(tmp_path_factory.mktemp("any-size"))
+    store.publish("tiny", network)
+    torch.manual_seed(1)
+    store.publish("wide", TAESD(config(16, "flux1", has_middle_norm=True)))
+    return store
+
+
+@pytest.fixture
+async def client(shelf: Store, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The client of a service with both models; `tiny` is the default."""
+    async with running(settings, store=shelf.root, default_model="tiny") as (_, client):
+        yield client
+
+
+def pixels(height: int, width: int) -> NDArray[np.uint8]:
+    """A smooth picture (H, W, 3)."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    channels = (rows * 255 // height, columns * 255 // width, (rows + columns) * 127 // (height + width))
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def png(height: int, width: int) -> bytes:
+    """The picture as a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(height, width)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def as_images(*pictures: NDArray[np.uint8]) -> Tensor:
+    """Images (B, 3, H, W) of pictures (H, W, 3)."""
+    return to_images(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+
+
+async def ok(answer: httpx.Response) -> httpx.Response:
+    """The answer, which must be a success."""
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def tensors_in(answer: httpx.Response) -> dict[str, NDArray[np.float32]]:
+    """The tensors of an answer in safetensors."""
+    return safetensors.numpy.load(answer.content)
+
+
+def sizes_in(answer: httpx.Response) -> Iterator[tuple[int, int]]:
+    """Width and height of each picture of an answer in JSON."""
+    return (Image.open(io.BytesIO(base64.b64decode(text))).size for text in answer.json()["images"])
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 24), (40, 8)])
+async def test_latents_are_those_of_the_network(
+    client: httpx.AsyncClient, network: TAESD, size: tuple[int, int]
+) -> None:
+    """Every multiple of eight is taken as it is."""
+    answer = await ok(await client.post("/v1/encode?format=safetensors", content=png(*size), headers=PNG))
+
+    expected = network.encode(as_images(pixels(*size))).mean
+    np.testing.assert_allclose(tensors_in(answer)["latents"], expected.numpy(), atol=1e-5)
+    assert answer.headers["X-Latent-Space"] == "sd1;raw"
+
+
+async def test_other_size_is_refused_with_the_remedies(client: httpx.AsyncClient) -> None:
+    """The message names the next size, the ways to resize, and padding."""
+    answer = await client.post("/v1/encode", content=png(13, 21), headers=PNG)
+
+    assert answer.status_code == 422
+    assert "13×21, but tiny@1 takes sides that are multiples of 8" in answer.json()["detail"]
+    assert "cover (crop) or stretch, which give 16×24, or for fit=pad" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("resize", ["contain", "cover", "stretch"])
+async def test_resize_goes_to_the_next_multiple(client: httpx.AsyncClient, resize: str) -> None:
+    """A picture of 13×21 becomes one of 16×24."""
+    answer = await ok(await client.post(f"/v1/reconstruct?resize={resize}", content=png(13, 21), headers=PNG))
+
+    assert Image.open(io.BytesIO(answer.content)).size == (24, 16)
+
+
+async def test_padded_picture_is_cut_again(client: httpx.AsyncClient, network: TAESD) -> None:
+    """Encode tells the original size, and decode cuts to it; the pixels are the network's for a repeated edge."""
+    encoded = await ok(await client.post("/v1/encode?fit=pad&format=safetensors", content=png(13, 21), headers=PNG))
+    size = encoded.headers["X-Original-Size"]
+    decoded = await ok(
+        await client.post(f"/v1/decode?original_size={size}&format=npy", content=encoded.content, headers=SAFETENSORS)
+    )
+
+    padded = np.pad(pixels(13, 21), ((0, 3), (0, 3), (0, 0)), mode="edge")
+    expected = network.decode(network.encode(as_images(padded)).mean).mean[:, :, :13, :21]
+    assert size == "3x13x21"
+    found = np.load(io.BytesIO(decoded.content)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, expected.numpy() * 255, atol=0.51)
+
+
+async def test_reconstruction_of_a_padded_picture_has_its_size(client: httpx.AsyncClient) -> None:
+    """It is compared with the picture itself, not with the padded one."""
+    answer = await ok(await client.post("/v1/reconstruct?fit=pad&format=json", content=png(13, 21), headers=PNG))
+
+    assert [*sizes_in(answer)] == [(21, 13)]
+    assert len(answer.json()["psnr_db"]) == 1
+
+
+async def test_size_that_is_too_large_to_cut_to_is_refused(client: httpx.AsyncClient) -> None:
+    """The message names both sizes."""
+    body = safetensors.torch.save({"latents": torch.zeros(1, 4, 2, 3)})
+
+    answer = await client.post("/v1/decode?original_size=3x17x21", content=body, headers=SAFETENSORS)
+
+    assert answer.status_code == 422
+    assert "17×21 is larger than the images, which are 16×24" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("format_", ["json", "safetensors"])
+async def test_several_sizes_come_back_in_order(client: httpx.AsyncClient, network: TAESD, format_: str) -> None:
+    """Each picture has latents of its own shape, and what encode answers, decode takes."""
+    sizes = [(8, 16), (24, 8), (24, 8)]
+    files = [("file", png(*size)) for size in sizes]
+    encoded = await ok(await client.post(f"/v1/encode?format={format_}", files=files))
+    headers = {"Content-Type": encoded.headers["Content-Type"]}
+
+    decoded = await ok(await client.post("/v1/decode?format=json", content=encoded.content, headers=headers))
+
+    assert [*sizes_in(decoded)] == [(width, height) for height, width in sizes]
+    shapes = [network.encode(as_images(pixels(*size))).mean.shape[1:] for size in sizes]
+    assert shapes_in(encoded, format_) == [tuple(shape) for shape in shapes]
+
+
+def shapes_in(answer: httpx.Response, format_: str) -> list[tuple[int, ...]]:
+    """The shape of each latent of an answer."""
+    if format_ == "json":
+        return [np.array(latent).shape for latent in answer.json()["latents"]]
+    found = tensors_in(answer)
+    return [found[f"latents.{index}"].shape for index in range(3)]
+
+
+@pytest.mark.parametrize("address", ["/v1/encode?format=npy", "/v1/reconstruct?format=png", "/v1/interpolate"])
+async def test_several_sizes_need_a_format_with_room(client: httpx.AsyncClient, address: str) -> None:
+    """One array, and one picture, have room for one size."""
+    answer = await client.post(address, files=[("file", png(8, 16)), ("file", png(24, 8))])
+
+    assert answer.status_code == 422
+    assert "several sizes, 8×16 and 24×8 among them" in answer.json()["detail"]
+
+
+async def test_draw_of_a_picture_does_not_depend_on_the_sizes_before_it(client: httpx.AsyncClient) -> None:
+    """A network without a posterior gives the same latents for every draw, alone and among others."""
+    alone = await ok(await client.post("/v1/encode?latents=sample&seed=3", content=png(8, 8), headers=PNG))
+    files = [("file", png(16, 8)), ("file", png(8, 8))]
+    among = await ok(await client.post("/v1/encode?latents=sample&seed=3", files=files))
+
+    np.testing.assert_allclose(among.json()["latents"][1], alone.json()["latents"][0], atol=1e-5)
+
+
+async def test_scaled_latents_are_shifted_and_divided(client: httpx.AsyncClient, network: TAESD) -> None:
+    """scaled = (latent − shift) · factor, and the answer says so in its header and its metadata."""
+    answer = await ok(await client.post("/v1/encode?scaled=true&format=safetensors", content=png(8, 8), headers=PNG))
+
+    expected = (network.encode(as_images(pixels(8, 8))).mean - 0.25) * 0.5
+    np.testing.assert_allclose(tensors_in(answer)["latents"], expected.numpy(), atol=1e-5)
+    assert answer.headers["X-Latent-Space"] == "sd1;scaled"
+    assert b'"scaled":"true"' in answer.content
+
+
+@pytest.mark.parametrize("format_", ["json", "safetensors"])
+async def test_latents_say_themselves_whether_they_are_scaled(client: httpx.AsyncClient, format_: str) -> None:
+    """Scaled latents are decoded to the picture of the same latents that are not scaled."""
+    pictures = []
+    for scaled in ("true", "false"):
+        encoded = await client.post(f"/v1/encode?scaled={scaled}&format={format_}", content=png(8, 8), headers=PNG)
+        headers = {"Content-Type": encoded.headers["Content-Type"]}
+        pictures.append(await client.post("/v1/decode?format=npy", content=encoded.content, headers=headers))
+
+    one, other = (np.load(io.BytesIO(picture.content)).astype(int) for picture in pictures)
+    assert abs(one - other).max() <= 1
+
+
+async def test_latents_in_npy_are_scaled_if_the_header_says_so(client: httpx.AsyncClient, network: TAESD) -> None:
+    """npy has no metadata."""
+    latents = network.encode(as_images(pixels(8, 8))).mean
+    body = io.BytesIO()
+    np.save(body, ((latents - 0.25) * 0.5).numpy())
+    headers = {"Content-Type": "application/x-npy", "X-Latent-Space": "sd1;scaled"}
+
+    answer = await ok(await client.post("/v1/decode?format=npy", content=body.getvalue(), headers=headers))
+
+    expected = network.decode(latents).mean.permute(0, 2, 3, 1) * 255
+    np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), expected.numpy(), atol=0.51)
+
+
+async def test_latents_of_another_space_are_refused(client: httpx.AsyncClient) -> None:
+    """The message names both spaces with their shapes, and the served model that decodes these latents."""
+    encoded = await client.post("/v1/models/wide/encode?format=safetensors", content=png(8, 16), headers=PNG)
+
+    answer = await client.post("/v1/decode", content=encoded.content, headers=SAFETENSORS)
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == (
+        "These are flux1 latents (16×1×2); tiny@1 decodes sd1 (4×any×any); served models that can: wide@1."
+    )
+
+
+async def test_words_that_contradict_each_other_are_refused(client: httpx.AsyncClient) -> None:
+    """The body says raw, and the query says scaled."""
+    encoded = await client.post("/v1/encode?format=safetensors", content=png(8, 8), headers=PNG)
+
+    answer = await client.post("/v1/decode?scaled=true", content=encoded.content, headers=SAFETENSORS)
+
+    assert answer.status_code == 422
+    assert "leave out one of the two" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("operation", ["sample", "traverse"])
+async def test_operation_without_a_meaning_is_refused(client: httpx.AsyncClient, operation: str) -> None:
+    """The message says why, and names another operation."""
+    answer = await client.get(f"/v1/{operation}")
+
+    assert answer.status_code == 422
+    assert "interpolate between" in answer.json()["detail"]
+
+
+async def test_interpolation_between_grids(client: httpx.AsyncClient) -> None:
+    """Two pictures of the same size have five between them and at the ends."""
+    files = [("file", png(8, 16)), ("file", png(8, 16)[::1])]
+
+    answer = await ok(await client.post("/v1/interpolate?steps=5&format=npy", files=files))
+
+    assert np.load(io.BytesIO(answer.content)).shape == (5, 8, 16, 3)
+
+
+async def test_list_of_models_tells_shapes_and_operations(client: httpx.AsyncClient) -> None:
+    """Sides of any size are null, and the downscale says which sizes fit."""
+    models = (await client.get("/v1/models")).json()["models"]
+
+    assert models[0]["image_shape"] == [3, None, None]
+    assert models[0]["latent_shape"] == [4, None, None]
+    assert models[0]["downscale"] == 8
+    assert models[0]["operations"] == ["encode", "decode", "reconstruct", "interpolate"]
+
+
+async def test_start_page_shows_a_model_that_makes_no_images_of_its_own(client: httpx.AsyncClient) -> None:
+    """There is no picture to load for it."""
+    page = (await client.get("/")).text
+
+    assert "tiny@1" in page
+    assert "<img" not in page.partition("<article>")[2]
