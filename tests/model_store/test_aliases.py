@@ -92,8 +92,8 @@ def test_alias_that_is_not_there_cannot_be_changed(store: Store) -> None:
     store.set_alias(GREY_1, "stable")
 
     for change in (store.roll_back, store.remove_alias, store.alias_history):
-        with pytest.raises(AliasNotFound, match=r"grey has no alias stabel; it has the aliases stable\. Make one: "):
-            change("grey", "stabel")
+        with pytest.raises(AliasNotFound, match=r"grey has no alias stables; it has the aliases stable\. Make one: "):
+            change("grey", "stables")
         with pytest.raises(AliasNotFound, match="it has no aliases"):
             change("blue", "stable")
     assert not (store.root / "blue").exists()
@@ -134,7 +134,7 @@ def test_version_that_cannot_be_read_gets_no_alias(two: Store) -> None:
 
 
 def test_version_that_is_not_there_gets_no_alias(store: Store) -> None:
-    """Nothing is written, and no folder is made."""
+    """The store stays as it is, and no folder is made."""
     for version in (GREY_2, ModelVersion("blue", 1)):
         with pytest.raises(ModelNotFound):
             store.set_alias(version, "stable")

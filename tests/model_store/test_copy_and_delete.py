@@ -238,7 +238,7 @@ def test_version_that_an_alias_names_is_not_deleted(two: Store) -> None:
 
 
 def test_version_that_an_alias_named_before_is_deleted(two: Store) -> None:
-    """A refusal protects only what is named now."""
+    """A refusal protects only the version that is named now."""
     two.set_alias(GREY_2, "stable")
     two.set_alias(GREY_1, "stable")
 

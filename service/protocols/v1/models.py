@@ -13,7 +13,7 @@ from ...http.problems import documented_errors
 from ...http.state import CurrentState
 from .answers import Answer, VersionNumber
 
-REFERENCE = "name, for the newest version, or name@version"  # the description of a model in an address
+REFERENCE = "name, for the newest version, name@version or name@alias"  # the description of a model in an address
 
 router = APIRouter(tags=["models"], prefix="/models")
 
@@ -25,6 +25,7 @@ class ModelSummary(Answer):
     image_shape: tuple[Side, Side, Side] = Field(description="(C, H, W)")
     latent_shape: tuple[Width, ...]
     parameters: Count
+    aliases: list[str] = Field(description="names that an operator has given to this version, as in mnist@stable")
 
 
 class RefusedVersion(BaseModel):
@@ -55,7 +56,7 @@ class CardAnswer(Answer):
 async def models(state: CurrentState) -> ModelsAnswer:
     """Every version that is served, and every published version that cannot be served, with the reason."""
     registry = state.registry
-    default = registry.default
+    default, aliases = registry.default, registry.aliases
     refused = [
         RefusedVersion(model=version.name, version=version.number, reason=reason)
         for version, reason in registry.refused.items()
@@ -72,6 +73,7 @@ async def models(state: CurrentState) -> ModelsAnswer:
             image_shape=model.card.model.image_shape,
             latent_shape=model.card.model.latent_shape,
             parameters=model.card.weights.parameters,
+            aliases=aliases.get(model.version, []),
         )
         for model in registry.served
     ]
