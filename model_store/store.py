@@ -192,7 +192,7 @@ class Store:
         return ModelVersion(name, self._change_aliases(name, back).history(name, alias)[-1])
 
     def remove_alias(self, name: str, alias: str) -> None:
-        """Remove an alias, and what it has named before.
+        """Remove an alias, with the versions that it has named before.
 
         Raises:
             AliasNotFound: there is no such alias.
@@ -427,7 +427,7 @@ class Store:
         return False
 
     def consequences(self, version: ModelVersion) -> list[str]:
-        """What readers of the store would lose if a version were deleted, in sentences."""
+        """The losses of readers of the store if a version were deleted, in sentences."""
         name, number = version
         others = [other for other in self.versions(name) if other != version]
         naming = [f"{name}@{alias}" for alias in self.aliases_of(name).naming(number)]

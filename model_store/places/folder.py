@@ -238,9 +238,9 @@ class Folder:
     def incoming(self, version: ModelVersion, files: Mapping[str, bytes | Path]) -> Iterator[VersionFolder]:
         """Write the files of a new version where readers do not look, and yield them, so that they can be checked.
 
-        A file has the given bytes, or those of the file at the given path. They become the version at the end of the
-        block. If a write or the block fails, they are removed: on a full disk they would take space until the next
-        publication.
+        A file is given by its bytes, or by the path of a file that is copied. The files become the version at the end
+        of the block. If a write or the block fails, they are removed: on a full disk they would take space until the
+        next publication.
 
         Raises:
             VersionExists: another file or folder has the version's path.
@@ -378,7 +378,7 @@ def _misplaced_version(name: str, number: str, version: Path) -> Iterator[tuple[
 def write_folder(folder: Path, files: Mapping[str, bytes | Path]) -> Path:
     """Write files into a new folder, all of them on the disk and not only in the system's memory at the end.
 
-    A file has the given bytes, or those of the regular file at the given path, which is read in pieces.
+    A file is given by its bytes, or by the path of a regular file, which is copied in pieces.
 
     Raises:
         OSError: the folder exists, or cannot be written; or a file cannot be read.
