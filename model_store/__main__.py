@@ -189,9 +189,14 @@ def set_alias(store: Store, console: Console, reference: str, alias: str) -> int
 
 
 def remove_alias(store: Store, console: Console, reference: str) -> int:
-    """Remove an alias; its version stays."""
+    """Remove an alias; its version stays. A default model that is the alias is missing then."""
     store.remove_alias(*_parse_alias(reference))
     console.print(f"{reference} is removed.", soft_wrap=True)
+    with suppress(StoreError):  # a store without a default loses none
+        if store.default() == reference:
+            console.print(
+                "It was the default model. Choose another: python -m model_store default NAME.", soft_wrap=True
+            )
     return 0
 
 

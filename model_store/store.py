@@ -413,15 +413,15 @@ class Store:
                 move = f"python -m model_store alias {name}@VERSION {naming[0]}"
                 remedy = f"Let the alias name another version: {move}; or repeat with --force, which removes it"
                 raise CannotDelete(str(version), f"it is {named}", remedy)
-            if self.has_pinned_default(version) and not force:
+            if self._is_default(version) and not force:
                 remedy = "Choose another first: python -m model_store default NAME; or repeat with --force"
                 raise CannotDelete(str(version), "it is the default model", remedy)
             if naming:
                 self._place.write_aliases(name, aliases.without(*naming).to_json())
             self._place.remove(version)
 
-    def has_pinned_default(self, version: ModelVersion) -> bool:
-        """Whether the default model is this very version."""
+    def _is_default(self, version: ModelVersion) -> bool:
+        """Whether the default model is this very version, by its number."""
         with suppress(StoreError):  # without a usable default, no version is the default
             return self.default() == str(version)
         return False

@@ -275,12 +275,13 @@ class Folder:
         path = self.files(version).path
         outgoing = path.with_name(f".outgoing-{version.number}-{secrets.token_hex(4)}")
         self._remember(version.name, self._highest_number(version.name)[0])
+        if path.is_symlink():
+            path.unlink()
+            sync_folder(path.parent)
+            return
         path.rename(outgoing)
         sync_folder(path.parent)
-        if outgoing.is_symlink():
-            outgoing.unlink()
-        else:
-            shutil.rmtree(outgoing)
+        shutil.rmtree(outgoing)
 
     def _highest_number(self, name: str) -> tuple[int, Path]:
         """The highest number that is there or was ever given, and the file or folder that has it."""

@@ -79,6 +79,7 @@ class Registry:
         self._next: ModelSet | None = None  # loaded, and not switched to yet
         self._found: dict[str | None, ServedModel] = {}  # by reference; cleared when the served models change
         self._refusals = Refusals(loader.store.root, events.version_refused)
+        self._failed: set[ModelVersion] = set()  # in this refresh, which does not load them twice
         self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # perhaps still used by requests
         self._refreshing = asyncio.Lock()  # made outside an event loop: it only needs one when two tasks wait for it
         self._refreshed = False
@@ -206,6 +207,7 @@ class Registry:
         """
         async with self._refreshing:
             reading = await asyncio.to_thread(self._watch.read, set(self._served.models))
+            self._failed.clear()
             self._refusals.note_misplaced(reading.misplaced)
             self._note_warnings([*reading.warnings, *self._alias_warnings])
             wanted: dict[ModelVersion, ServedModel] = {}
@@ -337,6 +339,8 @@ class Registry:
         for loaded in (self._served, self._next):
             if loaded and version in loaded.models:
                 return loaded.models[version]
+        if version in self._failed:
+            return None
         files: Fingerprint = ()
         try:
             files = await asyncio.to_thread(self._store.fingerprint, version)
@@ -346,6 +350,7 @@ class Registry:
             model = await self._loader.load(version, is_undisturbed=not self._refreshed)
             self._watch.check(version, model.card, files)
         except Exception as error:  # one bad version must not stop the others
+            self._failed.add(version)
             self._refusals.refuse(version, Refusal(files, str(error), may_pass=may_pass(error)))
             return None
         self._refusals.forget(version)

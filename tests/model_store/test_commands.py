@@ -177,6 +177,7 @@ def test_alias_is_made_moved_promoted_rolled_back_and_removed(store: Store, caps
     assert told("default", "grey@stable") == "grey@stable\n"
     assert told("alias", "--remove", "grey@canary") == "grey@canary is removed.\n"
     assert told("alias", "grey") == "grey@stable means grey@2; before: grey@1\n"
+    assert "python -m model_store default NAME" in told("alias", "--remove", "grey@stable")
     assert told("alias", "colour") == "No aliases of colour.\n"
 
 

@@ -107,6 +107,28 @@ async def test_alias_without_a_version_that_can_be_served_has_the_reason(registr
     assert "requests for it get an error (404)" in registry.warnings[0]
 
 
+async def test_version_that_cannot_be_loaded_now_is_tried_once_in_a_refresh(
+    registry: Registry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version is the newest one, and two aliases name it. Each attempt may take minutes."""
+    version = add_version(store)
+    for alias in ("stable", "canary"):
+        store.set_alias(version, alias)
+    tried: list[ModelVersion] = []
+
+    def full(version: ModelVersion) -> None:
+        tried.append(version)
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "load", full)
+        await registry.refresh()
+    assert tried == [GREY_2]
+
+    await registry.refresh()
+    assert meaning(registry, "grey@canary") == "grey@2"
+
+
 async def test_version_of_an_alias_stays_served_beside_the_newest(store: Store, events: Events) -> None:
     """Otherwise, each publication could take the version of an alias away."""
     registry = make_registry(store, events, versions=1)
