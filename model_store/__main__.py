@@ -75,7 +75,7 @@ def list_models(store: Store, console: Console) -> int:
 
 
 def list_as_json(store: Store) -> int:
-    """Print the same as one JSON document."""
+    """Print the versions, and the folders that look like versions and are not, as one JSON document."""
     print(json.dumps(describe(store), indent=2))
     return 0
 
@@ -281,7 +281,7 @@ def _add_writers(commands: Commands) -> None:
     deleted = commands.add_parser("delete", help="delete a version for good; its number is not given again")
     deleted.add_argument("model", metavar="NAME@VERSION", help="the version")
     deleted.add_argument(
-        "--force", action="store_true", help="even if an alias, which is removed, or the default is it"
+        "--force", action="store_true", help="even if aliases, which are removed, or the default model name it"
     )
     deleted.set_defaults(run=lambda store, console, o: delete(store, console, o.model, force=o.force))
     named = commands.add_parser("alias", help="name a version by an alias, such as mnist@stable; or list the aliases")

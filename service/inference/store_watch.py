@@ -69,13 +69,14 @@ class StoreWatch:
             StoreNotFound: the store does not exist.
             OSError: it cannot be read.
         """
-        default = self._read_default()
-        self._read_aliases()
+        default, (aliases, unusable) = self._read_default(), self._store.aliases()
         listing = self._store.listing()
         misplaced = self._store.misplaced()
         hidden = {version: path for version in served if (path := _unreadable(version, listing))}
         if served and not (listing.versions or hidden):
             return self._reading(self._default, served, misplaced, [ALL_GONE])
+        self._unusable_aliases = unusable
+        self._aliases = aliases | {name: self._aliases[name] for name in unusable if name in self._aliases}
         warnings = [
             f"{path} cannot be read ({listing.unreadable[path]}). Its versions that are served stay."
             for path in sorted(set(hidden.values()))
@@ -96,7 +97,7 @@ class StoreWatch:
         misplaced: dict[str, str],
         warnings: list[str],
     ) -> Reading:
-        """A reading with the aliases that were read last."""
+        """A reading with the aliases of this time, or of the last time if all versions have vanished."""
         aliases = {
             f"{name}@{alias}": [ModelVersion(name, number) for number in history]
             for name, of_model in self._aliases.items()
@@ -122,11 +123,6 @@ class StoreWatch:
             return self._store.default()
         except (NoDefault, UnusableDefault) as error:
             return error
-
-    def _read_aliases(self) -> None:
-        """Read the aliases of each model. Aliases that cannot be read stay."""
-        found, self._unusable_aliases = self._store.aliases()
-        self._aliases = found | {name: self._aliases[name] for name in self._unusable_aliases if name in self._aliases}
 
     def _change(self, version: ModelVersion) -> str | None:
         """The change of a served version, or None. Its files are hashed when their times change."""

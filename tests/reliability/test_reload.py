@@ -129,11 +129,13 @@ def served(shelf: Shelf, good: set[str]) -> list[int]:
     return [number for number in shelf.numbers() if f"grey@{number}" in good][-KEPT:]
 
 
-async def test_alias_that_is_moved_loses_no_request(started: list[Process], store: Store) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_alias_that_is_moved_loses_no_request(started: list[Process], store: Store, workers: int) -> None:
     """The service follows it by itself, to each new version and back to the first."""
     first = ModelVersion("grey", 1)
     store.set_alias(first, "stable")
-    process = await asyncio.to_thread(Process, store.root, "--reload-s", "0.05", "--versions-per-model", "1")
+    flags = ("--reload-s", "0.05", "--versions-per-model", "1", "--workers", str(workers))
+    process = await asyncio.to_thread(Process, store.root, *flags)
     started.append(process)
     process.collect_log()
     await asyncio.to_thread(process.wait_until_ready)
