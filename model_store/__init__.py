@@ -7,17 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .aliases import Aliases
     from .card import Card, DataSummary, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary
     from .errors import (
+        AliasNotFound,
         CannotChooseDefault,
+        CannotDelete,
         CorruptWeights,
+        InvalidAlias,
         InvalidName,
         ModelNotFound,
         NoDefault,
+        NoEarlierVersion,
         NoNumberLeft,
         StoreError,
         StoreNotFound,
+        TooManyAliases,
         UnknownFormat,
+        UnusableAliases,
         UnusableDefault,
         UnusableNumber,
         VersionExists,
@@ -29,24 +36,31 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_ROOT",
     "VAE",
+    "AliasNotFound",
+    "Aliases",
     "CannotChooseDefault",
+    "CannotDelete",
     "Card",
     "CorruptWeights",
     "DataSummary",
+    "InvalidAlias",
     "InvalidName",
     "LatentSummary",
     "Metric",
     "ModelNotFound",
     "ModelVersion",
     "NoDefault",
+    "NoEarlierVersion",
     "NoNumberLeft",
     "ScoreQuantiles",
     "Store",
     "StoreError",
     "StoreNotFound",
     "StoredModel",
+    "TooManyAliases",
     "TrainingSummary",
     "UnknownFormat",
+    "UnusableAliases",
     "UnusableDefault",
     "UnusableNumber",
     "VAEConfig",
@@ -57,7 +71,7 @@ __all__ = [
     "store_folder",
 ]
 
-_MODULES = ("errors", "version", "card", "store", "vae")
+_MODULES = ("errors", "version", "aliases", "card", "store", "vae")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,13 @@
 StoreError
 ├── StoreNotFound       the folder of the store does not exist
 ├── InvalidName         a name that no model can have
+├── InvalidAlias        an alias that no version can have
 ├── ModelNotFound       the store does not have that model or version
+├── AliasNotFound       the model does not have that alias
+├── NoEarlierVersion    an alias cannot go back: no other version that it named is in the store
+├── TooManyAliases      the model has as many aliases as it can have
+├── UnusableAliases     the file with the aliases of a model holds something else
+├── CannotDelete        a version is not deleted, since an alias or the default model names it
 ├── NoDefault           no default model was chosen, and the store does not have exactly one model
 ├── UnusableDefault     the file for the default model does not name a model
 ├── CannotChooseDefault a model cannot become the default one
@@ -36,7 +42,17 @@ class InvalidName(StoreError, ValueError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"{name[:80]!r} is not the name of a model. A name has 1 to 64 letters, digits, '-', '_' and '.', "
-            "and begins with a letter or digit; for a version add '@' and its number, as in mnist@1."
+            "and begins with a letter or digit; for a version add '@' and its number or alias, as in mnist@1."
+        )
+
+
+class InvalidAlias(StoreError, ValueError):
+    """An alias that no version can have."""
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(
+            f"{alias[:80]!r} is not an alias. An alias has 1 to 64 letters, digits, '-', '_' and '.', and begins with "
+            "a lower-case letter, as in stable; with its model it is written mnist@stable."
         )
 
 
@@ -46,6 +62,54 @@ class ModelNotFound(StoreError):
     def __init__(self, reference: str, available: Iterable[object], *reasons: str) -> None:
         there = ", ".join(str(version) for version in available) or "nothing"
         super().__init__(". ".join([f"No model {reference}; there is {there}", *reasons]) + ".")
+
+
+class AliasNotFound(StoreError):
+    """The model does not have that alias."""
+
+    def __init__(self, name: str, alias: str, available: Iterable[str]) -> None:
+        there = f"the aliases {', '.join(available)}" if available else "no aliases"
+        super().__init__(
+            f"{name} has no alias {alias}; it has {there}. "
+            f"Make one: python -m model_store alias {name}@VERSION {alias}."
+        )
+
+
+class NoEarlierVersion(StoreError):
+    """An alias cannot go back: no other version that it named is in the store."""
+
+    def __init__(self, name: str, alias: str) -> None:
+        super().__init__(
+            f"{name}@{alias} cannot go back: it has named no other version that is still in the store. Name one: "
+            f"python -m model_store alias {name}@VERSION {alias}."
+        )
+
+
+class TooManyAliases(StoreError):
+    """The model has as many aliases as it can have."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(
+            f"{name} has {limit} aliases, and cannot have more. Remove one: python -m model_store alias --remove "
+            f"{name}@ALIAS."
+        )
+
+
+class UnusableAliases(StoreError):
+    """The file with the aliases of a model holds something else."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The file {path} must hold the aliases of a model, but {reason}. Delete it, and make them again: "
+            "python -m model_store alias NAME@VERSION ALIAS."
+        )
+
+
+class CannotDelete(StoreError):
+    """A version is not deleted."""
+
+    def __init__(self, reference: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{reference} is not deleted: {reason}. {remedy}.")
 
 
 class NoDefault(StoreError):

@@ -1,7 +1,8 @@
-"""Store: lists the versions of models, finds the version that a reference names, and publishes new versions.
+"""Store: lists versions of models, finds the version that a reference names, publishes, copies and deletes versions.
 
 Versions are whole numbers and never change; a number is never given twice. A version appears whole or not at all, since
-it is read back before readers can see it. The modules of `places` read and write the files.
+it is read back before readers can see it. An alias names another version when it is moved. The modules of `places` read
+and write the files.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from . import weights
+from .aliases import MAX_ALIASES_BYTES, Aliases, parse_aliases
 from .card import (
     MAX_CARD_BYTES,
     Card,
@@ -28,19 +30,21 @@ from .card import (
 )
 from .errors import (
     CannotChooseDefault,
+    CannotDelete,
     CorruptWeights,
     ModelNotFound,
     NoDefault,
     OtherFamily,
     StoreError,
     UnknownFormat,
+    UnusableAliases,
     UnusableDefault,
 )
 from .families import Network
 from .free_memory import memory_shortage
 from .places.folder import CARD, Fingerprint, Folder, Listing, VersionFolder
 from .vae import VAE
-from .version import ModelVersion, check_name, is_name, newest, parse_reference
+from .version import ModelVersion, check_alias, check_name, is_name, newest, parse_reference
 
 DEFAULT_ROOT = Path(__file__).parent / "models"
 
@@ -111,19 +115,121 @@ class Store:
         return self._place.misplaced()
 
     def resolve(self, reference: str) -> ModelVersion:
-        """The version that `name@version` names, or the newest version of the model `name`.
+        """The version that `name@version` or `name@alias` names, or the newest version of the model `name`.
 
         Raises:
-            InvalidName: the reference has neither form.
-            ModelNotFound: there is no such version.
+            InvalidName: the reference has none of these forms.
+            ModelNotFound: there is no such version, or no such alias.
+            UnusableAliases: the aliases of the model cannot be read.
         """
+        named = self._without_alias(reference)  # before the versions: an alias is moved to a version that is there
         versions = self.versions()
         try:
-            return newest(reference, versions)
+            return newest(named, versions)
         except ModelNotFound:
             inside = f"{reference.partition('@')[0]}/"
-            reasons = [f"{path}: {why}" for path, why in self.misplaced().items() if f"{path}/".startswith(inside)]
+            reasons = [f"{reference} names {named}"] if named != reference else []
+            reasons += [f"{path}: {why}" for path, why in self.misplaced().items() if f"{path}/".startswith(inside)]
             raise ModelNotFound(reference, versions, *reasons) from None
+
+    def _without_alias(self, reference: str) -> str:
+        """The reference, with the number of the version in the place of an alias."""
+        name, end = parse_reference(reference)
+        if not isinstance(end, str):
+            return reference
+        if (number := self.aliases_of(name).number_of(end)) is None:
+            hint = f"{end} is not an alias of {name}: python -m model_store alias {name} lists its aliases"
+            raise ModelNotFound(reference, self.versions(), hint)
+        return str(ModelVersion(name, number))
+
+    def aliases(self) -> tuple[dict[str, Aliases], dict[str, UnusableAliases]]:
+        """The aliases of each model that has some; and for each model whose aliases cannot be read, the reason.
+
+        Raises:
+            StoreNotFound: the store does not exist.
+            OSError: it cannot be read.
+        """
+        found: dict[str, Aliases] = {}
+        faults: dict[str, UnusableAliases] = {}
+        for name in self._place.models_with_aliases():
+            try:
+                found[name] = self.aliases_of(name)
+            except UnusableAliases as error:
+                faults[name] = error
+        return found, faults
+
+    def aliases_of(self, name: str) -> Aliases:
+        """The aliases of a model.
+
+        Raises:
+            UnusableAliases: they cannot be read.
+        """
+        file = self._place.aliases_file(name)
+        try:
+            content = self._place.read_aliases(name, MAX_ALIASES_BYTES)
+        except OSError as error:
+            raise UnusableAliases(file, error.strerror or str(error)) from error
+        return Aliases() if content is None else parse_aliases(file, content)
+
+    def set_alias(self, version: ModelVersion, alias: str) -> None:
+        """Let an alias name a version. The alias is new, or is moved and remembers the version before.
+
+        Raises:
+            InvalidAlias: no version can have that alias.
+            ModelNotFound, UnknownFormat, CorruptWeights: the version is not there, or cannot be read.
+            TooManyAliases, UnusableAliases: the model cannot have another alias.
+            OSError: the store cannot be written.
+        """
+        check_alias(alias)
+        self.load(self.resolve(str(version)))
+
+        def move(aliases: Aliases) -> Aliases:
+            self.resolve(str(version))  # again, since it may have been deleted
+            return aliases.moved(version.name, alias, version.number)
+
+        self._change_aliases(version.name, move)
+
+    def roll_back(self, name: str, alias: str) -> ModelVersion:
+        """Let an alias name the version that it named before, and return that version.
+
+        Raises:
+            AliasNotFound, NoEarlierVersion: there is no such alias, or no version before.
+            UnusableAliases: the aliases cannot be read.
+            OSError: the store cannot be written.
+        """
+        self.alias_history(name, alias)
+
+        def back(aliases: Aliases) -> Aliases:
+            return aliases.rolled_back(name, alias, {version.number for version in self.versions(name)})
+
+        return ModelVersion(name, self._change_aliases(name, back).history(name, alias)[-1])
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Remove an alias, with the versions that it has named before.
+
+        Raises:
+            AliasNotFound: there is no such alias.
+            UnusableAliases: the aliases cannot be read.
+            OSError: the store cannot be written.
+        """
+        self.alias_history(name, alias)
+        self._change_aliases(name, lambda aliases: aliases.without(alias))
+
+    def alias_history(self, name: str, alias: str) -> list[ModelVersion]:
+        """The versions that an alias has named, the present one last; some may not be in the store any more.
+
+        Raises:
+            AliasNotFound: there is no such alias.
+            UnusableAliases: the aliases cannot be read.
+        """
+        return [ModelVersion(name, number) for number in self.aliases_of(name).history(name, alias)]
+
+    def _change_aliases(self, name: str, change: Callable[[Aliases], Aliases]) -> Aliases:
+        """Write what `change` makes of the aliases of a model. Commands for one model wait for each other."""
+        with self._place.lock(name):
+            aliases = change(self.aliases_of(name))
+            self._place.write_aliases(name, aliases.to_json())
+        return aliases
 
     def default(self) -> str:
         """The model that `choose_default` has named, else the only model of the store.
@@ -151,14 +257,14 @@ class Store:
         return names.pop()
 
     def choose_default(self, reference: str) -> None:
-        """Make `name` or `name@version` the default model, for every reader of this store.
+        """Make `name`, `name@version` or `name@alias` the default model, for every reader of this store.
 
         Raises:
             InvalidName, ModelNotFound: there is no such model.
             CannotChooseDefault: no version of it can be read, or the store cannot be written.
         """
         self.resolve(reference)
-        name, number = parse_reference(reference)
+        name, number = parse_reference(self._without_alias(reference))
         versions = [version for version in self.versions(name) if number in (None, version.number)]
         if not any(self._is_sound(version) for version in reversed(versions)):
             raise CannotChooseDefault(
@@ -276,6 +382,78 @@ class Store:
             with self._place.incoming(version, everything) as incoming:
                 _read(incoming, version)
         return version
+
+    def copy(self, version: ModelVersion, target: Store, name: str | None = None) -> ModelVersion:
+        """Copy a version into another store, or into this one, as the next version of `name`, else of its own name.
+
+        The copy is read back before readers can see it. A store that is not there is made. Files and folders whose
+        names begin with `.` or `_` are left out.
+
+        Raises:
+            InvalidName: no model can have that name.
+            UnknownFormat, CorruptWeights: the version cannot be read, or the copy does not read back.
+            NoNumberLeft, UnusableNumber, VersionExists: the other store cannot give the copy a number.
+            OSError: a file cannot be read or written; a version has only regular files.
+        """
+        name, source = check_name(name or version.name), self._place.files(version)
+        with target._place.lock(name):
+            copy = target._place.next_version(name)
+            with target._place.incoming(copy, source.paths()) as incoming:
+                try:
+                    _read(incoming, copy)
+                except StoreError:
+                    self.load(version)  # if the fault is in the original, the message names its files
+                    raise
+        return copy
+
+    def delete(self, version: ModelVersion, *, force: bool = False) -> None:
+        """Delete a version for good: its number is not given again. A reader that has opened its files reads on.
+
+        With `force`, the aliases that name it are removed too, and the default model may lose its version.
+
+        Raises:
+            ModelNotFound: there is no such version.
+            CannotDelete: an alias or the default model names the version.
+            UnusableAliases, UnusableNumber: a file about the model cannot be read.
+            OSError: the version cannot be removed, or not all of its files.
+        """
+        self.resolve(str(version))
+        name, number = version
+        with self._place.lock(name):
+            aliases = self.aliases_of(name)
+            if (naming := aliases.naming(number)) and not force:
+                named = ", ".join(f"{name}@{alias}" for alias in naming)
+                move = f"python -m model_store alias {name}@VERSION {naming[0]}"
+                remedy = f"Let the alias name another version: {move}; or repeat with --force, which removes it"
+                raise CannotDelete(str(version), f"it is {named}", remedy)
+            if self._is_default(version) and not force:
+                remedy = "Choose another first: python -m model_store default NAME; or repeat with --force"
+                raise CannotDelete(str(version), "it is the default model", remedy)
+            if naming:
+                self._place.write_aliases(name, aliases.without(*naming).to_json())
+            self._place.remove(version)
+
+    def _is_default(self, version: ModelVersion) -> bool:
+        """Whether the default model is this very version, by its number."""
+        with suppress(StoreError):  # without a usable default, no version is the default
+            return self.default() == str(version)
+        return False
+
+    def consequences(self, version: ModelVersion) -> list[str]:
+        """The losses of readers of the store if a version were deleted, in sentences."""
+        name, number = version
+        others = [other for other in self.versions(name) if other != version]
+        naming = [f"{name}@{alias}" for alias in self.aliases_of(name).naming(number)]
+        told = [f"{alias} would name nothing." for alias in naming]
+        with suppress(StoreError):  # a store without a default has none to lose
+            default = self.default()
+            if default in (str(version), *naming) or (default == name and not others):
+                told.append(f"The default model {default} would be missing: requests that name no model would get 404.")
+        if not others:
+            told.append(f"{name} would have no version.")
+        elif others[-1] < version:
+            told.append(f"{name} would then mean {others[-1]}.")
+        return told
 
     def published_by(self, name: str, run: str) -> ModelVersion | None:
         """The version of a model that a run has published, or None.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -15,8 +15,8 @@ from .vae.sentences import counted, shape_text
 from .version import ModelVersion
 
 
-def versions(cards: Mapping[ModelVersion, Card | StoreError], default: ModelVersion | None = None) -> Table:
-    """A table with a row for each version; the default version is marked. The ELBO is in nats per test image."""
+def versions(cards: Mapping[ModelVersion, Card | StoreError], marks: Mapping[ModelVersion, Sequence[str]]) -> Table:
+    """A table with a row for each version and its marks, such as `default`. The ELBO is in nats per test image."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("model", overflow="fold")
     for column in ("images", "latents"):
@@ -25,7 +25,7 @@ def versions(cards: Mapping[ModelVersion, Card | StoreError], default: ModelVers
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("created", no_wrap=True)
     for version, card in cards.items():
-        name = f"[bold]{version}[/bold]" + (" (default)" if version == default else "")
+        name = f"[bold]{version}[/bold]" + (f" ({', '.join(marks[version])})" if marks.get(version) else "")
         if isinstance(card, StoreError):
             table.add_row(name, "[red]broken[/red]")
             continue

@@ -1,4 +1,4 @@
-"""References to models: `mnist@1` names one version, `mnist` means the newest version."""
+"""References: `mnist@1` names one version, `mnist` means the newest, `mnist@stable` the version that an alias names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .errors import InvalidName, ModelNotFound
+from .errors import InvalidAlias, InvalidName, ModelNotFound
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_ALIAS = re.compile(r"[a-z][A-Za-z0-9._-]{0,63}")
 
 
 class ModelVersion(NamedTuple):
@@ -22,20 +23,22 @@ class ModelVersion(NamedTuple):
         return f"{self.name}@{self.number}"
 
 
-def parse_reference(reference: str) -> tuple[str, int | None]:
-    """The name and the number in `name@number`; the number is None for `name` alone.
+def parse_reference(reference: str) -> tuple[str, int | str | None]:
+    """The name and the number in `name@number`, or the name and the alias in `name@alias`; None for `name` alone.
 
     Raises:
-        InvalidName: the reference has neither form.
+        InvalidName: the reference has none of these forms.
     """
-    name, separator, number = reference.partition("@")
-    if not is_name(name) or (separator and not is_number(number)):
+    name, separator, end = reference.partition("@")
+    if not is_name(name) or (separator and not is_number(end) and not is_alias(end)):
         raise InvalidName(reference)
-    return name, int(number) if separator else None
+    if not separator:
+        return name, None
+    return name, int(end) if is_number(end) else end
 
 
 def newest(reference: str, versions: Iterable[ModelVersion]) -> ModelVersion:
-    """The version that `name@number` names, or the newest version of the model `name`.
+    """The version that `name@number` names, or the newest version of the model `name`. Aliases are not known here.
 
     Raises:
         InvalidName: the reference has neither form.
@@ -60,6 +63,17 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_alias(alias: str) -> str:
+    """Return the alias, if a version can have it.
+
+    Raises:
+        InvalidAlias: no version can have it.
+    """
+    if not is_alias(alias):
+        raise InvalidAlias(alias)
+    return alias
+
+
 def is_name(text: str) -> bool:
     """Whether a model can have that name. A path is never a name."""
     return _NAME.fullmatch(text) is not None
@@ -68,3 +82,8 @@ def is_name(text: str) -> bool:
 def is_number(text: str) -> bool:
     """Whether the text is a version's number, written without leading zeros."""
     return _NUMBER.fullmatch(text) is not None
+
+
+def is_alias(text: str) -> bool:
+    """Whether a version can have that alias. A number is never an alias."""
+    return _ALIAS.fullmatch(text) is not None

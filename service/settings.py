@@ -28,10 +28,10 @@ _OWN_ADDRESSES = {"docs", "healthz", "livez", "metrics", "openapi.json", "readyz
 
 
 def check_reference(text: str) -> str:
-    """Return the text, if it is a name of a model or name@version.
+    """Return the text, if it is a name of a model, name@version or name@alias.
 
     Raises:
-        InvalidName: it has neither form.
+        InvalidName: it has none of these forms.
     """
     parse_reference(text)
     return text
@@ -94,15 +94,15 @@ class Settings(BaseSettings):
     )
     default_model: Annotated[str, AfterValidator(check_reference)] | None = Field(
         None,
-        description="name or name@version of the model for addresses without a model, such as /v1/encode; without it "
-        "the choice of the store (python -m model_store default NAME), else the only model in the store",
+        description="name, name@version or name@alias of the model for addresses without a model, such as /v1/encode; "
+        "without it the choice of the store (python -m model_store default NAME), else the only model in the store",
     )
     versions_per_model: int = Field(
         3,
         ge=1,
         le=1000,
-        description="number of newest versions of each model that are served; too low: requests that pin an older "
-        "version get 404; too high: each version takes memory",
+        description="number of newest versions of each model that are served, beside the versions that aliases name; "
+        "too low: requests that pin an older version get 404; too high: each version takes memory",
     )
     device: Annotated[str, AfterValidator(check_device)] = Field(
         "auto", description="auto (CUDA if there is a GPU), cpu, cuda or cuda:N"

@@ -71,7 +71,8 @@ class Recipe(Record):
     epochs: Annotated[int, Field(ge=1)]
     begin_from: str | None = Field(
         default=None,
-        description="a stored model, such as mnist@1, whose weights the run begins with; by default they are random",
+        description="a stored model, such as mnist@1 or mnist@stable, whose weights the run begins with; by default "
+        "they are random",
     )
     data: DataRecipe = DataRecipe()
     model: VAEConfig

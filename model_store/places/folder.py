@@ -1,10 +1,12 @@
 """Folder: the files of a store on a file system, `<root>/<name>/<version>/{card.json, weights.safetensors, …}`.
 
 A version appears whole or not at all: it is written beside the others under a name that readers ignore, and renamed in
-one step. A publisher that is killed leaves nothing but such a folder, which the next publisher removes. Models and
-versions may be links to folders; the files of a version may not be links. Names that begin with `.` or `_` are ignored.
-The file `_default` names the default model. The file `.last-<name>` holds the highest number that a publisher has given
-to a version of that model, so that the number is not given again when the version was removed.
+one step. It is removed in the opposite order: renamed in one step, and then removed. A command that is killed leaves
+nothing but such a folder, which the next one removes. Models and versions may be links to folders; the files of a
+version may not be links. Names that begin with `.` or `_` are ignored.
+The file `_default` names the default model. The file `.last-<name>` holds the highest number that was given to a
+version of that model, so that the number is not given again when the version was removed. The file `.aliases-<name>`
+holds the aliases of its versions.
 
 This module does not interpret the content of the files.
 """
@@ -23,17 +25,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidName, NoNumberLeft, StoreNotFound, UnusableNumber, VersionExists
-from ..files import FOLDER_MODE, make_folder, read_file, replace_file, sha256_of, sync_folder
+from ..files import FOLDER_MODE, make_folder, open_file, read_file, replace_file, sha256_of, sync_folder
 from ..version import ModelVersion, is_name, is_number
 
 CARD = "card.json"  # a folder with this file is a version
 
 _DEFAULT = "_default"  # with a name that no model can have
+_ALIASES = ".aliases-"
 _MAX_DEFAULT_BYTES = 1000
 _MAX_NUMBER_BYTES = 100
 _FILE_MODE = 0o444
 _IGNORED_PREFIXES = (".", "_")
-_UNFINISHED = re.compile(r"\.incoming-[0-9]+(-[0-9a-f]+)?")
+_UNFINISHED = re.compile(r"\.(incoming|outgoing)-[0-9]+(-[0-9a-f]+)?")
 
 Fingerprint = tuple[tuple[int, ...] | None, ...]
 
@@ -62,6 +65,16 @@ class VersionFolder:
             OSError: it cannot be read, is not a regular file, or is larger.
         """
         return read_file(self.path / name, at_most)
+
+    def paths(self) -> dict[str, Path]:
+        """The path of each file, by its name.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        return {
+            name: self.path / name for name in sorted(os.listdir(self.path)) if not name.startswith(_IGNORED_PREFIXES)
+        }
 
     def sha256(self, name: str, at_most: int) -> str:
         """The SHA-256 of a file of at most that many bytes.
@@ -142,6 +155,41 @@ class Folder:
         with _locked(self.root):
             replace_file(self.default_file, content.encode())
 
+    def models_with_aliases(self) -> list[str]:
+        """The names of the models that have a file of aliases.
+
+        Raises:
+            StoreNotFound: the root does not exist.
+            OSError: the root cannot be read.
+        """
+        if not self.root.is_dir():
+            raise StoreNotFound(self.root)
+        names = (entry.removeprefix(_ALIASES) for entry in os.listdir(self.root) if entry.startswith(_ALIASES))
+        return sorted(filter(is_name, names))
+
+    def aliases_file(self, name: str) -> Path:
+        """The file with the aliases of a model."""
+        return self.root / f"{_ALIASES}{name}"
+
+    def read_aliases(self, name: str, at_most: int) -> bytes | None:
+        """The content of the file with the aliases of a model; None without such a file.
+
+        Raises:
+            OSError: it cannot be read, is not a regular file, or is larger.
+        """
+        try:
+            return read_file(self.aliases_file(name), at_most)
+        except FileNotFoundError:
+            return None
+
+    def write_aliases(self, name: str, content: str) -> None:
+        """Replace the file with the aliases of a model, in one step. The lock must be held.
+
+        Raises:
+            OSError: the root cannot be written.
+        """
+        replace_file(self.aliases_file(name), content.encode())
+
     def try_to_write(self, name: str) -> None:
         """Write a folder where a version would be written, and remove it; and write the last number.
 
@@ -160,7 +208,7 @@ class Folder:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Lock a model for publishing, and remove the unfinished folders of dead publishers.
+        """Lock a model for a change, and remove the unfinished folders of dead commands.
 
         The system releases the lock when the process ends, so a folder that is unfinished under the lock is abandoned.
         What cannot be removed stays, and so do the files and folders of other programs.
@@ -181,20 +229,18 @@ class Folder:
             UnusableNumber: the file that remembers the last number holds something else.
             OSError: the model's folder cannot be read.
         """
-        folder = self.root / name
-        taken = {int(entry): folder / entry for entry in os.listdir(folder) if is_number(entry)}
-        remembered = self._last_number(name)
-        number = max(remembered, *taken, 0) + 1
-        if not is_number(str(number)):
-            raise NoNumberLeft(name, number - 1, taken.get(number - 1, self._last_file(name)))
-        return ModelVersion(name, number)
+        highest, taken_by = self._highest_number(name)
+        if not is_number(str(highest + 1)):
+            raise NoNumberLeft(name, highest, taken_by)
+        return ModelVersion(name, highest + 1)
 
     @contextmanager
-    def incoming(self, version: ModelVersion, files: Mapping[str, bytes]) -> Iterator[VersionFolder]:
+    def incoming(self, version: ModelVersion, files: Mapping[str, bytes | Path]) -> Iterator[VersionFolder]:
         """Write the files of a new version where readers do not look, and yield them, so that they can be checked.
 
-        They become the version at the end of the block. If a write or the block fails, they are removed: on a full
-        disk they would take space until the next publication.
+        A file is given by its bytes, or by the path of a file that is copied. The files become the version at the end
+        of the block. If a write or the block fails, they are removed: on a full disk they would take space until the
+        next publication.
 
         Raises:
             VersionExists: another file or folder has the version's path.
@@ -215,6 +261,34 @@ class Folder:
         finally:
             shutil.rmtree(incoming, ignore_errors=True)  # after the rename it is not there
         sync_folder(final.parent)
+
+    def remove(self, version: ModelVersion) -> None:
+        """Remove a version in one step for readers; a reader that has opened its files reads on. The lock must be held.
+
+        Its number is remembered first, even in a store of an older release. A link to a version is removed, and not the
+        version that it leads to.
+
+        Raises:
+            UnusableNumber: the file that remembers the last number holds something else.
+            OSError: the version cannot be removed, or not all of its files.
+        """
+        path = self.files(version).path
+        outgoing = path.with_name(f".outgoing-{version.number}-{secrets.token_hex(4)}")
+        self._remember(version.name, self._highest_number(version.name)[0])
+        if path.is_symlink():
+            path.unlink()
+            sync_folder(path.parent)
+            return
+        path.rename(outgoing)
+        sync_folder(path.parent)
+        shutil.rmtree(outgoing)
+
+    def _highest_number(self, name: str) -> tuple[int, Path]:
+        """The highest number that is there or was ever given, and the file or folder that has it."""
+        folder = self.root / name
+        taken = {int(entry): folder / entry for entry in os.listdir(folder) if is_number(entry)}
+        highest = max(self._last_number(name), *taken, 0)
+        return highest, taken.get(highest, self._last_file(name))
 
     def _incoming(self, version: ModelVersion) -> Path:
         """A path for an unfinished version, which the files of no other program have."""
@@ -302,17 +376,23 @@ def _misplaced_version(name: str, number: str, version: Path) -> Iterator[tuple[
         yield f"{name}/{number}", f"{number!r} is not a version: rename the folder to a whole number, such as 1"
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+def write_folder(folder: Path, files: Mapping[str, bytes | Path]) -> Path:
     """Write files into a new folder, all of them on the disk and not only in the system's memory at the end.
 
+    A file is given by its bytes, or by the path of a regular file, which is copied in pieces.
+
     Raises:
-        OSError: the folder exists, or cannot be written.
+        OSError: the folder exists, or cannot be written; or a file cannot be read.
     """
     folder.mkdir()
     folder.chmod(FOLDER_MODE)
     for name, content in files.items():
         with (folder / name).open("xb") as file:
-            file.write(content)
+            if isinstance(content, Path):
+                with open_file(content, follow_links=False) as source:
+                    shutil.copyfileobj(source, file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), _FILE_MODE)

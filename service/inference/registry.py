@@ -1,8 +1,8 @@
 """Registry: the models that are served now, updated from the store.
 
 A version is loaded and warmed up before it gets requests. A version that cannot be read is refused, and the others are
-still served. `store_watch` decides which versions are gone. Names in requests are looked up in memory: they never
-become paths.
+still served. `store_watch` decides which versions are gone. An alias keeps the version that it names served, and means
+another version once that one is loaded. Names in requests are looked up in memory: they never become paths.
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ import asyncio
 import math
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from typing import Protocol
 
 import structlog
 
-from model_store import ModelNotFound, ModelVersion, NoDefault, StoreError, newest
+from model_store import (
+    ModelNotFound,
+    ModelVersion,
+    NoDefault,
+    StoreError,
+    UnusableAliases,
+    newest,
+    parse_reference,
+)
 from model_store.places.folder import Fingerprint
 
 from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavailable
@@ -27,7 +35,7 @@ from .loader import Loader
 from .model_set import ModelSet
 from .refusals import Refusal, Refusals, may_pass, without_path
 from .served_model import ServedModel
-from .store_watch import StoreWatch
+from .store_watch import Reading, StoreWatch
 
 AGREE_S = 60.0  # for all workers to load new models; a worker that cannot load them does not hold the others up longer
 
@@ -60,6 +68,9 @@ class Registry:
         self._events = events
         self._watch = StoreWatch(loader.store, default_model)
         self._store_warnings: list[str] = []
+        self._alias_warnings: list[str] = []
+        self._aliases: dict[str, list[ModelVersion]] = {}  # of the store: what each has named, the present version last
+        self._unusable_aliases: dict[str, UnusableAliases] = {}
         self._versions_per_model = versions_per_model
         self._published: list[ModelVersion] = []
         self._unreadable: str | None = None  # why the store could not be read last time
@@ -68,6 +79,7 @@ class Registry:
         self._next: ModelSet | None = None  # loaded, and not switched to yet
         self._found: dict[str | None, ServedModel] = {}  # by reference; cleared when the served models change
         self._refusals = Refusals(loader.store.root, events.version_refused)
+        self._failed: set[ModelVersion] = set()  # in this refresh, which does not load them twice
         self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # perhaps still used by requests
         self._refreshing = asyncio.Lock()  # made outside an event loop: it only needs one when two tasks wait for it
         self._refreshed = False
@@ -80,6 +92,14 @@ class Registry:
         """All served models, sorted by name and version."""
         self._switch_if_agreed()
         return [self._served.models[version] for version in sorted(self._served.models)]
+
+    @property
+    def aliases(self) -> dict[ModelVersion, list[str]]:
+        """The aliases of each served version that has some, without its name, in order."""
+        found: dict[ModelVersion, list[str]] = {}
+        for reference, version in sorted(self._served.aliases.items()):
+            found.setdefault(version, []).append(reference.partition("@")[2])
+        return found
 
     @property
     def refused(self) -> dict[ModelVersion, str]:
@@ -119,7 +139,7 @@ class Registry:
         return None
 
     def find(self, reference: str | None) -> ServedModel:
-        """The model of a reference: `name` (its newest version), `name@version`, or None for the default model.
+        """The model of a reference: `name` (its newest version), `name@version`, `name@alias`, or None for the default.
 
         Raises:
             InvalidName, ModelNotFound, NoDefaultModel: no such model is served.
@@ -137,27 +157,41 @@ class Registry:
         if isinstance(wanted, StoreError):
             raise NoDefaultModel(without_path(str(wanted), self._store.root))
         try:
-            found = self._served.models[newest(wanted, self._served.models)]
+            found = self._served.find(wanted)
         except ModelNotFound:
             if reference is None:
                 raise NoDefaultModel(self.why_default_is_not_served(wanted)) from None
-            raise ModelNotFound(reference, sorted(self._served.models), *self._refusals.of(reference)) from None
-        if reference in (None, found.version.name, str(found.version)):  # other spellings could fill the memory
+            raise ModelNotFound(reference, sorted(self._served.models), *self._reasons(reference)) from None
+        # other spellings could fill the memory
+        if reference in (None, found.version.name, str(found.version)) or reference in self._served.aliases:
             self._found[reference] = found
         return found
 
     def why_default_is_not_served(self, default: str) -> str:
         """Why a default model is not served, and the remedy, for an error message."""
-        if refusals := self._refusals.of(default):
+        named = str(self._aliases[default][-1]) if default in self._aliases else default
+        if refusals := self._refusals.of(named):
             return f"The default model {default} cannot be served. {'. '.join(refusals)}."
         try:
-            newest(default, self._published)
+            newest(named, self._published)
         except ModelNotFound:
             there = ", ".join(map(str, self._published)) or "no models"
             remedy = "publish it, or choose another default"
             return f"The default model {default} is not in the store, which has {there}; {remedy}."
         newest_only = f"only the {self._versions_per_model} newest versions of a model are served"
         return f"The default model {default} is not served: {newest_only}. Raise LATENTD_VERSIONS_PER_MODEL."
+
+    def _reasons(self, reference: str) -> list[str]:
+        """Why no model of a reference is served, without full stops at the end."""
+        name, end = parse_reference(reference)
+        if not isinstance(end, str):
+            return self._refusals.of(reference)
+        if reference not in self._aliases:
+            if name in self._unusable_aliases:
+                return [without_path(str(self._unusable_aliases[name]), self._store.root).rstrip(".")]
+            return [f"{end} is not an alias of {name}; /v1/models lists the aliases"]
+        named = str(self._aliases[reference][-1])
+        return [f"{reference} names {named}", *self._refusals.of(named)]
 
     def withdraw_attempts(self) -> None:
         """Called when the process is asked to end while it reads models: none of them ends it."""
@@ -173,16 +207,21 @@ class Registry:
         """
         async with self._refreshing:
             reading = await asyncio.to_thread(self._watch.read, set(self._served.models))
+            self._failed.clear()
             self._refusals.note_misplaced(reading.misplaced)
-            self._note_warnings(reading.warnings)
+            self._note_warnings([*reading.warnings, *self._alias_warnings])
             wanted: dict[ModelVersion, ServedModel] = {}
             for _, versions in groupby(reading.versions, key=lambda version: version.name):
                 wanted |= await self._load_newest(list(versions))
+            aliases = await self._load_named(reading, wanted)
             self._refreshed, self._unreadable, self._published = True, None, reading.versions
+            self._aliases, self._unusable_aliases = reading.aliases, reading.unusable_aliases
+            self._alias_warnings = list(_alias_warnings(reading.aliases, aliases))
+            self._note_warnings([*reading.warnings, *self._alias_warnings])
             self._refusals.keep_only(reading.versions)
             if self._next is None:
                 self._switch_by = time.monotonic() + self._patience_s
-            self._next = ModelSet(wanted, reading.default)
+            self._next = ModelSet(wanted, reading.default, aliases)
             self._switch_if_agreed()
 
     def share(self, workers: int) -> None:
@@ -216,6 +255,8 @@ class Registry:
     def _switch(self, wanted: ModelSet) -> None:
         """Serve these models, and no others. Report versions that left before and that no request uses any more."""
         before, now = self._served.models, wanted.models
+        for reference, version in sorted(wanted.aliases.items() - self._served.aliases.items()):
+            log.info("alias", alias=reference, model=str(version))
         self._served = wanted
         self._found.clear()
         for version in now.keys() - before.keys():
@@ -276,11 +317,30 @@ class Registry:
                 loaded[version] = model
         return loaded
 
+    async def _load_named(self, reading: Reading, wanted: dict[ModelVersion, ServedModel]) -> dict[str, ModelVersion]:
+        """The version that each alias means, which is added to the wanted ones if it is not among the newest.
+
+        An alias whose version cannot be served means the version before, or the one that it means now: no older ones,
+        since each of them would be loaded.
+        """
+        meanings: dict[str, ModelVersion] = {}
+        published, now = set(reading.versions), (self._next or self._served).aliases
+        for reference, history in reading.aliases.items():
+            last_two = [version for version in history if version in published][-2:]
+            candidates = [*reversed(last_two), *({now[reference]} & published if reference in now else ())]
+            for version in candidates:
+                if model := wanted.get(version) or await self._load(version):
+                    wanted[version], meanings[reference] = model, version
+                    break
+        return meanings
+
     async def _load(self, version: ModelVersion) -> ServedModel | None:
         """Load a version, unless it is loaded already; None if it cannot be served."""
         for loaded in (self._served, self._next):
             if loaded and version in loaded.models:
                 return loaded.models[version]
+        if version in self._failed:
+            return None
         files: Fingerprint = ()
         try:
             files = await asyncio.to_thread(self._store.fingerprint, version)
@@ -290,7 +350,17 @@ class Registry:
             model = await self._loader.load(version, is_undisturbed=not self._refreshed)
             self._watch.check(version, model.card, files)
         except Exception as error:  # one bad version must not stop the others
+            self._failed.add(version)
             self._refusals.refuse(version, Refusal(files, str(error), may_pass=may_pass(error)))
             return None
         self._refusals.forget(version)
         return model
+
+
+def _alias_warnings(named: dict[str, list[ModelVersion]], meanings: dict[str, ModelVersion]) -> Iterator[str]:
+    """A warning for each alias that does not mean the version that it names in the store."""
+    for reference, history in named.items():
+        if (meaning := meanings.get(reference)) != history[-1]:
+            remedy = "Mend that version, or let the alias name another: python -m model_store alias NAME@VERSION ALIAS."
+            answer = meaning or "an error (404)"
+            yield f"{reference} names {history[-1]}, which cannot be served; requests for it get {answer}. {remedy}"

@@ -2,7 +2,8 @@
 
 A version that is served stays until the store is read without it: not while the store or a folder cannot be read, and
 not when all versions vanish at once, as they do when a volume is not mounted. A version never changes: caches keep its
-answers for a year. So other files under the number of a served version are reported, and are not served.
+answers for a year. So other files under the number of a served version are reported, and are not served. Aliases that
+cannot be read stay as they were read last.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from model_store import Card, ModelVersion, NoDefault, Store, StoreError, UnusableDefault
+from model_store import Aliases, Card, ModelVersion, NoDefault, Store, StoreError, UnusableAliases, UnusableDefault
 from model_store.places.folder import Fingerprint, Listing
 
 ALL_GONE = (
@@ -32,10 +33,14 @@ class ChangedVersion(ValueError):
 class Reading(NamedTuple):
     """The content of a store at one moment: the default model or the reason for having none, and the versions.
 
-    `misplaced` are the folders that look like versions and are not; `warnings` is what an operator must mend.
+    `aliases` has the versions that each `name@alias` has named, the present one last; `unusable_aliases` has for each
+    model whose aliases cannot be read the reason. `misplaced` are the folders that look like versions and are not;
+    `warnings` is what an operator must mend.
     """
 
     default: str | StoreError
+    aliases: dict[str, list[ModelVersion]]
+    unusable_aliases: dict[str, UnusableAliases]
     versions: list[ModelVersion]
     misplaced: dict[str, str]
     warnings: list[str]
@@ -48,6 +53,8 @@ class StoreWatch:
         self._store = store
         self._default_setting = default_model
         self._default: str | StoreError = default_model or NoDefault([])
+        self._aliases: dict[str, Aliases] = {}  # by the name of the model
+        self._unusable_aliases: dict[str, UnusableAliases] = {}
         self._cards: dict[ModelVersion, Card] = {}  # of every version that was ever served
         self._files: dict[ModelVersion, Fingerprint] = {}
         self._changed: dict[ModelVersion, str] = {}
@@ -55,18 +62,21 @@ class StoreWatch:
     def read(self, served: Collection[ModelVersion]) -> Reading:
         """Read the store. Versions that are `served` and may still be there are among the versions.
 
-        The default is read first. If a model is published and made the default between two reads, the versions that
-        are read later have it.
+        The default is read first, and then the aliases. If a model is published and named by them between two reads,
+        the versions that are read later have it.
 
         Raises:
             StoreNotFound: the store does not exist.
             OSError: it cannot be read.
         """
-        default, listing = self._read_default(), self._store.listing()
+        default, (aliases, unusable) = self._read_default(), self._store.aliases()
+        listing = self._store.listing()
         misplaced = self._store.misplaced()
         hidden = {version: path for version in served if (path := _unreadable(version, listing))}
         if served and not (listing.versions or hidden):
-            return Reading(self._default, sorted(served), misplaced, [ALL_GONE])
+            return self._reading(self._default, served, misplaced, [ALL_GONE])
+        self._unusable_aliases = unusable
+        self._aliases = aliases | {name: self._aliases[name] for name in unusable if name in self._aliases}
         warnings = [
             f"{path} cannot be read ({listing.unreadable[path]}). Its versions that are served stay."
             for path in sorted(set(hidden.values()))
@@ -77,7 +87,23 @@ class StoreWatch:
         self._default = default
         there = sorted(set(served) & set(listing.versions))
         warnings += [change for version in there if (change := self._change(version))]
-        return Reading(default, sorted({*listing.versions, *hidden}), misplaced, warnings)
+        warnings += [f"{fault} Until then the aliases from before stay." for fault in self._unusable_aliases.values()]
+        return self._reading(default, {*listing.versions, *hidden}, misplaced, warnings)
+
+    def _reading(
+        self,
+        default: str | StoreError,
+        versions: Collection[ModelVersion],
+        misplaced: dict[str, str],
+        warnings: list[str],
+    ) -> Reading:
+        """A reading with the aliases of this time, or of the last time if all versions have vanished."""
+        aliases = {
+            f"{name}@{alias}": [ModelVersion(name, number) for number in history]
+            for name, of_model in self._aliases.items()
+            for alias, history in of_model.aliases.items()
+        }
+        return Reading(default, aliases, self._unusable_aliases, sorted(versions), misplaced, warnings)
 
     def check(self, version: ModelVersion, card: Card, files: Fingerprint) -> None:
         """Remember the card of a version that is going to be served, and the files that it was read from.

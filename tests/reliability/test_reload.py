@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from model_store import Store
+from model_store import ModelVersion, Store
 
 from ..process import Process, unharmed
 from .versions import SPOILT, Shelf, Spoil, unspoilt
@@ -27,7 +28,7 @@ PLATEAU_MIB = 3  # growth allowed in the second half; it would be 5 if the model
 
 
 @asynccontextmanager
-async def under_load(url: str) -> AsyncIterator[Counter[tuple[int, str]]]:
+async def under_load(url: str, reference: str = "grey") -> AsyncIterator[Counter[tuple[int, str]]]:
     """Clients that send one request after the other; counts the answers by status and model."""
     seen: Counter[tuple[int, str]] = Counter()
     stop = asyncio.Event()
@@ -35,7 +36,7 @@ async def under_load(url: str) -> AsyncIterator[Counter[tuple[int, str]]]:
     async def ask() -> None:
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             while not stop.is_set():
-                answer = await client.get("/v1/models/grey/sample?n=2")
+                answer = await client.get(f"/v1/models/{reference}/sample?n=2")
                 seen[answer.status_code, answer.headers.get("x-model", "")] += 1
 
     callers = [asyncio.create_task(ask()) for _ in range(CALLERS)]
@@ -126,6 +127,29 @@ def spoilt(shelf: Shelf, good: set[str]) -> set[int]:
 def served(shelf: Shelf, good: set[str]) -> list[int]:
     """The newest good versions."""
     return [number for number in shelf.numbers() if f"grey@{number}" in good][-KEPT:]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_alias_that_is_moved_loses_no_request(started: list[Process], store: Store, workers: int) -> None:
+    """The service follows it by itself, to each new version and back to the first."""
+    first = ModelVersion("grey", 1)
+    store.set_alias(first, "stable")
+    flags = ("--reload-s", "0.05", "--versions-per-model", "1", "--workers", str(workers))
+    process = await asyncio.to_thread(Process, store.root, *flags)
+    started.append(process)
+    process.collect_log()
+    await asyncio.to_thread(process.wait_until_ready)
+    async with under_load(process.url, "grey@stable") as seen:
+        for _ in range(5):
+            version = await asyncio.to_thread(store.copy, first, store)
+            await asyncio.to_thread(store.set_alias, version, "stable")
+            await until(partial(seen.__contains__, (200, str(version))), "the alias is not followed")
+            await asyncio.to_thread(store.roll_back, "grey", "stable")
+            seen.pop((200, "grey@1"), None)
+            await until(partial(seen.__contains__, (200, "grey@1")), "the alias is not followed back")
+
+    assert {status for status, _ in seen} == {200}
+    assert await asyncio.to_thread(unharmed, process) == []
 
 
 async def test_version_that_is_completed_later_is_picked_up(

@@ -95,7 +95,7 @@ def at_least_one(text: str) -> int:
 def argument_parser() -> argparse.ArgumentParser:
     """The parser of the command's arguments; its help names the store in use."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("model", help="a model's name, for its newest version, or name@version")
+    parser.add_argument("model", help="a model's name, for its newest version, name@version or name@alias")
     parser.add_argument(
         "--data",
         type=path_argument,

@@ -8,6 +8,8 @@ from importlib.metadata import version
 
 from starlette.responses import Response
 
+from model_store.version import is_number
+
 from ...http.call import Call
 from ...http.conditions import holds
 from ...operations.session import Session
@@ -37,7 +39,8 @@ def add_headers(response: Response, call: Call, tag: str | None) -> Response:
     """Add the headers that tell caches how long they may keep a response.
 
     Without a tag the next response differs, so no cache may keep this response. With a tag and a pinned version the
-    response never changes. With a tag alone a cache must ask again, since a newer version may be published.
+    response never changes. With a tag alone a cache must ask again, since a newer version may be published, or an alias
+    may be moved.
     """
     if tag is None:
         response.headers["Cache-Control"] = "no-store"
@@ -45,6 +48,7 @@ def add_headers(response: Response, call: Call, tag: str | None) -> Response:
     response.headers["ETag"] = tag
     # a request with a key has this header, and what a key opens is not for other clients of the cache
     scope = "private" if "authorization" in call.headers else "public"
-    lifetime = f"max-age={_A_YEAR_S}, immutable" if "@" in call.path.get("model", "") else "no-cache"
+    is_pinned = is_number(call.path.get("model", "").partition("@")[2])
+    lifetime = f"max-age={_A_YEAR_S}, immutable" if is_pinned else "no-cache"
     response.headers["Cache-Control"] = f"{scope}, {lifetime}"
     return response

@@ -14,7 +14,7 @@ from ...http.problems import documented_errors
 from ...http.state import CurrentState
 from .answers import Answer, VersionNumber
 
-REFERENCE = "name, for the newest version, or name@version"  # the description of a model in an address
+REFERENCE = "name, for the newest version, name@version or name@alias"  # the description of a model in an address
 
 router = APIRouter(tags=["models"], prefix="/models")
 
@@ -28,6 +28,7 @@ class ModelSummary(Answer):
     downscale: Side | None = Field(description="each side is a multiple of it; null for a model of one size")
     operations: list[Operation] = Field(description="what the model can do")
     parameters: Count
+    aliases: list[str] = Field(description="names that an operator has given to this version, as in mnist@stable")
 
 
 class RefusedVersion(BaseModel):
@@ -58,7 +59,7 @@ class CardAnswer(Answer):
 async def models(state: CurrentState) -> ModelsAnswer:
     """Every version that is served, and every published version that cannot be served, with the reason."""
     registry = state.registry
-    default = registry.default
+    default, aliases = registry.default, registry.aliases
     refused = [
         RefusedVersion(model=version.name, version=version.number, reason=reason)
         for version, reason in registry.refused.items()
@@ -77,6 +78,7 @@ async def models(state: CurrentState) -> ModelsAnswer:
             downscale=model.card.model.multiple if model.card.model.takes_any_size else None,
             operations=[operation for operation in OPERATIONS if operation in model.card.model.can],
             parameters=model.card.weights.parameters,
+            aliases=aliases.get(model.version, []),
         )
         for model in registry.served
     ]
