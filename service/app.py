@@ -172,6 +172,7 @@ def create_limits(settings: Settings) -> Limits:
         picture_pixels=settings.max_pixels,
         draws=settings.max_score_draws,
         answer_bytes=settings.max_answer_bytes,
+        compute_bytes=settings.max_compute_bytes,
     )
 
 

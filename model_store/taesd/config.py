@@ -11,8 +11,12 @@ from ..vae.pretrained import PretrainedConfig
 WIDTH = 64  # channels of every layer
 DOWNSCALE: Final = 8
 
-# A block holds its input, two maps of convolutions and their activations.
-_MAPS = 5
+# Maps of the size of the picture that are held at once; 3.2 were measured, and 5.2 at the lowest resolution, where the
+# group normalisation of a large map takes a group of channels at a time (2026-11-27).
+_MAPS, _MIDDLE_MAPS = 4, 6
+# Pixels. A pixel reaches cells of the encoder 64 pixels away, and a cell pixels of the decoder 65 pixels away (measured
+# with random weights on 2026-11-27; the convolutions outside the blocks at the lowest resolution predict it).
+_HALO = 72
 _FLOAT32_BYTES = 4
 
 
@@ -30,6 +34,16 @@ class TAESDConfig(PretrainedConfig):
     def activation_bytes_of(self, image_shape: ImageShape) -> int:
         """A bound of the memory that a forward pass of one image of that shape needs besides the weights."""
         return _MAPS * _FLOAT32_BYTES * WIDTH * prod(image_shape[1:])
+
+    def middle_bytes_of(self, image_shape: ImageShape) -> int:
+        """A bound of the memory of the blocks at the lowest resolution, which the normalisation needs at once."""
+        cells = prod(image_shape[1:]) // DOWNSCALE**2
+        return _MIDDLE_MAPS * _FLOAT32_BYTES * WIDTH * cells
+
+    @property
+    def halo(self) -> int:
+        """The reach of the convolutions outside the blocks at the lowest resolution; the decoder's is the larger."""
+        return _HALO
 
     @property
     def is_posterior_a_point(self) -> bool:

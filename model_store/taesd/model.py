@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..vae.likelihoods import PointImage
 from ..vae.posterior import Point
@@ -16,6 +17,9 @@ from .config import WIDTH, TAESDConfig
 
 _LARGEST_LATENT = 3.0  # a decoder squashes its latents into ±3
 _GROUPS = 4
+_LARGE_MAP = 2**16  # cells, of an image of 2048×2048
+# The layers at which the encoder's blocks of the lowest resolution begin, and the decoder's end.
+_ENCODER_MIDDLE, _DECODER_MIDDLE = 11, 6
 
 
 class TAESD(nn.Module):
@@ -33,11 +37,29 @@ class TAESD(nn.Module):
 
     def encode(self, images: Tensor) -> Point:
         """The latents (B, D, H/8, W/8) of float images (B, C, H, W) in [0, 1]."""
-        return Point(self.encoder(images.to(self._dtype)).float())
+        return self.encode_whole(self.encode_local(images))
 
     def decode(self, latents: Tensor) -> PointImage:
-        """Images given latents (B, D, h, w)."""
-        return PointImage(self.decoder(latents.to(self._dtype)).float())
+        """Images (B, C, 8h, 8w) given latents (B, D, h, w)."""
+        return self.decode_local(self.decode_whole(latents))
+
+    def encode_local(self, images: Tensor) -> Tensor:
+        """Features (B, width, H/8, W/8) of images, each of which depends on a bounded part of its image."""
+        features: Tensor = self.encoder[:_ENCODER_MIDDLE](images.to(self._dtype))
+        return features
+
+    def encode_whole(self, features: Tensor) -> Point:
+        """Latents of the features of whole images, over which the normalisation takes its statistics."""
+        return Point(self.encoder[_ENCODER_MIDDLE:](features.to(self._dtype)).float())
+
+    def decode_whole(self, latents: Tensor) -> Tensor:
+        """Features (B, width, h, w) of whole latents, over which the normalisation takes its statistics."""
+        features: Tensor = self.decoder[:_DECODER_MIDDLE](latents.to(self._dtype))
+        return features
+
+    def decode_local(self, features: Tensor) -> PointImage:
+        """Images of features; each pixel depends on a bounded part of them."""
+        return PointImage(self.decoder[_DECODER_MIDDLE:](features.to(self._dtype)).float())
 
     @property
     def device(self) -> torch.device:
@@ -67,13 +89,40 @@ class Block(nn.Module):
     def __init__(self, has_norm: bool) -> None:
         super().__init__()
         self.conv = nn.Sequential(_conv(WIDTH, WIDTH), nn.ReLU(), _conv(WIDTH, WIDTH), nn.ReLU(), _conv(WIDTH, WIDTH))
-        self.pool = _norm_branch() if has_norm else None
+        self.pool = NormBranch() if has_norm else None
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) → the same shape."""
         if self.pool is not None:
             features = features + self.pool(features)
         return torch.relu(self.conv(features) + features)
+
+
+class NormBranch(nn.Sequential):
+    """1×1 convolution to four times the width, group normalisation, activation, 1×1 convolution back."""
+
+    def __init__(self) -> None:
+        wide = _GROUPS * WIDTH
+        super().__init__(
+            nn.Conv2d(WIDTH, wide, kernel_size=1, bias=False),
+            nn.GroupNorm(_GROUPS, wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, WIDTH, kernel_size=1, bias=False),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, h, w) → the same shape; of a large map one group at a time, in a third of the memory."""
+        change: Tensor
+        if features[0, 0].numel() < _LARGE_MAP:
+            change = super().forward(features)  # type: ignore[no-untyped-call]  # torch has no annotation for it
+            return change
+        widen, scale, shift, narrow = self.parameters()
+        change = torch.zeros_like(features)
+        for group in range(_GROUPS):
+            channels = slice(group * WIDTH, (group + 1) * WIDTH)
+            wide = F.group_norm(F.conv2d(features, widen[channels]), 1, scale[channels], shift[channels])
+            change += F.conv2d(wide.relu_(), narrow[:, channels])
+        return change
 
 
 def _encoder(config: TAESDConfig) -> nn.Sequential:
@@ -114,13 +163,3 @@ def _halve() -> nn.Conv2d:
 
 def _double() -> tuple[nn.Upsample, nn.Conv2d]:
     return nn.Upsample(scale_factor=2), nn.Conv2d(WIDTH, WIDTH, kernel_size=3, padding=1, bias=False)
-
-
-def _norm_branch() -> nn.Sequential:
-    wide = _GROUPS * WIDTH
-    return nn.Sequential(
-        nn.Conv2d(WIDTH, wide, kernel_size=1, bias=False),
-        nn.GroupNorm(_GROUPS, wide),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(wide, WIDTH, kernel_size=1, bias=False),
-    )

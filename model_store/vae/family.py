@@ -102,6 +102,19 @@ class FamilyConfig(Record, ABC):
         return 1
 
     @property
+    def halo(self) -> int | None:
+        """The pixels around a part of an image on which the part's answer depends; None if it depends on all of them.
+
+        A network with a halo has two stages each way, of which the one at the lowest resolution may depend on the whole
+        image: `encode_local` and `encode_whole`, `decode_whole` and `decode_local`.
+        """
+        return None
+
+    def middle_bytes_of(self, image_shape: ImageShape) -> int:  # noqa: ARG002  # most networks have no such stage
+        """A bound of the memory of the stage that depends on the whole image, where a network has a halo."""
+        return 0
+
+    @property
     def takes_any_size(self) -> bool:
         """Whether the model takes images of many sizes."""
         return None in self.image_shape

@@ -21,7 +21,7 @@ from . import batch_plan, runtimes
 from .batch_plan import BatchPlan, BatchPlans
 from .device import Device
 from .rows import Rows, aligned, concatenate, first, last, length, pad, same_bytes, split
-from .torch_runtime import OPERATION_OF, ForwardPass
+from .torch_runtime import OPERATION_OF, STAGES, ForwardPass
 
 EXAMPLES_S = 1.0  # a model that needs longer for all examples is tried with fewer
 TIMED_RUNS = 3  # of which the quickest counts: the first one prepares things, and any may be disturbed
@@ -81,6 +81,7 @@ class Runner:
         at_most = 1 if self._config.takes_any_size else max_batch_images
         largest = max(1, min(at_most, BATCH_BYTES // self._example_bytes))
         self.plans: BatchPlans = {name: BatchPlan({largest: 0.0}) for name in can}
+        self.plans |= self._plans_of_stages(self.plans)
 
     async def run(self, name: ForwardPass, payloads: Sequence[Rows]) -> Sequence[Rows | Exception]:
         """For each payload the outputs of a forward pass, on the CPU, or an error."""
@@ -91,6 +92,12 @@ class Runner:
     def max_images(self, name: ForwardPass) -> int:
         """The most images that a forward pass computes at once."""
         return self.plans[name].sizes[-1]
+
+    def _plans_of_stages(self, plans: BatchPlans) -> BatchPlans:
+        """The stages of a forward pass have the plan of the whole pass."""
+        if self._config.halo is None:
+            return {}
+        return {name: plans[name.partition("_")[0]] for name in STAGES}
 
     @property
     def _example_bytes(self) -> int:
@@ -121,12 +128,12 @@ class Runner:
         inputs = {name: rows for name, rows in inputs.items() if name in self.plans}
         if (
             known is None
-            or known.keys() != self.plans.keys()
+            or known.keys() != {*inputs, "render"}
             or not all(plan.is_possible(largest) for plan in known.values())
         ):
             known = {name: await self._measure(name, first(rows, number)) for name, rows in inputs.items()}
             known["render"] = known["decode"]
-        self.plans = known
+        self.plans = known | self._plans_of_stages(known)
         for name, rows in {**inputs, "render": inputs["decode"]}.items():
             # On a GPU each size has a CUDA graph of its own; on a CPU the largest size prepares everything.
             for size in known[name].sizes[-1:] if self._device.is_exact else known[name].sizes:

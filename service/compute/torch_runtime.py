@@ -13,13 +13,24 @@ import torch
 from torch import Tensor
 
 from model_store.families import Network
+from model_store.taesd import TAESD
 from model_store.vae import VAE
 from model_store.vae.family import Operation
 from model_store.vae.pixels import to_images, to_pixels
 
 from .rows import Rows
 
-ForwardPass = Literal["encode", "decode", "render", "score"]
+ForwardPass = Literal[
+    "encode",
+    "decode",
+    "render",
+    "score",
+    "encode_local",
+    "encode_whole",
+    "decode_whole",
+    "decode_local",
+    "render_local",
+]
 # A model has a forward pass if it can do this operation.
 OPERATION_OF: Mapping[ForwardPass, Operation] = {
     "encode": "encode",
@@ -58,6 +69,32 @@ def score(model: VAE, pixels: Tensor, latents: Tensor) -> Rows:
     return with_finite_flags(model.decode(latents).log_prob(to_images(pixels)))
 
 
+def encode_local(model: TAESD, pixels: Tensor) -> Rows:
+    """Features of uint8 pixels (B, C, H, W): the first stage of `encode`, of which a part depends on a part."""
+    return with_finite_flags(model.encode_local(to_images(pixels)).float())
+
+
+def encode_whole(model: TAESD, features: Tensor) -> Rows:
+    """Latents of the features of whole images."""
+    return with_finite_flags(model.encode_whole(features).mean)
+
+
+def decode_whole(model: TAESD, latents: Tensor) -> Rows:
+    """Features of whole latents: the first stage of `decode`."""
+    return with_finite_flags(model.decode_whole(latents).float())
+
+
+def decode_local(model: TAESD, features: Tensor) -> Rows:
+    """Images float32 in [0, 1] of features."""
+    return with_finite_flags(model.decode_local(features).mean)
+
+
+def render_local(model: TAESD, features: Tensor) -> Rows:
+    """The images of `decode_local` as uint8 pixels."""
+    images, finite = decode_local(model, features)
+    return to_pixels(images), finite
+
+
 def with_finite_flags(*outputs: Tensor) -> Rows:
     """The outputs, contiguous, and a flag for each row that is finite in all of them."""
     # The largest value of a row with NaN is NaN. This takes 0.1 ms for 64 images of 3×64×64, and `isfinite().all(1)`
@@ -66,7 +103,19 @@ def with_finite_flags(*outputs: Tensor) -> Rows:
     return (*(output.contiguous() for output in outputs), reduce(torch.logical_and, rows))
 
 
+STAGES: Mapping[ForwardPass, Compute] = {
+    "encode_local": encode_local,
+    "encode_whole": encode_whole,
+    "decode_whole": decode_whole,
+    "decode_local": decode_local,
+    "render_local": render_local,
+}
+"""The stages of networks that have a halo (`FamilyConfig.halo`)."""
+
+
 def torch_forward_passes(model: Network) -> ForwardPasses:
     """All forward passes by name, also those that the model lacks: they raise an error when they are called."""
-    known: ForwardPasses = {"encode": encode, "decode": decode, "render": render, "score": score}
-    return {name: partial(compute, model) for name, compute in known.items()}
+    known: dict[ForwardPass, Compute] = {"encode": encode, "decode": decode, "render": render, "score": score}
+    if model.config.halo is not None:
+        known |= STAGES
+    return {str(name): partial(compute, model) for name, compute in known.items()}

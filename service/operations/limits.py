@@ -29,6 +29,7 @@ class Limits:
         picture_pixels: pixels of one picture, as it was sent.
         draws: posterior draws of all images together.
         answer_bytes: memory for the tensors of a request and its answer.
+        compute_bytes: memory of one forward pass of an image, beside the weights; a larger image is tiled.
     """
 
     images: int
@@ -36,6 +37,7 @@ class Limits:
     picture_pixels: int
     draws: int
     answer_bytes: int
+    compute_bytes: int = 2**30
 
     def check_images(self, model: ServedModel, pixels: Tensor) -> ImageShape:
         """The shape (C, H, W) of images (B, C, H, W), which fit the model and the limits.

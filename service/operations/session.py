@@ -5,9 +5,9 @@ An operation is a composition of the few forward passes that a device computes: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from math import prod
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
@@ -18,13 +18,16 @@ from model_store.vae.priors import NoPrior, Prior
 
 from ..compute.rows import Rows, concatenate, nbytes
 from ..compute.torch_runtime import ForwardPass
-from ..errors import NotSupportedByModel, WrongLatentSpace
+from ..errors import NotSupportedByModel, OutOfMemory, WrongLatentSpace
 from ..inference.registry import Registry
 from ..inference.served_model import ServedModel
 from ..memory import Reservation
 from ..offload import offload
 from ..telemetry.timings import Timings
 from .limits import Limits
+from .tiling import Grid, TileWish, decode_in_tiles, encode_in_tiles, grid_of, smaller_grid
+
+T = TypeVar("T")
 
 PixelType = Literal["float32", "uint8"]  # of images: in [0, 1], or rounded to 0 … 255, which is a quarter of the bytes
 PIXEL_BYTES: dict[PixelType, int] = {"float32": 4, "uint8": 1}
@@ -53,6 +56,8 @@ class Session:
     Attributes:
         client: whose turns it takes, and whose share of the memory.
         served: gives all models that are served now.
+        tile_wish: whether and how large images are tiled.
+        grid: the tiles in which images were computed at last; None if they were computed at once.
         written_bytes: memory to write the answer about one image of a shape, which depends on the format.
     """
 
@@ -70,6 +75,8 @@ class Session:
         self.memory = memory
         self.served = served
         self.client = memory.client
+        self.tile_wish = TileWish()
+        self.grid: Grid | None = None
         self.written_bytes: Callable[[ImageShape], int] = lambda _: 0
         self._is_begun = False
 
@@ -141,7 +148,14 @@ class Session:
         """
         self.check_can("encode")
         self.limits.check_images(self.model, pixels)
-        outputs = await self.forward("encode", pixels)
+        _, channels, height, width = pixels.shape
+
+        async def compute(grid: Grid | None) -> Rows:
+            if grid is None:
+                return await self.forward("encode", pixels)
+            return await encode_in_tiles(self.forward, self.config, pixels, grid)
+
+        outputs = await self._in_memory((channels, height, width), compute)
         return Point(*outputs) if len(outputs) == 1 else DiagonalGaussian(*outputs)
 
     async def images_of(self, latents: Tensor, pixel_type: PixelType) -> Tensor:
@@ -150,8 +164,33 @@ class Session:
         Raises:
             QueueFull, Unavailable: the service has no capacity now.
         """
-        (images,) = await self.forward("decode" if pixel_type == "float32" else "render", latents)
-        return images
+        is_rendered = pixel_type == "uint8"
+
+        async def compute(grid: Grid | None) -> Tensor:
+            if grid is None:
+                (images,) = await self.forward("render" if is_rendered else "decode", latents)
+                return images
+            return await decode_in_tiles(self.forward, self.config, latents, grid, is_rendered=is_rendered)
+
+        return await self._in_memory(self.config.image_shape_of(tuple(latents.shape[1:])), compute)
+
+    async def _in_memory(self, image_shape: ImageShape, compute: Callable[[Grid | None], Awaitable[T]]) -> T:
+        """Compute images of a shape: in tiles where one would take too much memory, in smaller ones if memory runs out.
+
+        Raises:
+            TooLarge, BadValue: no tiles fit, or the wished tiles are not possible.
+            OutOfMemory: the smallest tiles do not fit now.
+        """
+        grid = grid_of(self.config, image_shape, self.tile_wish, self.limits.compute_bytes)
+        while True:
+            self.grid = grid or self.grid
+            try:
+                return await compute(grid)
+            except OutOfMemory:
+                smaller = smaller_grid(self.config, image_shape, grid)
+                if smaller is None or self.tile_wish.side == "never":
+                    raise
+                grid = smaller
 
     async def forward(self, name: ForwardPass, *inputs: Tensor) -> Rows:
         """The outputs of a forward pass. Rows of several requests share a batch.

@@ -219,6 +219,8 @@ def make_response(
     """The response with its headers, and `more`; the seed is told where something was drawn."""
     session.memory.shrink_to(len(content))  # the tensors are not needed any more
     headers = {**model_headers(session), **more, "Server-Timing": session.timings.header()}
+    if session.grid is not None:
+        headers["X-Tiling"] = session.grid.text
     if seed is not None:
         headers["X-Seed"] = str(seed)
     return Response(content, media_type=MEDIA_TYPES[wanted], headers=headers)

@@ -16,10 +16,10 @@ from ...operations.session import Session
 from .answers import ImagesAnswer, bytes_to_write, check_one_size, pixel_type, respond_with_images
 from .bodies import read_latent_runs
 from .openapi import latents_body, responses
-from .parameters import LatentsAreScaled, Parameters
+from .parameters import LatentsAreScaled, TileParameters
 
 
-class DecodeParameters(Parameters):
+class DecodeParameters(TileParameters):
     """The query of decode."""
 
     scaled: LatentsAreScaled = None
@@ -44,6 +44,7 @@ async def answer(call: Call, session: Session, parameters: DecodeParameters) -> 
     """The image of each latent; several as one picture become a grid, row by row."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     session.written_bytes = partial(bytes_to_write, wanted, session.config)
+    session.tile_wish = parameters.tile_wish
     latents = await read_latent_runs(call, session, parameters.scaled)
     if wanted not in ("json", "safetensors"):
         check_one_size(latents)

@@ -59,6 +59,7 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     wanted = choose_format(parameters.format, call.headers.get("accept"), LATENT_FORMATS)
     latents = 2 if session.config.is_posterior_a_point else 3  # with the mean, and most with a log-variance
     session.written_bytes = partial(bytes_to_write, wanted, session.config, latents=latents, has_images=False)
+    session.tile_wish = parameters.tile_wish
     images = await read_runs(call, session, parameters.resize, parameters.fit)
     if wanted == "npy":
         check_one_size(images)

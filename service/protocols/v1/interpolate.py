@@ -17,10 +17,10 @@ from ...operations.session import Session
 from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .bodies import read_pair
 from .openapi import pair_body, responses
-from .parameters import INT32_MAX, LatentsAreScaled, Parameters, PictureResize
+from .parameters import INT32_MAX, LatentsAreScaled, PictureResize, TileParameters
 
 
-class InterpolateParameters(Parameters):
+class InterpolateParameters(TileParameters):
     """The query of interpolate."""
 
     steps: Annotated[int, Field(ge=2, le=INT32_MAX, description="pictures in all, ends included")] = 8
@@ -33,6 +33,7 @@ async def answer(call: Call, session: Session, parameters: InterpolateParameters
     """The images on a path from one latent to another, side by side, both ends included."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     session.written_bytes = partial(bytes_to_write, wanted, session.config)
+    session.tile_wish = parameters.tile_wish
     pair = await read_pair(call, session, parameters.resize, parameters.scaled)
     steps, path = parameters.steps, parameters.path
     work = interpolate(session, pair, steps=steps, path=path, pixel_type=pixel_type(wanted))

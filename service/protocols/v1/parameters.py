@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema
 
@@ -13,6 +13,7 @@ from ...http.negotiation import Format
 from ...http.query import QueryParameters
 from ...operations.encode import Draw
 from ...operations.padding import Fit
+from ...operations.tiling import TileWish
 
 INT32_MAX = 2**31 - 1
 
@@ -42,7 +43,24 @@ class Parameters(QueryParameters):
     format: AnswerFormat = None
 
 
-class DrawParameters(Parameters):
+class TileParameters(Parameters):
+    """The parameters of operations that compute images of any size."""
+
+    tile: Annotated[
+        Annotated[int, Field(ge=8, le=16_384)] | Literal["auto", "never"],
+        Field(description="the side of a tile in pixels; auto: tiles where the image takes too much memory at once"),
+    ] = "auto"
+    overlap: Annotated[
+        int | None, Field(ge=0, le=4096, description="pixels that two tiles share; default: as many as the model needs")
+    ] = None
+
+    @property
+    def tile_wish(self) -> TileWish:
+        """What the client asks of tiling."""
+        return TileWish(self.tile, self.overlap)
+
+
+class DrawParameters(TileParameters):
     """The parameters of operations that read images and may draw their latents from the posterior."""
 
     fit: Annotated[

@@ -37,6 +37,7 @@ async def answer(call: Call, session: Session, parameters: DrawParameters) -> Re
     """Each image encoded and decoded again; as JSON with its distance from the original."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     session.written_bytes = partial(bytes_to_write, wanted, session.config)
+    session.tile_wish = parameters.tile_wish
     images = await read_runs(call, session, parameters.resize, parameters.fit)
     if wanted not in ("json", "safetensors"):
         check_one_size(images)

@@ -59,7 +59,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, network: TAESD) -> Store:
 @pytest.fixture
 async def client(shelf: Store, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The client of a service with both models; `tiny` is the default."""
-    async with running(settings, store=shelf.root, default_model="tiny") as (_, client):
+    async with running(
+        settings, store=shelf.root, default_model="tiny", max_pixels=60_000, max_request_pixels=200_000
+    ) as (_, client):
         yield client
 
 
@@ -143,7 +145,7 @@ async def test_padded_picture_is_cut_again(client: httpx.AsyncClient, network: T
 
 
 async def test_reconstruction_of_a_padded_picture_has_its_size(client: httpx.AsyncClient) -> None:
-    """It is compared with the picture as it was sent."""
+    """The distance is measured to the picture as the client has sent it."""
     answer = await ok(await client.post("/v1/reconstruct?fit=pad&format=json", content=png(13, 21), headers=PNG))
 
     assert [*sizes_in(answer)] == [(21, 13)]
@@ -275,6 +277,32 @@ async def test_interpolation_between_grids(client: httpx.AsyncClient) -> None:
     answer = await ok(await client.post("/v1/interpolate?steps=5&format=npy", files=files))
 
     assert np.load(io.BytesIO(answer.content)).shape == (5, 8, 16, 3)
+
+
+async def test_tiled_answer_says_so_and_is_the_whole_ones(client: httpx.AsyncClient) -> None:
+    """X-Tiling has the grid, the overlap, and whether the answer is exact."""
+    body = png(200, 256)
+    whole = await ok(await client.post("/v1/encode?format=safetensors", content=body, headers=PNG))
+    tiled = await ok(await client.post("/v1/encode?format=safetensors&tile=128", content=body, headers=PNG))
+
+    assert "X-Tiling" not in whole.headers
+    assert tiled.headers["X-Tiling"] == "2x2; overlap=144; exact=true"
+    np.testing.assert_allclose(tensors_in(tiled)["latents"], tensors_in(whole)["latents"], atol=1e-5)
+
+
+async def test_memory_that_runs_out_gives_smaller_tiles(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole picture does not fit, and its halves do; the header says so."""
+
+    def too_large(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    registry = client._transport.app.state.parts.registry  # type: ignore[attr-defined]
+    monkeypatch.setitem(registry.find(None).runner.forward_passes, "encode", too_large)
+    answer = await ok(await client.post("/v1/encode?format=safetensors", content=png(200, 256), headers=PNG))
+
+    assert answer.headers["X-Tiling"] == "2x2; overlap=144; exact=true"
 
 
 async def test_list_of_models_tells_shapes_and_operations(client: httpx.AsyncClient) -> None:
