@@ -7,11 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .card import Card, DataSummary, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary
+    from .card import (
+        Card,
+        DataSummary,
+        LatentSummary,
+        Metric,
+        ScoreQuantiles,
+        Source,
+        SourceFile,
+        TrainingSummary,
+        WeightsSummary,
+    )
     from .errors import (
         CannotChooseDefault,
+        CannotImport,
         CorruptWeights,
         InvalidName,
+        MissingExtra,
         ModelNotFound,
         NoDefault,
         NoNumberLeft,
@@ -30,17 +42,21 @@ __all__ = [
     "DEFAULT_ROOT",
     "VAE",
     "CannotChooseDefault",
+    "CannotImport",
     "Card",
     "CorruptWeights",
     "DataSummary",
     "InvalidName",
     "LatentSummary",
     "Metric",
+    "MissingExtra",
     "ModelNotFound",
     "ModelVersion",
     "NoDefault",
     "NoNumberLeft",
     "ScoreQuantiles",
+    "Source",
+    "SourceFile",
     "Store",
     "StoreError",
     "StoreNotFound",

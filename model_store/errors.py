@@ -11,7 +11,9 @@ StoreError
 ├── NoNumberLeft        the largest number that a version can have is taken
 ├── UnusableNumber      the file that remembers the last number of a model holds something else
 ├── UnknownFormat       a card that cannot be read, or that this release does not know
-└── CorruptWeights      weights that cannot be read, or that do not fit the card
+├── CorruptWeights      weights that cannot be read, or that do not fit the card
+├── CannotImport        the autoencoder of another program cannot be read from a file or folder
+└── MissingExtra        a library that only some models or commands need is not installed
 """
 
 from collections.abc import Iterable
@@ -114,3 +116,17 @@ class CorruptWeights(StoreError):
 
     def __init__(self, path: Path, *reasons: str) -> None:
         super().__init__(f"Cannot use the weights {path}: {'; '.join(reasons)}.")
+
+
+class CannotImport(StoreError):
+    """The autoencoder of another program cannot be read from a file or folder."""
+
+    def __init__(self, source: object, *reasons: str, remedy: str) -> None:
+        super().__init__(f"Cannot import {source}: {'; '.join(reasons)}. {remedy}.")
+
+
+class MissingExtra(StoreError):
+    """A library that only some models or commands need is not installed."""
+
+    def __init__(self, need: str, library: str, extra: str) -> None:
+        super().__init__(f"{need} needs the library {library}, which is missing: pip install 'latentd[{extra}]'.")
