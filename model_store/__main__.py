@@ -1,4 +1,4 @@
-"""`python -m model_store`: list the models in a store, check them, and choose the default one."""
+"""`python -m model_store`: list the models in a store, check them, choose the default one, and import others."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rich.markup import escape
 from . import tables
 from .card import Card
 from .errors import StoreError
+from .importing import command as importing
 from .store import Store, store_folder
 from .version import ModelVersion
 
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             return show(store, console, options.model)
         if options.command == "default":
             return default(store, console, options.model)
+        if options.command == "import":
+            return importing.run(store, console, options)
         return verify(store, console, options.model)
     except (StoreError, OSError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
@@ -112,7 +115,7 @@ def _print_fault(console: Console, place: str, reason: str) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The parser of the four commands; its help names the store in use."""
+    """The parser of the five commands; its help names the store in use."""
     parser = argparse.ArgumentParser(prog="python -m model_store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print a table of all models and versions")
@@ -122,6 +125,7 @@ def argument_parser() -> argparse.ArgumentParser:
     checked.add_argument("model", nargs="?", help="NAME or NAME@VERSION; without it, all versions are checked")
     chosen = commands.add_parser("default", help="choose the model for requests that name no model, or print it")
     chosen.add_argument("model", nargs="?", help="NAME or NAME@VERSION; without it, the default model is printed")
+    importing.add_arguments(commands.add_parser("import", help="publish the autoencoder of another program"))
     for command in commands.choices.values():
         command.add_argument(
             "--store",

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 # A package or folder, and the packages of this project that it may import beside itself.
 PACKAGES = {
     "model_store/vae": (),
+    "model_store/taesd": ("model_store.vae",),
     "model_store": ("model_store",),
     "training": ("model_store",),
     "service": ("model_store",),
@@ -62,6 +63,7 @@ ROOMS = {
 IGNORANT = {
     "model_store/store.py": ("fcntl", "shutil", "tempfile"),
     "model_store/pictures.py": ("torch",),
+    "model_store/taesd": ("numpy", "PIL", "safetensors"),
     "service/http": ("torch", "numpy", "PIL"),
     "service/operations": ("fastapi", "starlette", "PIL"),
     "service/inference": ("fastapi", "starlette", "PIL"),
@@ -79,6 +81,7 @@ IGNORANT = {
 # A library, and the only files that know it: there its errors are translated.
 ONLY_KNOWN_TO = {
     "PIL": (
+        "model_store/importing/trial_pictures.py",
         "model_store/pictures.py",
         "service/formats/pictures.py",
         "training/evaluate/figures.py",
@@ -93,7 +96,9 @@ ONLY_KNOWN_TO = {
     "onnx": ("service/compute/onnx_graph.py", "service/compute/onnx_runtime.py"),
     "onnxruntime": ("service/compute/onnx_runtime.py",),
     "matplotlib": ("training/curves.py",),
-    "pickle": ("service/offload/messages.py",),  # it can run code: only between the service and its own processes
+    # it can run code: only between the service and its own processes, and where it is refused in files of strangers
+    "pickle": ("model_store/importing/taesd_files.py", "service/offload/messages.py"),
+    "torch.load": ("model_store/importing/taesd_files.py", "training/checkpoint.py"),
     "os.environ": (
         "model_store/store.py",
         "service/__main__.py",
