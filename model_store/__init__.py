@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         WeightsSummary,
     )
     from .errors import (
+        CannotBuild,
         CannotChooseDefault,
         CannotImport,
         CorruptWeights,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_ROOT",
     "VAE",
+    "CannotBuild",
     "CannotChooseDefault",
     "CannotImport",
     "Card",

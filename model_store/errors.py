@@ -13,6 +13,7 @@ StoreError
 ├── UnknownFormat       a card that cannot be read, or that this release does not know
 ├── CorruptWeights      weights that cannot be read, or that do not fit the card
 ├── CannotImport        the autoencoder of another program cannot be read from a file or folder
+├── CannotBuild         the library of a network does not build it
 └── MissingExtra        a library that only some models or commands need is not installed
 """
 
@@ -123,6 +124,13 @@ class CannotImport(StoreError):
 
     def __init__(self, source: object, *reasons: str, remedy: str) -> None:
         super().__init__(f"Cannot import {source}: {'; '.join(reasons)}. {remedy}.")
+
+
+class CannotBuild(StoreError):
+    """The library of a network does not build it, for instance since a card was written by hand."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Cannot build {name}: {reason[:300]}. Import the model again from its source.")
 
 
 class MissingExtra(StoreError):

@@ -41,15 +41,19 @@ def expected(path: Path, card: Card) -> Network:
     reasons = []
     if (parameters := count_parameters(model)) != card.weights.parameters:
         reasons.append(f"the network has {parameters} parameters, but the card says {card.weights.parameters}")
-    tensors = model.state_dict().values()
-    values = sum(tensor.numel() for tensor in tensors)
-    least = values * min(kind.itemsize for kind in FLOATS)
-    most = values * max(kind.itemsize for kind in FLOATS) + _HEADER_BYTES + len(tensors) * _TENSOR_HEADER_BYTES
+    least, most = file_bytes(model.state_dict())
     if not least <= card.weights.bytes <= most:
         reasons.append(f"the network has {least} to {most} bytes, but the card says {card.weights.bytes}")
     if reasons:
         raise CorruptWeights(path, *reasons)
     return model
+
+
+def file_bytes(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """The smallest and the largest size in bytes that a file of these tensors can have, in any precision."""
+    values = sum(tensor.numel() for tensor in state.values())
+    widths = [kind.itemsize for kind in FLOATS]
+    return values * min(widths), values * max(widths) + _HEADER_BYTES + len(state) * _TENSOR_HEADER_BYTES
 
 
 def filled(model: Network, path: Path, content: bytes, card: Card) -> Network:

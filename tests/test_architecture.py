@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {
     "model_store/vae": (),
     "model_store/taesd": ("model_store.vae",),
+    "model_store/diffusers": ("model_store.vae", "model_store.errors"),
     "model_store": ("model_store",),
     "training": ("model_store",),
     "service": ("model_store",),
@@ -93,6 +94,7 @@ ONLY_KNOWN_TO = {
         "service/telemetry/metrics.py",
         "service/telemetry/shared_values.py",
     ),
+    "diffusers": ("model_store/diffusers/model.py",),
     "onnx": ("service/compute/onnx_graph.py", "service/compute/onnx_runtime.py"),
     "onnxruntime": ("service/compute/onnx_runtime.py",),
     "matplotlib": ("training/curves.py",),

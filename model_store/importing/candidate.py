@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..card import Source
 from ..families import Network
-from ..vae.family import FamilyConfig
 from ..vae.pretrained import PretrainedConfig
-from ..vae.record import validation_messages
+from ..vae.record import Record, validation_messages
 from ..weights import differences
 from .source_folder import SourceFolder
 
-Config = TypeVar("Config", bound=FamilyConfig)
+Checked = TypeVar("Checked", bound=Record)
 
 MAX_REASONS = 4
 
@@ -41,27 +41,27 @@ class Candidate:
     notes: tuple[str, ...] = ()
 
 
-def checked(kind: type[Config], fields: Mapping[str, object], folder: SourceFolder) -> Config:
-    """The record of a family with these fields.
+def checked(kind: type[Checked], fields: Mapping[str, object], folder: SourceFolder) -> Checked:
+    """The record with these fields, whose values are JSON.
 
     Raises:
-        CannotImport: the family does not have such a network.
+        CannotImport: the record refuses a value.
     """
     try:
-        return kind.model_validate(fields)
+        return kind.model_validate_json(json.dumps(fields))  # a list of JSON may become a tuple
     except ValidationError as error:
         reasons = validation_messages(error, kind)[:MAX_REASONS]
-        raise folder.refusal(*reasons, remedy="Name the folder of another model, or another option") from error
+        raise folder.refusal(*reasons, remedy="Name another folder, or give another option") from error
 
 
-def filled(model: Network, state: Mapping[str, Tensor], folder: SourceFolder) -> Network:
-    """An `empty` network with the tensors of a source, for inference.
+def fill(network: nn.Module, state: Mapping[str, Tensor], folder: SourceFolder) -> None:
+    """Give a network without memory the tensors of a source, for inference.
 
     Raises:
         CannotImport: tensors are missing, unexpected, of another shape or type, or not finite; a few are named.
     """
-    if reasons := list(islice(differences(state, model.state_dict()), MAX_REASONS)):
+    if reasons := list(islice(differences(state, network.state_dict()), MAX_REASONS)):
         remedy = "The files are damaged, or of another network: copy them again, or name another folder"
         raise folder.refusal(*reasons, remedy=remedy)
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+    network.load_state_dict(state, assign=True)
+    network.eval().requires_grad_(False)

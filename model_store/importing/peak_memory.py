@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,9 @@ _PEAK_TO_NOW = "5"  # the number that sets the peak back to the memory of now: m
 def with_peak(work: Callable[[], T]) -> tuple[T, int | None]:
     """The result of some work, and the bytes by which the process grew at most; None where that is not known."""
     before = None
-    with suppress(OSError, KeyError):
+    with suppress(OSError, KeyError, AttributeError):
+        # memory that was freed and not returned to the system would be used again, and not be counted
+        ctypes.CDLL(None).malloc_trim(0)  # of glibc: man 3 malloc_trim
         _RESET.write_text(_PEAK_TO_NOW)
         before = _status()["VmRSS"]
     result = work()

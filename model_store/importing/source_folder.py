@@ -21,12 +21,13 @@ _MAX_ENTRIES = 10_000
 
 @dataclass
 class SourceFolder:
-    """The files of a folder. `used` collects the files that were read with `read_weights` and `read_text`.
+    """The files of a folder, or of its subfolder `part`. `used` collects the files that were read.
 
     Links are followed if they stay in the folder. In the cache of Hugging Face they may lead to the blobs beside it.
     """
 
     path: Path
+    part: str = ""
     used: list[SourceFile] = field(default_factory=list)
 
     def names(self) -> list[str]:
@@ -36,7 +37,7 @@ class SourceFolder:
             CannotImport: the folder cannot be read, or has too many entries.
         """
         try:
-            names = sorted(os.listdir(self.path))
+            names = sorted(os.listdir(self.path / self.part))
         except OSError as error:
             raise self.refusal(error.strerror or str(error), remedy="Name a folder that you can read") from error
         if len(names) > _MAX_ENTRIES:
@@ -45,7 +46,7 @@ class SourceFolder:
 
     def has(self, name: str) -> bool:
         """Whether the folder has an entry with that name, of any kind."""
-        return os.path.lexists(self.path / name)
+        return os.path.lexists(self.path / self.part / name)
 
     def size(self, name: str) -> int:
         """The size in bytes that the file claims to have.
@@ -92,7 +93,7 @@ class SourceFolder:
         return Source(
             kind=kind,
             licence=licence or self._licence(),  # before `used`, which it adds to
-            place=place or _printable(self.path.resolve().name),
+            place=place or _printable(str(Path(self.path.resolve().name, self.part))),
             files=tuple(self.used),
             read=datetime.now(UTC).replace(microsecond=0),
         )
@@ -104,13 +105,11 @@ class SourceFolder:
             CannotImport: it cannot be read, or is too long for a card.
         """
         name = next((name for name in _LICENCES if self.has(name)), None)
-        if name is None:
-            return None
-        return self.read_text(name, MAX_LICENCE_CHARACTERS).decode(errors="replace")
+        return self.read_text(name, MAX_LICENCE_CHARACTERS).decode(errors="replace") if name else None
 
     def refusal(self, *reasons: str, remedy: str) -> CannotImport:
         """The error for this folder."""
-        return CannotImport(self.path, *reasons, remedy=remedy)
+        return CannotImport(self.path / self.part, *reasons, remedy=remedy)
 
     def _inside(self, name: str) -> Path:
         """The path of a file, without links.
@@ -118,7 +117,9 @@ class SourceFolder:
         Raises:
             OSError: the file does not exist, or is outside the folder.
         """
-        path = (self.path / name).resolve(strict=True)
+        path = Path(
+            os.path.realpath(self.path / self.part / name, strict=True)
+        )  # `resolve` raises RuntimeError for circles
         if not path.is_relative_to(self._border()):
             raise OSError(errno.EPERM, "it leads out of the folder")
         return path

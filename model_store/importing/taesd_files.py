@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..taesd import TAESDConfig
 from ..weights import empty
-from .candidate import Candidate, Wishes, checked, filled
+from .candidate import Candidate, Wishes, checked, fill
 from .latent_spaces import TINY
 from .source_folder import SourceFolder
 
@@ -54,7 +54,8 @@ def read_taesd_files(path: Path, wishes: Wishes) -> Candidate:
     state = {f"{half}.{name}": tensor for half, tensors in (("encoder", encoder), ("decoder", decoder))
              for name, tensor in tensors.items()}  # fmt: skip
     config = checked(TAESDConfig, fields, folder)
-    model = filled(empty(config), state, folder)
+    model = empty(config)
+    fill(model, state, folder)
     return Candidate(model, config, folder.source("taesd files", wishes.licence))
 
 

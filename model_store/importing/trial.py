@@ -22,6 +22,8 @@ from ..vae.pixels import mean_squared_errors, psnr_db, to_images
 from .peak_memory import with_peak
 from .trial_pictures import TrialPictures
 
+_PRECISIONS = torch.float32, torch.bfloat16
+_ANOTHER = "Copy the source again, or import another model"
 # the rounding of float32 alone gives about 140 dB
 _MOST_DB = 150.0
 _LEAST_RATIO = 10 ** (-_MOST_DB / 10)
@@ -56,15 +58,22 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
     """Encode and decode each picture; call `advance` after each picture and precision: twice as often as pictures.
 
     Raises:
-        CannotImport: in float32 the latents or images are not finite.
+        CannotImport: the model cannot compute them, gives other shapes, or gives numbers that are not finite.
     """
     originals = [to_images(torch.from_numpy(pixels)[None]) for pixels in pictures.pixels]
-    full, half = (
-        _passes(copy.deepcopy(model).to(precision), originals, advance) for precision in (torch.float32, torch.bfloat16)
-    )
+    try:
+        full, half = (_passes(copy.deepcopy(model).to(kind), originals, advance) for kind in _PRECISIONS)
+    except (RuntimeError, ValueError) as error:  # of torch, for layers that do not fit each other
+        reason = f"it cannot compute a picture ({str(error)[:200]})"
+        raise CannotImport("the model", reason, remedy=_ANOTHER) from error
+    for images, each in zip(originals, full, strict=True):
+        shapes = tuple(each.latents.shape[1:]), each.images.shape
+        expected = model.config.latent_shape_of(tuple(images.shape[1:])), images.shape
+        if shapes != expected:
+            reason = f"its latents and images have the shapes {shapes}, expected {expected}"
+            raise CannotImport("the model", reason, remedy=_ANOTHER)
     if not all(each.is_finite for each in full):
-        reason = "its latents or images are not finite in float32"
-        raise CannotImport("the model", reason, remedy="Copy the source again, or import another model")
+        raise CannotImport("the model", "its latents or images are not finite in float32", remedy=_ANOTHER)
     where = f"torch {torch.__version__} on {torch.get_num_threads()} threads of a CPU; {pictures.words}"
     metrics = [_psnr("float32", full, originals, where), *_costs(full, originals, where)]
     if not all(each.is_finite for each in half):

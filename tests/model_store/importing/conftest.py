@@ -1,5 +1,6 @@
 """Sources of tests: small models with random weights, in the files in which other programs keep them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from PIL import Image
 
 from model_store.__main__ import main
 from model_store.taesd import TAESD, TAESDConfig
+
+from ..library_models import library_model
 
 Run = Callable[..., tuple[int, str]]
 
@@ -65,3 +68,16 @@ def run_import(tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str
 def published(root: Path) -> list[str]:
     """The paths of all files and folders in a store, also of hidden ones."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that the library diffusers has written, with a small AutoencoderKL."""
+    library_model("AutoencoderKL").save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def change_config(folder: Path, **settings: object) -> None:
+    """Change settings of a folder by hand."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
