@@ -63,6 +63,8 @@ ROOMS = {
 # A folder or file, and the libraries that it does not know.
 IGNORANT = {
     "model_store/store.py": ("fcntl", "shutil", "tempfile"),
+    "model_store/diffusers/config.py": ("torch", "diffusers"),
+    "model_store/importing/command.py": ("safetensors", "diffusers", "huggingface_hub", "PIL"),
     "model_store/pictures.py": ("torch",),
     "model_store/taesd": ("numpy", "PIL", "safetensors"),
     "service/http": ("torch", "numpy", "PIL"),
@@ -95,6 +97,7 @@ ONLY_KNOWN_TO = {
         "service/telemetry/shared_values.py",
     ),
     "diffusers": ("model_store/diffusers/model.py",),
+    "huggingface_hub": ("model_store/importing/hub.py",),
     "onnx": ("service/compute/onnx_graph.py", "service/compute/onnx_runtime.py"),
     "onnxruntime": ("service/compute/onnx_runtime.py",),
     "matplotlib": ("training/curves.py",),

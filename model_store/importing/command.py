@@ -27,7 +27,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
-    parser.add_argument("source", help="a folder with a pair of TAESD files, or one of the two files")
+    parser.add_argument(
+        "source",
+        help="a folder of diffusers, a folder with a pair of TAESD files or one of the two, or a repository of Hugging "
+        "Face: owner/name, owner/name:subfolder, owner/name@revision",
+    )
     parser.add_argument("--name", required=True, help="the name of the model in the store")
     parser.add_argument("--licence", type=licence, metavar="TEXT", help="its licence (default: the file LICENSE)")
     parser.add_argument(
@@ -71,7 +75,9 @@ def import_model(store: Store, console: Console, options: argparse.Namespace) ->
     wishes = Wishes(check_name(options.name), options.latent_space, options.licence)
     with _progress(console) as progress:
         task = progress.add_task(f"reading {options.source}", total=None)
-        candidate = read_source(options.source, wishes)
+        candidate = read_source(
+            options.source, wishes, lambda there, total: progress.update(task, completed=there, total=total)
+        )
         pictures = _pictures(candidate, options.pictures)
         progress.update(task, description="trying it on pictures", total=2 * len(pictures.pixels), completed=0)
         trial = try_model(candidate.model, pictures, lambda: progress.advance(task))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from ..card import SourceKind
 from ..diffusers import DiffusersAutoencoder, DiffusersConfig
 from ..diffusers.config import DCArguments, KLArguments, TinyArguments, VQArguments, downscale_of
-from ..errors import CannotBuild, CorruptWeights
+from ..errors import CannotBuild, CannotImport, CorruptWeights
 from ..weights import file_bytes, tensors_of
 from .candidate import Candidate, Wishes, checked, fill
 from .latent_spaces import TINY, by_numbers
@@ -50,44 +50,53 @@ _UNUSED = {
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_NAME = re.compile(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_attn)(?=\.(?:weight|bias)$)")
 
-_MAX_CONFIG_BYTES = 2**16
-_MAX_INDEX_BYTES = 2**22
+MAX_CONFIG_BYTES = 2**16
+MAX_INDEX_BYTES = 2**22
 _MAX_SHARDS = 100
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}\.safetensors")
 
-_COPY_AGAIN = "Copy the folder again, or write it again with save_pretrained of diffusers"
+COPY_AGAIN = "Copy the folder again, or write it again with save_pretrained of diffusers"
 _CLASSES = f"The classes are {', '.join(_ARGUMENTS)}: name the folder of such a model, or of a pipeline that has one"
 
 
-def holds_diffusers(path: Path) -> bool:
-    """Whether a folder, or its subfolder `vae`, has a `config.json`."""
-    return path.is_dir() and any(SourceFolder(path, part).has(CONFIG) for part in PARTS)
+def find_folder(path: Path) -> SourceFolder | None:
+    """The folder, or its subfolder `vae`, if it has a `config.json`; else None."""
+    parts = PARTS if path.is_dir() else ()
+    return next((folder for part in parts if (folder := SourceFolder(path, part)).has(CONFIG)), None)
+
+
+def describe(folder: SourceFolder, wishes: Wishes) -> DiffusersAutoencoder:
+    """The network that `config.json` describes, without memory for its weights.
+
+    Raises:
+        CannotImport: the class is not known, or its arguments are not sound.
+        MissingExtra: the library is not installed.
+    """
+    config = _record(read_json(folder, CONFIG, MAX_CONFIG_BYTES), wishes, folder)
+    try:
+        with torch.device("meta"):
+            return DiffusersAutoencoder(config)
+    except CannotBuild as error:
+        raise folder.refusal(str(error).removesuffix("."), remedy=COPY_AGAIN) from error
 
 
 def read_diffusers(
-    path: Path, wishes: Wishes, kind: SourceKind = "diffusers folder", place: str | None = None
+    folder: SourceFolder, wishes: Wishes, kind: SourceKind = "diffusers folder", place: str | None = None
 ) -> Candidate:
-    """The autoencoder in a folder, or in its subfolder `vae`. `place` is the origin for the card; else the folder.
+    """The autoencoder in a folder. `place` is the origin for the card; without it, the name of the folder.
 
     Raises:
         CannotImport: the folder does not hold a model of a known class, or its files are not sound.
         MissingExtra: the library is not installed.
     """
-    folder = next(found for part in PARTS if (found := SourceFolder(path, part)).has(CONFIG))
-    settings = _read_json(folder, CONFIG, _MAX_CONFIG_BYTES)
-    config = _record(settings, wishes, folder)
-    try:
-        with torch.device("meta"):  # without memory for the weights
-            model = DiffusersAutoencoder(config)
-    except CannotBuild as error:
-        raise folder.refusal(str(error).removesuffix("."), remedy=_COPY_AGAIN) from error
+    model = describe(folder, wishes)
     state = _read_state(folder, model.network.state_dict())
     notes = []
-    if config.force_upcast and any(tensor.dtype == torch.float16 for tensor in state.values()):
+    if model.config.force_upcast and any(tensor.dtype == torch.float16 for tensor in state.values()):
         state = {name: tensor.float() for name, tensor in state.items()}
         notes = ["The weights are stored as float32: its config.json says that it overflows in float16."]
     fill(model.network, state, folder)
-    return Candidate(model.eval(), config, folder.source(kind, wishes.licence, place), tuple(notes))
+    return Candidate(model.eval(), model.config, folder.source(kind, wishes.licence, place), tuple(notes))
 
 
 def _record(settings: Mapping[str, Any], wishes: Wishes, folder: SourceFolder) -> DiffusersConfig:
@@ -123,7 +132,7 @@ def _record(settings: Mapping[str, Any], wishes: Wishes, folder: SourceFolder) -
 def _space_of(config: DiffusersConfig, folder: SourceFolder) -> str | None:
     """The latent space that the factors tell, or for a tiny autoencoder the name of the folder."""
     if config.network.class_name == "AutoencoderTiny":
-        return TINY.get(folder.path.resolve().name.lower())
+        return TINY.get(folder.title.lower())
     return by_numbers(config.latent_shape[0], config.scaling.factor, config.scaling.shift)
 
 
@@ -131,57 +140,71 @@ def _read_state(folder: SourceFolder, expected: Mapping[str, Tensor]) -> dict[st
     """The tensors of the folder, by the names that today's library gives them."""
     _, bytes_left = file_bytes(expected)
     state: dict[str, Tensor] = {}
-    for name in _weight_files(folder):
+    file = weight_file(folder.has)
+    if file is None:
+        raise no_weights(folder, folder.names())
+    for name in weight_files(folder, file):
         content = folder.read_weights(name, bytes_left)
         bytes_left -= len(content)
         try:
             tensors = tensors_of(content, folder.path / folder.part / name)
         except CorruptWeights as error:
-            raise folder.refusal(str(error).removesuffix("."), remedy=_COPY_AGAIN) from error
+            raise folder.refusal(str(error).removesuffix("."), remedy=COPY_AGAIN) from error
         state.update(tensors)
     return {_OLD_NAME.sub(lambda match: f"{match[1]}.{_OLD_NAMES[match[2]]}", name): state[name] for name in state}
 
 
-def _weight_files(folder: SourceFolder) -> list[str]:
-    """The names of the files of the weights: one, or the shards that an index names."""
-    for weights, index in zip(WEIGHTS, INDEXES, strict=True):
-        if folder.has(weights):
-            return [weights]
-        if folder.has(index):
-            return _shards(folder, index)
-    if any(name.endswith((".bin", ".ckpt", ".pt", ".pth")) for name in folder.names()):
-        raise folder.refusal(
+def weight_file(has: Callable[[str], bool]) -> str | None:
+    """The file of the weights, or the index of its shards, in a folder that `has` some names; None without one."""
+    names = (name for pair in zip(WEIGHTS, INDEXES, strict=True) for name in pair)
+    return next(filter(has, names), None)
+
+
+def weight_files(folder: SourceFolder, name: str) -> list[str]:
+    """The files that hold the weights: the file itself, or for an index the shards that it names.
+
+    Raises:
+        CannotImport: a shard is not a file in the folder itself.
+    """
+    if name not in INDEXES:
+        return [name]
+    places = read_json(folder, name, MAX_INDEX_BYTES).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise folder.refusal(f"{name} has no weight_map", remedy=COPY_AGAIN)
+    for place in places.values():
+        if not isinstance(place, str) or not _SHARD.fullmatch(place):
+            reason = f"{name} names {_short(place)}, which is not a .safetensors file in the folder"
+            raise folder.refusal(reason, remedy=COPY_AGAIN)
+    shards = sorted(set(places.values()))
+    if len(shards) > _MAX_SHARDS:
+        raise folder.refusal(f"{name} names {len(shards)} files", remedy=COPY_AGAIN)
+    return shards
+
+
+def no_weights(folder: SourceFolder, names: Iterable[str]) -> CannotImport:
+    """The error for a folder with these names, which has no weights in the safetensors format."""
+    if any(name.endswith((".bin", ".ckpt", ".pt", ".pth")) for name in names):
+        return folder.refusal(
             "its weights are a pickle, which can run code when it is read",
             remedy="Convert it: load it with diffusers where you trust it, and call "
             "save_pretrained(folder, safe_serialization=True)",
         )
-    raise folder.refusal(f"it has no {WEIGHTS[0]}", remedy=_COPY_AGAIN)
+    return folder.refusal(f"it has no {WEIGHTS[0]}", remedy=COPY_AGAIN)
 
 
-def _shards(folder: SourceFolder, index: str) -> list[str]:
-    """The files that an index names; each must be in the folder itself."""
-    places = _read_json(folder, index, _MAX_INDEX_BYTES).get("weight_map")
-    if not isinstance(places, dict) or not places:
-        raise folder.refusal(f"{index} has no weight_map", remedy=_COPY_AGAIN)
-    for place in places.values():
-        if not isinstance(place, str) or not _SHARD.fullmatch(place):
-            reason = f"{index} names {_short(place)}, which is not a .safetensors file in the folder"
-            raise folder.refusal(reason, remedy=_COPY_AGAIN)
-    names = sorted(set(places.values()))
-    if len(names) > _MAX_SHARDS:
-        raise folder.refusal(f"{index} names {len(names)} files", remedy=_COPY_AGAIN)
-    return names
+def read_json(folder: SourceFolder, name: str, at_most: int) -> dict[str, Any]:
+    """The object in a JSON file of at most that many bytes.
 
-
-def _read_json(folder: SourceFolder, name: str, at_most: int) -> dict[str, Any]:
-    """The object in a JSON file."""
+    Raises:
+        CannotImport: the file cannot be read, or holds something else.
+    """
     content = folder.read_text(name, at_most)
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise folder.refusal(f"{name} is not JSON", remedy=_COPY_AGAIN) from error
+        raise folder.refusal(f"{name} is not JSON", remedy=COPY_AGAIN) from error
     if not isinstance(value, dict):
-        raise folder.refusal(f"{name} is not an object with named fields", remedy=_COPY_AGAIN)
+        raise folder.refusal(f"{name} is not an object with named fields", remedy=COPY_AGAIN)
     return value
 
 

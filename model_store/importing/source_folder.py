@@ -23,12 +23,17 @@ _MAX_ENTRIES = 10_000
 class SourceFolder:
     """The files of a folder, or of its subfolder `part`. `used` collects the files that were read.
 
+    `title` is the name for people; without it, the name of the folder.
     Links are followed if they stay in the folder. In the cache of Hugging Face they may lead to the blobs beside it.
     """
 
     path: Path
     part: str = ""
+    title: str = ""
     used: list[SourceFile] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.title = self.title or _printable(os.path.basename(os.path.realpath(self.path)))
 
     def names(self) -> list[str]:
         """The names of the entries, in order.
@@ -93,7 +98,7 @@ class SourceFolder:
         return Source(
             kind=kind,
             licence=licence or self._licence(),  # before `used`, which it adds to
-            place=place or _printable(str(Path(self.path.resolve().name, self.part))),
+            place=place or str(Path(self.title, self.part)),
             files=tuple(self.used),
             read=datetime.now(UTC).replace(microsecond=0),
         )
@@ -126,7 +131,7 @@ class SourceFolder:
 
     def _border(self) -> Path:
         """The folder that files may not lead out of: this folder, or the repository in the cache of Hugging Face."""
-        here = self.path.resolve()
+        here = Path(os.path.realpath(self.path))
         cached = (folder.parents[1] for folder in (here, *here.parents) if folder.parent.name == _SNAPSHOTS)
         return next((repository for repository in cached if repository.name.startswith("models--")), here)
 

@@ -14,6 +14,7 @@ from model_store.diffusers import DiffusersAutoencoder, DiffusersConfig
 from model_store.families import build
 from model_store.importing.candidate import Wishes
 from model_store.importing.diffusers_folder import read_diffusers
+from model_store.importing.source_folder import SourceFolder
 from model_store.vae import DiagonalGaussian
 from model_store.vae.noise import standard_normal
 
@@ -25,7 +26,7 @@ CLASSES = sorted(SETTINGS)
 def imported(library: Any, folder: Path) -> DiffusersAutoencoder:
     """The model that an import gives for a model of the library."""
     library.save_pretrained(folder)
-    model = read_diffusers(folder, Wishes("new")).model
+    model = read_diffusers(SourceFolder(folder), Wishes("new")).model
     assert isinstance(model, DiffusersAutoencoder)
     return model
 
