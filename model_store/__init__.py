@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UnusableNumber,
         VersionExists,
     )
+    from .importing.state_dict import publish_state_dict
     from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
     from .vae import VAE, VAEConfig
     from .version import ModelVersion, newest, parse_reference
@@ -72,10 +73,11 @@ __all__ = [
     "WeightsSummary",
     "newest",
     "parse_reference",
+    "publish_state_dict",
     "store_folder",
 ]
 
-_MODULES = ("errors", "version", "card", "store", "vae")
+_MODULES = ("errors", "version", "card", "store", "vae", "importing.state_dict")
 
 
 def __getattr__(name: str) -> Any:
