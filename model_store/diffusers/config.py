@@ -32,6 +32,7 @@ _MAPS = 10
 # MB, which is 6.6 maps more; its largest kernel has 38 MB.
 _KERNELS = 4
 _KERNEL_CELLS = 9
+_DISTANCES = 2  # tensors of the distances between all cells of a latent and all embeddings
 _EXPANSION = 8  # channels inside an EfficientViTBlock, for each channel of the block
 
 
@@ -40,6 +41,11 @@ class Arguments(Record, ABC):
 
     in_channels: Literal[1, 3] = 3
     latent_channels: Channels
+
+    @property
+    def embeddings(self) -> int:
+        """The number of vectors that latents are replaced by; 0 for the classes that decode the latents themselves."""
+        return 0
 
     @property
     def channels_of_latents(self) -> int:
@@ -105,7 +111,11 @@ class VQArguments(_BlockArguments):
     num_vq_embeddings: Annotated[int, Field(ge=1, le=2**20)] = 256
     vq_embed_dim: Channels | None = None
     norm_type: Literal["group", "spatial"] = "group"
-    lookup_from_codebook: bool = False
+
+    @property
+    def embeddings(self) -> int:
+        """The number of vectors that latents are replaced by."""
+        return self.num_vq_embeddings
 
     @property
     def channels_of_latents(self) -> int:
@@ -216,7 +226,8 @@ class DiffusersConfig(PretrainedConfig):
         pixels = prod(image_shape[1:])
         largest = max(channels * pixels // 4**level for level, channels in enumerate(self.network.largest_maps))
         kernel = _KERNEL_CELLS * max(self.network.widths) ** 2
-        return int(_FLOAT32_BYTES * (_MAPS * largest + _KERNELS * kernel))
+        distances = _DISTANCES * pixels // self.downscale**2 * self.network.embeddings
+        return int(_FLOAT32_BYTES * (max(_MAPS * largest, distances) + _KERNELS * kernel))
 
     @property
     def is_posterior_a_point(self) -> bool:

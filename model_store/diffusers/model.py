@@ -48,7 +48,23 @@ class DiffusersAutoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> PointImage:
         """Images given latents (B, D, h, w). VQModel first replaces each latent by the nearest embedding."""
-        return PointImage((self.network.decode(latents.to(self._dtype)).sample.float() + 1) / 2)
+        if self.config.network.class_name == "VQModel":
+            embeddings = self._nearest_embeddings(latents).to(self._dtype)
+            decoded = self.network.decode(embeddings, force_not_quantize=True)
+        else:
+            decoded = self.network.decode(latents.to(self._dtype))
+        return PointImage((decoded.sample.float() + 1) / 2)
+
+    def _nearest_embeddings(self, latents: Tensor) -> Tensor:
+        """The embedding nearest to each latent, as `VectorQuantizer` of the library finds it, but always in float32.
+
+        torch 2.13 computes no distances of bfloat16 on a CPU; and rounded latents could have another neighbour.
+        """
+        table = self.network.quantize.embedding.weight.float()
+        cells = latents.movedim(1, -1)
+        nearest = torch.cdist(cells.flatten(0, -2), table).argmin(1)
+        found: Tensor = table[nearest]
+        return found.view_as(cells).movedim(-1, 1)
 
     @property
     def device(self) -> torch.device:

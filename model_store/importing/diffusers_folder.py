@@ -38,12 +38,13 @@ _ARGUMENTS: dict[str, type[KLArguments | TinyArguments | VQArguments | DCArgumen
     "AutoencoderDC": DCArguments,
 }
 _FACTORS = {"AutoencoderKL": 0.18215, "AutoencoderTiny": 1.0, "VQModel": 0.18215, "AutoencoderDC": 1.0}
-# of config.json: the scaling is in the card beside the arguments, and the others matter only to tiles and 8-bit latents
+# of config.json: the scaling is in the card beside the arguments
 _NOT_ARGUMENTS = {"scaling_factor", "shift_factor", "latents_mean", "latents_std", "force_upcast"}
+# these matter only to tiles, to latents of 8 bits and to indices of embeddings
 _UNUSED = {
     "AutoencoderKL": {"sample_size"},
     "AutoencoderTiny": {"latent_magnitude", "latent_shift", "block_out_channels"},
-    "VQModel": {"sample_size"},
+    "VQModel": {"sample_size", "lookup_from_codebook"},
     "AutoencoderDC": set[str](),
 }
 # diffusers before 0.18 wrote these names of attention layers: `_fix_state_dict_keys_on_load` of the library

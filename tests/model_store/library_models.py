@@ -5,6 +5,8 @@ from typing import Any
 import diffusers
 import torch
 
+from model_store.diffusers import DiffusersConfig
+
 _DOWN, _UP, _WIDTHS = ["DownEncoderBlock2D"] * 4, ["UpDecoderBlock2D"] * 4, [8, 8, 8, 8]
 _BLOCKS = {
     "down_block_types": _DOWN,
@@ -38,3 +40,19 @@ def library_model(name: str, seed: int = 0, **settings: Any) -> Any:
     """A model of the class with that name, for inference; further settings replace the ones in `SETTINGS`."""
     torch.manual_seed(seed)
     return getattr(diffusers, name)(**{**SETTINGS[name], **settings}).eval()
+
+
+def record_fields(name: str, **settings: Any) -> dict[str, Any]:
+    """The fields of the record for the class with that name, as JSON has them."""
+    return {
+        "image_shape": [3, None, None],
+        "latent_shape": [3 if name == "VQModel" else 4, None, None],
+        "downscale": 8,
+        "latent_space": "any",
+        "network": {"class_name": name, **SETTINGS[name], **settings},
+    }
+
+
+def record(name: str) -> DiffusersConfig:
+    """The record of `library_model(name)`."""
+    return DiffusersConfig.model_validate(record_fields(name), strict=False)

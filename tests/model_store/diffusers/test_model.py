@@ -18,7 +18,7 @@ from model_store.importing.source_folder import SourceFolder
 from model_store.vae import DiagonalGaussian
 from model_store.vae.noise import standard_normal
 
-from ..library_models import SETTINGS, library_model
+from ..library_models import SETTINGS, library_model, record_fields
 
 CLASSES = sorted(SETTINGS)
 
@@ -122,6 +122,17 @@ def test_model_comes_back_from_the_store(name: str, images: Tensor, tmp_path: Pa
     assert torch.equal(loaded.encode(images).mean, model.encode(images).mean)
 
 
+def test_many_embeddings_need_memory() -> None:
+    """The distances to all embeddings are computed at once."""
+    few, many = (
+        DiffusersConfig.model_validate(record_fields("VQModel", num_vq_embeddings=number), strict=False)
+        for number in (16, 2**20)
+    )
+
+    assert few.activation_bytes_of((3, 256, 256)) < 2**25
+    assert many.activation_bytes_of((3, 256, 256)) > 2**20 * 32 * 32 * 4
+
+
 def test_missing_library_is_told_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library is an extra: a store may have models that need it on a machine without it."""
     store = Store(tmp_path / "store")
@@ -130,18 +141,6 @@ def test_missing_library_is_told_with_the_remedy(tmp_path: Path, monkeypatch: py
 
     with pytest.raises(MissingExtra, match=r"needs the library diffusers.*: pip install 'latentd\[diffusers\]'\.$"):
         store.load(version)
-
-
-def config(name: str, **network: Any) -> dict[str, Any]:
-    """The fields of a record as JSON has them."""
-    channels = 3 if name == "VQModel" else 4
-    return {
-        "image_shape": [3, None, None],
-        "latent_shape": [channels, None, None],
-        "downscale": 8,
-        "latent_space": "any",
-        "network": {"class_name": name, **SETTINGS[name], **network},
-    }
 
 
 @pytest.mark.parametrize(
@@ -165,10 +164,10 @@ def config(name: str, **network: Any) -> dict[str, Any]:
 )
 def test_arguments_that_do_not_fit_are_refused(name: str, network: dict[str, Any]) -> None:
     """A card from a stranger cannot ask for a network without bounds."""
-    DiffusersConfig.model_validate(config(name), strict=False)
+    DiffusersConfig.model_validate(record_fields(name), strict=False)
 
     with pytest.raises(ValidationError):
-        DiffusersConfig.model_validate(config(name, **network), strict=False)
+        DiffusersConfig.model_validate(record_fields(name, **network), strict=False)
 
 
 @pytest.mark.parametrize(
@@ -177,12 +176,12 @@ def test_arguments_that_do_not_fit_are_refused(name: str, network: dict[str, Any
 def test_sizes_must_be_the_networks(field: dict[str, Any]) -> None:
     """The sizes in a card follow from the arguments."""
     with pytest.raises(ValidationError, match="must be equal"):
-        DiffusersConfig.model_validate({**config("AutoencoderKL"), **field}, strict=False)
+        DiffusersConfig.model_validate({**record_fields("AutoencoderKL"), **field}, strict=False)
 
 
 def test_network_that_the_library_does_not_build_is_an_error_of_the_store() -> None:
     """Pixels cannot be gathered into nine channels: the library raises an error of its own."""
-    fields = config("AutoencoderDC", encoder_block_out_channels=[8, 9, 8, 8])
+    fields = record_fields("AutoencoderDC", encoder_block_out_channels=[8, 9, 8, 8])
     record = DiffusersConfig.model_validate(fields, strict=False)
 
     with pytest.raises(CannotBuild, match="Cannot build AutoencoderDC"):
