@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .aliases import Aliases
-    from .card import Card, DataSummary, LatentSummary, Metric, ScoreQuantiles, TrainingSummary, WeightsSummary
+    from .card import (
+        Card,
+        DataSummary,
+        LatentSummary,
+        Metric,
+        ScoreQuantiles,
+        Source,
+        SourceFile,
+        TrainingSummary,
+        WeightsSummary,
+    )
     from .errors import (
         AliasNotFound,
+        CannotBuild,
         CannotChooseDefault,
         CannotDelete,
+        CannotImport,
         CorruptWeights,
         InvalidAlias,
         InvalidName,
+        MissingExtra,
         ModelNotFound,
         NoDefault,
         NoEarlierVersion,
@@ -30,6 +43,7 @@ if TYPE_CHECKING:
         UnusableNumber,
         VersionExists,
     )
+    from .importing.state_dict import publish_state_dict
     from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
     from .vae import VAE, VAEConfig
     from .version import ModelVersion, newest, parse_reference
@@ -39,8 +53,10 @@ __all__ = [
     "VAE",
     "AliasNotFound",
     "Aliases",
+    "CannotBuild",
     "CannotChooseDefault",
     "CannotDelete",
+    "CannotImport",
     "Card",
     "CorruptWeights",
     "DataSummary",
@@ -48,6 +64,7 @@ __all__ = [
     "InvalidName",
     "LatentSummary",
     "Metric",
+    "MissingExtra",
     "ModelNotFound",
     "ModelVersion",
     "NoDefault",
@@ -55,6 +72,8 @@ __all__ = [
     "NoNumberLeft",
     "OtherFamily",
     "ScoreQuantiles",
+    "Source",
+    "SourceFile",
     "Store",
     "StoreError",
     "StoreNotFound",
@@ -70,10 +89,11 @@ __all__ = [
     "WeightsSummary",
     "newest",
     "parse_reference",
+    "publish_state_dict",
     "store_folder",
 ]
 
-_MODULES = ("errors", "version", "aliases", "card", "store", "vae")
+_MODULES = ("errors", "version", "aliases", "card", "store", "vae", "importing.state_dict")
 
 
 def __getattr__(name: str) -> Any:

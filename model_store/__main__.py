@@ -1,4 +1,4 @@
-"""`python -m model_store`: list, check, copy and delete the models in a store, and name them by aliases."""
+"""`python -m model_store`: list, check, import, copy and delete the models in a store, and name them by aliases."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from .aliases import Aliases
 from .card import Card
 from .document import describe
 from .errors import CannotDelete, InvalidAlias, StoreError
+from .importing import command as importing
 from .store import Store, store_folder
 from .version import ModelVersion, check_name, parse_reference
 
@@ -273,6 +274,9 @@ def _add_readers(commands: Commands) -> None:
 
 def _add_writers(commands: Commands) -> None:
     """Add the commands that change the store."""
+    imported = commands.add_parser("import", help="publish the autoencoder of another program")
+    importing.add_arguments(imported)
+    imported.set_defaults(run=importing.run)
     copied = commands.add_parser("copy", help="copy a version into another store, and print its name there")
     copied.add_argument("model", help=_ANY)
     copied.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the store; made if missing")

@@ -20,12 +20,16 @@ from .vae.sentences import counted
 
 FORMAT: Final = 1
 MAX_CARD_BYTES = 2**20
+MAX_LICENCE_CHARACTERS = 50_000  # the longest licences of published weights have about 20,000
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class WeightsSummary(Record):
     """The file of tensors: its SHA-256, its size in bytes, and the number of learned parameters."""
 
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
     bytes: Annotated[Count, Field(ge=1)]
     parameters: Annotated[Count, Field(ge=1)]
 
@@ -69,6 +73,31 @@ class Metric(Record):
         return f"{self.value:.5g}" if self.unit == "1" else f"{self.value:.5g} {self.unit}"
 
 
+SourceKind = Literal["diffusers folder", "hugging face", "taesd files", "state dict"]
+
+
+class SourceFile(Record):
+    """A file that a model was read from: its name in the source, its SHA-256 and its size in bytes."""
+
+    name: Annotated[str, Field(max_length=1000)]
+    sha256: Sha256
+    bytes: Count
+
+
+class Source(Record):
+    """The origin of a model that was not trained here.
+
+    `place` is a repository with its commit, or the name of a file or folder, without its path on the machine that
+    imported it. `licence` is the name or the whole text of the licence; None if the source does not have one.
+    """
+
+    kind: SourceKind
+    place: Annotated[str, Field(max_length=1000)]
+    files: Annotated[tuple[SourceFile, ...], Field(max_length=1000)] = ()
+    licence: Annotated[str, Field(max_length=MAX_LICENCE_CHARACTERS)] | None = None
+    read: AwareDatetime
+
+
 class LatentSummary(Record):
     """The distribution of the test images' latents, in normal coordinates: a number for each latent value, in order.
 
@@ -100,6 +129,8 @@ class Card(Record):
     created: AwareDatetime
     model: ModelConfig
     weights: WeightsSummary
+    # not written without a value: cards of models that were trained here keep their text
+    source: Annotated[Source | None, Field(exclude_if=lambda source: source is None)] = None
     training: TrainingSummary | None = None
     metrics: tuple[Metric, ...] = ()
     latents: LatentSummary | None = None

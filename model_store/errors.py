@@ -18,7 +18,10 @@ StoreError
 ├── UnusableNumber      the file that remembers the last number of a model holds something else
 ├── OtherFamily         a model that has no prior or likelihood, where one is needed
 ├── UnknownFormat       a card that cannot be read, or that this release does not know
-└── CorruptWeights      weights that cannot be read, or that do not fit the card
+├── CorruptWeights      weights that cannot be read, or that do not fit the card
+├── CannotImport        the autoencoder of another program cannot be read from a file or folder
+├── CannotBuild         the library of a network does not build it
+└── MissingExtra        a library that only some models or commands need is not installed
 """
 
 from collections.abc import Iterable
@@ -189,3 +192,24 @@ class CorruptWeights(StoreError):
 
     def __init__(self, path: Path, *reasons: str) -> None:
         super().__init__(f"Cannot use the weights {path}: {'; '.join(reasons)}.")
+
+
+class CannotImport(StoreError):
+    """The autoencoder of another program cannot be read from a file or folder."""
+
+    def __init__(self, source: object, *reasons: str, remedy: str) -> None:
+        super().__init__(f"Cannot import {source}: {'; '.join(reasons)}. {remedy}.")
+
+
+class CannotBuild(StoreError):
+    """The library of a network does not build it, for instance since a card was written by hand."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Cannot build {name}: {reason[:300]}. Import the model again from its source.")
+
+
+class MissingExtra(StoreError):
+    """A library that only some models or commands need is not installed."""
+
+    def __init__(self, need: str, library: str, extra: str) -> None:
+        super().__init__(f"{need} needs the library {library}, which is missing: pip install 'latentd[{extra}]'.")

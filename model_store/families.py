@@ -11,6 +11,7 @@ from typing import Annotated, Any, overload
 
 from pydantic import Discriminator, Tag
 
+from .diffusers import DiffusersAutoencoder, DiffusersConfig
 from .taesd import TAESD, TAESDConfig
 from .vae import VAE, VAEConfig
 from .vae.family import FamilyConfig
@@ -22,12 +23,18 @@ def family_of(model: Any) -> str:
 
 
 ModelConfig = Annotated[
-    Annotated[VAEConfig, Tag("vae")] | Annotated[TAESDConfig, Tag("taesd")],
+    Annotated[VAEConfig, Tag("vae")]
+    | Annotated[TAESDConfig, Tag("taesd")]
+    | Annotated[DiffusersConfig, Tag("diffusers")],
     Discriminator(family_of),
 ]
-Network = VAE | TAESD
+Network = VAE | TAESD | DiffusersAutoencoder
 
-FAMILIES: Mapping[type[FamilyConfig], Callable[[Any], Network]] = {VAEConfig: VAE, TAESDConfig: TAESD}
+FAMILIES: Mapping[type[FamilyConfig], Callable[[Any], Network]] = {
+    VAEConfig: VAE,
+    TAESDConfig: TAESD,
+    DiffusersConfig: DiffusersAutoencoder,
+}
 
 
 @overload

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from .card import Card, Metric
+from .card import Card, Metric, Source
 from .errors import StoreError
 from .vae.sentences import counted, shape_text
 from .version import ModelVersion
@@ -54,6 +54,8 @@ def facts(card: Card) -> Table:
     table.add_row("weights", f"{card.weights.parameters:,} parameters, {card.weights.bytes / 1e6:.1f} MB")
     table.add_row("sha256", card.weights.sha256)
     table.add_row("created", f"{card.created:%Y-%m-%d %H:%M} UTC")
+    if card.source:
+        _add_source(table, card.source)
     for warning in card.warnings:
         table.add_row("[yellow]warning[/yellow]", f"[yellow]{escape(warning)}[/yellow]")
     if trained is None:
@@ -84,8 +86,33 @@ def metrics(numbers: Iterable[Metric]) -> Table:
     return table
 
 
+def measurements(numbers: Iterable[Metric]) -> Table:
+    """A table of the numbers that an import has measured: for each its name and its value with the unit."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for metric in numbers:
+        in_megabytes = metric.unit == "B"
+        shown = f"{metric.value / 1e6:,.0f} MB" if in_megabytes else f"{metric.value:.2f} {metric.unit}"
+        table.add_row(escape(_words(metric.name)), shown)
+    return table
+
+
+def _words(name: str) -> str:
+    """The name of a metric for people, without its unit, which stands beside the value."""
+    return re.sub(r"_(db|s|bytes)(?=_|$)", "", name).replace("_", " ").replace("psnr", "reconstruction PSNR")
+
+
+def _add_source(table: Table, source: Source) -> None:
+    table.add_row("source", escape(f"{source.kind} {source.place}, read on {source.read:%Y-%m-%d}"))
+    for file in source.files:
+        table.add_row("", escape(f"{file.name}; sha256 {file.sha256[:16]}…"))
+    licence = (source.licence or "not known").strip().partition("\n")[0]
+    table.add_row("licence", escape(licence))
+
+
 def _describe(part: dict[str, object]) -> str:
-    texts = [str(part.pop("kind"))]
+    texts = [str(part.pop("kind"))] if "kind" in part else []
     for name, value in part.items():
         if value is not None:
             texts.append(f"{name} {'-'.join(map(str, value)) if isinstance(value, tuple) else value}")

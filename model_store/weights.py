@@ -6,7 +6,7 @@ network.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -22,6 +22,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 _HEADER_BYTES = 2**16  # of a file: its length and free text, such as the name of the program that wrote it
 _TENSOR_HEADER_BYTES = 1000  # name, type, shape and place
+_NAMED = 4  # tensors in a message
 
 
 def to_bytes(model: Network) -> bytes:
@@ -40,15 +41,19 @@ def expected(path: Path, card: Card) -> Network:
     reasons = []
     if (parameters := count_parameters(model)) != card.weights.parameters:
         reasons.append(f"the network has {parameters} parameters, but the card says {card.weights.parameters}")
-    tensors = model.state_dict().values()
-    values = sum(tensor.numel() for tensor in tensors)
-    least = values * min(kind.itemsize for kind in FLOATS)
-    most = values * max(kind.itemsize for kind in FLOATS) + _HEADER_BYTES + len(tensors) * _TENSOR_HEADER_BYTES
+    least, most = file_bytes(model.state_dict())
     if not least <= card.weights.bytes <= most:
         reasons.append(f"the network has {least} to {most} bytes, but the card says {card.weights.bytes}")
     if reasons:
         raise CorruptWeights(path, *reasons)
     return model
+
+
+def file_bytes(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """The smallest and the largest size in bytes that a file of these tensors can have, in any precision."""
+    values = sum(tensor.numel() for tensor in state.values())
+    widths = [kind.itemsize for kind in FLOATS]
+    return values * min(widths), values * max(widths) + _HEADER_BYTES + len(state) * _TENSOR_HEADER_BYTES
 
 
 def filled(model: Network, path: Path, content: bytes, card: Card) -> Network:
@@ -63,10 +68,7 @@ def filled(model: Network, path: Path, content: bytes, card: Card) -> Network:
         raise CorruptWeights(
             path, "its SHA-256 is not the one in the card; a byte was changed or lost, so copy the file again"
         )
-    try:
-        state = safetensors.torch.load(content)
-    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise CorruptWeights(path, f"they are not safetensors ({error})") from error
+    state = tensors_of(content, path)
     reasons = list(differences(state, model.state_dict()))
     if len(content) != card.weights.bytes:
         reasons.append(f"they have {len(content)} bytes, but the card says {card.weights.bytes}")
@@ -74,6 +76,18 @@ def filled(model: Network, path: Path, content: bytes, card: Card) -> Network:
         raise CorruptWeights(path, *reasons)
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def tensors_of(content: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a file's content, by name, on the CPU; `path` names the file in errors.
+
+    Raises:
+        CorruptWeights: the content is not in the safetensors format.
+    """
+    try:
+        return safetensors.torch.load(content)
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise CorruptWeights(path, f"they are not safetensors ({error})") from error
 
 
 def empty(config: ModelConfig) -> Network:
@@ -87,12 +101,12 @@ def count_parameters(model: Network) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[str]:
+def differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Iterator[str]:
     """Yield a clause for each reason why the tensors of a file are not the tensors that a network expects."""
     if missing := sorted(expected.keys() - found.keys()):
-        yield f"missing {', '.join(missing)}"
+        yield f"missing {_few(missing)}"
     if extra := sorted(found.keys() - expected.keys()):
-        yield f"unexpected {', '.join(extra)}"
+        yield f"unexpected {_few(extra)}"
     for name in sorted(found.keys() & expected.keys()):
         tensor, shape = found[name], tuple(expected[name].shape)
         if tensor.shape != shape:
@@ -103,3 +117,9 @@ def differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterat
             yield f"{name} has values that are not finite"
     if len(kinds := {str(tensor.dtype) for tensor in found.values()}) > 1:
         yield f"they are of several types, {', '.join(sorted(kinds))}, but a network has one"
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, and the number of the others: the tensors of another network could be hundreds."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

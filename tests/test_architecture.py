@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent
 # A package or folder, and the packages of this project that it may import beside itself.
 PACKAGES = {
     "model_store/vae": (),
+    "model_store/taesd": ("model_store.vae",),
+    "model_store/diffusers": ("model_store.vae", "model_store.errors"),
     "model_store": ("model_store",),
     "training": ("model_store",),
     "service": ("model_store",),
@@ -61,7 +63,10 @@ ROOMS = {
 # A folder or file, and the libraries that it does not know.
 IGNORANT = {
     "model_store/store.py": ("fcntl", "shutil", "tempfile"),
+    "model_store/diffusers/config.py": ("torch", "diffusers"),
+    "model_store/importing/command.py": ("safetensors", "diffusers", "huggingface_hub", "PIL"),
     "model_store/pictures.py": ("torch",),
+    "model_store/taesd": ("numpy", "PIL", "safetensors"),
     "service/http": ("torch", "numpy", "PIL"),
     "service/operations": ("fastapi", "starlette", "PIL"),
     "service/inference": ("fastapi", "starlette", "PIL"),
@@ -79,6 +84,7 @@ IGNORANT = {
 # A library, and the only files that know it: there its errors are translated.
 ONLY_KNOWN_TO = {
     "PIL": (
+        "model_store/importing/trial_pictures.py",
         "model_store/pictures.py",
         "service/formats/pictures.py",
         "training/evaluate/figures.py",
@@ -90,10 +96,14 @@ ONLY_KNOWN_TO = {
         "service/telemetry/metrics.py",
         "service/telemetry/shared_values.py",
     ),
+    "diffusers": ("model_store/diffusers/model.py",),
+    "huggingface_hub": ("model_store/importing/hub.py",),
     "onnx": ("service/compute/onnx_graph.py", "service/compute/onnx_runtime.py"),
     "onnxruntime": ("service/compute/onnx_runtime.py",),
     "matplotlib": ("training/curves.py",),
-    "pickle": ("service/offload/messages.py",),  # it can run code: only between the service and its own processes
+    # it can run code: only between the service and its own processes, and where it is refused in files of strangers
+    "pickle": ("model_store/importing/taesd_files.py", "service/offload/messages.py"),
+    "torch.load": ("model_store/importing/taesd_files.py", "training/checkpoint.py"),
     "os.environ": (
         "model_store/store.py",
         "service/__main__.py",

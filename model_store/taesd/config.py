@@ -11,9 +11,9 @@ from ..vae.pretrained import PretrainedConfig
 WIDTH = 64  # channels of every layer
 DOWNSCALE: Final = 8
 
-# Maps of the size of the picture that are held at once; 3.2 were measured, and 5.2 at the lowest resolution, where the
-# group normalisation of a large map takes a group of channels at a time (2026-11-27).
-_MAPS, _MIDDLE_MAPS = 4, 6
+# Maps of the size of the picture that are held at once: 3.1 to 5.9 were measured for pictures of 512×512, and 5.2 at
+# the lowest resolution, where the normalisation of a large map takes a group of channels at a time (2026-11-27).
+_MAPS, _MIDDLE_MAPS = 6, 6
 # Pixels. A pixel reaches cells of the encoder 64 pixels away, and a cell pixels of the decoder 65 pixels away (measured
 # with random weights on 2026-11-27; the convolutions outside the blocks at the lowest resolution predict it).
 _HALO = 72

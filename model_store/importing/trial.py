@@ -1,0 +1,153 @@
+"""The trial of a candidate: it encodes and decodes pictures on the CPU, in float32 and in bfloat16.
+
+The numbers become metrics of the card, each with its protocol.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log10
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from ..card import Metric
+from ..errors import CannotImport
+from ..families import Network
+from ..vae.pixels import mean_squared_errors, psnr_db, to_images
+from .peak_memory import with_peak
+from .trial_pictures import TrialPictures
+
+_PRECISIONS = torch.float32, torch.bfloat16
+_ANOTHER = "Copy the source again, or import another model"
+# the rounding of float32 alone gives about 140 dB
+_MOST_DB = 150.0
+_LEAST_RATIO = 10 ** (-_MOST_DB / 10)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The metrics of a model, and sentences about precisions in which it does not work."""
+
+    metrics: tuple[Metric, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One picture through a model: latents (1, D, h, w), images (1, C, H, W) in [0, 1], seconds, bytes at the peak."""
+
+    latents: Tensor
+    images: Tensor
+    encode_s: float
+    decode_s: float
+    encode_bytes: int | None
+    decode_bytes: int | None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values are finite."""
+        return bool(self.latents.isfinite().all() and self.images.isfinite().all())
+
+
+def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], object]) -> Trial:
+    """Encode and decode each picture; call `advance` after each picture and precision: twice as often as pictures.
+
+    Raises:
+        CannotImport: the model cannot compute them, gives other shapes, or gives numbers that are not finite.
+    """
+    originals = [to_images(torch.from_numpy(pixels)[None]) for pixels in pictures.pixels]
+    try:
+        full, half = (_passes(copy.deepcopy(model).to(kind), originals, advance) for kind in _PRECISIONS)
+    except (RuntimeError, ValueError) as error:  # of torch, for layers that do not fit each other
+        reason = f"it cannot compute a picture ({str(error)[:200]})"
+        raise CannotImport("the model", reason, remedy=_ANOTHER) from error
+    for images, each in zip(originals, full, strict=True):
+        shapes = tuple(each.latents.shape[1:]), each.images.shape
+        expected = model.config.latent_shape_of(tuple(images.shape[1:])), images.shape
+        if shapes != expected:
+            reason = f"its latents and images have the shapes {shapes}, expected {expected}"
+            raise CannotImport("the model", reason, remedy=_ANOTHER)
+    if not all(each.is_finite for each in full):
+        raise CannotImport("the model", "its latents or images are not finite in float32", remedy=_ANOTHER)
+    where = f"torch {torch.__version__} on {torch.get_num_threads()} threads of a CPU; {pictures.words}"
+    metrics = [_psnr("float32", full, originals, where), *_costs(full, originals, where)]
+    if not all(each.is_finite for each in half):
+        return Trial(tuple(metrics), ("In bfloat16 its latents or images are not finite; serve it in float32.",))
+    return Trial((*metrics, _psnr("bfloat16", half, originals, where), *_agreements(model, full, half, where)), ())
+
+
+def _passes(model: Network, originals: list[Tensor], advance: Callable[[], object]) -> list[Pass]:
+    """Each picture through the model; a first pass, which is not measured, lets torch choose its kernels."""
+    _pass(model, originals[0])
+    done = []
+    for images in originals:
+        done.append(_pass(model, images))
+        advance()
+    return done
+
+
+@torch.inference_mode()
+def _pass(model: Network, images: Tensor) -> Pass:
+    (latents, encode_s), encode_bytes = with_peak(lambda: _timed(lambda: model.encode(images).mean))
+    (decoded, decode_s), decode_bytes = with_peak(lambda: _timed(lambda: model.decode(latents).mean))
+    return Pass(latents, decoded, encode_s, decode_s, encode_bytes, decode_bytes)
+
+
+def _timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
+
+
+def _psnr(precision: str, passes: list[Pass], originals: list[Tensor], where: str) -> Metric:
+    errors = [mean_squared_errors(each.images, images).item() for each, images in zip(passes, originals, strict=True)]
+    return Metric(
+        name=f"psnr_{precision}_db",
+        value=psnr_db(max(fmean(errors), _LEAST_RATIO)),
+        unit="dB",
+        protocol=f"of the mean mse of the reconstructions, weights and activations {precision}; {where}",
+    )
+
+
+def _costs(passes: list[Pass], originals: list[Tensor], where: str) -> list[Metric]:
+    """Seconds and bytes per megapixel of each direction; the bytes are left out where the system does not tell."""
+    megapixels = [images[0, 0].numel() / 1e6 for images in originals]
+    metrics = []
+    for direction in ("encode", "decode"):
+        seconds = sum(getattr(each, f"{direction}_s") for each in passes) / sum(megapixels)
+        protocol = f"single pictures in float32; {where}"
+        metrics.append(Metric(name=f"{direction}_s_per_megapixel", value=seconds, unit="s", protocol=protocol))
+        peaks = [getattr(each, f"{direction}_bytes") for each in passes]
+        if None not in peaks:
+            most = max(peak / size for peak, size in zip(peaks, megapixels, strict=True))
+            protocol = f"the most by which the process grew, single pictures in float32; {where}"
+            metrics.append(Metric(name=f"{direction}_bytes_per_megapixel", value=most, unit="B", protocol=protocol))
+    return metrics
+
+
+def _agreements(model: Network, full: list[Pass], half: list[Pass], where: str) -> list[Metric]:
+    """The agreement of bfloat16 with float32 in each direction, in dB."""
+    noise = fmean((one.latents - other.latents).square().mean().item() for one, other in zip(full, half, strict=True))
+    power = fmean(each.latents.var().item() for each in full)
+    decoder = copy.deepcopy(model).to(torch.bfloat16)
+    with torch.inference_mode():
+        errors = [mean_squared_errors(decoder.decode(each.latents).mean, each.images).item() for each in full]
+    return [
+        Metric(
+            name="encode_agreement_db",
+            value=-10 * log10(max(noise / power, _LEAST_RATIO)) if power else _MOST_DB,
+            unit="dB",
+            protocol=f"variance of the float32 latents over the mse of the bfloat16 latents; {where}",
+        ),
+        Metric(
+            name="decode_agreement_db",
+            value=psnr_db(max(fmean(errors), _LEAST_RATIO)),
+            unit="dB",
+            protocol=f"PSNR of bfloat16 images against float32 images, from the same float32 latents; {where}",
+        ),
+    ]
