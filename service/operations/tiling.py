@@ -29,7 +29,7 @@ Forward = Callable[[ForwardPass, Tensor], Awaitable[Rows]]
 
 
 class TileWish(NamedTuple):
-    """What a client asks of tiling: a side in pixels, or when to tile; and the overlap in pixels."""
+    """The wish of a client: the side of a tile in pixels, or when to tile; and the overlap in pixels."""
 
     side: int | Literal["auto", "never"] = "auto"
     overlap: int | None = None

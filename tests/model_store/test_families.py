@@ -201,5 +201,5 @@ def test_unknown_family_is_refused(store: Store) -> None:
     """A card of a later release may have a family that this release does not know."""
     add_to_card(store, family="flow")
 
-    with pytest.raises(UnknownFormat, match=r"model must have one of vae, taesd as its family, not flow"):
+    with pytest.raises(UnknownFormat, match=r"model must have one of vae, taesd, diffusers as its family, not flow"):
         store.card(store.resolve("grey"))

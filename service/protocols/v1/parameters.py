@@ -56,7 +56,7 @@ class TileParameters(Parameters):
 
     @property
     def tile_wish(self) -> TileWish:
-        """What the client asks of tiling."""
+        """The wish of the client."""
         return TileWish(self.tile, self.overlap)
 
 

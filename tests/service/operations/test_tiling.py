@@ -110,7 +110,7 @@ async def test_rendered_tiles_are_pixels() -> None:
 
 
 async def test_blended_tiles_of_a_smooth_function_have_no_seam() -> None:
-    """Where each tile adds a constant of its own, blending spreads the step over the overlap."""
+    """If each tile adds a constant of its own, blending spreads the step over the overlap."""
     offsets = iter([0.0, 1.0])
 
     async def compute(tile: Tensor) -> Tensor:
