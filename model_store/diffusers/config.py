@@ -230,6 +230,11 @@ class DiffusersConfig(PretrainedConfig):
         return int(_FLOAT32_BYTES * (max(_MAPS * largest, distances) + _KERNELS * kernel))
 
     @property
+    def overflows_in_float16(self) -> bool:
+        """Whether the activations of the network are too large for float16: `force_upcast` of the source."""
+        return self.force_upcast
+
+    @property
     def is_posterior_a_point(self) -> bool:
         """Whether the encoder gives one latent for each image: all classes but AutoencoderKL."""
         return self.network.class_name != "AutoencoderKL"

@@ -97,6 +97,11 @@ class FamilyConfig(Record, ABC):
         return Scaling()
 
     @property
+    def overflows_in_float16(self) -> bool:
+        """Whether the activations of the network are too large for float16."""
+        return False
+
+    @property
     def multiple(self) -> int:
         """Each side of an image is a multiple of this; 1 for a model that takes one size only."""
         return 1

@@ -52,6 +52,18 @@ def cuda_forward_passes(model: Network) -> ForwardPasses:
     }
 
 
+def launched_forward_passes(model: Network) -> ForwardPasses:
+    """The forward passes of a model that is on its device, whose kernels are launched one by one."""
+
+    def launched(compute: Compute) -> Compute:
+        def launch(*rows: Tensor) -> Rows:
+            return tuple(output.cpu() for output in compute(*(row.to(model.device) for row in rows)))
+
+        return launch
+
+    return {name: launched(compute) for name, compute in torch_forward_passes(model).items()}
+
+
 class GraphedPass:
     """A forward pass, with the captured graphs of each shape of a batch that it has met."""
 

@@ -20,6 +20,7 @@ from ..errors import NotFinite, OutOfMemory
 from . import batch_plan, runtimes
 from .batch_plan import BatchPlan, BatchPlans
 from .device import Device
+from .precision import RECOMPUTED, Precisions, RecomputedRows
 from .rows import Rows, aligned, concatenate, first, last, length, pad, same_bytes, split
 from .torch_runtime import OPERATION_OF, STAGES, ForwardPass
 
@@ -59,20 +60,29 @@ class Runner:
 
     Call `warm_up` first.
 
-    `out_of_memory` is called for each batch that did not fit, in the device's thread.
+    `out_of_memory` is called for each batch that did not fit, and `recomputed` with the number of rows that were finite
+    only in float32, in the device's thread.
 
     Attributes:
         forward_passes: the functions that compute, by name; a test may replace one.
         runtime: the library that computes them.
+        precisions: in which they are computed.
         plans: how each forward pass is computed, as the warm-up found it.
     """
 
     def __init__(
-        self, model: Network, device: Device, max_batch_images: int, out_of_memory: Callable[[], None] = lambda: None
+        self,
+        model: Network,
+        device: Device,
+        max_batch_images: int,
+        out_of_memory: Callable[[], None] = lambda: None,
+        precisions: Precisions | None = None,
+        recomputed: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._config = model.config
+        self.precisions = precisions or Precisions(device.dtype, device.dtype)
         self.forward_passes, self.runtime = runtimes.forward_passes(
-            model, device.torch_device, device.dtype, device.runtime
+            model, device.torch_device, self.precisions, device.runtime, recomputed
         )
         self._device = device
         self._out_of_memory = out_of_memory
@@ -258,7 +268,10 @@ class Runner:
             computed.append(first(self._forward(name, pad(part, size)), length(part)))
         *outputs, finite = concatenate(computed)
         counts = [*map(length, payloads)]
-        answers = split(tuple(outputs), counts)
+        answers: list[Rows] = split(tuple(outputs), counts)
+        if finite.dtype == torch.uint8:
+            again = [int((flags == RECOMPUTED).sum()) for flags in torch.split(finite, counts)]
+            answers = [RecomputedRows(*each) for each in zip(answers, again, strict=True)]
         if finite.all():
             return [*answers]
         are_good = [rows.all() for rows in torch.split(finite, counts)]

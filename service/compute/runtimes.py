@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal
 
@@ -9,9 +10,9 @@ import structlog
 import torch
 
 from model_store.families import Network
-from model_store.vae.device import use_channels_last
 
-from .cuda_runtime import cuda_forward_passes
+from .cuda_runtime import cuda_forward_passes, launched_forward_passes
+from .precision import Precisions, passes_in
 from .torch_runtime import ForwardPasses, torch_forward_passes
 
 Runtime = Literal["torch", "onnxruntime"]
@@ -45,11 +46,16 @@ def choose_runtime(wanted: Runtime | Literal["auto"], device: torch.device, dtyp
 
 
 def forward_passes(
-    model: Network, device: torch.device, dtype: torch.dtype | None, runtime: Runtime
+    model: Network,
+    device: torch.device,
+    precisions: Precisions,
+    runtime: Runtime,
+    recomputed: Callable[[int], None] = lambda _: None,
 ) -> tuple[ForwardPasses, Runtime]:
     """The forward passes of a model on a device, and the runtime that computes them.
 
-    A model that ONNX Runtime cannot compute falls back to torch, and a line in the log says so.
+    A model that ONNX Runtime cannot compute falls back to torch, and a line in the log says so. `recomputed` is called
+    with the number of rows that were finite only in float32.
     """
     # ONNX Runtime gets float32 networks only, and a model may be stored in another precision.
     if runtime == "onnxruntime" and all(weights.dtype == torch.float32 for weights in model.parameters()):
@@ -61,10 +67,11 @@ def forward_passes(
             return onnx_forward_passes(model), "onnxruntime"
         except Untranslatable as error:
             log.warning("computed by torch instead of ONNX Runtime", reason=str(error))
-    model.to(device, dtype)
-    use_channels_last(model)
-    passes = cuda_forward_passes(model) if device.type == "cuda" else torch_forward_passes(model)
-    return passes, "torch"
+    make = torch_forward_passes
+    if device.type == "cuda":
+        # of a model of any size, each size would need graphs of its own
+        make = launched_forward_passes if model.config.takes_any_size else cuda_forward_passes
+    return passes_in(model, device, precisions, make, recomputed), "torch"
 
 
 def onnx_obstacle(device: torch.device, dtype: torch.dtype | None) -> str | None:

@@ -13,6 +13,7 @@ from model_store import Card, ModelVersion, Store
 
 from ..compute.device import Device
 from ..compute.plan_cache import PlanCache
+from ..compute.precision import choose_precisions
 from ..compute.rows import Rows
 from ..compute.runner import Runner, is_out_of_memory
 from ..errors import OutOfMemory
@@ -36,6 +37,9 @@ class WorkEvents(Protocol):
 
     def out_of_memory(self) -> None:
         """Count a batch that did not fit into the device's memory."""
+
+    def images_recomputed(self, model: str, images: int) -> None:
+        """Count images of a model that were finite only in float32."""
 
 
 class Loader:
@@ -83,7 +87,13 @@ class Loader:
         stored = await asyncio.to_thread(self.store.load, version)
         try:
             runner = await self.device.prepare(
-                Runner, stored.model, self.device, self._max_batch_images, self._events.out_of_memory
+                Runner,
+                stored.model,
+                self.device,
+                self._max_batch_images,
+                self._events.out_of_memory,
+                choose_precisions(stored.card, self.device.torch_device, self.device.dtype),
+                partial(self._events.images_recomputed, str(version)),
             )
             await self._warm_up(runner, stored.card, is_undisturbed=is_undisturbed)
         except Exception as error:
@@ -104,7 +114,11 @@ class Loader:
 
     async def _warm_up(self, runner: Runner, card: Card, *, is_undisturbed: bool) -> None:
         """Take the plans from the cache, if the same weights were served before, or measure them."""
-        more = {"weights": card.weights.sha256, "max_batch_images": str(self._max_batch_images)}
+        more = {
+            "weights": card.weights.sha256,
+            "max_batch_images": str(self._max_batch_images),
+            "precisions": str(runner.precisions),
+        }
         facts = await self.device.prepare(self.device.facts) | more
         known = await asyncio.to_thread(self._cache.recall, facts)
         found = await runner.warm_up(known)

@@ -16,6 +16,7 @@ from model_store.vae import DiagonalGaussian, Point
 from model_store.vae.family import ImageShape, Operation
 from model_store.vae.priors import NoPrior, Prior
 
+from ..compute.precision import Direction, direction_of
 from ..compute.rows import Rows, concatenate, nbytes
 from ..compute.torch_runtime import ForwardPass
 from ..errors import NotSupportedByModel, OutOfMemory, WrongLatentSpace
@@ -57,6 +58,8 @@ class Session:
         client: whose turns it takes, and whose share of the memory.
         served: gives all models that are served now.
         tile_wish: whether and how large images are tiled.
+        recomputed: images that were not finite in half precision, and were computed again.
+        directions: the directions, encode and decode, that were computed.
         grid: the tiles in which images were computed at last; None if they were computed at once.
         written_bytes: memory to write the answer about one image of a shape, which depends on the format.
     """
@@ -77,6 +80,8 @@ class Session:
         self.client = memory.client
         self.tile_wish = TileWish()
         self.grid: Grid | None = None
+        self.recomputed = 0
+        self.directions: set[Direction] = set()
         self.written_bytes: Callable[[ImageShape], int] = lambda _: 0
         self._is_begun = False
 
@@ -89,6 +94,16 @@ class Session:
     def prior(self) -> Prior | NoPrior:
         """The prior of the model, which maps normal coordinates to latents."""
         return self.model.prior
+
+    @property
+    def precision(self) -> str | None:
+        """The words of the header `X-Precision`; None for a model that is computed as it is stored.
+
+        They name the precision of the directions that were computed, and the images that were computed again.
+        """
+        kinds = {getattr(self.model.runner.precisions, direction) for direction in self.directions}
+        names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds if kind is not None))
+        return f"{names}; recomputed={self.recomputed}" if names and self.recomputed else names or None
 
     def check_can(self, operation: Operation) -> None:
         """Check that a model of this family can do the operation.
@@ -204,6 +219,8 @@ class Session:
         """
         answer = await self.model.forward(name, inputs, client=self.client, is_begun=self._is_begun)
         self._is_begun = True
+        self.recomputed += sum(getattr(rows, "recomputed", 0) for rows in answer.results)
+        self.directions.add(direction_of(name))
         self.timings.add("queue", answer.queue_s)
         self.timings.add("compute", answer.compute_s)
         return await offload(sum(map(nbytes, answer.results[1:])), concatenate, answer.results)

@@ -18,6 +18,7 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 _SECONDS_HELP = "Seconds from the head of a request to the end of its answer"
 _STAGES_HELP = "Seconds that requests spend in each stage: read, queue, compute, write"
+_RECOMPUTED_HELP = "Images that were not finite in half precision, and were computed again in float32"
 _BATCHES_HELP = "Images of each computed batch, by forward pass: encode, decode, render (to 8 bits), score"
 
 # If an operator has set it, perhaps for another program, prometheus_client would keep this process's metrics there.
@@ -45,6 +46,7 @@ class Metrics:
         self._batches = histogram("latentd_batch_images", _BATCHES_HELP, ["forward_pass"], buckets=_IMAGES)
         self._refused = counter("latentd_versions_refused", "Published versions that could not be served", ["model"])
         self._splits = counter("latentd_oom_splits", "Batches that did not fit into the device's memory")
+        self._recomputed = counter("latentd_recomputed_images", _RECOMPUTED_HELP, ["model"])
         self._queues = gauge("latentd_queue_images", "Images waiting to be computed", ["model"])
         self.in_flight = gauge("latentd_requests_in_flight", "Requests that are being answered")
         self._tasks = gauge("latentd_tasks", "Tasks of the event loop")
@@ -84,7 +86,7 @@ class Metrics:
         """Called when a version is not served any more: its series end."""
         if self._shared:
             self._shared.remove(lambda series: series.labels.get("model") == model)
-        for metric in (self._requests, self._queues):
+        for metric in (self._requests, self._queues, self._recomputed):
             metric.remove_by_labels({"model": model})
         self._count.cache_clear()
         self._queue.cache_clear()
@@ -92,6 +94,10 @@ class Metrics:
     def out_of_memory(self) -> None:
         """Called when a batch did not fit into the device's memory and is computed in halves."""
         self._splits.inc()
+
+    def images_recomputed(self, model: str, images: int) -> None:
+        """Called when images were not finite in half precision, and were computed again in float32."""
+        self._recomputed.labels(model).inc(images)
 
     def count_tasks(self) -> None:
         """Called in the event loop before the text is made, perhaps in another thread."""

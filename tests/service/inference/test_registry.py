@@ -56,6 +56,9 @@ class Events:
     def version_left(self, model: str) -> None:
         self.left.append(model)
 
+    def images_recomputed(self, model: str, images: int) -> None:
+        """Nothing is counted."""
+
     def out_of_memory(self) -> None:
         pass
 
