@@ -68,13 +68,13 @@ async def answer(call: Call, session: Session, parameters: DecodeParameters) -> 
         raise BadValue("The output_type mp4 is a video, but latentd serves images; ask for output_type=pil or pt.")
     form, sent = parameters.form(call.headers.get("accept", "")), parameters.sent_tensor()
     layout = layout_of(sent.shape, session.config, parameters.height, parameters.width)
+    image_shape = session.limits.check_latent_shape(session.model, layout.shape)  # all before the body is read
     if form == "picture" and layout.shape[0] > 1:
         raise BadValue(
             f"The {layout.shape[0]} latents cannot be answered as one {parameters.image_format}; send each in a "
             "request of its own, or ask for output_type=pt with partial_postprocess=True."
         )
     session.written_bytes = partial(bytes_to_write, form, _PICTURE_FORMATS[parameters.image_format])
-    image_shape = session.limits.check_latent_shape(session.model, layout.shape)  # before the body is read
     latents = await _read(call, session, parameters, sent, layout, image_shape)
     pixel_type: PixelType = "uint8" if form in ("picture", "pixels") else "float32"
     images = await call.wait_for(decode(session, latents, pixel_type=pixel_type), "send fewer latents")

@@ -43,10 +43,9 @@ def layout_of(shape: Sequence[int], config: ModelConfig, height: int | None, wid
         if rows == patches[0] * patches[1]:
             return Layout((count, values // _PATCH**2, patches[0] * _PATCH, patches[1] * _PATCH), is_packed=True)
         if count != config.latent_shape[0]:
-            told = f"{height}×{width}" if height and width else "an unknown size"
             raise BadValue(
                 f"The packed latents {shape_text(shape)} have {rows} patches of {pixels}×{pixels} pixels, but an image "
-                f"of {told} has {patches[0] * patches[1]}; send height and width of the image."
+                f"of {height or 0}×{width or 0} has {patches[0] * patches[1]}; send the height and width of the image."
             )
     return Layout((1, *shape) if len(shape) == len(config.latent_shape) else tuple(shape))
 
