@@ -21,7 +21,7 @@ KEY = "a-key"
 FACTOR, SHIFT = 0.3611, 0.1159  # of Flux
 LIMITS = (
     "--reload-s=0",
-    "--max-batch-images=2",
+    "--max-batch-images=1",
     "--max-images-per-request=4",
     "--max-body-bytes=300000",
     "--open-without-key",
