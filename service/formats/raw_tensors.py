@@ -30,6 +30,6 @@ def read_raw(content: bytes, shape: Sequence[int], dtype: torch.dtype) -> Tensor
 
 
 def write_raw(tensor: Tensor) -> bytes:
-    """The bytes of a tensor, in C order whatever its strides are."""
+    """The bytes of a tensor, in C order with any strides."""
     numbers = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # NumPy does not know bfloat16
     return numbers.numpy().tobytes()

@@ -21,7 +21,7 @@ def test_bytes_are_read_as_they_were_written(dtype: torch.dtype, shape: tuple[in
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bytes_are_in_order_whatever_the_strides(dtype: torch.dtype) -> None:
+def test_bytes_are_in_order_with_any_strides(dtype: torch.dtype) -> None:
     """A transposed tensor, a repeated one, and a single value that stands far from the next."""
     numbers = torch.arange(6).reshape(2, 3).to(dtype)
     odd = torch.arange(16).to(dtype)[:1].as_strided((1, 1), (1, 16))
@@ -45,6 +45,6 @@ def test_other_length_is_refused(size: int) -> None:
 
 
 def test_length_of_a_hostile_shape_is_only_compared() -> None:
-    """Nothing is made of that size."""
+    """The service makes no tensor of that size."""
     with pytest.raises(MalformedBody):
         check_length("tensor/binary", 4, (2**31 - 1,) * 5, torch.float32)

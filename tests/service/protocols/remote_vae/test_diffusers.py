@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from .conftest import FACTOR, SHIFT, Live, decoded, draw_latents, draw_pixels, e
 remote_utils = pytest.importorskip("diffusers.utils.remote_utils", reason="diffusers is not installed")
 image_processor = pytest.importorskip("diffusers.image_processor")
 
+ROOT = Path(__file__).parents[4]
 FLUX: dict[str, Any] = {"scaling_factor": FACTOR, "shift_factor": SHIFT}
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2, torch.float32: 1e-5}
 
@@ -32,6 +37,19 @@ def levels(image: Image.Image) -> np.ndarray:
 def expected_levels(images: Tensor) -> np.ndarray:
     """The values of pictures of images (B, C, H, W) in [0, 1]."""
     return images.mul(255).round().permute(0, 2, 3, 1).numpy().astype(np.int16)
+
+
+def test_examples_of_the_page_work(live: Live) -> None:
+    """The examples run one after the other, and the remarks beside them are true."""
+    page = (ROOT / "docs" / "how-to" / "remote-vae.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    checks = "assert (latents.shape, image.size, exact.size) == ((1, 16, 32, 32), (256, 256), (256, 256))"
+    code = code.replace("http://localhost:8000/v1", live.url)
+
+    result = subprocess.run([sys.executable, "-c", code + checks], capture_output=True, text=True, check=False)
+
+    assert code.count("remote_decode(") == 2
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(("image_format", "kind", "tolerance"), [("png", "png", 1), ("jpg", "jpeg", 40)])
@@ -128,7 +146,7 @@ def test_without_scaling_latents_are_decoded_as_they_are(live: Live, do_scaling:
 
 @pytest.mark.parametrize(("height", "width", "spare"), [(48, 64, 0), (64, 32, 0), (32, 96, 15)])
 def test_packed_latents_of_flux(live: Live, height: int, width: int, spare: int) -> None:
-    """Rows of patches, as the Flux pipelines hold them; they leave out what is not a whole patch."""
+    """Rows of patches, as the Flux pipelines hold them; they leave out the rest of a patch."""
     latents = draw_latents(2, height // 8, width // 8)
     images = remote_utils.remote_decode(
         live.endpoint("decode"),

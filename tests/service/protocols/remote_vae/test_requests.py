@@ -79,7 +79,7 @@ def test_sdnext_gets_pictures_of_flux_latents_without_a_batch(
 
 
 def test_sdnext_gets_raw_tensors(live: Live, client: httpx.Client) -> None:
-    """It joins the answers along the batch, so each has four dimensions."""
+    """SD.Next joins the answers along the batch, so each has four dimensions."""
     latents = draw_latents()
     response = post(
         client, ((latents[0] - SHIFT) * FACTOR).half(), input_tensor_type="binary", partial_postprocess=False,
@@ -106,7 +106,7 @@ def test_older_sdnext_asks_for_the_scaling_of_the_card(live: Live, client: httpx
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_comfyui_gets_tensors_of_unscaled_latents(live: Live, client: httpx.Client, count: int) -> None:
-    """A batch in float32 with the size of the image, and do_scaling=False in so many letters."""
+    """A batch in float32 with the size of the image, and the text False for do_scaling."""
     latents = draw_latents(count)
     response = post(client, latents, do_scaling=False, output_type="pt", partial_postprocess=False, height=48, width=64)
 
@@ -124,7 +124,7 @@ def test_unknown_keys_are_ignored_even_if_they_are_repeated(client: httpx.Client
 
 @pytest.mark.parametrize("accept", ["tensor/binary", "application/json, tensor/binary;q=0.5"])
 def test_floats_of_pictures_are_within_0_and_1(live: Live, client: httpx.Client, accept: str) -> None:
-    """What diffusers asks for with a processor: only Accept tells it from a picture."""
+    """diffusers asks for them with a processor, and only Accept tells this request from one for a picture."""
     images = tensor_in(post(client, draw_latents(2), accept=accept, output_type="pil"))
 
     torch.testing.assert_close(images, decoded(live.flux, draw_latents(2)), rtol=0, atol=1e-5)
@@ -163,7 +163,7 @@ def test_picture_is_known_by_its_bytes(live: Live, client: httpx.Client, kind: s
 
 
 def test_large_picture_is_read_in_a_process(live: Live, client: httpx.Client) -> None:
-    """Its latents are those of the network."""
+    """The latents are the ones that the network computes."""
     pixels = draw_pixels(1, 256, 320)
     response = client.post("/remote/encode", content=saved(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()), "PNG"))
 
@@ -255,7 +255,7 @@ def test_latents_that_no_image_has_are_refused(client: httpx.Client, value: floa
 
 
 def test_double_beyond_float32_is_refused(client: httpx.Client) -> None:
-    """It would be infinite as float32."""
+    """1e300 would be infinite as float32."""
     check_refused(post(client, torch.full((1, 16, 6, 8), 1e300, dtype=torch.float64)), 422, "latents must be finite")
 
 
