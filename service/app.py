@@ -41,6 +41,7 @@ from .memory import Memory
 from .offload import Processes
 from .operations.limits import Limits
 from .operations.session import Sessions
+from .protocols.remote_vae import routes as remote_vae
 from .protocols.v1 import models, openapi
 from .protocols.v1 import routes as v1
 from .settings import Settings
@@ -75,7 +76,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
         redoc_url=None,
         # or FastAPI reads FASTAPI_OTEL_AUTO_CONFIGURE, and looks for OpenTelemetry's providers at each request (8 µs)
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
-        openapi_tags=openapi.TAGS,
+        openapi_tags=[*openapi.TAGS, remote_vae.TAG],
         # relative to the OpenAPI's own address, so that a proxy's prefix stays in front
         servers=[{"url": ".", "description": "this service"}],
         root_path_in_servers=False,
@@ -84,7 +85,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
     )
     app.state.parts = state
     app.state.sessions = sessions = Sessions(state.registry, create_limits(settings))
-    mounts = [*v1.mounts(sessions)]
+    mounts = [*v1.mounts(sessions), *remote_vae.mounts(sessions)]
     app.include_router(models.router, prefix="/v1", dependencies=[KEY])
     for mount in mounts:
         app.include_router(mount.documentation())

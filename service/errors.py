@@ -133,7 +133,10 @@ class Unauthorized(ServiceError):
     """The request has no valid key."""
 
     def __init__(self) -> None:
-        super().__init__("The request has no valid key; send one in the header Authorization: Bearer KEY.")
+        super().__init__(
+            "The request has no valid key; send one in the header Authorization: Bearer KEY, or in the address: "
+            "https://user:KEY@host."
+        )
 
 
 class OtherSite(ServiceError):

@@ -255,7 +255,7 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="comma list of keys; without keys /v1 is open to every client; with keys each request needs the "
-        "header Authorization: Bearer KEY",
+        "header Authorization: Bearer KEY, or the key in its address: https://user:KEY@host",
     )
     api_keys_file: Path | None = Field(
         None,

@@ -47,7 +47,7 @@ ROOMS = {
     "protocols": ("http", "operations", "formats", "offload", "errors"),
     "web": ("http", "inference"),
     "http": ("inference", "formats", "offload", "telemetry", "memory", "round_robin", "errors"),
-    "operations": ("inference", "compute", "telemetry", "offload", "memory", "errors"),
+    "operations": ("inference", "compute", "formats", "telemetry", "offload", "memory", "errors"),
     "inference": ("compute", "errors"),
     "compute": ("errors",),
     "formats": ("errors",),

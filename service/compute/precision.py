@@ -98,7 +98,7 @@ def passes_in(
         made[kind] = make(network)
     passes: dict[str, Compute] = {}
     for name in made[torch.float32] if torch.float32 in made else made[stored]:
-        kind = kinds[direction_of(name)]  # type: ignore[arg-type]  # the names are those of forward passes
+        kind = kinds[direction_of(name)]  # type: ignore[arg-type]  # each name is a forward pass
         is_half = kind.itemsize < 4
         passes[name] = (
             with_recomputation(made[kind][name], made[torch.float32][name], recomputed) if is_half else made[kind][name]

@@ -19,6 +19,7 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.ImageFile import ImageFile
 
 from model_store.pictures import (
+    LINE,
     Pixels,
     UnusablePicture,
     contact_sheet,
@@ -26,6 +27,7 @@ from model_store.pictures import (
     resized_pixels,
     upright_picture,
 )
+from model_store.vae.family import ImageShape
 
 from ..errors import BadImage, TooLarge, about_row
 from . import png
@@ -55,6 +57,11 @@ _BYTES_OF_PIXEL = 16  # WebP: three canvases of four bytes, and the picture
 _EXIF_TEXT = "Raw profile type exif"  # old versions of ImageMagick write EXIF data as hexadecimal text
 _METADATA_KEPT = {"transparency", "interlace", "exif", _EXIF_TEXT, "xmp", "XML:com.adobe.xmp"}
 _MAX_EXIF_TEXT = 135_168  # characters: 64 KiB, which is as much as a JPEG can have, and line ends
+
+# Memory that `encode` takes at its peak, as tests/service/protocols/v1/test_memory.py measures it with random pixels.
+_PNG_OR_JPEG_BYTES = 7  # for each value of a contact sheet
+_WEBP_BYTES = 64  # for each pixel of a contact sheet: the lossless encoder looks for the best of many transforms
+_HEAD_BYTES = 1024  # of a file, for each image
 
 # Bytes of text that Pillow unpacks in the header of a PNG; it has this limit for the whole process only.
 PngImagePlugin.MAX_TEXT_MEMORY = 1_048_576
@@ -136,6 +143,15 @@ def decode(structures: Sequence[PictureStructure], target: Target) -> list[Pixel
     return [batch[:count] for batch, count in zip(batches, counts, strict=True)]
 
 
+def read_one(content: bytes, target: Target) -> Pixels:
+    """Pixels uint8 (1, C, H, W) of one encoded picture.
+
+    Raises:
+        the errors of `inspect_all` and `decode`.
+    """
+    return decode(inspect_all([content], target), target)[0]
+
+
 def check_array(shape: Sequence[int], target: Target) -> None:
     """Raise TooLarge if one image of an array (B, C, H, W) has too many pixels, or all of them together."""
     count, _, height, width = shape
@@ -182,6 +198,13 @@ def encode(pixels: Pixels, picture_format: PictureFormat, columns: int | None = 
             raise MemoryError from error
         raise
     return buffer.getvalue()
+
+
+def bytes_to_encode(picture_format: PictureFormat, image_shape: ImageShape) -> int:
+    """Memory that `encode` takes for each image (C, H, W), in bytes: an upper bound."""
+    channels, height, width = image_shape
+    tile = (height + LINE) * (width + LINE) * 4 // 3  # a third of the tiles may be empty
+    return _HEAD_BYTES + tile * (_WEBP_BYTES if picture_format == "webp" else _PNG_OR_JPEG_BYTES * channels)
 
 
 def _name(index: int, count: int) -> str:

@@ -11,15 +11,17 @@ from ..errors import ClientGone, TooLarge, UnsupportedEncoding, UnsupportedMedia
 from ..memory import Reservation
 
 
-def check_head(headers: Mapping[str, str], media_types: Sequence[str], max_bytes: int) -> str:
+def check_head(headers: Mapping[str, str], media_types: Sequence[str] | None, max_bytes: int) -> str:
     """The Content-Type with its parameters, after everything is checked that the headers say about the body.
+
+    Without media types every Content-Type is taken, and so is a body that has none.
 
     Raises:
         UnsupportedMediaType, UnsupportedEncoding: the body's media type is not among them, or the body is compressed.
         TooLarge: the Content-Length is beyond the limit.
     """
     content_type = headers.get("content-type", "")
-    if (media_type := media_type_of(content_type)) not in media_types:
+    if media_types is not None and (media_type := media_type_of(content_type)) not in media_types:
         raise UnsupportedMediaType(media_type, media_types)
     if (encoding := headers.get("content-encoding", "identity").lower()) != "identity":
         raise UnsupportedEncoding(encoding)

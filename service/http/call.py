@@ -69,8 +69,10 @@ class Call:
         """Name the model in the log line and the metrics of this request."""
         self.state["model"] = name
 
-    async def read_body(self, media_types: Sequence[str], reservation: Reservation) -> tuple[str, bytes]:
+    async def read_body(self, media_types: Sequence[str] | None, reservation: Reservation) -> tuple[str, bytes]:
         """The Content-Type, with its parameters, and the content of a body of one of the media types.
+
+        None takes every Content-Type, and a body without one: the protocol tells in another way how to read it.
 
         Raises:
             UnsupportedMediaType, UnsupportedEncoding: the body is in another format.

@@ -60,7 +60,7 @@ class QueryReader(Generic[P]):
             parameters = self._kind.model_validate(values)
         except ValidationError as error:
             raise InvalidParameter(sentence(error.errors(include_url=False)[0], self._kind)) from error
-        for name in given.keys() - self._lists:
+        for name in self._kind.model_fields.keys() & given.keys() - self._lists:
             if (times := len(given.getlist(name))) > 1:
                 raise InvalidParameter(f"{name} is given {times} times; give it once")
         return parameters

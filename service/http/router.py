@@ -16,7 +16,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from fastapi import APIRouter, Query, Security
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import NoSuchAddress, Unauthorized
@@ -47,7 +47,8 @@ class Endpoint(Generic[Subject]):
     """An operation at an address: its parameters, its answer and its documentation.
 
     `answer(call, subject, parameters)` gives the response, and raises errors that have a status. Its docstring is the
-    endpoint's description in the OpenAPI, which shows the first of the methods.
+    endpoint's description in the OpenAPI, which shows the first of the methods. An endpoint that does not answer JSON
+    has no schema for its answer. A name may have slashes.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Endpoint(Generic[Subject]):
     summary: str
     parameters: type[QueryParameters]
     answer: Callable[[Call, Subject, Any], Awaitable[Response]]
-    answer_schema: type[BaseModel]
+    answer_schema: type[BaseModel] | None
     responses: Responses
     request_body: Callable[[], dict[str, Any]] | None = None
 
@@ -109,6 +110,7 @@ class Mount(Generic[Subject]):
                     summary=endpoint.summary,
                     description=inspect.getdoc(endpoint.answer),
                     response_model=endpoint.answer_schema,
+                    response_class=JSONResponse if endpoint.answer_schema else Response,
                     responses=endpoint.responses,
                     openapi_extra=endpoint.request_body() if endpoint.request_body else None,
                     include_in_schema=self.in_schema and method == endpoint.methods[0],

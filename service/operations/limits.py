@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
@@ -58,9 +58,7 @@ class Limits:
         Raises:
             WrongShape, BadValue, TooLarge: the latents do not fit.
         """
-        with _about_shape("A latent is", model):
-            image_shape = model.card.model.image_shape_of(tuple(latents.shape[1:]))
-        self.check_count(len(latents), image_shape)
+        image_shape = self.check_latent_shape(model, latents.shape)
         lowest, highest = model.prior.support
         if isfinite(lowest) and isfinite(highest):
             remedy = f"latents of {model.version} are within {lowest:g} and {highest:g}, the support of its prior"
@@ -68,6 +66,17 @@ class Limits:
             return image_shape
         remedy = f"latents must be finite and within ±{LARGEST_LATENT:g}; the latents of images are a few units from 0"
         check_range(latents, -LARGEST_LATENT, LARGEST_LATENT, "A latent", remedy)
+        return image_shape
+
+    def check_latent_shape(self, model: ServedModel, shape: Sequence[int]) -> ImageShape:
+        """The shape (C, H, W) of the images of latents of a shape (B, *latent_shape).
+
+        Raises:
+            WrongShape, TooLarge: the latents do not fit the model or the limits.
+        """
+        with _about_shape("A latent is", model):
+            image_shape = model.card.model.image_shape_of(tuple(shape[1:]))
+        self.check_count(shape[0], image_shape)
         return image_shape
 
     def check_count(self, images: int, image_shape: ImageShape) -> None:

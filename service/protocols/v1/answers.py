@@ -17,7 +17,6 @@ from starlette.responses import Response
 from torch import Tensor
 
 from model_store.families import ModelConfig
-from model_store.pictures import LINE
 from model_store.vae.family import ImageShape
 from model_store.vae.pixels import to_pixels
 
@@ -33,11 +32,9 @@ from .json_bodies import ANSWER_MEMBERS, JSON_VALUE_BYTES
 _SLOWNESS = {"webp": 64}  # how many times longer than the others a format takes to be written
 
 # Memory that writing takes at its peak, as tests/service/protocols/v1/test_memory.py measures it with random pixels.
-_PNG_OR_JPEG_BYTES = 7  # for each value of a contact sheet
-_WEBP_BYTES = 64  # for each pixel of a contact sheet: the lossless encoder looks for the best of many transforms
 _BASE64_BYTES = 6  # for each value of an image
 _ARRAY_COPIES = 3  # of the numbers in npy and safetensors
-_IMAGE_BYTES = 1024  # for each image: the head of a picture file, and short members
+_IMAGE_BYTES = 1024  # for each image: the head of a PNG, and short members
 
 Runs = Sequence[Tensor]
 """Images or latents: a tensor (B, …) for each run of the same shape, in the order of the request."""
@@ -83,7 +80,6 @@ def bytes_to_write(
 
     The answer has that number of arrays of latents, where its format has any, and images unless `has_images` is false.
     """
-    channels, height, width = image_shape
     latent_shape = config.latent_shape_of(image_shape)
     numbers, values = prod(latent_shape), has_images * prod(image_shape)
     if wanted == "npy":
@@ -94,8 +90,7 @@ def bytes_to_write(
         numbers_and_lists = sum(accumulate(latent_shape, mul, initial=1))
         # as much as to read them: an answer that can be given can be sent back
         return _IMAGE_BYTES + _BASE64_BYTES * values + latents * JSON_VALUE_BYTES * numbers_and_lists
-    tile = (height + LINE) * (width + LINE) * 4 // 3  # a third of the tiles may be empty
-    return _IMAGE_BYTES + tile * (_WEBP_BYTES if wanted == "webp" else _PNG_OR_JPEG_BYTES * channels)
+    return pictures.bytes_to_encode(wanted, image_shape)
 
 
 def model_headers(session: Session) -> dict[str, str]:

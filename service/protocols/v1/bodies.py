@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from model_store.pictures import Pixels, Resize
-from model_store.vae.family import ImageShape
 
 from ...errors import SeveralSizes
 from ...formats import pictures
@@ -31,12 +30,12 @@ from ...offload import (
     LIGHT_ARRAY_BYTES,
     LIGHT_BYTES,
     LIGHT_PICTURE_BYTES,
-    LIGHT_PICTURE_COST,
     LIGHT_VALUES,
     offload,
 )
 from ...operations.padding import Fit
 from ...operations.scaling import unscaled
+from ...operations.sent_images import DECODED_BYTES, admit_array, admit_read, decode_if_light, target_of
 from ...operations.session import Session
 from .array_bodies import read_any_array, read_image_array, read_latent_array
 from .json_bodies import (
@@ -52,8 +51,6 @@ from .picture_bodies import read_json_pair, read_picture_files, read_pictures
 
 IMAGE_BODIES = (*PICTURES.values(), MULTIPART, JSON, NPY, SAFETENSORS)
 LATENT_BODIES = (JSON, NPY, SAFETENSORS)
-
-_DECODED_BYTES = 2  # for each value of an image: its pixels alone, and among the others
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,7 +80,7 @@ async def read_runs(call: Call, session: Session, resize: Resize, fit: Fit = "no
     """
     with call.timings.measure("read"), call.body_memory.reserve(call.client) as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
-        target = _target(session, resize, fit)
+        target = target_of(session, resize, fit)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
             arrays = await _in_thread(call, len(body), read_image_array, media_type, body, target)
             return [await _fit_array(call, session, images, target) for images in arrays]
@@ -117,7 +114,7 @@ async def read_pair(call: Call, session: Session, resize: Resize, scaled: bool |
     """
     with call.timings.measure("read"), call.body_memory.reserve(call.client) as reservation:
         content_type, body = await call.read_body(IMAGE_BODIES, reservation)
-        media_type, target = media_type_of(content_type), _target(session, resize)
+        media_type, target = media_type_of(content_type), target_of(session, resize)
         if media_type in (NPY, SAFETENSORS):
             latent_shape = session.config.latent_shape
             arrays = await _in_thread(call, len(body), read_any_array, media_type, body, latent_shape, target)
@@ -179,10 +176,8 @@ async def _in_process(call: Call, is_light: bool, function: Callable[P, T], *arg
 
 
 async def _fit_array(call: Call, session: Session, images: Tensor, target: Target) -> Tensor:
+    admit_array(session, images.shape, target)
     fitted = target.shape_of(*images.shape[2:])
-    _admit_read(session, len(images), fitted)
-    pictures.check_array(images.shape, target)
-    session.check_room(len(images))
     if images.shape[1:] == fitted:
         return images
     is_light = max(images.numel(), len(images) * prod(fitted)) <= LIGHT_VALUES
@@ -195,36 +190,14 @@ async def _decode_pictures(
     allowed = _allowed(session)
     is_one_picture = media_type_of(content_type) in PICTURES.values()
     if len(body) <= (LIGHT_PICTURE_BYTES if is_one_picture else LIGHT_BYTES):
-        structures = pictures.inspect_all(read_picture_files(content_type, body, allowed), target)
-        session.check_room(len(structures))
-        fitted = [target.shape_of(structure.height, structure.width) for structure in structures]
-        _admit_read(session, len(fitted), max(fitted, key=prod))
-        costs = (max(structure.cost, prod(shape[1:])) for structure, shape in zip(structures, fitted, strict=True))
-        if sum(costs) <= LIGHT_PICTURE_COST:
-            return pictures.decode(structures, target)
+        files = read_picture_files(content_type, body, allowed)
+        if (decoded := decode_if_light(session, files, target)) is not None:
+            return decoded
     session.check_room(1)  # the body may hold more, but that is not known before it is read
     runs = await call.read_in_process(read_pictures, content_type, body, target, allowed)
     channels, height, width = max((run.shape[1:] for run in runs), key=prod)
-    _admit_read(session, sum(map(len, runs)), (channels, height, width))
+    admit_read(session, sum(map(len, runs)), (channels, height, width))
     return runs
-
-
-def _admit_read(session: Session, images: int, image_shape: ImageShape) -> None:
-    """Reserve memory for images that have been read, all as large as the largest; padding makes them fit the model."""
-    session.admit(images, session.config.fitting_shape(*image_shape[1:]), latents=0, value_bytes=_DECODED_BYTES)
-
-
-def _target(session: Session, resize: Resize, fit: Fit = "none") -> Target:
-    config, limits = session.config, session.limits
-    return Target(
-        session.model.version,
-        config.image_shape,
-        resize,
-        limits.picture_pixels,
-        limits.pixels,
-        config.multiple,
-        are_padded=fit == "pad" and config.takes_any_size,
-    )
 
 
 def _allowed(session: Session) -> Allowed:
@@ -238,6 +211,6 @@ def _allowed(session: Session) -> Allowed:
     latents = fitting if session.config.takes_any_size else limits.images
     values = min(latents * (3 * numbers_and_lists + 3), limits.answer_bytes // JSON_VALUE_BYTES)
     # so that a body of a few bytes does not become more pixels than the request may have
-    image_bytes = _DECODED_BYTES * prod(smallest) + session.written_bytes(smallest)
+    image_bytes = DECODED_BYTES * prod(smallest) + session.written_bytes(smallest)
     images = min(limits.images, fitting, limits.answer_bytes // image_bytes)
     return Allowed(max(1, images), values, frozenset(ANSWER_MEMBERS), session.config.takes_any_size)

@@ -60,7 +60,7 @@ def test_device_without_instructions_computes_in_float32(monkeypatch: pytest.Mon
 
 
 def test_our_models_are_computed_as_they_are_stored() -> None:
-    """Nothing changes for them."""
+    """The import of others measures them, and training does not."""
     assert choose_precisions(card(GREY), CPU, None) == Precisions()
 
 

@@ -1,5 +1,6 @@
 """If keys are set, /v1 needs one, and so does every answer that names a model; probes never do."""
 
+import base64
 import os
 import re
 import time
@@ -52,6 +53,40 @@ async def test_any_of_the_keys_opens(locked: httpx.AsyncClient, key: str) -> Non
     response = await locked.get("/v1/sample", headers={"Authorization": f"Bearer {key}"})
 
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "credentials", ["user:first", ":first", "first", "first:", "user%40example:second", "us%65r:fir%73t"]
+)
+async def test_key_in_an_address_opens(locked: httpx.AsyncClient, credentials: str) -> None:
+    """A client that takes an address and no headers sends HTTP Basic: the password is the key, or else the user."""
+    response = await locked.get(f"http://{credentials}@latentd/v1/sample")
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("credentials", ["", ":", "user:", "first:wrong", "wrong:fir", "user:first:"])
+async def test_basic_credentials_without_a_right_key_do_not_open(locked: httpx.AsyncClient, credentials: str) -> None:
+    """A right user beside a wrong password is not a key."""
+    encoded = base64.b64encode(credentials.encode()).decode()
+    headers = [{"Authorization": f"Basic {text}"} for text in (encoded, f"{encoded}!", f"é{encoded}", credentials)]
+    statuses = [(await locked.get("/v1/sample", headers=encode_all(each))).status_code for each in headers]
+
+    assert statuses == [401, 401, 401, 401]
+
+
+def encode_all(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as bytes: httpx takes texts of ASCII only."""
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def test_one_key_is_one_client_in_either_scheme() -> None:
+    """A client does not get a second share of the service by another spelling of its key."""
+    keys = Keys([SecretStr("first")])
+    basic = [(b"authorization", b"BASIC " + base64.b64encode(b"user:first"))]
+
+    assert keys.admit(basic)
+    assert keys.name(basic) == keys.name(BEARER)
 
 
 @pytest.mark.parametrize("keys", [",", " ", "a,,b", "a b", "é", "a,"])

@@ -57,7 +57,7 @@ class Events:
         self.left.append(model)
 
     def images_recomputed(self, model: str, images: int) -> None:
-        """Nothing is counted."""
+        """The images are not counted."""
 
     def out_of_memory(self) -> None:
         pass

@@ -1,0 +1,52 @@
+"""The answers of both endpoints: a tensor with its shape and type in the headers, or a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from starlette.responses import Response
+from torch import Tensor
+
+from ...formats.raw_tensors import write_raw
+from ...http.problems import Responses, documented_errors
+from ...offload import offload
+from ...operations.session import Session
+
+TENSOR = "tensor/binary"
+
+WRITTEN_COPIES = 3  # of a tensor while it is written: computed, converted, and as bytes
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_ERRORS = documented_errors(400, 401, 404, 408, 413, 414, 415, 422, 429, 431, 500, 503, 504)
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+async def respond_with_tensor(session: Session, tensor: Tensor) -> Response:
+    """The bytes of a tensor."""
+    content = await offload(tensor.nbytes, write_raw, tensor)
+    headers = {"shape": json.dumps(list(tensor.shape)), "dtype": str(tensor.dtype).removeprefix("torch.")}
+    return make_response(session, content, TENSOR, headers)
+
+
+def make_response(session: Session, content: bytes, media_type: str, more: Mapping[str, str] = _NO_HEADERS) -> Response:
+    """The response with its headers, and `more`."""
+    session.memory.shrink_to(len(content))  # the tensors are not needed any more
+    headers = {"X-Model": session.model.name, "Vary": "Accept", "Server-Timing": session.timings.header(), **more}
+    return Response(content, media_type=media_type, headers=headers)
+
+
+def documented(*media_types: str) -> Responses:
+    """The OpenAPI's description of the answers in these media types, and of the errors."""
+    headers = {
+        "shape": {"description": "of a tensor, as a JSON list", "schema": {"type": "string"}},
+        "dtype": {"description": "of a tensor: float16, bfloat16, float32 or uint8", "schema": {"type": "string"}},
+        "X-Model": {"description": "the model and version of this answer", "schema": {"type": "string"}},
+        "Server-Timing": {"description": "milliseconds of each stage", "schema": {"type": "string"}},
+    }
+    return {200: {"content": dict.fromkeys(media_types, _BINARY), "headers": headers}} | _ERRORS
+
+
+def documented_body(*media_types: str) -> dict[str, object]:
+    """The OpenAPI's description of a body in one of these media types."""
+    return {"requestBody": {"required": True, "content": dict.fromkeys(media_types, _BINARY)}}
