@@ -121,6 +121,14 @@ def test_model_that_needs_float32_gets_a_warning(tmp_path: Path) -> None:
     assert not any("bfloat16" in metric.name or "agreement" in metric.name for metric in trial.metrics)
 
 
+def test_memory_is_looked_at_before_a_picture_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without that memory would end the process."""
+    monkeypatch.setattr("model_store.free_memory.free_memory", lambda: 1000)
+
+    with pytest.raises(CannotImport, match=r"a picture of 16×24 takes .* bytes of memory, but only 1,000 are free"):
+        trial_of(tiny(), tmp_path)
+
+
 def test_precisions_that_agree_entirely_have_a_finite_number(tmp_path: Path) -> None:
     """A card cannot hold an infinite number of decibels."""
     model = TAESD(CONFIG)
