@@ -35,7 +35,7 @@ def test_generated_picture_is_not_called_a_photograph(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without pictures the card says honestly what its numbers were measured on."""
-    monkeypatch.setattr("model_store.vae.pretrained._EXAMPLE_SIDE", 16)
+    monkeypatch.setattr("model_store.importing.trial_pictures.GENERATED_SIDE", 16)
 
     status = main(["import", str(pair), "--name", "new", "--store", str(tmp_path / "store")])
 
