@@ -62,11 +62,14 @@ ROOMS = {
 
 # A folder or file, and the libraries that it does not know.
 IGNORANT = {
-    "model_store/store.py": ("fcntl", "shutil", "tempfile"),
+    "model_store/store.py": ("fcntl", "shutil", "tempfile", "model_store.importing"),
     "model_store/diffusers/config.py": ("torch", "diffusers"),
     "model_store/importing/command.py": ("safetensors", "diffusers", "huggingface_hub", "PIL"),
     "model_store/pictures.py": ("torch",),
     "model_store/taesd": ("numpy", "PIL", "safetensors"),
+    "model_store/weights.py": ("model_store.importing",),
+    "training": ("model_store.importing", "diffusers", "huggingface_hub"),
+    "service": ("model_store.importing", "diffusers", "huggingface_hub"),
     "service/http": ("torch", "numpy", "PIL"),
     "service/operations": ("fastapi", "starlette", "PIL"),
     "service/inference": ("fastapi", "starlette", "PIL"),

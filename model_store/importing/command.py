@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
@@ -19,7 +18,7 @@ from ..store import Store
 from ..version import ModelVersion, check_name
 from .candidate import Candidate, Wishes
 from .sources import read_source
-from .trial import Trial, try_model
+from .trial import Trial, machine, try_model
 from .trial_pictures import TrialPictures, generated_picture, pictures_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -61,7 +60,7 @@ def run(store: Store, console: Console, options: argparse.Namespace) -> int:
         with _signals_raise():
             import_model(store, console, options)
     except _Stopped as stopped:
-        console.print("Stopped; nothing was published.")
+        console.print("Stopped.")
         return stopped.status
     return 0
 
@@ -101,7 +100,7 @@ def _report(
     for note in (*candidate.notes, *trial.warnings):
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     console.print("", tables.measurements(trial.metrics), sep="\n")
-    words = f"Measured on {pictures.words}; torch {torch.__version__}, {torch.get_num_threads()} threads of a CPU."
+    words = f"Measured with {machine()} on {pictures.words}."
     console.print(words, style="dim", markup=False, soft_wrap=True)
     console.print("\nStart the service on this store, and try it with a picture of your own:")
     path = f"localhost:8000/v1/models/{version.name}/reconstruct"

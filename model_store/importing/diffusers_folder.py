@@ -131,9 +131,15 @@ def _record(settings: Mapping[str, Any], wishes: Wishes, folder: SourceFolder) -
 
 
 def _space_of(config: DiffusersConfig, folder: SourceFolder) -> str | None:
-    """The latent space that the factors tell, or for a tiny autoencoder the name of the folder."""
+    """The latent space that the factors tell, or for a tiny autoencoder the name of the folder.
+
+    The numbers belong to AutoencoderKL. Other classes have other latents with the same numbers: the VQModel of
+    Kandinsky 2 has four channels and the default factor, as Stable Diffusion 1 has.
+    """
     if config.network.class_name == "AutoencoderTiny":
         return TINY.get(folder.title.lower())
+    if config.network.class_name != "AutoencoderKL" or config.downscale != 8 or config.scaling.mean is not None:
+        return None
     return by_numbers(config.latent_shape[0], config.scaling.factor, config.scaling.shift)
 
 

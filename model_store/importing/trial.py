@@ -18,7 +18,9 @@ from torch import Tensor
 from ..card import Metric
 from ..errors import CannotImport
 from ..families import Network
+from ..free_memory import memory_shortage
 from ..vae.pixels import mean_squared_errors, psnr_db, to_images
+from ..vae.sentences import counted
 from .peak_memory import with_peak
 from .trial_pictures import TrialPictures
 
@@ -61,6 +63,10 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
         CannotImport: the model cannot compute them, gives other shapes, or gives numbers that are not finite.
     """
     originals = [to_images(torch.from_numpy(pixels)[None]) for pixels in pictures.pixels]
+    for channels, height, width in (pixels.shape for pixels in pictures.pixels):
+        if shortage := memory_shortage(model.config.activation_bytes_of((channels, height, width))):
+            reason = f"a picture of {height}×{width} {shortage}"
+            raise CannotImport("the model", reason, remedy="Try it on smaller pictures, or on a larger machine")
     try:
         full, half = (_passes(copy.deepcopy(model).to(kind), originals, advance) for kind in _PRECISIONS)
     except (RuntimeError, ValueError) as error:  # of torch, for layers that do not fit each other
@@ -74,11 +80,16 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
             raise CannotImport("the model", reason, remedy=_ANOTHER)
     if not all(each.is_finite for each in full):
         raise CannotImport("the model", "its latents or images are not finite in float32", remedy=_ANOTHER)
-    where = f"torch {torch.__version__} on {torch.get_num_threads()} threads of a CPU; {pictures.words}"
+    where = f"{machine()}; {pictures.words}"
     metrics = [_psnr("float32", full, originals, where), *_costs(full, originals, where)]
     if not all(each.is_finite for each in half):
         return Trial(tuple(metrics), ("In bfloat16 its latents or images are not finite; serve it in float32.",))
     return Trial((*metrics, _psnr("bfloat16", half, originals, where), *_agreements(model, full, half, where)), ())
+
+
+def machine() -> str:
+    """The release of torch and the threads with which models are tried."""
+    return f"torch {torch.__version__} on {counted(torch.get_num_threads(), 'threads')} of a CPU"
 
 
 def _passes(model: Network, originals: list[Tensor], advance: Callable[[], object]) -> list[Pass]:

@@ -18,6 +18,7 @@ from ..vae.pretrained import PretrainedConfig
 from ..vae.sentences import counted, shape_text
 
 MAX_PICTURES = 4
+GENERATED_SIDE = 256  # pixels
 MAX_TRIAL_SIDE = 512  # pixels; a large autoencoder takes a core about a minute for each
 
 _MAX_PIXELS = 50_000_000
@@ -34,11 +35,11 @@ class TrialPictures(NamedTuple):
 
 
 def generated_picture(config: PretrainedConfig) -> TrialPictures:
-    """A picture with a sky, a ground, discs with sharp edges and fine noise, of the size with which models are tried.
+    """A picture with a sky, a ground, discs with sharp edges and fine noise, of about 256×256 pixels.
 
     It is not a photograph: numbers measured with it compare precisions, and do not compare models.
     """
-    channels, height, width = config.example_shape
+    channels, height, width = config.fitting_shape(GENERATED_SIDE, GENERATED_SIDE)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64) / max(height, width)
     colours = np.stack([0.3 + 0.5 * rows, 0.5 + 0.2 * columns, 0.8 - 0.5 * rows], axis=0)
     generator = np.random.default_rng(0)

@@ -81,3 +81,9 @@ def change_config(folder: Path, **settings: object) -> None:
     """Change settings of a folder by hand."""
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def sparse(path: Path) -> None:
+    """A file that claims 100 GB and takes none."""
+    with path.open("wb") as file:
+        file.truncate(100_000_000_000)

@@ -35,12 +35,15 @@ def test_generated_picture_is_not_called_a_photograph(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without pictures the card says honestly what its numbers were measured on."""
-    monkeypatch.setattr("model_store.vae.pretrained._EXAMPLE_SIDE", 16)
+    monkeypatch.setattr("model_store.importing.trial_pictures.GENERATED_SIDE", 16)
 
     status = main(["import", str(pair), "--name", "new", "--store", str(tmp_path / "store")])
 
     assert status == 0
-    assert "Measured on one generated picture of 3×16×16, which is not a photograph" in capsys.readouterr().out
+    assert (
+        "on 1 thread of a CPU on one generated picture of 3×16×16, which is not a photograph."
+        in capsys.readouterr().out
+    )
 
 
 def test_licence_can_be_given(pair: Path, run_import: Run, tmp_path: Path) -> None:
@@ -117,7 +120,7 @@ def test_signal_leaves_nothing_in_the_store(
     status, text = run_import(pair)
 
     assert status == 128 + number
-    assert "Stopped; nothing was published." in text
+    assert text == "Stopped.\n"
     assert published(tmp_path / "store") == ["new"]
 
 
@@ -128,6 +131,49 @@ def test_signal_before_the_command_ends_it(store: Store, pair: Path, tmp_path: P
 
     assert (result.returncode, result.stderr) == (130, "")
     assert not (store.root / "new").exists()
+
+
+def test_card_without_a_source_keeps_its_text(store: Store) -> None:
+    """Cards of models that were trained here are written as before."""
+    text = (store.folder(store.resolve("grey")) / "card.json").read_text()
+
+    assert '"source"' not in text
+    assert store.card(store.resolve("grey")).to_json() == text
+
+
+def test_show_names_source_and_licence(
+    pair: Path, run_import: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first line of the licence is enough there."""
+    run_import(pair)
+
+    main(["show", "new", "--store", str(tmp_path / "store")])
+
+    text = capsys.readouterr().out
+    assert "taesd files weights, read on " in text
+    assert "taesd_decoder.pth; sha256 " in text
+    assert "MIT License" in text
+    assert "Permission is granted" not in text
+
+
+@pytest.mark.parametrize("text", ["", "x" * 60_000])
+def test_licence_that_no_card_can_hold_is_refused(
+    pair: Path, run_import: Run, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong call has the exit status 2."""
+    with pytest.raises(SystemExit) as caught:
+        run_import(pair, "--licence", text)
+
+    assert caught.value.code == 2
+    assert "it must have 1 to 50,000 characters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("space", ["Capital", "a b", " ", "x" * 65])
+def test_latent_space_that_no_card_can_hold_is_refused(pair: Path, run_import: Run, space: str) -> None:
+    """A name has small letters, digits, '.', '_' and '-'."""
+    status, text = run_import(pair, "--latent-space", space)
+
+    assert (status, "latent_space must match" in text) == (1, True)
 
 
 def test_progress_is_not_written_into_a_file() -> None:

@@ -116,6 +116,23 @@ def test_factors_tell_the_latent_space(tmp_path: Path, channels: int, settings: 
     assert read(tmp_path, name="Mine").config.latent_space == space
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("VQModel", {"latent_channels": 4, "scaling_factor": 0.18215}),
+        ("AutoencoderKL", {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}),
+        ("AutoencoderDC", {"scaling_factor": 0.18215}),
+    ],
+)
+def test_other_latents_with_the_same_factor_are_not_mistaken(
+    tmp_path: Path, name: str, settings: dict[str, Any]
+) -> None:
+    """The VQModel of Kandinsky 2 has the channels and the factor of Stable Diffusion 1, but other latents."""
+    library_model(name, **settings).save_pretrained(tmp_path)
+
+    assert read(tmp_path, name="mine").config.latent_space == "mine"
+
+
 def test_latent_space_can_be_given(folder: Path) -> None:
     """The person knows better than the factors."""
     assert read(folder, latent_space="other").config.latent_space == "other"

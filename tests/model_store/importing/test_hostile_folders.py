@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .conftest import Run, change_config
+from .conftest import Run, change_config, sparse
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
@@ -30,12 +30,6 @@ def replace(folder: Path, name: str, make: Callable[[Path], object]) -> None:
     """Put something else in the place of a file."""
     (folder / name).unlink()
     make(folder / name)
-
-
-def sparse(path: Path) -> None:
-    """A file that claims 100 GB and takes none."""
-    with path.open("wb") as file:
-        file.truncate(100_000_000_000)
 
 
 def lead_out(path: Path) -> None:

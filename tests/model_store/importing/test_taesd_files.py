@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from model_store import CannotImport, Store
 from model_store.importing.candidate import Candidate, Wishes
 from model_store.importing.sources import read_source
 
-from .conftest import Run, save_pair, tiny
+from .conftest import Run, save_pair, sparse, tiny
 
 SHARED = Path("/work/shared/data/taef2")
 
@@ -178,6 +179,25 @@ def test_damaged_pickle_inside_the_zip_is_refused(pair: Path) -> None:
     half_of(pair).write_bytes(content.getvalue())
 
     with pytest.raises(CannotImport, match="Copy the files again"):
+        read(pair)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "it is not a regular file"),
+        (Path.mkdir, "it is not a regular file"),
+        (lambda path: path.symlink_to("/etc/passwd"), "it leads out of the folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "it leads out of the folder"),
+        (sparse, "it is larger than 33554432 bytes"),
+    ],
+)
+def test_hostile_file_is_refused_unread(pair: Path, make: Callable[[Path], object], reason: str) -> None:
+    """A pipe would keep the command waiting, and a device has no end."""
+    half_of(pair).unlink()
+    make(half_of(pair))
+
+    with pytest.raises(CannotImport, match=rf"taesd_encoder\.pth cannot be read: {reason}"):
         read(pair)
 
 
