@@ -18,6 +18,13 @@ PLAIN = (b"/", b"/livez", b"/readyz", b"/healthz", b"/metrics", b"/openapi.json"
 ASKED = (b"/v1/sample?n=2&seed=7&format=json", b"/v1/traverse?dims=0,1&steps=3", b"/v1/models/grey@1/sample")
 OF_IMAGES = (b"/v1/encode?latents=sample&seed=1", b"/v1/reconstruct?format=json", b"/v1/score?importance_samples=3")
 OF_LATENTS = (b"/v1/decode?format=npy", b"/v1/models/grey/interpolate?steps=3")
+# of Remote VAE: the query says what the body is
+OF_REMOTE_VAE = (
+    b"/v1/remote/encode?do_scaling=True",
+    b"/v1/models/grey/remote/encode?dtype=float16&shape=2&shape=1&shape=8&shape=8",
+    b"/v1/remote/decode?dtype=float16&shape=3&image_format=png&scaling_factor=0.5",
+    b"/v1/models/grey/remote/decode?dtype=float16&shape=2&shape=3&output_type=pt&partial_postprocess=True",
+)
 
 _BOUNDARY = b"boundary"
 
@@ -72,6 +79,12 @@ def latent_bodies() -> dict[bytes, bytes]:
     }
 
 
+def remote_vae_bodies() -> tuple[bytes, ...]:
+    """A picture, two images, a latent, and two latents: a body for each address of Remote VAE."""
+    sizes = (2 * 8 * 8, 3, 2 * 3)
+    return png(), *(np.linspace(-1, 1, size, dtype=np.float16).tobytes() for size in sizes)
+
+
 def request(method: bytes, target: bytes, content_type: bytes = b"", body: bytes = b"") -> bytes:
     """A request after which the connection stays open."""
     about = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, len(body)) if content_type else b""
@@ -86,11 +99,13 @@ def good() -> Iterator[bytes]:
         for target in targets:
             for content_type, body in bodies.items():
                 yield request(b"POST", target, content_type, body)
+    for target, body in zip(OF_REMOTE_VAE, remote_vae_bodies(), strict=True):
+        yield request(b"POST", target, b"tensor/binary", body)
 
 
 def any_method() -> Iterator[bytes]:
     """Every method at every route; POST has a body."""
     body = latent_bodies()[b"application/json"]
-    for target in (*PLAIN, *ASKED, *OF_IMAGES, *OF_LATENTS):
+    for target in (*PLAIN, *ASKED, *OF_IMAGES, *OF_LATENTS, *OF_REMOTE_VAE):
         for method in METHODS:
             yield request(method, target, b"application/json", body) if method == b"POST" else request(method, target)

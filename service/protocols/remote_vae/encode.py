@@ -50,8 +50,8 @@ class EncodeParameters(RemoteParameters):
 async def answer(call: Call, session: Session, parameters: EncodeParameters) -> Response:
     """The latent of each image, as `diffusers.utils.remote_utils.remote_encode` reads it: the posterior's mean.
 
-    The body is a PNG, JPEG or WebP, and its Content-Type does not matter. If the query has a shape, the body is the bytes
-    of a tensor (B, C, H, W) or (C, H, W) in [−1, 1], whose values are rounded to the 256 levels of a pixel.
+    The body is a PNG, JPEG or WebP, with any Content-Type. If the query has a shape, it is the bytes of a tensor
+    (B, C, H, W) or (C, H, W) in [−1, 1], whose values are rounded to the 256 levels of a pixel.
     """
     session.check_can("encode")
     session.written_bytes = partial(bytes_to_write, session.config)

@@ -15,7 +15,7 @@ from model_store import ModelVersion
 from service.errors import BadImage
 from service.formats import pictures
 from service.formats.target import Target
-from service.protocols.v1 import bodies
+from service.operations import sent_images
 
 from ...wire import PNG, animated, base64_of, chunk, multipart, picture, png_header, saved
 
@@ -265,7 +265,7 @@ async def test_large_picture_is_read_in_another_process(
 ) -> None:
     """A picture holds up others neither by its pixels nor by its bytes: both are looked at before work is begun."""
     called: list[str] = []
-    monkeypatch.setattr(bodies, "LIGHT_PICTURE_COST", 90 * 90 - 1)
+    monkeypatch.setattr(sent_images, "LIGHT_PICTURE_COST", 90 * 90 - 1)
     for name in ("inspect_all", "decode"):
         monkeypatch.setattr(pictures, name, noting_its_name(called, getattr(pictures, name)))
 
