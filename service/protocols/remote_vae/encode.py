@@ -64,9 +64,8 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
         pixels, dtype = await _read_tensor(call, session, sent, target), sent.answer_dtype
     encoding = await call.wait_for(encode(session, fitted(session, pixels)))
     scaling = parameters.scaling(session.config.latent_scaling)
-    with call.timings.measure("write"):
-        latents = await offload(encoding.latents.nbytes, scaled_latents, encoding.latents, scaling, dtype)
-        return await respond_with_tensor(session, latents)
+    latents = encoding.latents
+    return await respond_with_tensor(session, latents.nbytes, scaled_latents, latents, scaling, dtype)
 
 
 async def _read_picture(call: Call, session: Session, target: Target) -> Tensor:
