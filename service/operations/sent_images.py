@@ -52,18 +52,20 @@ def decode_if_light(session: Session, files: Sequence[bytes], target: Target) ->
     return pictures.decode(structures, target) if sum(costs) <= LIGHT_PICTURE_COST else None
 
 
-def admit_array(session: Session, shape: Sequence[int], target: Target) -> None:
+def admit_array(session: Session, shape: Sequence[int], target: Target, *, value_bytes: int = DECODED_BYTES) -> None:
     """Check the shape (B, C, H, W) of an array of images, and reserve memory for the images as they are resized.
+
+    Reading takes `value_bytes` for each value, beside the body.
 
     Raises:
         TooLarge: the images are too many or too large.
         AnswerMemoryFull, QueueFull: the service has no room for the images now.
     """
-    admit_read(session, shape[0], target.shape_of(*shape[2:]))
+    admit_read(session, shape[0], target.shape_of(*shape[2:]), value_bytes=value_bytes)
     pictures.check_array(shape, target)
     session.check_room(shape[0])
 
 
-def admit_read(session: Session, images: int, image_shape: ImageShape) -> None:
+def admit_read(session: Session, images: int, image_shape: ImageShape, *, value_bytes: int = DECODED_BYTES) -> None:
     """Reserve memory for images that have been read, all as large as the largest; padding makes them fit the model."""
-    session.admit(images, session.config.fitting_shape(*image_shape[1:]), latents=0, value_bytes=DECODED_BYTES)
+    session.admit(images, session.config.fitting_shape(*image_shape[1:]), latents=0, value_bytes=value_bytes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import ParamSpec
 
 from starlette.responses import Response
 from torch import Tensor
@@ -21,12 +23,22 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ERRORS = documented_errors(400, 401, 404, 408, 413, 414, 415, 422, 429, 431, 500, 503, 504)
 _NO_HEADERS: Mapping[str, str] = {}
 
+P = ParamSpec("P")
 
-async def respond_with_tensor(session: Session, tensor: Tensor) -> Response:
-    """The bytes of a tensor."""
-    content = await offload(tensor.nbytes, write_raw, tensor)
-    headers = {"shape": json.dumps(list(tensor.shape)), "dtype": str(tensor.dtype).removeprefix("torch.")}
+
+async def respond_with_tensor(
+    session: Session, size: int, make: Callable[P, Tensor], *args: P.args, **kwargs: P.kwargs
+) -> Response:
+    """The bytes of the tensor that a function makes of `size` bytes."""
+    with session.timings.measure("write"):
+        content, headers = await offload(size, _write, partial(make, *args, **kwargs))
     return make_response(session, content, TENSOR, headers)
+
+
+def _write(make: Callable[[], Tensor]) -> tuple[bytes, dict[str, str]]:
+    tensor = make()
+    shape, dtype = json.dumps(list(tensor.shape)), str(tensor.dtype).removeprefix("torch.")
+    return write_raw(tensor), {"shape": shape, "dtype": dtype}
 
 
 def make_response(session: Session, content: bytes, media_type: str, more: Mapping[str, str] = _NO_HEADERS) -> Response:

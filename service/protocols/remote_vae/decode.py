@@ -78,11 +78,9 @@ async def answer(call: Call, session: Session, parameters: DecodeParameters) -> 
     latents = await _read(call, session, parameters, sent, layout, image_shape)
     pixel_type: PixelType = "uint8" if form in ("picture", "pixels") else "float32"
     images = await call.wait_for(decode(session, latents, pixel_type=pixel_type), "send fewer latents")
-    with call.timings.measure("write"):
-        if form == "picture":
-            return await _respond_with_picture(call, session, images, _PICTURE_FORMATS[parameters.image_format])
-        tensor = await offload(images.nbytes, formed, form, images, sent.answer_dtype)
-        return await respond_with_tensor(session, tensor)
+    if form == "picture":
+        return await _respond_with_picture(call, session, images, _PICTURE_FORMATS[parameters.image_format])
+    return await respond_with_tensor(session, images.nbytes, formed, form, images, sent.answer_dtype)
 
 
 async def _read(
@@ -105,10 +103,11 @@ async def _respond_with_picture(
     call: Call, session: Session, images: Tensor, picture_format: PictureFormat
 ) -> Response:
     pixels = images.numpy()
-    if pixels.size <= LIGHT_VALUES:
-        content = pictures.encode(pixels, picture_format)
-    else:
-        content = await call.write_in_process(pictures.encode, pixels, picture_format)
+    with call.timings.measure("write"):
+        if pixels.size <= LIGHT_VALUES:
+            content = pictures.encode(pixels, picture_format)
+        else:
+            content = await call.write_in_process(pictures.encode, pixels, picture_format)
     return make_response(session, content, MEDIA_TYPES[picture_format])
 
 

@@ -36,6 +36,7 @@ from .query import RemoteParameters, SentTensor
 
 # Images that a client has resized may have values a little outside; images in [0, 255] must not be taken for white.
 _LARGEST_VALUE = 1.1
+CONVERTED_BYTES = 4  # for each value of a tensor, while it is float32
 
 
 class EncodeParameters(RemoteParameters):
@@ -63,9 +64,8 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
         pixels, dtype = await _read_tensor(call, session, sent, target), sent.answer_dtype
     encoding = await call.wait_for(encode(session, fitted(session, pixels)))
     scaling = parameters.scaling(session.config.latent_scaling)
-    with call.timings.measure("write"):
-        latents = await offload(encoding.latents.nbytes, scaled_latents, encoding.latents, scaling, dtype)
-        return await respond_with_tensor(session, latents)
+    latents = encoding.latents
+    return await respond_with_tensor(session, latents.nbytes, scaled_latents, latents, scaling, dtype)
 
 
 async def _read_picture(call: Call, session: Session, target: Target) -> Tensor:
@@ -88,7 +88,7 @@ async def _read_tensor(call: Call, session: Session, sent: SentTensor, target: T
     with call.timings.measure("read"), call.body_memory.reserve(call.client) as reservation:
         _, body = await call.read_body(None, reservation)
         check_length(TENSOR, len(body), *sent)
-        admit_array(session, shape, target)
+        admit_array(session, shape, target, value_bytes=CONVERTED_BYTES)
         pixels = await call.wait_for(offload(len(body), read_pixels, body, sent, shape))
         fitted_shape = target.shape_of(*shape[2:])
         if pixels.shape[1:] == fitted_shape:
@@ -139,7 +139,7 @@ def scaled_latents(latents: Tensor, scaling: Scaling, dtype: torch.dtype) -> Ten
         BadValue: they do not fit into the type.
     """
     converted = scaled(latents, scaling).to(dtype)
-    if not converted.isfinite().all():
+    if not all(extreme.isfinite() for extreme in converted.aminmax()):  # `isfinite` of all values copies them
         name = str(dtype).removeprefix("torch.")
         raise BadValue(f"The scaled latents are too large for {name}; send a smaller scaling_factor, or float32.")
     return converted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -191,6 +192,15 @@ def test_encode_with_the_scaling_of_the_card(live: Live, client: httpx.Client) -
     latents = tensor_in(post(client, images, "/remote/encode", do_scaling=True))
 
     torch.testing.assert_close(latents, (encoded(live.flux, pixels) - SHIFT) * FACTOR, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"output_type": "pt"}, {"accept": "image/png"}])
+def test_answer_tells_its_model_and_each_stage(client: httpx.Client, options: dict[str, Any]) -> None:
+    """As the answers of the other operations do."""
+    headers = post(client, draw_latents(), **options).headers
+
+    assert headers["x-model"] == "flux@1"
+    assert re.findall(r"(\w+);dur=", headers["server-timing"]) == ["read", "queue", "compute", "write"]
 
 
 TOO_MANY = 2**63
