@@ -8,6 +8,7 @@ tiles. For other networks the tiles are blended where they overlap, and the answ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import product
 from typing import Literal, NamedTuple
@@ -36,9 +37,10 @@ class TileWish(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """How a picture is tiled: the side of a tile without its overlap, and the pixels that it takes from each side."""
+    """How a picture is tiled: the sides of a tile without its overlap, and the pixels that it takes from each side."""
 
-    side: int
+    height: int
+    width: int
     halo: int
     rows: int
     columns: int
@@ -48,6 +50,11 @@ class Grid(NamedTuple):
     def text(self) -> str:
         """The words of the header `X-Tiling`."""
         return f"{self.rows}x{self.columns}; overlap={2 * self.halo}; exact={'true' if self.is_exact else 'false'}"
+
+    def read_shape(self, image_shape: ImageShape) -> ImageShape:
+        """The shape (C, H, W) of the part of an image that each tile reads."""
+        channels, height, width = image_shape
+        return channels, min(height, self.height + 2 * self.halo), min(width, self.width + 2 * self.halo)
 
 
 class Window(NamedTuple):
@@ -78,30 +85,67 @@ def grid_of(config: FamilyConfig, image_shape: ImageShape, wish: TileWish, most_
             raise _too_large("The image at once", needed, most_bytes, "leave out tile=never")
         return None
     halo = _halo(config, wish.overlap)
-    side = wish.side if isinstance(wish.side, int) else _largest_side(config, image_shape, halo, most_bytes)
-    side = max(side // config.multiple, 1) * config.multiple
-    if side < min(SMALLEST, height, width):
-        if isinstance(wish.side, int):
+    if isinstance(wish.side, int):
+        side = wish.side // config.multiple * config.multiple
+        if side < min(SMALLEST, height, width):
             raise BadValue(f"A tile of {side} pixels is too small; ask for {SMALLEST} or more.")
-        least = config.activation_bytes_of((image_shape[0], SMALLEST + 2 * halo, SMALLEST + 2 * halo))
+        grid = _grid(config, image_shape, halo, -(-height // side), -(-width // side))
+    else:
+        grid = _cheapest_grid(config, image_shape, halo, most_bytes)
+    if (least := config.activation_bytes_of(grid.read_shape(image_shape))) > most_bytes:
         raise _too_large("A tile of the image", least, most_bytes, "raise max_compute_bytes where the service starts")
     if (middle := config.middle_bytes_of(image_shape)) > most_bytes:
         raise _too_large(
             "The middle stage of the image", middle, most_bytes, "send it smaller, or raise max_compute_bytes"
         )
-    is_exact = config.halo is not None and halo >= config.halo
-    return Grid(side, halo, -(-height // side), -(-width // side), is_exact)
+    return grid
 
 
 def smaller_grid(config: FamilyConfig, image_shape: ImageShape, grid: Grid | None) -> Grid | None:
-    """Tiles of half the side, or of half the image, after memory has run out; None if they would be too small."""
+    """Tiles of half the sides, or of half the image, after memory has run out; None if they would be too small."""
     _, height, width = image_shape
-    side = (grid.side if grid else max(height, width)) // 2 // config.multiple * config.multiple
-    if side < SMALLEST or not config.takes_any_size:
+    tile = (grid.height, grid.width) if grid else (height, width)
+    if max(tile) < 2 * SMALLEST or not config.takes_any_size:
         return None
-    halo = grid.halo if grid else _halo(config, None)
+    rows, columns = (
+        max(1, -(-length // max(SMALLEST, side // 2))) for length, side in zip((height, width), tile, strict=True)
+    )
+    return _grid(config, image_shape, grid.halo if grid else _halo(config, None), rows, columns)
+
+
+def _grid(config: FamilyConfig, image_shape: ImageShape, halo: int, rows: int, columns: int) -> Grid:
+    """That many rows and columns of equal tiles, whose sides are multiples of the downscale."""
+    _, height, width = image_shape
+    tile_height, tile_width = (
+        -(-length // (count * config.multiple)) * config.multiple
+        for length, count in ((height, rows), (width, columns))
+    )
     is_exact = config.halo is not None and halo >= config.halo
-    return Grid(side, halo, -(-height // side), -(-width // side), is_exact)
+    return Grid(tile_height, tile_width, halo, -(-height // tile_height), -(-width // tile_width), is_exact)
+
+
+def _cheapest_grid(config: FamilyConfig, image_shape: ImageShape, halo: int, most_bytes: int) -> Grid:
+    """The tiles that compute the fewest pixels, overlaps included, of the tiles that fit into the memory.
+
+    If none fits, they are the smallest tiles.
+    """
+    channels, height, width = image_shape
+    pixel_bytes = config.activation_bytes_of((channels, config.multiple, config.multiple)) / config.multiple**2
+    most_rows, most_columns = (-(-length // SMALLEST) for length in (height, width))
+    cheapest = _grid(config, image_shape, halo, most_rows, most_columns)
+    least = math.inf
+    for rows in range(1, most_rows + 1):
+        tile_height = -(-height // rows)
+        room = int(most_bytes / (pixel_bytes * min(height, tile_height + 2 * halo)))  # for the width that a tile reads
+        tile_width = width if room >= width else (room - 2 * halo) // config.multiple * config.multiple
+        if tile_width < min(SMALLEST, width):
+            continue
+        grid = _grid(config, image_shape, halo, rows, -(-width // tile_width))  # fewer columns would not fit
+        read = grid.read_shape(image_shape)
+        cost = grid.rows * grid.columns * read[1] * read[2]
+        if cost < least and config.activation_bytes_of(read) <= most_bytes:
+            cheapest, least = grid, cost
+    return cheapest
 
 
 def _too_large(what: str, needed: int, limit: int, remedy: str) -> TooLarge:
@@ -113,13 +157,6 @@ def _halo(config: FamilyConfig, overlap: int | None) -> int:
     if overlap is None:
         return config.halo or BLENDED_OVERLAP // 2 // config.multiple * config.multiple
     return -(-(overlap // 2) // config.multiple) * config.multiple
-
-
-def _largest_side(config: FamilyConfig, image_shape: ImageShape, halo: int, most_bytes: int) -> int:
-    """The largest side of square tiles that fit into the memory together with their overlap; 0 or less if none does."""
-    channels, *_ = image_shape
-    pixel_bytes = config.activation_bytes_of((channels, config.multiple, config.multiple)) / config.multiple**2
-    return int((most_bytes / pixel_bytes) ** 0.5) // config.multiple * config.multiple - 2 * halo
 
 
 def windows(length: int, side: int, halo: int) -> Iterator[Window]:
@@ -139,7 +176,8 @@ async def in_tiles(compute: Compute, rows: Tensor, grid: Grid, unit_in: int, uni
     """
     height, width = (side * unit_in // unit_out for side in rows.shape[2:])
     whole, weights = torch.empty(0), torch.zeros(height, width)
-    for row, column in product(*(windows(side, grid.side // unit_in, grid.halo // unit_in) for side in rows.shape[2:])):
+    tile_sides = zip(rows.shape[2:], (grid.height, grid.width), strict=True)
+    for row, column in product(*(windows(side, tile // unit_in, grid.halo // unit_in) for side, tile in tile_sides)):
         tile = await compute(rows[:, :, row.read, column.read].contiguous())
         if not whole.numel():
             kind = tile.dtype if grid.is_exact else torch.float32

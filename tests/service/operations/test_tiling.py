@@ -76,7 +76,7 @@ def test_windows_answer_for_each_place_once(length: int, side: int, halo: int) -
 async def test_tiles_with_enough_overlap_are_the_whole(has_middle_norm: bool) -> None:
     """Both ways, and for sides that the tiles do not divide; a normalisation over the whole picture included."""
     model = network(tiny(has_middle_norm=has_middle_norm))
-    grid = Grid(side=64, halo=72, rows=4, columns=5, is_exact=True)
+    grid = Grid(64, 64, halo=72, rows=4, columns=5, is_exact=True)
     pixels = torch.randint(0, 256, (2, 3, 200, 296), dtype=torch.uint8)
     latents = model.encode(to_images(pixels)).mean
 
@@ -92,7 +92,7 @@ async def test_less_overlap_is_not_exact() -> None:
     model = network(tiny())
     pixels = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
 
-    (tiled,) = await encode_in_tiles(forward_of(model), model.config, pixels, Grid(32, 8, 4, 4, is_exact=True))
+    (tiled,) = await encode_in_tiles(forward_of(model), model.config, pixels, Grid(32, 32, 8, 4, 4, is_exact=True))
 
     assert (tiled - model.encode(to_images(pixels)).mean).abs().max() > 1e-3
 
@@ -102,7 +102,9 @@ async def test_rendered_tiles_are_pixels() -> None:
     model = network(tiny())
     latents = torch.randn(1, 4, 20, 30)
 
-    pixels = await decode_in_tiles(forward_of(model), model.config, latents, Grid(64, 72, 3, 4, True), is_rendered=True)
+    pixels = await decode_in_tiles(
+        forward_of(model), model.config, latents, Grid(64, 64, 72, 3, 4, True), is_rendered=True
+    )
 
     whole = model.decode(latents).mean * 255
     assert pixels.dtype == torch.uint8
@@ -116,7 +118,7 @@ async def test_blended_tiles_of_a_smooth_function_have_no_seam() -> None:
     async def compute(tile: Tensor) -> Tensor:
         return torch.full_like(tile, next(offsets))
 
-    blended = await in_tiles(compute, torch.zeros(1, 1, 8, 64), Grid(32, 8, 1, 2, is_exact=False), 1, 1)
+    blended = await in_tiles(compute, torch.zeros(1, 1, 8, 64), Grid(32, 32, 8, 1, 2, is_exact=False), 1, 1)
 
     steps = blended[0, 0, 0].diff()
     assert blended.min() == 0
@@ -132,7 +134,7 @@ async def test_blending_keeps_what_all_tiles_agree_on() -> None:
         return F.interpolate(tile.square(), scale_factor=2)
 
     rows = torch.rand(1, 2, 24, 40)
-    blended = await in_tiles(compute, rows, Grid(16, 4, 2, 3, is_exact=False), 2, 1)
+    blended = await in_tiles(compute, rows, Grid(16, 16, 4, 2, 3, is_exact=False), 2, 1)
 
     torch.testing.assert_close(blended, F.interpolate(rows.square(), scale_factor=2))
 
@@ -148,17 +150,24 @@ def test_large_image_is_tiled_within_the_memory() -> None:
     grid = grid_of(tiny(), (3, 4096, 4096), TileWish(), 512 * MiB)
 
     assert grid is not None
-    tile = grid.side + 2 * grid.halo
-    assert tiny().activation_bytes_of((3, tile, tile)) <= 512 * MiB
+    assert tiny().activation_bytes_of(grid.read_shape((3, 4096, 4096))) <= 512 * MiB
     assert grid.text == f"{grid.rows}x{grid.columns}; overlap=144; exact=true"
-    assert grid.rows * grid.side >= 4096
+    assert grid.rows * grid.height >= 4096
+
+
+def test_image_that_nearly_fits_is_cut_once() -> None:
+    """Two tiles compute fewer pixels than four, since each has an overlap."""
+    grid = grid_of(tiny(), (3, 512, 768), TileWish(), tiny().activation_bytes_of((3, 512, 760)))
+
+    assert grid is not None
+    assert (grid.rows, grid.columns) == (1, 2)
 
 
 def test_wished_side_and_overlap_are_taken() -> None:
     """Less overlap than the network needs is not exact."""
     grid = grid_of(tiny(), (3, 512, 512), TileWish(256, 64), 512 * MiB)
 
-    assert grid == Grid(256, 32, 2, 2, is_exact=False)
+    assert grid == Grid(256, 256, 32, 2, 2, is_exact=False)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +193,6 @@ def test_tiles_are_halved_until_they_are_too_small() -> None:
     """After memory has run out in spite of the plan."""
     grid, sides = None, []
     while grid := smaller_grid(tiny(), (3, 1024, 512), grid):
-        sides.append(grid.side)
+        sides.append((grid.height, grid.width))
 
-    assert sides == [512, 256, 128, 64]
+    assert sides == [(512, 256), (256, 128), (128, 64), (64, 64)]
