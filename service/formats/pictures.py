@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
@@ -48,7 +47,7 @@ _READERS: dict[PictureFormat, type[ImageFile]] = {
     "jpeg": JpegImagePlugin.JpegImageFile,
     "webp": WebPImagePlugin.WebPImageFile,
 }
-_SAVE_OPTIONS: dict[PictureFormat, dict[str, Any]] = {"jpeg": {"quality": 95}, "webp": {"lossless": True}}
+JPEG_QUALITY = 95  # of 100, unless a client asks for another
 _LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels: limits of the formats and of Pillow's encoders
 _WEBP_OUT_OF_MEMORY = "encoding error 1"  # Pillow shows the number of libwebp's error
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -176,7 +175,12 @@ def fit(pixels: Pixels, target: Target) -> Pixels:
     return fitted
 
 
-def encode(pixels: Pixels, picture_format: PictureFormat, columns: int | None = None) -> bytes:
+def encode(
+    pixels: Pixels,
+    picture_format: PictureFormat,
+    columns: int | None = None,
+    jpeg_quality: int = JPEG_QUALITY,
+) -> bytes:
     """An encoded picture of uint8 pixels (B, C, H, W): the image, or a grid of several images, row by row."""
     image = pixels[0] if len(pixels) == 1 else contact_sheet(pixels, columns)
     if picture_format == "png":
@@ -192,7 +196,8 @@ def encode(pixels: Pixels, picture_format: PictureFormat, columns: int | None = 
         )
     buffer = io.BytesIO()
     try:
-        picture.save(buffer, picture_format, **_SAVE_OPTIONS[picture_format])
+        options = {"quality": jpeg_quality} if picture_format == "jpeg" else {"lossless": True}
+        picture.save(buffer, picture_format, **options)
     except ValueError as error:
         if str(error) == _WEBP_OUT_OF_MEMORY:
             raise MemoryError from error

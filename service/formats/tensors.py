@@ -113,6 +113,9 @@ def read_metadata(content: bytes) -> dict[str, str]:
 
 def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """The bytes of a safetensors file."""
+    if any(tensor.dtype == torch.bfloat16 for tensor in tensors.values()):  # NumPy does not have this type
+        copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+        return safetensors.torch.save(copies, dict(metadata) if metadata else None)
     # through NumPy: the writer for torch refuses two names for the same memory
     arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
     return safetensors.numpy.save(arrays, dict(metadata) if metadata else None)

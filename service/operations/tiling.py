@@ -114,7 +114,7 @@ def smaller_grid(config: FamilyConfig, image_shape: ImageShape, grid: Grid | Non
 
 
 def _grid(config: FamilyConfig, image_shape: ImageShape, halo: int, rows: int, columns: int) -> Grid:
-    """That many rows and columns of equal tiles, whose sides are multiples of the downscale."""
+    """A grid of equal tiles, as many as asked for or fewer; their sides are multiples of the downscale."""
     _, height, width = image_shape
     tile_height, tile_width = (
         -(-length // (count * config.multiple)) * config.multiple

@@ -105,6 +105,7 @@ async def respond_with_images(
     runs: Runs,
     *,
     columns: int | None = None,
+    jpeg_quality: int = pictures.JPEG_QUALITY,
     seed: int | None = None,
     more: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] = NO_HEADERS,
@@ -118,12 +119,18 @@ async def respond_with_images(
         DeadlineExceeded, MemoryExceeded, ProcessesBusy, ProcessLost: the answer is too large, or is so now.
     """
     with session.timings.measure("write"):
-        content = await _write_images(call, wanted, session, runs, columns, more or {})
+        content = await _write_images(call, wanted, session, runs, columns, jpeg_quality, more or {})
     return make_response(wanted, session, content, seed, headers)
 
 
 async def _write_images(
-    call: Call, wanted: Format, session: Session, runs: Runs, columns: int | None, more: Mapping[str, Any]
+    call: Call,
+    wanted: Format,
+    session: Session,
+    runs: Runs,
+    columns: int | None,
+    jpeg_quality: int,
+    more: Mapping[str, Any],
 ) -> bytes:
     """Images float32 in [0, 1] or uint8 (B, C, H, W) in the wanted format.
 
@@ -143,7 +150,9 @@ async def _write_images(
     if wanted == "json":
         members = json_members(session, more)
         return await _in_process(call, values + _values(more), answer_bytes.write_images_json, members, arrays)
-    return await _in_process(call, values * _SLOWNESS.get(wanted, 1), pictures.encode, arrays[0], wanted, columns)
+    return await _in_process(
+        call, values * _SLOWNESS.get(wanted, 1), pictures.encode, arrays[0], wanted, columns, jpeg_quality
+    )
 
 
 def check_one_size(runs: Runs) -> None:

@@ -16,10 +16,10 @@ from ...operations.session import Session
 from .answers import ImagesAnswer, bytes_to_write, check_one_size, pixel_type, respond_with_images
 from .bodies import read_latent_runs
 from .openapi import latents_body, responses
-from .parameters import LatentsAreScaled, TileParameters
+from .parameters import LatentsAreScaled, PictureParameters, TileParameters
 
 
-class DecodeParameters(TileParameters):
+class DecodeParameters(TileParameters, PictureParameters):
     """The query of decode."""
 
     scaled: LatentsAreScaled = None
@@ -49,7 +49,8 @@ async def answer(call: Call, session: Session, parameters: DecodeParameters) -> 
     if wanted not in ("json", "safetensors"):
         check_one_size(latents)
     work = decode_runs(session, latents, size=parameters.size, pixel_type=pixel_type(wanted))
-    return await respond_with_images(call, wanted, session, await call.wait_for(work, "send fewer latents"))
+    images = await call.wait_for(work, "send fewer latents")
+    return await respond_with_images(call, wanted, session, images, jpeg_quality=parameters.jpeg_quality)
 
 
 ENDPOINT = Endpoint(

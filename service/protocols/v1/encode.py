@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from starlette.responses import Response
 
+from ...errors import InvalidParameter
 from ...formats import tensors
 from ...formats.latent_space import HEADER, LatentSpace
 from ...http.call import Call
@@ -34,11 +36,20 @@ from .json_bodies import Nested
 from .openapi import images_body, responses
 from .parameters import AnswerFormat, DrawParameters, offered
 
+LatentType = Literal["float32", "float16", "bfloat16"]
+
+_TYPES: dict[Format, tuple[LatentType, ...]] = {
+    "json": ("float32",),
+    "npy": ("float32", "float16"),
+    "safetensors": ("float32", "float16", "bfloat16"),
+}
+
 
 class EncodeParameters(DrawParameters):
     """The query of encode."""
 
     format: Annotated[AnswerFormat, offered(LATENT_FORMATS)] = None
+    dtype: Annotated[LatentType, Field(description="of latents as npy or safetensors; npy has no bfloat16")] = "float32"
     scaled: Annotated[
         bool, Field(description="shift and divide the latents by the card's factors, as diffusion models need them")
     ] = False
@@ -57,6 +68,9 @@ class EncodeAnswer(OperationAnswer):
 async def answer(call: Call, session: Session, parameters: EncodeParameters) -> Response:
     """The latents of each image: the posterior's mean, or a draw from it."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), LATENT_FORMATS)
+    if parameters.dtype not in _TYPES[wanted]:
+        able = " or ".join(_TYPES[wanted])
+        raise InvalidParameter(f"dtype must be {able} for an answer as {wanted}; ask for safetensors to have all types")
     latents = 2 if session.config.is_posterior_a_point else 3  # with the mean, and most with a log-variance
     session.written_bytes = partial(bytes_to_write, wanted, session.config, latents=latents, has_images=False)
     session.tile_wish = parameters.tile_wish
@@ -67,23 +81,29 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     encodings = await call.wait_for(work)
     space = LatentSpace(session.space, parameters.scaled)
     with call.timings.measure("write"):
-        content = await write_encodings(call, wanted, session, encodings, space)
+        dtype = getattr(torch, parameters.dtype)
+        content = await write_encodings(call, wanted, session, encodings, space, dtype)
     padding = original_sizes(shapes_of(images)) if parameters.fit == "pad" else NO_HEADERS
     return make_response(wanted, session, content, encodings[0].seed, {HEADER: str(space), **padding})
 
 
 async def write_encodings(
-    call: Call, wanted: Format, session: Session, encodings: Sequence[Encoding], space: LatentSpace
+    call: Call,
+    wanted: Format,
+    session: Session,
+    encodings: Sequence[Encoding],
+    space: LatentSpace,
+    dtype: torch.dtype = torch.float32,
 ) -> bytes:
     """The latents as npy; the latents and the posterior as safetensors or JSON, with the words about their space."""
     latents = [encoding.latents for encoding in encodings]
     size = sum(run.nbytes for run in latents)
     if wanted == "npy":
-        return await offload(size, tensors.write_npy, latents[0])
+        return await offload(size, tensors.write_npy, latents[0].to(dtype))
     variances = [each.log_variance for each in encodings if each.log_variance is not None]
     named = {"latents": latents, "mean": [encoding.mean for encoding in encodings], "log_variance": variances}
     if wanted == "safetensors":
-        present = {name: each for runs in named for name, each in named_tensors(runs, named[runs]).items()}
+        present = {name: each.to(dtype) for runs in named for name, each in named_tensors(runs, named[runs]).items()}
         return await offload(size, tensors.write_safetensors, present, space.metadata)
     members = {name: one_or_each(runs) if runs else None for name, runs in named.items()}
     return await write_json(call, session, {**members, **space.members})

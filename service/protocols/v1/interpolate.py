@@ -17,10 +17,10 @@ from ...operations.session import Session
 from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .bodies import read_pair
 from .openapi import pair_body, responses
-from .parameters import INT32_MAX, LatentsAreScaled, PictureResize, TileParameters
+from .parameters import INT32_MAX, LatentsAreScaled, PictureParameters, PictureResize, TileParameters
 
 
-class InterpolateParameters(TileParameters):
+class InterpolateParameters(TileParameters, PictureParameters):
     """The query of interpolate."""
 
     steps: Annotated[int, Field(ge=2, le=INT32_MAX, description="pictures in all, ends included")] = 8
@@ -38,7 +38,9 @@ async def answer(call: Call, session: Session, parameters: InterpolateParameters
     steps, path = parameters.steps, parameters.path
     work = interpolate(session, pair, steps=steps, path=path, pixel_type=pixel_type(wanted))
     images = await call.wait_for(work, "ask for fewer steps")
-    return await respond_with_images(call, wanted, session, [images], columns=steps)
+    return await respond_with_images(
+        call, wanted, session, [images], columns=steps, jpeg_quality=parameters.jpeg_quality
+    )
 
 
 ENDPOINT = Endpoint(

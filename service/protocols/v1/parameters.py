@@ -9,6 +9,7 @@ from pydantic import Field, WithJsonSchema
 from model_store.pictures import Resize
 from model_store.vae.noise import MAX_SEED
 
+from ...formats.pictures import JPEG_QUALITY
 from ...http.negotiation import Format
 from ...http.query import QueryParameters
 from ...operations.encode import Draw
@@ -41,6 +42,12 @@ class Parameters(QueryParameters):
     """The parameters of every operation."""
 
     format: AnswerFormat = None
+
+
+class PictureParameters(QueryParameters):
+    """The parameters of operations that answer pictures."""
+
+    jpeg_quality: Annotated[int, Field(ge=1, le=100, description="of format=jpeg")] = JPEG_QUALITY
 
 
 class TileParameters(Parameters):

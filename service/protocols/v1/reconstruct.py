@@ -23,7 +23,7 @@ from .answers import (
 )
 from .bodies import read_runs
 from .openapi import images_body, responses
-from .parameters import DrawParameters
+from .parameters import DrawParameters, PictureParameters
 
 
 class ReconstructAnswer(ImagesAnswer):
@@ -33,7 +33,11 @@ class ReconstructAnswer(ImagesAnswer):
     psnr_db: list[float | None] = Field(description="null where the images are equal")
 
 
-async def answer(call: Call, session: Session, parameters: DrawParameters) -> Response:
+class ReconstructParameters(DrawParameters, PictureParameters):
+    """The query of reconstruct."""
+
+
+async def answer(call: Call, session: Session, parameters: ReconstructParameters) -> Response:
     """Each image encoded and decoded again; as JSON with its distance from the original."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     session.written_bytes = partial(bytes_to_write, wanted, session.config)
@@ -60,6 +64,7 @@ async def answer(call: Call, session: Session, parameters: DrawParameters) -> Re
         wanted,
         session,
         [each.images for each in reconstructions],
+        jpeg_quality=parameters.jpeg_quality,
         seed=reconstructions[0].seed,
         more=more,
         headers=original_sizes(shapes_of(images)) if parameters.fit == "pad" else NO_HEADERS,
@@ -70,7 +75,7 @@ ENDPOINT = Endpoint(
     name="reconstruct",
     methods=("POST",),
     summary="images → images, through the latents",
-    parameters=DrawParameters,
+    parameters=ReconstructParameters,
     answer=answer,
     answer_schema=ReconstructAnswer,
     responses=responses(IMAGE_FORMATS, reads_body=True),

@@ -17,10 +17,10 @@ from . import caching
 from .answers import ImagesAnswer, bytes_to_write, model_headers, pixel_type, respond_with_images
 from .json_bodies import Nested
 from .openapi import responses
-from .parameters import INT32_MAX, OptionalSeed, Parameters, Seed
+from .parameters import INT32_MAX, OptionalSeed, Parameters, PictureParameters, Seed
 
 
-class SampleParameters(Parameters):
+class SampleParameters(Parameters, PictureParameters):
     """The query of sample."""
 
     n: Annotated[int, Field(ge=1, le=INT32_MAX, description="how many images")] = 1
@@ -39,16 +39,19 @@ async def answer(call: Call, session: Session, parameters: SampleParameters) -> 
     """Images that are in no data set: latents drawn from the prior, decoded. The same seed gives the same images."""
     wanted = choose_format(parameters.format, call.headers.get("accept"), IMAGE_FORMATS)
     session.written_bytes = partial(bytes_to_write, wanted, session.config, latents=1)
+    quality = parameters.jpeg_quality
     n, seed, temperature = parameters.n, parameters.seed, parameters.temperature
     check_sample(session, n, pixel_type(wanted))
     # behind the checks: a condition counts only where the answer would be 200 (RFC 9110, section 13.2.1)
-    tag = None if seed is None else caching.etag(session, n, seed, temperature, wanted)
+    tag = None if seed is None else caching.etag(session, n, seed, temperature, wanted, quality)
     if tag and caching.is_held(call, tag):
         return caching.add_headers(Response(status_code=304, headers=model_headers(session)), call, tag)
     work = sample(session, n, seed=seed, temperature=temperature, pixel_type=pixel_type(wanted))
     samples = await call.wait_for(work, "ask for a smaller n")
     more = {"seed": samples.seed, "latents": samples.latents}
-    response = await respond_with_images(call, wanted, session, [samples.images], seed=samples.seed, more=more)
+    response = await respond_with_images(
+        call, wanted, session, [samples.images], jpeg_quality=quality, seed=samples.seed, more=more
+    )
     return caching.add_headers(response, call, tag)
 
 

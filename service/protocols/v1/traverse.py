@@ -16,7 +16,7 @@ from ...operations.session import Session
 from ...operations.traverse import traverse
 from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .openapi import responses
-from .parameters import INT32_MAX, Parameters, Seed
+from .parameters import INT32_MAX, Parameters, PictureParameters, Seed
 
 _MAX_DIMS = 500
 _COMMA_LIST = {
@@ -35,7 +35,7 @@ def _split_at_commas(texts: object) -> object:
     return list(islice((part for text in texts for part in text.split(",")), _MAX_DIMS + 1))
 
 
-class TraverseParameters(Parameters):
+class TraverseParameters(Parameters, PictureParameters):
     """The query of traverse."""
 
     dims: Annotated[
@@ -64,7 +64,15 @@ async def answer(call: Call, session: Session, parameters: TraverseParameters) -
         pixel_type=pixel_type(wanted),
     )
     images = await call.wait_for(work, "ask for fewer steps or dims")
-    return await respond_with_images(call, wanted, session, [images], columns=parameters.steps, seed=parameters.seed)
+    return await respond_with_images(
+        call,
+        wanted,
+        session,
+        [images],
+        columns=parameters.steps,
+        jpeg_quality=parameters.jpeg_quality,
+        seed=parameters.seed,
+    )
 
 
 ENDPOINT = Endpoint(

@@ -239,6 +239,36 @@ async def test_latents_in_npy_are_scaled_if_the_header_says_so(client: httpx.Asy
     np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), expected.numpy(), atol=0.51)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+async def test_latents_come_in_the_type_that_is_asked_for(client: httpx.AsyncClient, dtype: str) -> None:
+    """Decode takes each of them."""
+    address = f"/v1/encode?format=safetensors&dtype={dtype}"
+    encoded = await ok(await client.post(address, content=png(8, 8), headers=PNG))
+
+    latents = safetensors.torch.load(encoded.content)["latents"]
+    assert str(latents.dtype) == f"torch.{dtype}"
+    await ok(await client.post("/v1/decode", content=encoded.content, headers=SAFETENSORS))
+
+
+@pytest.mark.parametrize(("format_", "dtype"), [("json", "float16"), ("npy", "bfloat16")])
+async def test_type_that_the_format_lacks_is_refused(client: httpx.AsyncClient, format_: str, dtype: str) -> None:
+    """The message names the types of the format."""
+    answer = await client.post(f"/v1/encode?format={format_}&dtype={dtype}", content=png(8, 8), headers=PNG)
+
+    assert answer.status_code == 422
+    assert "dtype must be float32" in answer.json()["detail"]
+
+
+async def test_jpeg_has_the_quality_that_is_asked_for(client: httpx.AsyncClient) -> None:
+    """A lower quality is a smaller file."""
+    address = "/v1/reconstruct?format=jpeg&jpeg_quality="
+    small, large = [
+        await ok(await client.post(f"{address}{quality}", content=png(64, 64), headers=PNG)) for quality in (10, 95)
+    ]
+
+    assert len(small.content) < len(large.content)
+
+
 async def test_latents_of_another_space_are_refused(client: httpx.AsyncClient) -> None:
     """The message names both spaces with their shapes, and the served model that decodes these latents."""
     encoded = await client.post("/v1/models/wide/encode?format=safetensors", content=png(8, 16), headers=PNG)
