@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from model_store.vae import Point
+from model_store.vae.family import ImageShape
 
 from .noise import draw_seed, normal_noise
 from .session import Session
@@ -28,6 +29,11 @@ class Encoding:
     seed: int | None
 
 
+def admit_encode(session: Session, images: int, image_shape: ImageShape) -> None:
+    """Reserve memory to encode that number of images (C, H, W)."""
+    session.admit(images, image_shape, latents=8, value_bytes=2)
+
+
 async def encode(
     session: Session, pixels: Tensor, *, draw: Draw = "mean", seed: int | None = None, first: int = 0
 ) -> Encoding:
@@ -42,7 +48,7 @@ async def encode(
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("encode")
-    session.admit(len(pixels), session.limits.check_images(session.model, pixels), latents=8, value_bytes=2)
+    admit_encode(session, len(pixels), session.limits.check_images(session.model, pixels))
     posterior = await session.encode_raw(pixels)
     normal = posterior.mean
     if draw == "mean" or isinstance(posterior, Point):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from model_store.vae.family import ImageShape
 from model_store.vae.pixels import mean_squared_errors, psnr_db, to_images
 
 from ..offload import offload
@@ -35,6 +36,12 @@ class Reconstruction:
     seed: int | None
 
 
+def admit_reconstruct(session: Session, images: int, image_shape: ImageShape, pixel_type: PixelType) -> None:
+    """Reserve memory to encode and decode that number of images (C, H, W)."""
+    compared = 12 if pixel_type == "float32" else 0  # the originals as float32, the differences and their squares
+    session.admit(images, image_shape, latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
+
+
 async def reconstruct(
     session: Session,
     pixels: Tensor,
@@ -55,10 +62,8 @@ async def reconstruct(
         WrongShape, TooLarge: the images do not fit the model or the limits.
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
-    compared = 12 if pixel_type == "float32" else 0  # the originals as float32, the differences and their squares
     session.check_can("reconstruct")
-    image_shape = session.limits.check_images(session.model, pixels)
-    session.admit(len(pixels), image_shape, latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
+    admit_reconstruct(session, len(pixels), session.limits.check_images(session.model, pixels), pixel_type)
     encoding = await encode(session, pixels, draw=draw, seed=seed, first=first)
     images = await session.images_of(encoding.latents, pixel_type)
     if size is not None:

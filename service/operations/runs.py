@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from torch import Tensor
 
 from model_store.vae.family import ImageShape
 
-from .decode import decode
-from .encode import Draw, Encoding, encode
+from .decode import admit_decode, decode
+from .encode import Draw, Encoding, admit_encode, encode
 from .noise import draw_seed
 from .padding import cropped, padded
-from .reconstruct import Reconstruction, reconstruct
+from .reconstruct import Reconstruction, admit_reconstruct, reconstruct
 from .scaling import scaled_encoding
 from .session import PixelType, Session
 
@@ -37,6 +38,9 @@ async def encode_runs(
     Raises:
         the errors of `encode`.
     """
+    session.check_can("encode")
+    if len(runs) > 1:
+        admit_encode(session, sum(map(len, runs)), _largest(_fitted_shapes(session, runs)))
     seed = _shared_seed(runs, draw, seed)
     encodings: list[Encoding] = []
     first = 0
@@ -60,6 +64,9 @@ async def decode_runs(
         the errors of `decode`.
         BadValue: the images are smaller than the size.
     """
+    if len(runs) > 1:
+        shapes = [session.limits.check_latents(session.model, run) for run in runs]
+        admit_decode(session, sum(map(len, runs)), _largest(shapes), pixel_type)
     images = [await decode(session, run, pixel_type=pixel_type) for run in runs]
     return images if size is None else [cropped(run, size) for run in images]
 
@@ -77,6 +84,9 @@ async def reconstruct_runs(
     Raises:
         the errors of `reconstruct`.
     """
+    session.check_can("reconstruct")
+    if len(runs) > 1:
+        admit_reconstruct(session, sum(map(len, runs)), _largest(_fitted_shapes(session, runs)), pixel_type)
     seed = _shared_seed(runs, draw, seed)
     reconstructions: list[Reconstruction] = []
     first = 0
@@ -101,6 +111,16 @@ def fitted(session: Session, pixels: Tensor) -> Tensor:
         return pixels
     _, height, width = session.config.fitting_shape(pixels.shape[2], pixels.shape[3])
     return padded(pixels, height, width)
+
+
+def _fitted_shapes(session: Session, runs: Sequence[Tensor]) -> list[ImageShape]:
+    """The shape (C, H, W) of each run of images, after they are padded."""
+    return [session.config.fitting_shape(run.shape[2], run.shape[3]) for run in runs]
+
+
+def _largest(shapes: Sequence[ImageShape]) -> ImageShape:
+    """The shape with which memory is reserved for all of them, since all are held until the answer is written."""
+    return max(shapes, key=prod)
 
 
 def _shared_seed(runs: Sequence[Tensor], draw: Draw, seed: int | None) -> int | None:
