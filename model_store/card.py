@@ -17,6 +17,7 @@ from .families import ModelConfig
 from .vae import Record
 from .vae.record import Count, validation_messages
 from .vae.sentences import counted
+from .version import NAME
 
 FORMAT: Final = 1
 MAX_CARD_BYTES = 2**20
@@ -131,6 +132,14 @@ class Card(Record):
     weights: WeightsSummary
     # not written without a value: cards of models that were trained here keep their text
     source: Annotated[Source | None, Field(exclude_if=lambda source: source is None)] = None
+    preview: Annotated[
+        str | None,
+        Field(
+            pattern=NAME.pattern,
+            exclude_if=lambda preview: preview is None,
+            description="a small model of the same latent space, which decodes previews",
+        ),
+    ] = None
     training: TrainingSummary | None = None
     metrics: tuple[Metric, ...] = ()
     latents: LatentSummary | None = None

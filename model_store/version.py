@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .errors import InvalidAlias, InvalidName, ModelNotFound
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _ALIAS = re.compile(r"[a-z][A-Za-z0-9._-]{0,63}")
 
@@ -76,7 +76,7 @@ def check_alias(alias: str) -> str:
 
 def is_name(text: str) -> bool:
     """Whether a model can have that name. A path is never a name."""
-    return _NAME.fullmatch(text) is not None
+    return NAME.fullmatch(text) is not None
 
 
 def is_number(text: str) -> bool:

@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the latents that it understands, such as sdxl (default: as the source tells, else the name of the model)",
     )
     parser.add_argument(
+        "--preview",
+        metavar="NAME",
+        type=check_name,
+        help="a small model of the same latent space, which decodes previews: decode?quality=preview",
+    )
+    parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="pictures to try it on (default: one generated picture)"
     )
 
@@ -82,7 +88,12 @@ def import_model(store: Store, console: Console, options: argparse.Namespace) ->
         trial = try_model(candidate.model, pictures, lambda: progress.advance(task))
         progress.update(task, description="publishing", total=None)
         version = store.publish(
-            wishes.name, candidate.model, source=candidate.source, metrics=trial.metrics, warnings=trial.warnings
+            wishes.name,
+            candidate.model,
+            source=candidate.source,
+            preview=options.preview,
+            metrics=trial.metrics,
+            warnings=trial.warnings,
         )
     _report(console, version, candidate, trial, pictures)
     return version

@@ -90,6 +90,23 @@ class Session:
         """The record of the model's family."""
         return self.model.card.model
 
+    def preview(self) -> Session:
+        """A session of the same request with the small model that the card names for previews.
+
+        Raises:
+            NotSupportedByModel: the card names none, or one that is not served or has another latent space.
+        """
+        name = self.model.card.preview
+        if name is None:
+            raise NotSupportedByModel(self.model.name, "has no preview", "leave out quality, or ask for quality=full")
+        found = [other for other in self.served() if other.version.name == name]
+        if not found or found[-1].card.model.space != self.config.space:
+            reason = f"has the preview {name}, which is not served, or not for its latent space"
+            raise NotSupportedByModel(self.model.name, reason, "ask for quality=full, or publish that model")
+        other = Session(found[-1], self.limits, self.timings, self.memory, self.served)
+        other.tile_wish, other.written_bytes = self.tile_wish, self.written_bytes
+        return other
+
     @property
     def prior(self) -> Prior | NoPrior:
         """The prior of the model, which maps normal coordinates to latents."""

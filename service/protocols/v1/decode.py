@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.runs import decode_runs
+from ...operations.scaling import scaled, unscaled
 from ...operations.session import Session
 from .answers import ImagesAnswer, bytes_to_write, check_one_size, pixel_type, respond_with_images
 from .bodies import read_latent_runs
@@ -23,6 +24,9 @@ class DecodeParameters(TileParameters, PictureParameters):
     """The query of decode."""
 
     scaled: LatentsAreScaled = None
+    quality: Annotated[
+        Literal["full", "preview"], Field(description="preview: by the small model that the card names, which is quick")
+    ] = "full"
     original_size: Annotated[
         str | None,
         Field(
@@ -48,6 +52,9 @@ async def answer(call: Call, session: Session, parameters: DecodeParameters) -> 
     latents = await read_latent_runs(call, session, parameters.scaled)
     if wanted not in ("json", "safetensors"):
         check_one_size(latents)
+    if parameters.quality == "preview":
+        full, session = session, session.preview()
+        latents = [unscaled(scaled(run, full.config.latent_scaling), session.config.latent_scaling) for run in latents]
     work = decode_runs(session, latents, size=parameters.size, pixel_type=pixel_type(wanted))
     images = await call.wait_for(work, "send fewer latents")
     return await respond_with_images(call, wanted, session, images, jpeg_quality=parameters.jpeg_quality)

@@ -50,7 +50,8 @@ def network() -> TAESD:
 def shelf(tmp_path_factory: pytest.TempPathFactory, network: TAESD) -> Store:
     """A store with two tiny autoencoders of different latent spaces."""
     store = Store(tmp_path_factory.mktemp("any-size"))
-    store.publish("tiny", network)
+    store.publish("tiny", network, preview="small")
+    store.publish("small", TAESD(config().model_copy(update={"scaling": Scaling()})))
     torch.manual_seed(1)
     store.publish("wide", TAESD(config(16, "flux1", has_middle_norm=True)))
     return store
@@ -269,6 +270,29 @@ async def test_jpeg_has_the_quality_that_is_asked_for(client: httpx.AsyncClient)
     assert len(small.content) < len(large.content)
 
 
+async def test_preview_is_decoded_by_the_model_that_the_card_names(client: httpx.AsyncClient) -> None:
+    """The latents are scaled in between: the small model has another scaling."""
+    latents = torch.randn(1, 4, 2, 2)
+    as_scaled = (latents - SCALING.shift) * SCALING.factor
+    full, small = (safetensors.torch.save({"latents": each}) for each in (latents, as_scaled))
+
+    preview = await ok(await client.post("/v1/decode?quality=preview&format=npy", content=full, headers=SAFETENSORS))
+    expected = await ok(await client.post("/v1/models/small/decode?format=npy", content=small, headers=SAFETENSORS))
+
+    assert preview.headers["X-Model"] == "small@1"
+    assert preview.content == expected.content
+
+
+async def test_model_without_a_preview_says_so(client: httpx.AsyncClient) -> None:
+    """The message names the other quality."""
+    body = safetensors.torch.save({"latents": torch.zeros(1, 16, 2, 2)})
+
+    answer = await client.post("/v1/models/wide/decode?quality=preview", content=body, headers=SAFETENSORS)
+
+    assert answer.status_code == 422
+    assert "wide@1 has no preview; leave out quality" in answer.json()["detail"]
+
+
 async def test_latents_of_another_space_are_refused(client: httpx.AsyncClient) -> None:
     """The message names both spaces with their shapes, and the served model that decodes these latents."""
     encoded = await client.post("/v1/models/wide/encode?format=safetensors", content=png(8, 16), headers=PNG)
@@ -339,10 +363,10 @@ async def test_list_of_models_tells_shapes_and_operations(client: httpx.AsyncCli
     """Sides of any size are null, and the downscale says which sizes fit."""
     models = (await client.get("/v1/models")).json()["models"]
 
-    assert models[0]["image_shape"] == [3, None, None]
-    assert models[0]["latent_shape"] == [4, None, None]
-    assert models[0]["downscale"] == 8
-    assert models[0]["operations"] == ["encode", "decode", "reconstruct", "interpolate"]
+    assert models[1]["image_shape"] == [3, None, None]
+    assert models[1]["latent_shape"] == [4, None, None]
+    assert models[1]["downscale"] == 8
+    assert models[1]["operations"] == ["encode", "decode", "reconstruct", "interpolate"]
 
 
 async def test_start_page_shows_a_model_that_makes_no_images_of_its_own(client: httpx.AsyncClient) -> None:
