@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from model_store import Store
+from model_store.free_memory import free_memory
 from model_store.vae.device import choose_device
 
 from .compute.device import INLINE_S, INLINE_S_WITH_WORKERS, Device
@@ -51,6 +52,8 @@ from .web import documentation, page
 
 SMALL_BODIES_BYTES = 16_777_216  # kept for bodies of at most 64 KiB
 SMALL_ANSWERS_BYTES = 67_108_864  # kept for answers that need at most 64 KiB, of which thousands may be under way
+# An eighth of the free memory: beside it are the weights, the answers and the bodies.
+COMPUTE_SHARE, LEAST_COMPUTE_BYTES, MOST_COMPUTE_BYTES = 8, 2**28, 2**31
 MAX_PROCESSES = 2  # of one pool: each adds its memory to the bound; a service with more workers has more of them
 PROCESS_BYTES = 64 * 2**20  # of a process, beside the body, its copy and the memory of a request
 
@@ -173,8 +176,14 @@ def create_limits(settings: Settings) -> Limits:
         picture_pixels=settings.max_pixels,
         draws=settings.max_score_draws,
         answer_bytes=settings.max_answer_bytes,
-        compute_bytes=settings.max_compute_bytes,
+        compute_bytes=settings.max_compute_bytes or compute_share(),
+        compute_s=0.9 * settings.hang_s,  # a longer computation would be taken for one that hangs
     )
+
+
+def compute_share() -> int:
+    """The memory that the computation of one image may take: a share of the memory that is free at the start."""
+    return max(LEAST_COMPUTE_BYTES, min(free_memory() // COMPUTE_SHARE, MOST_COMPUTE_BYTES))
 
 
 def create_registry(settings: Settings, metrics: Metrics) -> Registry:

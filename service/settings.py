@@ -187,13 +187,13 @@ class Settings(BaseSettings):
         description="memory of all requests together that a process computes and answers at the same time, each until "
         "its client has taken the answer; too low: 429 for bulk clients; too high: the process may run out of memory",
     )
-    max_compute_bytes: int = Field(
-        536_870_912,
+    max_compute_bytes: int | None = Field(
+        None,
         ge=2**20,
         le=2**40,
         description="memory that the computation of one image may take beside the weights; larger images are computed "
-        "in tiles; too low: many small tiles, whose overlap is computed again and again; too high: the process may run "
-        "out of memory",
+        "in tiles; by default an eighth of the memory that is free at the start, between 256 MiB and 2 GiB; too low: "
+        "many small tiles, whose overlap is computed again and again; too high: the process may run out of memory",
     )
     timeout_s: float = Field(
         30.0,

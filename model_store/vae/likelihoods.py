@@ -100,8 +100,8 @@ class PointImage:
 
     @property
     def mean(self) -> Tensor:
-        """The image, (B, C, H, W), clipped to [0, 1]."""
-        return self.location.clamp(0, 1)
+        """The image, (B, C, H, W), clipped to [0, 1]; NaN where the decoder has overflown, which a clip would hide."""
+        return self.location.clamp(0, 1).where(self.location.isfinite(), torch.nan)
 
 
 Likelihood = Bernoulli | Gaussian | DiscretisedLogistic

@@ -81,8 +81,10 @@ class Runner:
     ) -> None:
         self._config = model.config
         self.precisions = precisions or Precisions(device.dtype, device.dtype)
+        self._recomputed = recomputed
+        self._is_warm = False
         self.forward_passes, self.runtime = runtimes.forward_passes(
-            model, device.torch_device, self.precisions, device.runtime, recomputed
+            model, device.torch_device, self.precisions, device.runtime, self._count_recomputed
         )
         self._device = device
         self._out_of_memory = out_of_memory
@@ -102,6 +104,11 @@ class Runner:
     def max_images(self, name: ForwardPass) -> int:
         """The most images that a forward pass computes at once."""
         return self.plans[name].sizes[-1]
+
+    def _count_recomputed(self, rows: int) -> None:
+        """Count rows of requests; the warm-up tries noise too, which no client has sent."""
+        if self._is_warm:
+            self._recomputed(rows)
 
     def _plans_of_stages(self, plans: BatchPlans) -> BatchPlans:
         """The stages of a forward pass have the plan of the whole pass."""
@@ -148,6 +155,7 @@ class Runner:
             # On a GPU each size has a CUDA graph of its own; on a CPU the largest size prepares everything.
             for size in known[name].sizes[-1:] if self._device.is_exact else known[name].sizes:
                 await self._try(name, last(rows, max(size, TRIED)), size)
+        self._is_warm = True
         return known
 
     async def _try(self, name: ForwardPass, rows: Rows, size: int) -> None:

@@ -14,7 +14,8 @@ from ..errors import BadValue
 
 HEADER = "X-Latent-Space"
 
-_WORDS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})(?:; ?(scaled|raw))?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_WORDS = re.compile(rf"({_NAME.pattern})(?: ?; ?(scaled|raw))?")
 
 
 class LatentSpace(NamedTuple):
@@ -46,13 +47,17 @@ class LatentSpace(NamedTuple):
         for mine, theirs in zip(self, other, strict=True):
             if None not in (mine, theirs) and mine != theirs:
                 raise BadValue(
-                    f"The latents are {self} by one part of the request and {other} by another; "
-                    f"leave out one of the two, the body's words or the header {HEADER}."
+                    f"The latents are {_word(mine)} by one part of the request and {_word(theirs)} by another: its "
+                    f"body, the header {HEADER}, or the query; leave out one of the two."
                 )
         return LatentSpace(
             other.name if self.name is None else self.name,
             other.is_scaled if self.is_scaled is None else self.is_scaled,
         )
+
+
+def _word(value: str | bool | None) -> str:
+    return value[:64] if isinstance(value, str) else "scaled" if value else "raw"
 
 
 def of_header(text: str | None) -> LatentSpace:
@@ -70,6 +75,23 @@ def of_header(text: str | None) -> LatentSpace:
 
 
 def of_metadata(metadata: Mapping[str, str]) -> LatentSpace:
-    """The words in the metadata of safetensors."""
-    scaled = {"true": True, "false": False}.get(metadata.get("scaled", ""))
-    return LatentSpace(metadata.get("latent_space") or None, scaled)
+    """The words in the metadata of safetensors, in which `scaled` is true or false.
+
+    Raises:
+        BadValue: it is something else.
+    """
+    known = {"true": True, "false": False, "": None}
+    if (scaled := metadata.get("scaled", "")) not in known:
+        raise BadValue(f"The metadata says scaled={scaled[:40]}; it must be true or false.")
+    return of_json(metadata.get("latent_space") or None, known[scaled])
+
+
+def of_json(name: str | None, is_scaled: bool | None) -> LatentSpace:
+    """The words in JSON.
+
+    Raises:
+        BadValue: no space has that name.
+    """
+    if name is not None and _NAME.fullmatch(name) is None:
+        raise BadValue("The name of a latent space has 1 to 64 letters, digits, '-', '_' and '.', as in flux1.")
+    return LatentSpace(name, is_scaled)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import groupby
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
@@ -128,18 +129,12 @@ def decode(structures: Sequence[PictureStructure], target: Target) -> list[Pixel
         BadImage: a picture cannot be read.
         WrongShape: an upright picture has another size than the model's, and `resize` is `none`.
     """
-    counts: list[int] = []
-    batches: list[Pixels] = []
+    rows: list[Pixels] = []
     for index, structure in enumerate(structures):
         with about_row(index):
             opened = open_picture(_name(index, len(structures)), structure, target)
-            pixels = decode_picture(opened, target)
-        if not batches or batches[-1].shape[1:] != pixels.shape:
-            batches.append(np.empty((len(structures) - index, *pixels.shape), np.uint8))
-            counts.append(0)
-        batches[-1][counts[-1]] = pixels
-        counts[-1] += 1
-    return [batch[:count] for batch, count in zip(batches, counts, strict=True)]
+            rows.append(decode_picture(opened, target))
+    return [np.stack([*run]) for _, run in groupby(rows, key=np.shape)]
 
 
 def read_one(content: bytes, target: Target) -> Pixels:

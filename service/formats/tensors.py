@@ -107,8 +107,8 @@ def write_npy(tensor: Tensor) -> bytes:
 def read_metadata(content: bytes) -> dict[str, str]:
     """The metadata of a safetensors file that `read_safetensors` has read."""
     header_bytes = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = orjson.loads(content[8 : 8 + header_bytes]).get("__metadata__", {})
-    return metadata
+    metadata: dict[str, str] | None = orjson.loads(content[8 : 8 + header_bytes]).get("__metadata__")
+    return metadata or {}
 
 
 def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

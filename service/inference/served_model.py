@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
+import torch
+
 from model_store import Card, ModelVersion
+from model_store.vae.family import ImageShape
 from model_store.vae.priors import NoPrior, Prior
 
 from ..compute.rows import Rows, length, split
@@ -14,6 +18,15 @@ from ..compute.runner import Runner
 from ..compute.torch_runtime import ForwardPass
 from .batcher import PART_S, Batcher
 from .work_queue import Answer, Part
+
+CONSTANT_BYTES = 16 * 2**20  # of kernels and their buffers, for the smallest image too
+
+
+class Cost(NamedTuple):
+    """The memory in bytes, and the seconds, of a forward pass of one image."""
+
+    size: int
+    seconds: float
 
 
 class BatchKey(NamedTuple):
@@ -37,6 +50,31 @@ class ServedModel:
     def name(self) -> str:
         """`name@version`, the form in which every answer names the model."""
         return str(self.version)
+
+    @property
+    def space(self) -> str:
+        """The name of the space of the latents: the card's, or the name of the model where no other model has it."""
+        return self.card.model.space or self.version.name
+
+    def cost_of(self, image_shape: ImageShape) -> Cost:
+        """The memory and the time of a forward pass of an image (C, H, W), in the direction that needs more.
+
+        They follow from what the import has measured for each megapixel in float32. Where it has measured nothing, the
+        memory is the family's bound, and the time is not known. Half precision takes half of both.
+        """
+        megapixels = prod(image_shape[1:]) / 1e6
+        measured = {name: self._measured(f"{name}_bytes_per_megapixel") for name in ("encode", "decode")}
+        if None in measured.values():
+            return Cost(self.card.model.activation_bytes_of(image_shape), 0.0)
+        kinds = self.runner.precisions._asdict()
+        shares = {name: (kind or torch.float32).itemsize / torch.float32.itemsize for name, kind in kinds.items()}
+        sizes = [(value or 0) * megapixels * shares[name] for name, value in measured.items()]
+        seconds = [(self._measured(f"{name}_s_per_megapixel") or 0.0) * share for name, share in shares.items()]
+        return Cost(int(max(sizes)) + CONSTANT_BYTES, max(seconds) * megapixels)
+
+    def _measured(self, name: str) -> float | None:
+        metric = self.card.metric(name)
+        return None if metric is None else metric.value
 
     @cached_property
     def card_json(self) -> bytes:

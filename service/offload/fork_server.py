@@ -99,7 +99,9 @@ def work(connection: socket.socket) -> None:
             except Exception as raised:
                 kind = type(raised)  # of a library's own errors, the service knows no class
                 is_known = messages.is_known_error(kind.__module__, kind.__qualname__)
-                error = raised if is_known else RuntimeError(f"{kind.__qualname__}: {raised}")
+                is_memory = isinstance(raised, MemoryError)  # NumPy has a subclass of its own
+                unknown = MemoryError(str(raised)) if is_memory else RuntimeError(f"{kind.__qualname__}: {raised}")
+                error = raised if is_known else unknown
                 error.add_note(traceback.format_exc())  # for the log of the service: a pickle has no traceback
             is_last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > _KEPT_BYTES
             messages.send(connection, result, error, is_last)

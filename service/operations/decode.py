@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from model_store.vae.family import ImageShape
@@ -9,9 +11,9 @@ from model_store.vae.family import ImageShape
 from .session import PIXEL_BYTES, PixelType, Session
 
 
-def admit_decode(session: Session, images: int, image_shape: ImageShape, pixel_type: PixelType) -> None:
-    """Reserve memory to decode that number of images (C, H, W)."""
-    session.admit(images, image_shape, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
+def admit_decode(session: Session, shapes: Sequence[ImageShape], pixel_type: PixelType) -> None:
+    """Reserve memory to decode images (C, H, W)."""
+    session.admit_each(shapes, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
 
 
 async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "float32") -> Tensor:
@@ -22,5 +24,5 @@ async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     image_shape = session.limits.check_latents(session.model, latents)
-    admit_decode(session, len(latents), image_shape, pixel_type)
+    admit_decode(session, [image_shape] * len(latents), pixel_type)
     return await session.images_of(latents, pixel_type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from model_store.vae import Point
 from model_store.vae.family import ImageShape
+from model_store.vae.noise import derived_seed
 
 from .noise import draw_seed, normal_noise
 from .session import Session
@@ -29,9 +31,9 @@ class Encoding:
     seed: int | None
 
 
-def admit_encode(session: Session, images: int, image_shape: ImageShape) -> None:
-    """Reserve memory to encode that number of images (C, H, W)."""
-    session.admit(images, image_shape, latents=8, value_bytes=2)
+def admit_encode(session: Session, shapes: Sequence[ImageShape]) -> None:
+    """Reserve memory to encode images (C, H, W)."""
+    session.admit_each(shapes, latents=8, value_bytes=2)
 
 
 async def encode(
@@ -39,8 +41,8 @@ async def encode(
 ) -> Encoding:
     """Latents of uint8 pixels (B, C, H, W): the posterior's mean, or a draw from it.
 
-    The mean needs no seed, and a point is its own mean. A draw depends on the seed and on the number of the image,
-    which begins at `first`.
+    The mean needs no seed, and a point is its own mean. A draw depends on the seed, on `first`, the number of
+    the first of these images in the request, and on the place behind it.
 
     Raises:
         NotSupportedByModel: the model has no encoder.
@@ -48,12 +50,13 @@ async def encode(
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("encode")
-    admit_encode(session, len(pixels), session.limits.check_images(session.model, pixels))
+    admit_encode(session, [session.limits.check_images(session.model, pixels)] * len(pixels))
     posterior = await session.encode_raw(pixels)
     normal = posterior.mean
     if draw == "mean" or isinstance(posterior, Point):
         return Encoding(session.prior.from_normal(normal), normal, posterior.log_variance, seed=None)
     seed = draw_seed() if seed is None else seed
-    count, *shape = normal.shape
-    drawn = posterior.sample((await normal_noise(seed, first + count, *shape))[first:])
+    # images of another shape have a stream of their own, or noise for all images before them would be drawn too
+    stream = derived_seed(seed, f"image {first}") if first else seed
+    drawn = posterior.sample(await normal_noise(stream, *normal.shape))
     return Encoding(session.prior.from_normal(drawn), normal, posterior.log_variance, seed)

@@ -30,6 +30,7 @@ class Limits:
         draws: posterior draws of all images together.
         answer_bytes: memory for the tensors of a request and its answer.
         compute_bytes: memory of one forward pass of an image, beside the weights; a larger image is tiled.
+        compute_s: seconds of one forward pass of an image; one that would take longer is tiled.
     """
 
     images: int
@@ -37,7 +38,8 @@ class Limits:
     picture_pixels: int
     draws: int
     answer_bytes: int
-    compute_bytes: int = 2**30
+    compute_bytes: int
+    compute_s: float
 
     def check_images(self, model: ServedModel, pixels: Tensor) -> ImageShape:
         """The shape (C, H, W) of images (B, C, H, W), which fit the model and the limits.
@@ -81,10 +83,14 @@ class Limits:
 
     def check_count(self, images: int, image_shape: ImageShape) -> None:
         """Raise TooLarge for more images (C, H, W), or more pixels in all of them, than one request may have."""
+        _, height, width = image_shape
+        self.check_pixels(images, images * height * width)
+
+    def check_pixels(self, images: int, pixels: int) -> None:
+        """Raise TooLarge for more images, or more pixels in all of them, than one request may have."""
         if images > self.images:
             raise TooLarge("The request", size=images, limit=self.images, unit="images", remedy=_FEWER)
-        _, height, width = image_shape
-        if (pixels := images * height * width) > self.pixels:
+        if pixels > self.pixels:
             raise TooLarge("The request", size=pixels, limit=self.pixels, unit="pixels", remedy=_FEWER)
 
     def check_bytes(self, size: int) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from model_store.vae.family import ImageShape
+
 from ..errors import BadValue
 
 Fit = Literal["none", "pad"]
@@ -22,19 +24,21 @@ def padded(pixels: Tensor, height: int, width: int) -> Tensor:
         return pixels
     rows = torch.arange(height).clamp(max=pixels.shape[2] - 1)
     columns = torch.arange(width).clamp(max=pixels.shape[3] - 1)
-    return pixels[:, :, rows][:, :, :, columns]
+    return pixels[:, :, rows[:, None], columns]
+
+
+def check_size(size: Sequence[int], shapes: Sequence[ImageShape]) -> None:
+    """Raise BadValue if an original size (height, width) is larger than one of the images (C, H, W)."""
+    height, width = size
+    for _, image_height, image_width in shapes:
+        if height > image_height or width > image_width:
+            raise BadValue(
+                f"The original size {height}×{width} is larger than the images, which are "
+                f"{image_height}×{image_width}; send the X-Original-Size of the answer that gave these latents."
+            )
 
 
 def cropped(images: Tensor, size: Sequence[int]) -> Tensor:
-    """The first rows and columns of images (B, C, H, W), as many as `size` (height, width) says.
-
-    Raises:
-        BadValue: the images are smaller.
-    """
+    """The first rows and columns of images (B, C, H, W), as many as `size` (height, width) says."""
     height, width = size
-    if height > images.shape[2] or width > images.shape[3]:
-        raise BadValue(
-            f"The original size {height}×{width} is larger than the images, which are "
-            f"{images.shape[2]}×{images.shape[3]}; send the X-Original-Size of the answer that gave these latents."
-        )
     return images[:, :, :height, :width].contiguous()

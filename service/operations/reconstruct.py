@@ -36,10 +36,10 @@ class Reconstruction:
     seed: int | None
 
 
-def admit_reconstruct(session: Session, images: int, image_shape: ImageShape, pixel_type: PixelType) -> None:
-    """Reserve memory to encode and decode that number of images (C, H, W)."""
+def admit_reconstruct(session: Session, shapes: Sequence[ImageShape], pixel_type: PixelType) -> None:
+    """Reserve memory to encode and decode images (C, H, W)."""
     compared = 12 if pixel_type == "float32" else 0  # the originals as float32, the differences and their squares
-    session.admit(images, image_shape, latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
+    session.admit_each(shapes, latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
 
 
 async def reconstruct(
@@ -63,11 +63,12 @@ async def reconstruct(
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("reconstruct")
-    admit_reconstruct(session, len(pixels), session.limits.check_images(session.model, pixels), pixel_type)
+    admit_reconstruct(session, [session.limits.check_images(session.model, pixels)] * len(pixels), pixel_type)
     encoding = await encode(session, pixels, draw=draw, seed=seed, first=first)
     images = await session.images_of(encoding.latents, pixel_type)
     if size is not None:
-        images, pixels = cropped(images, size), cropped(pixels, size)
+        images = await offload(images.nbytes, cropped, images, size)
+        pixels = await offload(pixels.nbytes, cropped, pixels, size)
     if pixel_type == "uint8":
         return Reconstruction(images, None, encoding.seed)
     originals = await offload(images.nbytes, to_images, pixels)

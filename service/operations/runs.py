@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor
 
 from model_store.vae.family import ImageShape
 
+from ..errors import ServiceError
+from ..offload import offload
 from .decode import admit_decode, decode
 from .encode import Draw, Encoding, admit_encode, encode
 from .noise import draw_seed
-from .padding import cropped, padded
+from .padding import check_size, cropped, padded
 from .reconstruct import Reconstruction, admit_reconstruct, reconstruct
 from .scaling import scaled_encoding
 from .session import PixelType, Session
@@ -39,16 +41,18 @@ async def encode_runs(
         the errors of `encode`.
     """
     session.check_can("encode")
-    if len(runs) > 1:
-        admit_encode(session, sum(map(len, runs)), _largest(_fitted_shapes(session, runs)))
+    admit_encode(session, _fitted_shapes(session, runs))
     seed = _shared_seed(runs, draw, seed)
     encodings: list[Encoding] = []
     first = 0
     for run in runs:
-        encodings.append(await encode(session, fitted(session, run), draw=draw, seed=seed, first=first))
+        with _counted_from(first):
+            encodings.append(await encode(session, await fitted(session, run), draw=draw, seed=seed, first=first))
         first += len(run)
     scaling = session.config.latent_scaling
-    return [scaled_encoding(encoding, scaling) for encoding in encodings] if is_scaled else encodings
+    if not is_scaled:
+        return encodings
+    return [await offload(each.latents.nbytes, scaled_encoding, each, scaling) for each in encodings]
 
 
 async def decode_runs(
@@ -64,11 +68,15 @@ async def decode_runs(
         the errors of `decode`.
         BadValue: the images are smaller than the size.
     """
-    if len(runs) > 1:
-        shapes = [session.limits.check_latents(session.model, run) for run in runs]
-        admit_decode(session, sum(map(len, runs)), _largest(shapes), pixel_type)
+    shapes: list[ImageShape] = []
+    for run in runs:
+        with _counted_from(len(shapes)):
+            shapes += [session.limits.check_latents(session.model, run)] * len(run)
+    if size is not None:
+        check_size(size, shapes)
+    admit_decode(session, shapes, pixel_type)
     images = [await decode(session, run, pixel_type=pixel_type) for run in runs]
-    return images if size is None else [cropped(run, size) for run in images]
+    return images if size is None else [await offload(run.nbytes, cropped, run, size) for run in images]
 
 
 async def reconstruct_runs(
@@ -85,42 +93,50 @@ async def reconstruct_runs(
         the errors of `reconstruct`.
     """
     session.check_can("reconstruct")
-    if len(runs) > 1:
-        admit_reconstruct(session, sum(map(len, runs)), _largest(_fitted_shapes(session, runs)), pixel_type)
+    admit_reconstruct(session, _fitted_shapes(session, runs), pixel_type)
     seed = _shared_seed(runs, draw, seed)
     reconstructions: list[Reconstruction] = []
     first = 0
     for run in runs:
         work = reconstruct(
             session,
-            fitted(session, run),
+            await fitted(session, run),
             draw=draw,
             seed=seed,
             first=first,
             size=run.shape[2:] if session.config.takes_any_size else None,
             pixel_type=pixel_type,
         )
-        reconstructions.append(await work)
+        with _counted_from(first):
+            reconstructions.append(await work)
         first += len(run)
     return reconstructions
 
 
-def fitted(session: Session, pixels: Tensor) -> Tensor:
+async def fitted(session: Session, pixels: Tensor) -> Tensor:
     """Pixels (B, C, H, W), padded to the next size that a model of any size takes."""
     if not session.config.takes_any_size:
         return pixels
     _, height, width = session.config.fitting_shape(pixels.shape[2], pixels.shape[3])
-    return padded(pixels, height, width)
+    return await offload(pixels.nbytes, padded, pixels, height, width)
+
+
+@contextmanager
+def _counted_from(first: int) -> Iterator[None]:
+    """Let an error about one row of a run name the place of the row in the request."""
+    try:
+        yield
+    except ServiceError as error:
+        if error.index is not None:
+            error.index += first
+        raise
 
 
 def _fitted_shapes(session: Session, runs: Sequence[Tensor]) -> list[ImageShape]:
-    """The shape (C, H, W) of each run of images, after they are padded."""
-    return [session.config.fitting_shape(run.shape[2], run.shape[3]) for run in runs]
-
-
-def _largest(shapes: Sequence[ImageShape]) -> ImageShape:
-    """The shape with which memory is reserved for all of them, since all are held until the answer is written."""
-    return max(shapes, key=prod)
+    """The shape (C, H, W) of each image, after it is padded."""
+    if not session.config.takes_any_size:
+        return [session.limits.check_images(session.model, run) for run in runs for _ in run]
+    return [session.config.fitting_shape(height, width) for _, height, width in shapes_of(runs)]
 
 
 def _shared_seed(runs: Sequence[Tensor], draw: Draw, seed: int | None) -> int | None:

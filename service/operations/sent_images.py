@@ -47,7 +47,7 @@ def decode_if_light(session: Session, files: Sequence[bytes], target: Target) ->
     structures = pictures.inspect_all(files, target)
     session.check_room(len(structures))
     fitted = [target.shape_of(structure.height, structure.width) for structure in structures]
-    admit_read(session, len(fitted), max(fitted, key=prod))
+    admit_read(session, fitted)
     costs = (max(structure.cost, prod(shape[1:])) for structure, shape in zip(structures, fitted, strict=True))
     return pictures.decode(structures, target) if sum(costs) <= LIGHT_PICTURE_COST else None
 
@@ -61,11 +61,12 @@ def admit_array(session: Session, shape: Sequence[int], target: Target, *, value
         TooLarge: the images are too many or too large.
         AnswerMemoryFull, QueueFull: the service has no room for the images now.
     """
-    admit_read(session, shape[0], target.shape_of(*shape[2:]), value_bytes=value_bytes)
+    admit_read(session, [target.shape_of(*shape[2:])] * shape[0], value_bytes=value_bytes)
     pictures.check_array(shape, target)
     session.check_room(shape[0])
 
 
-def admit_read(session: Session, images: int, image_shape: ImageShape, *, value_bytes: int = DECODED_BYTES) -> None:
-    """Reserve memory for images that have been read, all as large as the largest; padding makes them fit the model."""
-    session.admit(images, session.config.fitting_shape(*image_shape[1:]), latents=0, value_bytes=value_bytes)
+def admit_read(session: Session, shapes: Sequence[ImageShape], *, value_bytes: int = DECODED_BYTES) -> None:
+    """Reserve memory for images (C, H, W) that are read; padding makes them fit the model."""
+    fitting = [session.config.fitting_shape(height, width) for _, height, width in shapes]
+    session.admit_each(fitting, latents=0, value_bytes=value_bytes)

@@ -5,6 +5,7 @@ An operation is a composition of the few forward passes that a device computes: 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from math import prod
 from typing import Literal, TypeVar
@@ -100,7 +101,7 @@ class Session:
         if name is None:
             raise NotSupportedByModel(self.model.name, "has no preview", "leave out quality, or ask for quality=full")
         found = [other for other in self.served() if other.version.name == name]
-        if not found or found[-1].card.model.space != self.config.space:
+        if not found or found[-1].space != self.space:
             reason = f"has the preview {name}, which is not served, or not for its latent space"
             raise NotSupportedByModel(self.model.name, reason, "ask for quality=full, or publish that model")
         other = Session(found[-1], self.limits, self.timings, self.memory, self.served)
@@ -134,7 +135,7 @@ class Session:
     @property
     def space(self) -> str:
         """The name of the space of the model's latents: the card's, or the name of the model where no other has it."""
-        return self.config.space or self.model.version.name
+        return self.model.space
 
     def check_space(self, space: str | None, latent_shape: Sequence[int]) -> None:
         """Check that the model decodes latents of a space; None is latents that do not name their space.
@@ -144,7 +145,7 @@ class Session:
         """
         if space is None or space == self.space:
             return
-        able = [other.name for other in self.served() if other.card.model.space == space]
+        able = [other.name for other in self.served() if other.space == space]
         raise WrongLatentSpace(space, latent_shape, self.model.version, self.space, self.config.latent_shape, able)
 
     def admit(self, images: int, image_shape: ImageShape, *, latents: int, value_bytes: int) -> None:
@@ -158,8 +159,23 @@ class Session:
             AnswerMemoryFull: the requests under way hold the memory.
         """
         self.limits.check_count(images, image_shape)
-        tensors = latents * 4 * prod(self.config.latent_shape_of(image_shape)) + value_bytes * prod(image_shape)
-        self.limits.check_bytes(size := images * (tensors + self.written_bytes(image_shape)))
+        self._reserve(images * self._held_bytes(image_shape, latents, value_bytes))
+
+    def admit_each(self, shapes: Sequence[ImageShape], *, latents: int, value_bytes: int) -> None:
+        """As `admit` does, for images of several shapes (C, H, W) that are held at the same time."""
+        counts = Counter(shapes)
+        self.limits.check_pixels(
+            len(shapes), sum(count * height * width for (_, height, width), count in counts.items())
+        )
+        self._reserve(sum(count * self._held_bytes(shape, latents, value_bytes) for shape, count in counts.items()))
+
+    def _held_bytes(self, image_shape: ImageShape, latents: int, value_bytes: int) -> int:
+        """The memory of one image, of its latents, and of the answer about it."""
+        numbers = latents * prod(self.config.latent_shape_of(image_shape))
+        return 4 * numbers + value_bytes * prod(image_shape) + self.written_bytes(image_shape)
+
+    def _reserve(self, size: int) -> None:
+        self.limits.check_bytes(size)
         self.memory.grow_to(size)
 
     def check_room(self, images: int) -> None:
@@ -213,13 +229,13 @@ class Session:
             TooLarge, BadValue: no tiles fit, or the wished tiles are not possible.
             OutOfMemory: the smallest tiles do not fit now.
         """
-        grid = grid_of(self.config, image_shape, self.tile_wish, self.limits.compute_bytes)
+        grid = grid_of(self.config, image_shape, self.tile_wish, self.model.cost_of, self.limits)
         while True:
             self.grid = grid or self.grid
             try:
                 return await compute(grid)
             except OutOfMemory:
-                smaller = smaller_grid(self.config, image_shape, grid)
+                smaller = smaller_grid(self.config, image_shape, grid, self.tile_wish)
                 if smaller is None or self.tile_wish.side == "never":
                     raise
                 grid = smaller

@@ -9,6 +9,7 @@ tiles. For other networks the tiles are blended where they overlap, and the answ
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import product
 from typing import Literal, NamedTuple
@@ -21,6 +22,9 @@ from model_store.vae.family import FamilyConfig, ImageShape
 from ..compute.rows import Rows
 from ..compute.torch_runtime import ForwardPass
 from ..errors import BadValue, TooLarge
+from ..inference.served_model import Cost
+from ..offload import offload
+from .limits import Limits
 
 BLENDED_OVERLAP = 128  # pixels, of networks whose neighbourhood is not bounded
 SMALLEST = 64  # pixels of a tile's side without its overlap
@@ -69,48 +73,70 @@ class Window(NamedTuple):
         return Window(*(slice(part.start * unit_in // unit_out, part.stop * unit_in // unit_out) for part in self))
 
 
-def grid_of(config: FamilyConfig, image_shape: ImageShape, wish: TileWish, most_bytes: int) -> Grid | None:
+def grid_of(
+    config: FamilyConfig,
+    image_shape: ImageShape,
+    wish: TileWish,
+    cost_of: Callable[[ImageShape], Cost],
+    limits: Limits,
+) -> Grid | None:
     """The tiles of an image (C, H, W); None if it is computed at once.
 
     Raises:
-        TooLarge: it does not fit into `most_bytes`, in tiles or at once where the client forbids tiles.
+        TooLarge: it does not fit into the limits, in tiles or at once where the client forbids tiles.
         BadValue: the client asks for tiles of a model of one size, or for tiles that are too small.
     """
-    _, height, width = image_shape
-    needed = config.activation_bytes_of(image_shape)
-    if wish.side == "never" or (wish.side == "auto" and needed <= most_bytes) or not config.takes_any_size:
+    if not config.takes_any_size:
         if isinstance(wish.side, int):
             raise BadValue("The model takes one size only and is never tiled; leave out tile.")
-        if needed > most_bytes and config.takes_any_size:
-            raise _too_large("The image at once", needed, most_bytes, "leave out tile=never")
         return None
+
+    def fits(shape: ImageShape) -> bool:
+        size, seconds = cost_of(shape)
+        return size <= limits.compute_bytes and seconds <= limits.compute_s
+
+    if not isinstance(wish.side, int) and fits(image_shape):
+        return None
+    if wish.side == "never":
+        raise _too_large("The image at once", cost_of(image_shape), limits, "leave out tile=never")
     halo = _halo(config, wish.overlap)
     if isinstance(wish.side, int):
-        side = wish.side // config.multiple * config.multiple
-        if side < min(SMALLEST, height, width):
-            raise BadValue(f"A tile of {side} pixels is too small; ask for {SMALLEST} or more.")
-        grid = _grid(config, image_shape, halo, -(-height // side), -(-width // side))
+        grid = _wished_grid(config, image_shape, wish.side, halo)
     else:
-        grid = _cheapest_grid(config, image_shape, halo, most_bytes)
-    if (least := config.activation_bytes_of(grid.read_shape(image_shape))) > most_bytes:
-        raise _too_large("A tile of the image", least, most_bytes, "raise max_compute_bytes where the service starts")
-    if (middle := config.middle_bytes_of(image_shape)) > most_bytes:
-        raise _too_large(
-            "The middle stage of the image", middle, most_bytes, "send it smaller, or raise max_compute_bytes"
-        )
+        grid = _cheapest_grid(config, image_shape, halo, fits)
+    if not fits(grid.read_shape(image_shape)):
+        remedy = "raise max_compute_bytes where the service starts, or ask for smaller tiles or less overlap"
+        raise _too_large("A tile of the image", cost_of(grid.read_shape(image_shape)), limits, remedy)
+    if (middle := config.middle_bytes_of(image_shape)) > limits.compute_bytes:
+        remedy = "send it smaller, or raise max_compute_bytes"
+        raise _too_large("The middle stage of the image", Cost(middle, 0.0), limits, remedy)
     return grid
 
 
-def smaller_grid(config: FamilyConfig, image_shape: ImageShape, grid: Grid | None) -> Grid | None:
-    """Tiles of half the sides, or of half the image, after memory has run out; None if they would be too small."""
+def _wished_grid(config: FamilyConfig, image_shape: ImageShape, side: int, halo: int) -> Grid:
+    """Tiles of a side that a client asks for.
+
+    Raises:
+        BadValue: they are too small, or share so much that each pixel would be computed many times.
+    """
+    _, height, width = image_shape
+    side = side // config.multiple * config.multiple
+    if side < min(SMALLEST, height, width) or not side:
+        raise BadValue(f"A tile of {side} pixels is too small; ask for {max(SMALLEST, config.multiple)} or more.")
+    if halo > max(2 * side, config.halo or 0):
+        raise BadValue(f"Tiles of {side} pixels cannot share {2 * halo}; ask for a smaller overlap or larger tiles.")
+    return _grid(config, image_shape, halo, -(-height // side), -(-width // side))
+
+
+def smaller_grid(config: FamilyConfig, image_shape: ImageShape, grid: Grid | None, wish: TileWish) -> Grid | None:
+    """Tiles of half the sides, or of half the image, after memory has run out; None if they cannot be smaller."""
+    if not config.takes_any_size:
+        return None
     _, height, width = image_shape
     tile = (grid.height, grid.width) if grid else (height, width)
-    if max(tile) < 2 * SMALLEST or not config.takes_any_size:
-        return None
-    rows, columns = (
-        max(1, -(-length // max(SMALLEST, side // 2))) for length, side in zip((height, width), tile, strict=True)
-    )
-    return _grid(config, image_shape, grid.halo if grid else _halo(config, None), rows, columns)
+    rows, columns = (-(-length // max(SMALLEST, side // 2)) for length, side in zip((height, width), tile, strict=True))
+    smaller = _grid(config, image_shape, grid.halo if grid else _halo(config, wish.overlap), rows, columns)
+    return smaller if (smaller.height, smaller.width) < tile else None
 
 
 def _grid(config: FamilyConfig, image_shape: ImageShape, halo: int, rows: int, columns: int) -> Grid:
@@ -124,38 +150,46 @@ def _grid(config: FamilyConfig, image_shape: ImageShape, halo: int, rows: int, c
     return Grid(tile_height, tile_width, halo, -(-height // tile_height), -(-width // tile_width), is_exact)
 
 
-def _cheapest_grid(config: FamilyConfig, image_shape: ImageShape, halo: int, most_bytes: int) -> Grid:
-    """The tiles that compute the fewest pixels, overlaps included, of the tiles that fit into the memory.
+def _cheapest_grid(
+    config: FamilyConfig, image_shape: ImageShape, halo: int, fits: Callable[[ImageShape], bool]
+) -> Grid:
+    """The tiles that compute the fewest pixels, overlaps included, of the tiles that fit.
 
     If none fits, they are the smallest tiles.
     """
-    channels, height, width = image_shape
-    pixel_bytes = config.activation_bytes_of((channels, config.multiple, config.multiple)) / config.multiple**2
+    _, height, width = image_shape
     most_rows, most_columns = (-(-length // SMALLEST) for length in (height, width))
     cheapest = _grid(config, image_shape, halo, most_rows, most_columns)
     least = math.inf
     for rows in range(1, most_rows + 1):
-        tile_height = -(-height // rows)
-        room = int(most_bytes / (pixel_bytes * min(height, tile_height + 2 * halo)))  # for the width that a tile reads
-        tile_width = width if room >= width else (room - 2 * halo) // config.multiple * config.multiple
-        if tile_width < min(SMALLEST, width):
-            continue
-        grid = _grid(config, image_shape, halo, rows, -(-width // tile_width))  # fewer columns would not fit
+
+        def is_enough(columns: int, rows: int = rows) -> bool:
+            return fits(_grid(config, image_shape, halo, rows, columns).read_shape(image_shape))
+
+        # fewer columns would not fit, and more would compute more
+        columns = 1 + bisect_left(range(1, most_columns + 1), x=True, key=is_enough)
+        grid = _grid(config, image_shape, halo, rows, min(columns, most_columns))
         read = grid.read_shape(image_shape)
         cost = grid.rows * grid.columns * read[1] * read[2]
-        if cost < least and config.activation_bytes_of(read) <= most_bytes:
+        if cost < least and fits(read):
             cheapest, least = grid, cost
+        if grid.columns == 1 and least < math.inf:
+            break  # more rows of whole width compute more
     return cheapest
 
 
-def _too_large(what: str, needed: int, limit: int, remedy: str) -> TooLarge:
-    return TooLarge(what, size=needed, limit=limit, unit="bytes of memory while it is computed", remedy=remedy)
+def _too_large(what: str, cost: Cost, limits: Limits, remedy: str) -> TooLarge:
+    if cost.size > limits.compute_bytes:
+        unit = "bytes of memory while it is computed"
+        return TooLarge(what, size=cost.size, limit=limits.compute_bytes, unit=unit, remedy=remedy)
+    unit = "seconds of computation, as the import has measured"
+    return TooLarge(what, size=round(cost.seconds), limit=int(limits.compute_s), unit=unit, remedy=remedy)
 
 
 def _halo(config: FamilyConfig, overlap: int | None) -> int:
     """The pixels that a tile takes from each side: half of the overlap, in multiples of the downscale."""
     if overlap is None:
-        return config.halo or BLENDED_OVERLAP // 2 // config.multiple * config.multiple
+        return config.halo or max(BLENDED_OVERLAP // 2 // config.multiple, 1) * config.multiple
     return -(-(overlap // 2) // config.multiple) * config.multiple
 
 
@@ -193,8 +227,13 @@ async def in_tiles(compute: Compute, rows: Tensor, grid: Grid, unit_in: int, uni
         weights[rows_out.read, columns_out.read] += weight
     if grid.is_exact:
         return whole
-    blended = whole / weights
-    return blended.round().to(torch.uint8) if tile.dtype == torch.uint8 else blended
+    return await offload(whole.nbytes, _divided, whole, weights, tile.dtype)
+
+
+def _divided(whole: Tensor, weights: Tensor, kind: torch.dtype) -> Tensor:
+    """The weighted mean of the tiles, in their type."""
+    blended = whole.div_(weights)
+    return blended.round_().to(kind) if kind == torch.uint8 else blended
 
 
 def ramp(part: slice, length: int, overlap: int) -> Tensor:
@@ -217,7 +256,7 @@ async def encode_in_tiles(forward: Forward, config: FamilyConfig, pixels: Tensor
     for index in range(len(pixels)):
         tiled = await in_tiles(compute, pixels[index : index + 1], grid, 1, config.multiple)
         outputs.append(tiled if config.halo is None else torch.cat(await forward("encode_whole", tiled), dim=1))
-    rows = torch.cat(outputs)
+    rows = await offload(sum(output.nbytes for output in outputs), torch.cat, outputs)
     return (rows,) if config.is_posterior_a_point else rows.chunk(2, dim=1)
 
 
@@ -238,4 +277,4 @@ async def decode_in_tiles(
         if config.halo is not None:
             (row,) = await forward("decode_whole", row)
         images.append(await in_tiles(compute, row, grid, config.multiple, 1))
-    return torch.cat(images)
+    return await offload(sum(image.nbytes for image in images), torch.cat, images)

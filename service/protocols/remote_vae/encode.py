@@ -62,7 +62,7 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     else:
         sent = parameters.sent_tensor()
         pixels, dtype = await _read_tensor(call, session, sent, target), sent.answer_dtype
-    encoding = await call.wait_for(encode(session, fitted(session, pixels)))
+    encoding = await call.wait_for(encode(session, await fitted(session, pixels)))
     scaling = parameters.scaling(session.config.latent_scaling)
     latents = encoding.latents
     return await respond_with_tensor(session, latents.nbytes, scaled_latents, latents, scaling, dtype)
@@ -77,7 +77,7 @@ async def _read_picture(call: Call, session: Session, target: Target) -> Tensor:
         session.check_room(1)
         pixels: Pixels = await call.read_in_process(pictures.read_one, body, target)
         _, channels, height, width = pixels.shape
-        admit_read(session, 1, (channels, height, width))
+        admit_read(session, [(channels, height, width)])
         return torch.from_numpy(pixels)
 
 

@@ -131,7 +131,7 @@ def check_not_one_picture(shape: tuple[int, ...], target: Target) -> None:
     """
     count, height, width = shape
     is_like_one = width in (1, 3, 4) and min(count, height) > width
-    if is_like_one and target.resize == "none" and not target.takes(height, width):
+    if is_like_one and target.resize == "none" and (target.are_padded or not target.takes(height, width)):
         raise WrongShape(
             f"The array is read as {count} images of",
             got=(height, width),

@@ -7,7 +7,7 @@ in a process.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from math import prod
 from operator import mul
 from typing import ParamSpec, TypeVar
@@ -19,7 +19,7 @@ from model_store.pictures import Pixels, Resize
 
 from ...errors import SeveralSizes
 from ...formats import pictures
-from ...formats.latent_space import HEADER, LatentSpace, of_header
+from ...formats.latent_space import HEADER, LatentSpace, of_header, of_json
 from ...formats.multipart import MULTIPART
 from ...formats.picture_structure import MEDIA_TYPES as PICTURES
 from ...formats.target import Target
@@ -83,7 +83,8 @@ async def read_runs(call: Call, session: Session, resize: Resize, fit: Fit = "no
         target = target_of(session, resize, fit)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
             arrays = await _in_thread(call, len(body), read_image_array, media_type, body, target)
-            return [await _fit_array(call, session, images, target) for images in arrays]
+            admit_read(session, [target.shape_of(*images.shape[2:]) for images in arrays for _ in images])
+            return merged([await _fit_array(call, session, images, target) for images in arrays])
         return [*map(torch.from_numpy, await _decode_pictures(call, session, content_type, body, target))]
 
 
@@ -103,7 +104,7 @@ async def read_latent_runs(call: Call, session: Session, scaled: bool | None) ->
             return _as_decoded(call, session, arrays.runs, arrays.space, scaled)
         is_light = len(body) <= LIGHT_BYTES
         read = await _in_process(call, is_light, read_json_latents, body, _allowed(session))
-        return _as_decoded(call, session, [*map(torch.from_numpy, read.runs)], read.space, scaled)
+        return _of_json(call, session, read, scaled)
 
 
 async def read_pair(call: Call, session: Session, resize: Resize, scaled: bool | None) -> Tensor:
@@ -129,13 +130,17 @@ async def read_pair(call: Call, session: Session, resize: Resize, scaled: bool |
                 if is_large
                 else read_json_pair_latents(body, _allowed(session))
             )
-            if isinstance(read, ReadLatents):
-                runs = [*map(torch.from_numpy, read.runs)]
-                return _of_one_size(_as_decoded(call, session, runs, read.space, scaled))
+            if isinstance(read, tuple):
+                return _of_one_size(_of_json(call, session, read, scaled))
             if read is not None:
                 return _of_one_size([*map(torch.from_numpy, read)])
         pixels = await _decode_pictures(call, session, content_type, body, target)
         return _of_one_size([*map(torch.from_numpy, pixels)])
+
+
+def _of_json(call: Call, session: Session, read: ReadLatents, scaled: bool | None) -> list[Tensor]:
+    arrays, name, is_scaled = read
+    return _as_decoded(call, session, [*map(torch.from_numpy, arrays)], of_json(name, is_scaled), scaled)
 
 
 def _as_decoded(
@@ -149,7 +154,16 @@ def _as_decoded(
     """
     declared = space.or_else(of_header(call.headers.get(HEADER.lower()))).or_else(LatentSpace(None, scaled))
     session.check_space(declared.name, runs[0].shape[1:])
+    for run in runs:
+        session.limits.check_latent_shape(session.model, run.shape)
+    runs = merged(runs)
     return [unscaled(run, session.config.latent_scaling) if declared.is_scaled else run for run in runs]
+
+
+def merged(runs: Sequence[Tensor]) -> list[Tensor]:
+    """The runs, of which neighbours of the same shape have become one."""
+    groups = [[*group] for _, group in groupby(runs, key=lambda run: run.shape[1:])]
+    return [group[0] if len(group) == 1 else torch.cat(group) for group in groups]
 
 
 def _of_one_size(runs: Sequence[Tensor]) -> Tensor:
@@ -195,8 +209,8 @@ async def _decode_pictures(
             return decoded
     session.check_room(1)  # the body may hold more, but that is not known before it is read
     runs = await call.read_in_process(read_pictures, content_type, body, target, allowed)
-    channels, height, width = max((run.shape[1:] for run in runs), key=prod)
-    admit_read(session, sum(map(len, runs)), (channels, height, width))
+    channels = target.image_shape[0]
+    admit_read(session, [(channels, run.shape[2], run.shape[3]) for run in runs for _ in run])
     return runs
 
 

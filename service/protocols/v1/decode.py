@@ -54,6 +54,8 @@ async def answer(call: Call, session: Session, parameters: DecodeParameters) -> 
         check_one_size(latents)
     if parameters.quality == "preview":
         full, session = session, session.preview()
+        for run in latents:
+            full.limits.check_latent_shape(full.model, run.shape)
         latents = [unscaled(scaled(run, full.config.latent_scaling), session.config.latent_scaling) for run in latents]
     work = decode_runs(session, latents, size=parameters.size, pixel_type=pixel_type(wanted))
     images = await call.wait_for(work, "send fewer latents")

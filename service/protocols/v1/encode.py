@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from starlette.responses import Response
 
-from ...errors import InvalidParameter
+from ...errors import BadValue, InvalidParameter
 from ...formats import tensors
 from ...formats.latent_space import HEADER, LatentSpace
 from ...http.call import Call
@@ -51,7 +51,7 @@ class EncodeParameters(DrawParameters):
     format: Annotated[AnswerFormat, offered(LATENT_FORMATS)] = None
     dtype: Annotated[LatentType, Field(description="of latents as npy or safetensors; npy has no bfloat16")] = "float32"
     scaled: Annotated[
-        bool, Field(description="shift and divide the latents by the card's factors, as diffusion models need them")
+        bool, Field(description="shift and multiply the latents with the card's factors, as diffusion models need them")
     ] = False
 
 
@@ -82,9 +82,30 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     space = LatentSpace(session.space, parameters.scaled)
     with call.timings.measure("write"):
         dtype = getattr(torch, parameters.dtype)
-        content = await write_encodings(call, wanted, session, encodings, space, dtype)
-    padding = original_sizes(shapes_of(images)) if parameters.fit == "pad" else NO_HEADERS
+        size = sum(each.latents.nbytes for each in encodings)
+        encodings = await offload(size, in_type, encodings, dtype)
+        content = await write_encodings(call, wanted, session, encodings, space)
+    is_padded = parameters.fit == "pad" and session.config.takes_any_size
+    padding = original_sizes(shapes_of(images)) if is_padded else NO_HEADERS
     return make_response(wanted, session, content, encodings[0].seed, {HEADER: str(space), **padding})
+
+
+def in_type(encodings: list[Encoding], dtype: torch.dtype) -> list[Encoding]:
+    """The encodings in another type of numbers.
+
+    Raises:
+        BadValue: the type cannot hold them.
+    """
+    if dtype == torch.float32:
+        return encodings
+    found = []
+    for each in encodings:
+        parts = (each.latents, each.mean, each.log_variance)
+        latents, mean, variance = (None if part is None else part.to(dtype) for part in parts)
+        if latents is None or mean is None or not (latents.isfinite().all() and mean.isfinite().all()):
+            raise BadValue(f"The latents are too large for {str(dtype).removeprefix('torch.')}; ask for dtype=float32.")
+        found.append(Encoding(latents, mean, variance, each.seed))
+    return found
 
 
 async def write_encodings(
@@ -93,17 +114,16 @@ async def write_encodings(
     session: Session,
     encodings: Sequence[Encoding],
     space: LatentSpace,
-    dtype: torch.dtype = torch.float32,
 ) -> bytes:
     """The latents as npy; the latents and the posterior as safetensors or JSON, with the words about their space."""
     latents = [encoding.latents for encoding in encodings]
     size = sum(run.nbytes for run in latents)
     if wanted == "npy":
-        return await offload(size, tensors.write_npy, latents[0].to(dtype))
+        return await offload(size, tensors.write_npy, latents[0])
     variances = [each.log_variance for each in encodings if each.log_variance is not None]
     named = {"latents": latents, "mean": [encoding.mean for encoding in encodings], "log_variance": variances}
     if wanted == "safetensors":
-        present = {name: each.to(dtype) for runs in named for name, each in named_tensors(runs, named[runs]).items()}
+        present = {name: each for runs in named for name, each in named_tensors(runs, named[runs]).items()}
         return await offload(size, tensors.write_safetensors, present, space.metadata)
     members = {name: one_or_each(runs) if runs else None for name, runs in named.items()}
     return await write_json(call, session, {**members, **space.members})

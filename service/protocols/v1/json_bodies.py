@@ -20,7 +20,6 @@ from model_store.vae.record import validation_messages
 from model_store.vae.sentences import unknown
 
 from ...errors import BadImage, BadValue, MalformedBody, TooLarge, about_row
-from ...formats.latent_space import LatentSpace
 
 JSON = "application/json"
 
@@ -138,11 +137,9 @@ def read_json(kind: type[Body], body: bytes, allowed: Allowed) -> Body:
         raise wrong from error
 
 
-class ReadLatents(NamedTuple):
-    """Latents float32 (B, …), an array for each run of the same shape, and what they say of themselves."""
-
-    runs: list[NDArray[np.float32]]
-    space: LatentSpace
+# The arrays of latents float32 (B, …), for each run of the same shape; the name of their space; and whether they are
+# scaled. Plain values: a process may send back no class of ours.
+ReadLatents = tuple[list[NDArray[np.float32]], str | None, bool | None]
 
 
 def read_json_latents(body: bytes, allowed: Allowed) -> ReadLatents:
@@ -155,7 +152,7 @@ def read_json_latents(body: bytes, allowed: Allowed) -> ReadLatents:
     runs = _read_runs(read.latents, allowed)
     if not all(run.size for run in runs):
         raise BadValue("The latents are empty; send at least one.")
-    return ReadLatents(runs, LatentSpace(read.latent_space, read.scaled))
+    return runs, read.latent_space, read.scaled
 
 
 def read_json_pair_latents(body: bytes, allowed: Allowed) -> ReadLatents | None:
@@ -167,7 +164,7 @@ def read_json_pair_latents(body: bytes, allowed: Allowed) -> ReadLatents | None:
     pair = read_json(PairBody, body, allowed)
     if pair.latents is None:
         return None
-    return ReadLatents(_read_runs(pair.latents, allowed), LatentSpace(pair.latent_space, pair.scaled))
+    return _read_runs(pair.latents, allowed), pair.latent_space, pair.scaled
 
 
 def _read_runs(latents: list[Any], allowed: Allowed) -> list[NDArray[np.float32]]:

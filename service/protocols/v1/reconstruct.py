@@ -59,6 +59,7 @@ async def answer(call: Call, session: Session, parameters: ReconstructParameters
         "mse": [error for each in distortions for error in each.mse],
         "psnr_db": [decibels for each in distortions for decibels in each.psnr_db],
     }
+    is_padded = parameters.fit == "pad" and session.config.takes_any_size
     return await respond_with_images(
         call,
         wanted,
@@ -67,7 +68,7 @@ async def answer(call: Call, session: Session, parameters: ReconstructParameters
         jpeg_quality=parameters.jpeg_quality,
         seed=reconstructions[0].seed,
         more=more,
-        headers=original_sizes(shapes_of(images)) if parameters.fit == "pad" else NO_HEADERS,
+        headers=original_sizes(shapes_of(images)) if is_padded else NO_HEADERS,
     )
 
 

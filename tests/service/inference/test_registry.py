@@ -307,7 +307,9 @@ async def test_removed_version_still_answers_requests_that_found_it(registry: Re
 
     with pytest.raises(ModelNotFound):
         registry.find("colour")
-    limits = Limits(images=8, pixels=10_000, picture_pixels=10_000, draws=1, answer_bytes=100_000)
+    limits = Limits(
+        images=8, pixels=10_000, picture_pixels=10_000, draws=1, answer_bytes=100_000, compute_bytes=2**30, compute_s=10
+    )
     memory = Memory(100_000, 100_000, AnswerMemoryFull).reserve("any client")
     samples = await sample(Session(model, limits, Timings(), memory), 2, seed=1)
     assert samples.images.shape == (2, 3, 8, 8)

@@ -15,7 +15,7 @@ from service.telemetry.timings import Timings
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = Limits(images=1, pixels=1, picture_pixels=1, draws=1, answer_bytes=1)
+LIMITS = Limits(images=1, pixels=1, picture_pixels=1, draws=1, compute_bytes=2**30, compute_s=10, answer_bytes=1)
 MEMORY = Memory(1, 1, AnswerMemoryFull).reserve("any client")
 ROWS = (torch.zeros(2, 3),)
 

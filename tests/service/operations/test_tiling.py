@@ -8,11 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_store.taesd import TAESD, TAESDConfig
-from model_store.vae.family import FamilyConfig
+from model_store.vae.family import FamilyConfig, ImageShape
 from model_store.vae.pixels import to_images
 from service.compute.rows import Rows
 from service.compute.torch_runtime import ForwardPass, torch_forward_passes
 from service.errors import BadValue, TooLarge
+from service.inference.served_model import Cost
+from service.operations.limits import Limits
 from service.operations.tiling import (
     Grid,
     TileWish,
@@ -47,6 +49,11 @@ def network(config: TAESDConfig) -> TAESD:
     for parameter in model.parameters():
         parameter.mul_(2)  # so that far pixels matter: with a halo of 40 instead of 72, latents differ by 0.0003
     return model
+
+
+def grid_within(config: FamilyConfig, shape: ImageShape, wish: TileWish, most_bytes: int) -> Grid | None:
+    """The tiles of an image that may take so much memory, as the family bounds it, and ten seconds."""
+    return grid_of(config, shape, wish, lambda shape: Cost(config.activation_bytes_of(shape), 0), limits_of(most_bytes))
 
 
 def forward_of(model: TAESD) -> Callable[[ForwardPass, Tensor], Awaitable[Rows]]:
@@ -141,13 +148,13 @@ async def test_blending_keeps_what_all_tiles_agree_on() -> None:
 
 def test_image_that_fits_is_not_tiled() -> None:
     """Neither is an image of a model of one size."""
-    assert grid_of(tiny(), (3, 64, 64), TileWish(), 512 * MiB) is None
-    assert grid_of(COLOUR, (3, 8, 8), TileWish(), 1) is None
+    assert grid_within(tiny(), (3, 64, 64), TileWish(), 512 * MiB) is None
+    assert grid_within(COLOUR, (3, 8, 8), TileWish(), 1) is None
 
 
 def test_large_image_is_tiled_within_the_memory() -> None:
     """The tile with its overlap takes no more than it may, and the words say how."""
-    grid = grid_of(tiny(), (3, 4096, 4096), TileWish(), 512 * MiB)
+    grid = grid_within(tiny(), (3, 4096, 4096), TileWish(), 512 * MiB)
 
     assert grid is not None
     assert tiny().activation_bytes_of(grid.read_shape((3, 4096, 4096))) <= 512 * MiB
@@ -157,7 +164,7 @@ def test_large_image_is_tiled_within_the_memory() -> None:
 
 def test_image_that_nearly_fits_is_cut_once() -> None:
     """Two tiles compute fewer pixels than four, since each has an overlap."""
-    grid = grid_of(tiny(), (3, 512, 768), TileWish(), tiny().activation_bytes_of((3, 512, 760)))
+    grid = grid_within(tiny(), (3, 512, 768), TileWish(), tiny().activation_bytes_of((3, 512, 760)))
 
     assert grid is not None
     assert (grid.rows, grid.columns) == (1, 2)
@@ -165,7 +172,7 @@ def test_image_that_nearly_fits_is_cut_once() -> None:
 
 def test_wished_side_and_overlap_are_taken() -> None:
     """Less overlap than the network needs is not exact."""
-    grid = grid_of(tiny(), (3, 512, 512), TileWish(256, 64), 512 * MiB)
+    grid = grid_within(tiny(), (3, 512, 512), TileWish(256, 64), 512 * MiB)
 
     assert grid == Grid(256, 256, 32, 2, 2, is_exact=False)
 
@@ -186,13 +193,49 @@ def test_impossible_tiles_are_refused(
 ) -> None:
     """Before anything is computed; the message has the numbers and the remedy."""
     with pytest.raises(error, match=words):
-        grid_of(config, shape, wish, most)
+        grid_within(config, shape, wish, most)
 
 
 def test_tiles_are_halved_until_they_are_too_small() -> None:
     """After memory has run out in spite of the plan."""
     grid, sides = None, []
-    while grid := smaller_grid(tiny(), (3, 1024, 512), grid):
+    while grid := smaller_grid(tiny(), (3, 1024, 512), grid, TileWish()):
         sides.append((grid.height, grid.width))
 
     assert sides == [(512, 256), (256, 128), (128, 64), (64, 64)]
+
+
+def limits_of(compute_bytes: int) -> Limits:
+    """Limits of computation, and none of the rest."""
+    return Limits(2, 2**30, 2**30, 1, 2**30, compute_bytes=compute_bytes, compute_s=10)
+
+
+def test_tiles_of_the_largest_downscale_end_too() -> None:
+    """A tile cannot be smaller than the downscale."""
+    coarse = tiny().model_copy(update={"downscale": 128})
+    grid = Grid(128, 128, 64, 2, 2, is_exact=False)
+
+    assert smaller_grid(coarse, (3, 256, 256), grid, TileWish()) is None
+
+
+def test_slow_image_is_tiled() -> None:
+    """A computation that takes as long as one that hangs would be ended."""
+    shape = (3, 1024, 1024)
+
+    grid = grid_of(tiny(), shape, TileWish(), lambda shape: Cost(1, 15e-6 * shape[1] * shape[2]), limits_of(2**40))
+
+    assert grid is not None
+    _, height, width = grid.read_shape(shape)
+    assert 15e-6 * height * width <= 10
+
+
+def test_constant_memory_does_not_make_tiles_small() -> None:
+    """The network of a library takes some memory for the smallest image too."""
+
+    def cost_of(shape: ImageShape) -> Cost:
+        return Cost(36 * MiB + 1000 * shape[1] * shape[2], 0)
+
+    grid = grid_of(tiny(), (3, 1024, 1024), TileWish(), cost_of, limits_of(512 * MiB))
+
+    assert grid is not None
+    assert grid.rows * grid.columns <= 4

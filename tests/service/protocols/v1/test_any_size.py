@@ -18,11 +18,13 @@ from model_store import Store
 from model_store.taesd import TAESD, TAESDConfig
 from model_store.vae.pixels import to_images
 from model_store.vae.scaling import Scaling
+from service.offload import LIGHT_BYTES
 from service.settings import Settings
 
 from ...conftest import running
 
 PNG = {"Content-Type": "image/png"}
+JSON = {"Content-Type": "application/json"}
 SAFETENSORS = {"Content-Type": "application/vnd.safetensors"}
 SCALING = Scaling(factor=0.5, shift=0.25)
 pytestmark = pytest.mark.anyio
@@ -291,6 +293,96 @@ async def test_model_without_a_preview_says_so(client: httpx.AsyncClient) -> Non
 
     assert answer.status_code == 422
     assert "wide@1 has no preview; leave out quality" in answer.json()["detail"]
+
+
+async def test_large_json_of_latents_is_taken_back(client: httpx.AsyncClient) -> None:
+    """A large body is read in a process, which sends back plain values."""
+    encoded = await ok(await client.post("/v1/encode?scaled=true", content=png(128, 128), headers=PNG))
+    assert len(encoded.content) > LIGHT_BYTES
+
+    decoded = await ok(await client.post("/v1/decode?format=json", content=encoded.content, headers=JSON))
+
+    assert [*sizes_in(decoded)] == [(128, 128)]
+
+
+@pytest.mark.parametrize("metadata", ['{"scaled":"True"}', '{"latent_space":"a b"}'])
+async def test_words_that_mean_something_else_are_refused(client: httpx.AsyncClient, metadata: str) -> None:
+    """Python writes True; taken as not said, it would give another picture."""
+    answer = await client.post("/v1/decode", content=with_metadata(metadata), headers=SAFETENSORS)
+
+    assert answer.status_code == 422
+
+
+async def test_metadata_may_be_null(client: httpx.AsyncClient) -> None:
+    """Some writers put null in the place of an empty object."""
+    await ok(await client.post("/v1/decode", content=with_metadata("null"), headers=SAFETENSORS))
+
+
+def with_metadata(metadata: str) -> bytes:
+    """A latent of zeros in safetensors, with that text as its metadata."""
+    tensor = '{"dtype":"F32","shape":[1,4,1,1],"data_offsets":[0,16]}'
+    head = f'{{"__metadata__":{metadata},"latents":{tensor}}}'.encode()
+    return len(head).to_bytes(8, "little") + head + bytes(16)
+
+
+async def test_scaled_latents_of_other_channels_are_refused(client: httpx.AsyncClient) -> None:
+    """They are compared with the model before the numbers of the card are applied."""
+    body = safetensors.torch.save({"latents": torch.zeros(1, 1, 2, 2)})
+
+    answer = await client.post("/v1/decode?scaled=true", content=body, headers=SAFETENSORS)
+
+    assert answer.status_code == 422
+    assert "A latent is 1×2×2, but tiny@1 takes 4×any×any" in answer.json()["detail"]
+
+
+async def test_fault_names_the_place_in_the_request(client: httpx.AsyncClient) -> None:
+    """The second latent has another shape, and a number that is too large."""
+    latents = [np.zeros((4, 1, 1)).tolist(), np.full((4, 1, 2), 99_999).tolist()]
+
+    answer = await client.post("/v1/decode?format=json", json={"latents": latents})
+
+    assert (answer.status_code, answer.json()["index"]) == (422, 1)
+
+
+async def test_sizes_count_with_their_own_pixels(client: httpx.AsyncClient) -> None:
+    """Thumbnails beside a large picture are not counted as large as the picture."""
+    files = [("file", png(8, 8)), *[("file", png(200, 256))] * 3, *[("file", png(8, 8))] * 10]
+
+    answer = await ok(await client.post("/v1/encode?format=safetensors", files=files))
+
+    assert len(tensors_in(answer)) == 2 * len(files)
+
+
+async def test_many_pictures_of_alternating_sizes_are_read(client: httpx.AsyncClient) -> None:
+    """Each run of one size takes the memory of its own pictures."""
+    files = [("file", png(8, 8 + 8 * (number % 2))) for number in range(16)]
+
+    answer = await ok(await client.post("/v1/encode?format=safetensors", files=files))
+
+    assert len(tensors_in(answer)) == 32
+
+
+async def test_one_picture_as_npy_is_not_read_as_rows(client: httpx.AsyncClient) -> None:
+    """Padding would make an image of each row of the picture."""
+    body = io.BytesIO()
+    np.save(body, pixels(16, 24))
+
+    answer = await client.post(
+        "/v1/encode?fit=pad", content=body.getvalue(), headers={"Content-Type": "application/x-npy"}
+    )
+
+    assert answer.status_code == 422
+    assert "send one picture with channels in the shape (1, 16, 24, 3)" in answer.json()["detail"]
+
+
+async def test_arrays_of_the_same_shape_are_one_run(client: httpx.AsyncClient) -> None:
+    """Then every format has room for them."""
+    zeros = torch.zeros(4, 1, 1)
+    body = safetensors.torch.save({"latents.0": zeros, "latents.1": zeros.clone()})
+
+    answer = await ok(await client.post("/v1/decode?format=npy", content=body, headers=SAFETENSORS))
+
+    assert np.load(io.BytesIO(answer.content)).shape == (2, 8, 8, 3)
 
 
 async def test_latents_of_another_space_are_refused(client: httpx.AsyncClient) -> None:
