@@ -314,7 +314,7 @@ async def test_words_that_mean_something_else_are_refused(client: httpx.AsyncCli
 
 
 async def test_metadata_may_be_null(client: httpx.AsyncClient) -> None:
-    """Some writers put null in the place of an empty object."""
+    """There is a writer that puts null where others put an empty object."""
     await ok(await client.post("/v1/decode", content=with_metadata("null"), headers=SAFETENSORS))
 
 
