@@ -41,7 +41,8 @@ async def encode_runs(
         the errors of `encode`.
     """
     session.check_can("encode")
-    admit_encode(session, _fitted_shapes(session, runs))
+    if len(runs) > 1:  # a single run is checked and admitted by the operation itself
+        admit_encode(session, _fitted_shapes(session, runs))
     seed = _shared_seed(runs, draw, seed)
     encodings: list[Encoding] = []
     first = 0
@@ -93,7 +94,8 @@ async def reconstruct_runs(
         the errors of `reconstruct`.
     """
     session.check_can("reconstruct")
-    admit_reconstruct(session, _fitted_shapes(session, runs), pixel_type)
+    if len(runs) > 1:
+        admit_reconstruct(session, _fitted_shapes(session, runs), pixel_type)
     seed = _shared_seed(runs, draw, seed)
     reconstructions: list[Reconstruction] = []
     first = 0
@@ -140,5 +142,5 @@ def _fitted_shapes(session: Session, runs: Sequence[Tensor]) -> list[ImageShape]
 
 
 def _shared_seed(runs: Sequence[Tensor], draw: Draw, seed: int | None) -> int | None:
-    """One seed for all runs, since the answer tells one; a single run draws its own where it needs one."""
+    """The seed that all runs share: the answer tells one seed. A single run draws its seed itself if it needs one."""
     return draw_seed() if seed is None and draw == "sample" and len(runs) > 1 else seed

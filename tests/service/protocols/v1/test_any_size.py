@@ -190,7 +190,7 @@ def shapes_in(answer: httpx.Response, format_: str) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("address", ["/v1/encode?format=npy", "/v1/reconstruct?format=png", "/v1/interpolate"])
 async def test_several_sizes_need_a_format_with_room(client: httpx.AsyncClient, address: str) -> None:
-    """One array, and one picture, have room for one size."""
+    """An array or a picture has room for one size only."""
     answer = await client.post(address, files=[("file", png(8, 16)), ("file", png(24, 8))])
 
     assert answer.status_code == 422
@@ -462,7 +462,7 @@ async def test_list_of_models_tells_shapes_and_operations(client: httpx.AsyncCli
 
 
 async def test_start_page_shows_a_model_that_makes_no_images_of_its_own(client: httpx.AsyncClient) -> None:
-    """There is no picture to load for it."""
+    """The page loads no picture for this model."""
     page = (await client.get("/")).text
 
     assert "tiny@1" in page
