@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
@@ -134,7 +135,7 @@ def decode(structures: Sequence[PictureStructure], target: Target) -> list[Pixel
         with about_row(index):
             opened = open_picture(_name(index, len(structures)), structure, target)
             rows.append(decode_picture(opened, target))
-    return [np.stack([*run]) for _, run in groupby(rows, key=np.shape)]
+    return [np.array([*run]) for _, run in groupby(rows, key=attrgetter("shape"))]
 
 
 def read_one(content: bytes, target: Target) -> Pixels:

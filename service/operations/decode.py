@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -11,9 +11,9 @@ from model_store.vae.family import ImageShape
 from .session import PIXEL_BYTES, PixelType, Session
 
 
-def admit_decode(session: Session, shapes: Sequence[ImageShape], pixel_type: PixelType) -> None:
-    """Reserve memory to decode images (C, H, W)."""
-    session.admit_each(shapes, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
+def admit_decode(session: Session, counts: Mapping[ImageShape, int], pixel_type: PixelType) -> None:
+    """Reserve memory to decode a number of images of each shape (C, H, W)."""
+    session.admit_each(counts, latents=4, value_bytes=2 * PIXEL_BYTES[pixel_type])
 
 
 async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "float32") -> Tensor:
@@ -24,5 +24,5 @@ async def decode(session: Session, latents: Tensor, *, pixel_type: PixelType = "
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     image_shape = session.limits.check_latents(session.model, latents)
-    admit_decode(session, [image_shape] * len(latents), pixel_type)
+    admit_decode(session, {image_shape: len(latents)}, pixel_type)
     return await session.images_of(latents, pixel_type)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,9 +31,9 @@ class Encoding:
     seed: int | None
 
 
-def admit_encode(session: Session, shapes: Sequence[ImageShape]) -> None:
-    """Reserve memory to encode images (C, H, W)."""
-    session.admit_each(shapes, latents=8, value_bytes=2)
+def admit_encode(session: Session, counts: Mapping[ImageShape, int]) -> None:
+    """Reserve memory to encode a number of images of each shape (C, H, W)."""
+    session.admit_each(counts, latents=8, value_bytes=2)
 
 
 async def encode(
@@ -50,7 +50,7 @@ async def encode(
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("encode")
-    admit_encode(session, [session.limits.check_images(session.model, pixels)] * len(pixels))
+    admit_encode(session, {session.limits.check_images(session.model, pixels): len(pixels)})
     posterior = await session.encode_raw(pixels)
     normal = posterior.mean
     if draw == "mean" or isinstance(posterior, Point):

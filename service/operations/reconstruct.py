@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -36,10 +36,10 @@ class Reconstruction:
     seed: int | None
 
 
-def admit_reconstruct(session: Session, shapes: Sequence[ImageShape], pixel_type: PixelType) -> None:
-    """Reserve memory to encode and decode images (C, H, W)."""
+def admit_reconstruct(session: Session, counts: Mapping[ImageShape, int], pixel_type: PixelType) -> None:
+    """Reserve memory to encode and decode a number of images of each shape (C, H, W)."""
     compared = 12 if pixel_type == "float32" else 0  # the originals as float32, the differences and their squares
-    session.admit_each(shapes, latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
+    session.admit_each(counts, latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
 
 
 async def reconstruct(
@@ -63,7 +63,7 @@ async def reconstruct(
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("reconstruct")
-    admit_reconstruct(session, [session.limits.check_images(session.model, pixels)] * len(pixels), pixel_type)
+    admit_reconstruct(session, {session.limits.check_images(session.model, pixels): len(pixels)}, pixel_type)
     encoding = await encode(session, pixels, draw=draw, seed=seed, first=first)
     images = await session.images_of(encoding.latents, pixel_type)
     if size is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -50,9 +51,9 @@ async def encode_runs(
         with _counted_from(first):
             encodings.append(await encode(session, await fitted(session, run), draw=draw, seed=seed, first=first))
         first += len(run)
-    scaling = session.config.latent_scaling
     if not is_scaled:
         return encodings
+    scaling = session.config.latent_scaling
     return [await offload(each.latents.nbytes, scaled_encoding, each, scaling) for each in encodings]
 
 
@@ -75,7 +76,7 @@ async def decode_runs(
             shapes += [session.limits.check_latents(session.model, run)] * len(run)
     if size is not None:
         check_size(size, shapes)
-    admit_decode(session, shapes, pixel_type)
+    admit_decode(session, Counter(shapes), pixel_type)
     images = [await decode(session, run, pixel_type=pixel_type) for run in runs]
     return images if size is None else [await offload(run.nbytes, cropped, run, size) for run in images]
 
@@ -134,11 +135,15 @@ def _counted_from(first: int) -> Iterator[None]:
         raise
 
 
-def _fitted_shapes(session: Session, runs: Sequence[Tensor]) -> list[ImageShape]:
-    """The shape (C, H, W) of each image, after it is padded."""
-    if not session.config.takes_any_size:
-        return [session.limits.check_images(session.model, run) for run in runs for _ in run]
-    return [session.config.fitting_shape(height, width) for _, height, width in shapes_of(runs)]
+def _fitted_shapes(session: Session, runs: Sequence[Tensor]) -> Counter[ImageShape]:
+    """The number of images of each shape (C, H, W), after they are padded."""
+    counts: Counter[ImageShape] = Counter()
+    for run in runs:
+        if session.config.takes_any_size:
+            counts[session.config.fitting_shape(run.shape[2], run.shape[3])] += len(run)
+        else:
+            counts[session.limits.check_images(session.model, run)] += len(run)
+    return counts
 
 
 def _shared_seed(runs: Sequence[Tensor], draw: Draw, seed: int | None) -> int | None:

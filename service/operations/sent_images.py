@@ -5,7 +5,8 @@ Every protocol that reads images needs this. It knows no HTTP: a protocol has re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from model_store.pictures import Pixels, Resize
@@ -47,7 +48,7 @@ def decode_if_light(session: Session, files: Sequence[bytes], target: Target) ->
     structures = pictures.inspect_all(files, target)
     session.check_room(len(structures))
     fitted = [target.shape_of(structure.height, structure.width) for structure in structures]
-    admit_read(session, fitted)
+    admit_read(session, ((shape, 1) for shape in fitted))
     costs = (max(structure.cost, prod(shape[1:])) for structure, shape in zip(structures, fitted, strict=True))
     return pictures.decode(structures, target) if sum(costs) <= LIGHT_PICTURE_COST else None
 
@@ -61,12 +62,17 @@ def admit_array(session: Session, shape: Sequence[int], target: Target, *, value
         TooLarge: the images are too many or too large.
         AnswerMemoryFull, QueueFull: the service has no room for the images now.
     """
-    admit_read(session, [target.shape_of(*shape[2:])] * shape[0], value_bytes=value_bytes)
+    admit_read(session, [(target.shape_of(*shape[2:]), shape[0])], value_bytes=value_bytes)
     pictures.check_array(shape, target)
     session.check_room(shape[0])
 
 
-def admit_read(session: Session, shapes: Sequence[ImageShape], *, value_bytes: int = DECODED_BYTES) -> None:
-    """Reserve memory for images (C, H, W) that are read; padding makes them fit the model."""
-    fitting = [session.config.fitting_shape(height, width) for _, height, width in shapes]
+def admit_read(session: Session, runs: Iterable[tuple[ImageShape, int]], *, value_bytes: int = DECODED_BYTES) -> None:
+    """Reserve memory for runs of images that are read: a shape (C, H, W), and the number of images.
+
+    Padding makes them fit the model.
+    """
+    fitting: Counter[ImageShape] = Counter()
+    for (_, height, width), count in runs:
+        fitting[session.config.fitting_shape(height, width)] += count
     session.admit_each(fitting, latents=0, value_bytes=value_bytes)

@@ -5,8 +5,7 @@ An operation is a composition of the few forward passes that a device computes: 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Literal, TypeVar
 
@@ -56,6 +55,7 @@ class Session:
     """The model of one request, its limits, the timings that it fills in, and the memory that it holds.
 
     Attributes:
+        config: the record of the model's family.
         client: whose turns it takes, and whose share of the memory.
         served: gives all models that are served now.
         tile_wish: whether and how large images are tiled.
@@ -74,6 +74,7 @@ class Session:
         served: Callable[[], Iterable[ServedModel]] = tuple,
     ) -> None:
         self.model = model
+        self.config: ModelConfig = model.card.model
         self.limits = limits
         self.timings = timings
         self.memory = memory
@@ -85,11 +86,6 @@ class Session:
         self.directions: set[Direction] = set()
         self.written_bytes: Callable[[ImageShape], int] = lambda _: 0
         self._is_begun = False
-
-    @property
-    def config(self) -> ModelConfig:
-        """The record of the model's family."""
-        return self.model.card.model
 
     def preview(self) -> Session:
         """A session of the same request with the small model that the card names for previews.
@@ -158,25 +154,23 @@ class Session:
             TooLarge: the images are too many, or need too much memory.
             AnswerMemoryFull: the requests under way hold the memory.
         """
-        self.limits.check_count(images, image_shape)
-        self._reserve(images * self._held_bytes(image_shape, latents, value_bytes))
+        self.admit_each({image_shape: images}, latents=latents, value_bytes=value_bytes)
 
-    def admit_each(self, shapes: Sequence[ImageShape], *, latents: int, value_bytes: int) -> None:
-        """As `admit` does, for images of several shapes (C, H, W) that are held at the same time."""
-        counts = Counter(shapes)
-        self.limits.check_pixels(
-            len(shapes), sum(count * height * width for (_, height, width), count in counts.items())
-        )
-        self._reserve(sum(count * self._held_bytes(shape, latents, value_bytes) for shape, count in counts.items()))
+    def admit_each(self, counts: Mapping[ImageShape, int], *, latents: int, value_bytes: int) -> None:
+        """As `admit` does, for a number of images of each shape (C, H, W), which are held at the same time."""
+        images = pixels = size = 0
+        for shape, count in counts.items():
+            images += count
+            pixels += count * shape[1] * shape[2]
+            size += count * self._held_bytes(shape, latents, value_bytes)
+        self.limits.check_pixels(images, pixels)
+        self.limits.check_bytes(size)
+        self.memory.grow_to(size)
 
     def _held_bytes(self, image_shape: ImageShape, latents: int, value_bytes: int) -> int:
         """The memory of one image, of its latents, and of the answer about it."""
         numbers = latents * prod(self.config.latent_shape_of(image_shape))
         return 4 * numbers + value_bytes * prod(image_shape) + self.written_bytes(image_shape)
-
-    def _reserve(self, size: int) -> None:
-        self.limits.check_bytes(size)
-        self.memory.grow_to(size)
 
     def check_room(self, images: int) -> None:
         """Check that the queue has room, before work is done that would be lost.

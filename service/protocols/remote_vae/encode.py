@@ -77,7 +77,7 @@ async def _read_picture(call: Call, session: Session, target: Target) -> Tensor:
         session.check_room(1)
         pixels: Pixels = await call.read_in_process(pictures.read_one, body, target)
         _, channels, height, width = pixels.shape
-        admit_read(session, [(channels, height, width)])
+        admit_read(session, [((channels, height, width), 1)])
         return torch.from_numpy(pixels)
 
 

@@ -225,8 +225,8 @@ def make_response(
     headers = {**model_headers(session), **more, "Server-Timing": session.timings.header()}
     if session.grid is not None:
         headers["X-Tiling"] = session.grid.text
-    if session.precision is not None:
-        headers["X-Precision"] = session.precision
+    if (precision := session.precision) is not None:
+        headers["X-Precision"] = precision
     if seed is not None:
         headers["X-Seed"] = str(seed)
     return Response(content, media_type=MEDIA_TYPES[wanted], headers=headers)

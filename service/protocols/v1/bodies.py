@@ -83,7 +83,7 @@ async def read_runs(call: Call, session: Session, resize: Resize, fit: Fit = "no
         target = target_of(session, resize, fit)
         if (media_type := media_type_of(content_type)) in (NPY, SAFETENSORS):
             arrays = await _in_thread(call, len(body), read_image_array, media_type, body, target)
-            admit_read(session, [target.shape_of(*images.shape[2:]) for images in arrays for _ in images])
+            admit_read(session, ((target.shape_of(*images.shape[2:]), len(images)) for images in arrays))
             return merged([await _fit_array(call, session, images, target) for images in arrays])
         return [*map(torch.from_numpy, await _decode_pictures(call, session, content_type, body, target))]
 
@@ -201,16 +201,15 @@ async def _fit_array(call: Call, session: Session, images: Tensor, target: Targe
 async def _decode_pictures(
     call: Call, session: Session, content_type: str, body: bytes, target: Target
 ) -> list[Pixels]:
-    allowed = _allowed(session)
     is_one_picture = media_type_of(content_type) in PICTURES.values()
     if len(body) <= (LIGHT_PICTURE_BYTES if is_one_picture else LIGHT_BYTES):
-        files = read_picture_files(content_type, body, allowed)
+        files = [body] if is_one_picture else read_picture_files(content_type, body, _allowed(session))
         if (decoded := decode_if_light(session, files, target)) is not None:
             return decoded
     session.check_room(1)  # the body may hold more, but that is not known before it is read
-    runs = await call.read_in_process(read_pictures, content_type, body, target, allowed)
+    runs = await call.read_in_process(read_pictures, content_type, body, target, _allowed(session))
     channels = target.image_shape[0]
-    admit_read(session, [(channels, run.shape[2], run.shape[3]) for run in runs for _ in run])
+    admit_read(session, (((channels, *run.shape[2:]), len(run)) for run in runs))
     return runs
 
 

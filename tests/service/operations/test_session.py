@@ -1,5 +1,6 @@
 """A session asks for room in the queue once: its first forward pass may be refused, later ones are always admitted."""
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ from service.memory import Memory
 from service.operations.limits import Limits
 from service.operations.session import Session
 from service.telemetry.timings import Timings
+from tests.conftest import GREY
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +26,7 @@ class FullModel:
     """A model whose queue is full for requests that have not begun."""
 
     def __init__(self) -> None:
+        self.card = SimpleNamespace(model=GREY)
         self.is_full = False
 
     async def forward(self, _: str, rows: Any, *, client: str, is_begun: bool) -> Answer[Any]:
