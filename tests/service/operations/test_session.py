@@ -13,7 +13,8 @@ from service.memory import Memory
 from service.operations.limits import Limits
 from service.operations.session import Session
 from service.telemetry.timings import Timings
-from tests.conftest import GREY
+
+from ...conftest import GREY
 
 pytestmark = pytest.mark.anyio
 
