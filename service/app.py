@@ -25,6 +25,7 @@ from .compute.runtimes import choose_runtime
 from .errors import AnswerMemoryFull, BodyMemoryFull
 from .http import health, problems
 from .http.access import Access
+from .http.body_turns import BodyTurns
 from .http.call import RequestLimits
 from .http.cross_site import OtherSites
 from .http.deadlines import Deadlines
@@ -161,6 +162,7 @@ def create_state(settings: Settings, metrics: Metrics) -> AppState:
         registry=registry,
         lifecycle=Lifecycle(registry),
         deadlines=Deadlines(),
+        body_turns=BodyTurns(),
         body_memory=Memory(settings.max_bodies_bytes, SMALL_BODIES_BYTES, BodyMemoryFull),
         answer_memory=Memory(settings.max_answers_bytes, SMALL_ANSWERS_BYTES, AnswerMemoryFull),
         processes=create_processes(settings),

@@ -9,6 +9,7 @@ from starlette.types import Receive
 
 from ..errors import ClientGone, TooLarge, UnsupportedEncoding, UnsupportedMediaType
 from ..memory import Reservation
+from .body_turns import BodyTurns
 
 
 def check_head(headers: Mapping[str, str], media_types: Sequence[str] | None, max_bytes: int) -> str:
@@ -36,7 +37,7 @@ def media_type_of(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-async def read_all(receive: Receive, max_bytes: int, reservation: Reservation) -> bytes:
+async def read_all(receive: Receive, max_bytes: int, reservation: Reservation, turns: BodyTurns) -> bytes:
     """The whole body. A body that is too large is refused as soon as the bytes that have arrived show it.
 
     Raises:
@@ -56,4 +57,6 @@ async def read_all(receive: Receive, max_bytes: int, reservation: Reservation) -
         if body.tell() > max_bytes:
             raise TooLarge("The body", size=None, limit=max_bytes, unit="bytes")
         reservation.grow_to(body.tell())
+        if is_more:
+            await turns.next_part()
     return body.getvalue()

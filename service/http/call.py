@@ -17,6 +17,7 @@ from ..memory import Memory, Reservation
 from ..offload import Processes
 from ..telemetry.timings import Timings
 from .body import check_head, read_all
+from .body_turns import BodyTurns
 from .deadlines import Deadlines
 
 P = ParamSpec("P")
@@ -43,6 +44,7 @@ class Call:
     """ASGI's state of the request, from which its log line and its metrics are written at the end."""
     limits: RequestLimits
     deadlines: Deadlines
+    body_turns: BodyTurns
     body_memory: Memory
     processes: Processes
     memory: Reservation
@@ -81,7 +83,7 @@ class Call:
         """
         max_bytes, limit_s = self.limits.max_body_bytes, self.limits.body_timeout_s
         content_type = check_head(self.headers, media_types, max_bytes)
-        content = read_all(self.receive, max_bytes, reservation)
+        content = read_all(self.receive, max_bytes, reservation, self.body_turns)
         return content_type, await self.deadlines.run_until(limit_s, content, BodyTimeout(limit_s))
 
     async def wait_for(self, work: Coroutine[Any, Any, T], remedy: str = "send fewer images") -> T:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -60,6 +61,11 @@ def is_local(host: str) -> bool:
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:
     """The address that a host is, or None if it is a name. An IPv4 address in IPv6 is that IPv4 address."""
+    return _address(host[:64])  # an address is shorter; a Host header can be long, and the answers are cached
+
+
+@lru_cache(maxsize=1024)
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(host)
     except ValueError:

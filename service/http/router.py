@@ -169,6 +169,7 @@ class Router:
                 scope["state"],
                 self._state.limits,
                 self._state.deadlines,
+                self._state.body_turns,
                 self._state.body_memory,
                 self._state.processes,
                 memory,

@@ -13,6 +13,7 @@ from ..memory import Memory
 from ..offload import Processes
 from ..telemetry.metrics import Metrics
 from ..telemetry.scrapes import Scrapes
+from .body_turns import BodyTurns
 from .call import RequestLimits
 from .deadlines import Deadlines
 from .keys import Keys
@@ -30,6 +31,7 @@ class AppState:
     registry: Registry
     lifecycle: Lifecycle
     deadlines: Deadlines
+    body_turns: BodyTurns
     body_memory: Memory
     answer_memory: Memory
     processes: Processes

@@ -1,0 +1,53 @@
+"""Large bodies are read in turns of the event loop, a few parts in each, the oldest first."""
+
+import asyncio
+
+import pytest
+
+from service.http.body_turns import PARTS, BodyTurns
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_only_a_few_parts_are_read_in_one_turn() -> None:
+    """The others are read in later turns, and each body has its place in the line."""
+    turns, order = BodyTurns(), []
+
+    async def read(name: int) -> None:
+        await turns.next_part()
+        order.append(name)
+
+    readers = [asyncio.create_task(read(name)) for name in range(3 * PARTS)]
+    seen = []
+    while len(order) < len(readers):
+        await asyncio.sleep(0)
+        seen.append(len(order))
+
+    assert order == [*range(3 * PARTS)]
+    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) == PARTS
+
+
+async def test_bodies_that_are_given_up_leave_their_place_to_others() -> None:
+    """A client that hangs up while its body waits does not hold a turn."""
+    turns = BodyTurns()
+    for _ in range(PARTS):
+        await turns.next_part()
+    given_up = [asyncio.create_task(turns.next_part()) for _ in range(3 * PARTS)]
+    await asyncio.sleep(0)
+    for task in given_up:
+        task.cancel()
+
+    async with asyncio.timeout(5):
+        await turns.next_part()
+    await asyncio.wait(given_up)
+
+
+async def test_a_single_body_hardly_waits() -> None:
+    """Its next part follows in the turn after it at the latest."""
+    turns, order = BodyTurns(), 0
+    async with asyncio.timeout(5):
+        for _ in range(10 * PARTS):
+            await turns.next_part()
+            order += 1
+
+    assert order == 10 * PARTS
