@@ -210,16 +210,21 @@ class Acceptor:
 
     def accept_some(self) -> None:
         """Called while clients wait: accept some; a worker that is ahead leaves them to the others for a moment."""
+        if self._is_closed:
+            return
         for _ in range(MOST_AT_ONCE):
-            if self._pauses < MAX_PAUSES and self._count.is_ahead:
-                break
+            if not self._count.is_ahead:
+                self._pauses = 0
+            elif self._pauses < MAX_PAUSES:
+                self._pauses += 1
+                self._pause(PAUSE_S)
+                return
             if not self._accept_one():
                 self._pauses = 0
                 return
-        else:
-            return
-        self._pauses += 1
-        self._pause(PAUSE_S)
+        if self._pauses:
+            # Until no client waits, also where these were the last: without an end, this worker would never pause again.
+            self._loop.call_soon(self.accept_some)
 
     async def wait_closed(self) -> None:
         """Return at once: `close` is complete when it returns."""

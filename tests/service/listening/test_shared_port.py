@@ -12,6 +12,7 @@ import pytest
 from service.listening.last_clients import hold_new_clients
 from service.listening.shared_port import (
     ENDED,
+    MAX_PAUSES,
     MOST_AT_ONCE,
     Acceptor,
     CannotListen,
@@ -125,6 +126,35 @@ async def test_few_clients_are_accepted_in_one_turn_of_the_event_loop() -> None:
         acceptor.close()
 
     assert at_once == MOST_AT_ONCE
+
+
+async def test_worker_that_has_waited_for_a_busy_one_waits_again_at_the_next_burst() -> None:
+    """Also after a burst of just as many clients as it accepts in one turn: it would take all clients from then on."""
+    asked = 0
+
+    class AlwaysAhead(ConnectionCount):
+        @property
+        def is_ahead(self) -> bool:
+            nonlocal asked
+            asked += 1
+            return True
+
+    port = SharedPort(bind("127.0.0.1", 0), workers=2)
+    acceptor = Acceptor(port.socket, AlwaysAhead(port, 0, set()), Greeter, bytes)
+    waits = []
+    for _ in range(2):
+        asked = 0
+        with ExitStack() as stack:
+            clients = [
+                stack.enter_context(socket.create_connection(port.socket.getsockname(), 20))
+                for _ in range(MOST_AT_ONCE)
+            ]
+            for client in clients:
+                assert await asyncio.to_thread(client.recv, 5) == b"hello"
+        waits.append(asked)
+    acceptor.close()
+
+    assert min(waits) > MAX_PAUSES
 
 
 async def test_client_for_whom_no_descriptor_is_left_is_refused_with_the_spare_one() -> None:
