@@ -223,7 +223,7 @@ class Acceptor:
                 self._pauses = 0
                 return
         if self._pauses:
-            # Until no client waits, also where these were the last: without an end, this worker would never pause again.
+            # until no client waits, also where these were the last: else this worker would never pause again
             self._loop.call_soon(self.accept_some)
 
     async def wait_closed(self) -> None:
