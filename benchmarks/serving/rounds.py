@@ -26,6 +26,9 @@ from .running import Running, Shelf, running
 from .servers import LATENTD, Server
 
 WARM_UP_S = 1.0
+# So that a server notices that the clients of the load before have left. Workers of latentd share new connections by
+# their numbers: four clients that came while others left all went to one worker, and one core was idle.
+SETTLE_S = 0.5
 Say = Callable[[str], None]
 
 
@@ -104,7 +107,9 @@ def note_absence(server: Server, network: str, error: Exception, results: Result
 
 
 def _visit(case: Case, one: Running, alive: list[Running], number: int, seconds: float) -> Visit:
+    time.sleep(SETTLE_S)
     one.load(case.operation, case.connections, WARM_UP_S)
+    time.sleep(SETTLE_S)
     others = [other.process for other in alive if other is not one]
     own_s, others_s, began = one.process.cpu_s(), sum(other.cpu_s() for other in others), time.perf_counter()
     seen = one.load(case.operation, case.connections, seconds)
