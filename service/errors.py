@@ -31,6 +31,7 @@ ServiceError
 │   ├── BodyMemoryFull      of the bodies that are being read
 │   └── AnswerMemoryFull    of the answers that are being computed and sent
 ├── ProcessesBusy           all processes for this kind of work are busy
+├── LargeImagesWait         too many requests with images that are tiled wait already
 ├── MemoryExceeded          the request needs more memory than one request may use
 ├── ClientGone              the client hung up before the answer
 ├── Unavailable             the service cannot answer now, and may do so later
@@ -342,6 +343,17 @@ class ProcessesBusy(ServiceError):
 
     def __init__(self, task: str, count: int) -> None:
         super().__init__(f"All of the {count} processes that {task} are busy; try again in 1 s.")
+
+
+class LargeImagesWait(ServiceError):
+    """Too many requests with images that are computed in tiles wait for their turn already."""
+
+    retry_after_s = 10
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"One image is computed in tiles at a time, and too many wait for it; try again in {self.retry_after_s} s."
+        )
 
 
 class MemoryExceeded(ServiceError):

@@ -57,6 +57,7 @@ STATUS: dict[type[Exception], int] = {
     errors.BodyMemoryFull: 429,
     errors.AnswerMemoryFull: 429,
     errors.ProcessesBusy: 429,
+    errors.LargeImagesWait: 429,
     errors.HeadTooLarge: 431,
     errors.ClientGone: CLIENT_GONE,
     errors.NotFinite: 500,

@@ -34,8 +34,12 @@ class FairSemaphore:
         self._asked_at: OrderedDict[str, float] = OrderedDict()  # by client, the last one at the end
 
     @asynccontextmanager
-    async def place(self, client: str, within_s: float, alone_within_s: float) -> AsyncIterator[None]:
+    async def place(
+        self, client: str, within_s: float | None = None, alone_within_s: float | None = None
+    ) -> AsyncIterator[None]:
         """Hold a place in this block. A client waits for `alone_within_s` if no other client has asked lately.
+
+        Without seconds a client waits until it is cancelled.
 
         Raises:
             NoPlace: there is none.
@@ -51,7 +55,7 @@ class FairSemaphore:
         finally:
             self._pass_on(client)
 
-    async def _wait(self, client: str, within_s: float) -> None:
+    async def _wait(self, client: str, within_s: float | None) -> None:
         if self._waiting.count(client) >= self._most_waiting - len(self._waiting):
             raise NoPlace
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()

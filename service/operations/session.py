@@ -5,6 +5,7 @@ An operation is a composition of the few forward passes that a device computes: 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Literal, TypeVar
@@ -19,14 +20,17 @@ from model_store.vae.priors import NoPrior, Prior
 from ..compute.precision import Direction, direction_of
 from ..compute.rows import Rows, concatenate, nbytes
 from ..compute.torch_runtime import ForwardPass
-from ..errors import NotSupportedByModel, OutOfMemory, WrongLatentSpace
+from ..errors import LargeImagesWait, NotSupportedByModel, OutOfMemory, WrongLatentSpace
 from ..inference.registry import Registry
 from ..inference.served_model import ServedModel
 from ..memory import Reservation
 from ..offload import offload
+from ..offload.fair_semaphore import FairSemaphore, NoPlace
 from ..telemetry.timings import Timings
 from .limits import Limits
 from .tiling import Grid, TileWish, decode_in_tiles, encode_in_tiles, grid_of, smaller_grid
+
+MOST_TILED = 64  # requests that wait until their images are computed in tiles
 
 T = TypeVar("T")
 
@@ -40,6 +44,8 @@ class Sessions:
     def __init__(self, registry: Registry, limits: Limits) -> None:
         self.registry = registry
         self.limits = limits
+        # One at a time, the oldest first: images that took turns tile by tile would all be ready late, or too late.
+        self._tiled = FairSemaphore(1, MOST_TILED)
 
     def open(self, reference: str | None, timings: Timings, memory: Reservation) -> Session:
         """A session with the model of that reference; None is the default model. The caller returns the memory.
@@ -48,7 +54,8 @@ class Sessions:
             InvalidName, ModelNotFound, NoDefaultModel: there is no such model.
             Starting, NotServing: the models have not been read yet.
         """
-        return Session(self.registry.find(reference), self.limits, timings, memory, lambda: self.registry.served)
+        model = self.registry.find(reference)
+        return Session(model, self.limits, timings, memory, lambda: self.registry.served, self._tiled)
 
 
 class Session:
@@ -72,6 +79,7 @@ class Session:
         timings: Timings,
         memory: Reservation,
         served: Callable[[], Iterable[ServedModel]] = tuple,
+        tiled: FairSemaphore | None = None,
     ) -> None:
         self.model = model
         self.config: ModelConfig = model.card.model
@@ -79,6 +87,7 @@ class Session:
         self.timings = timings
         self.memory = memory
         self.served = served
+        self._tiled = tiled or FairSemaphore(1, MOST_TILED)
         self.client = memory.client
         self.tile_wish = TileWish()
         self.grid: Grid | None = None
@@ -100,7 +109,7 @@ class Session:
         if not found or found[-1].space != self.space:
             reason = f"has the preview {name}, which is not served, or not for its latent space"
             raise NotSupportedByModel(self.model.name, reason, "ask for quality=full, or publish that model")
-        other = Session(found[-1], self.limits, self.timings, self.memory, self.served)
+        other = Session(found[-1], self.limits, self.timings, self.memory, self.served, self._tiled)
         other.tile_wish, other.written_bytes = self.tile_wish, self.written_bytes
         return other
 
@@ -222,17 +231,27 @@ class Session:
         Raises:
             TooLarge, BadValue: no tiles fit, or the wished tiles are not possible.
             OutOfMemory: the smallest tiles do not fit now.
+            LargeImagesWait: too many wait for their tiles already.
         """
         grid = grid_of(self.config, image_shape, self.tile_wish, self.model.cost_of, self.limits)
         while True:
             self.grid = grid or self.grid
             try:
-                return await compute(grid)
+                return await (compute(None) if grid is None else self._in_tiles(compute, grid))
             except OutOfMemory:
                 smaller = smaller_grid(self.config, image_shape, grid, self.tile_wish)
                 if smaller is None or self.tile_wish.side == "never":
                     raise
                 grid = smaller
+
+    async def _in_tiles(self, compute: Callable[[Grid], Awaitable[T]], grid: Grid) -> T:
+        began = time.perf_counter()
+        try:
+            async with self._tiled.place(self.client):
+                self.timings.add("queue", time.perf_counter() - began)
+                return await compute(grid)
+        except NoPlace:
+            raise LargeImagesWait from None
 
     async def forward(self, name: ForwardPass, *inputs: Tensor) -> Rows:
         """The outputs of a forward pass. Rows of several requests share a batch.

@@ -1,6 +1,10 @@
 """Pictures that do not fit into the memory are computed in tiles."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from math import prod
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -12,9 +16,13 @@ from model_store.vae.family import FamilyConfig, ImageShape
 from model_store.vae.pixels import to_images
 from service.compute.rows import Rows
 from service.compute.torch_runtime import ForwardPass, torch_forward_passes
-from service.errors import BadValue, TooLarge
-from service.inference.served_model import Cost
+from service.errors import AnswerMemoryFull, BadValue, LargeImagesWait, TooLarge
+from service.inference.served_model import Cost, ServedModel
+from service.inference.work_queue import Answer
+from service.memory import Memory
+from service.offload.fair_semaphore import FairSemaphore
 from service.operations.limits import Limits
+from service.operations.session import Session
 from service.operations.tiling import (
     Grid,
     TileWish,
@@ -25,6 +33,7 @@ from service.operations.tiling import (
     smaller_grid,
     windows,
 )
+from service.telemetry.timings import Timings
 
 from ...conftest import COLOUR
 
@@ -239,3 +248,35 @@ def test_constant_memory_does_not_make_tiles_small() -> None:
 
     assert grid is not None
     assert grid.rows * grid.columns <= 4
+
+
+async def test_images_that_are_tiled_are_computed_one_after_the_other() -> None:
+    """The oldest first: images that took turns tile by tile would all be ready late, or too late."""
+    passes, order = torch_forward_passes(network(tiny())), []
+
+    class Model:
+        card = SimpleNamespace(model=tiny())
+
+        async def forward(
+            self, name: ForwardPass, rows: Sequence[Tensor], *, client: str, is_begun: bool
+        ) -> Answer[Rows]:
+            order.append(client)
+            await asyncio.sleep(0)
+            return Answer([passes[name](*rows)[:-1]], queue_s=0, compute_s=0)
+
+        def cost_of(self, shape: ImageShape) -> Cost:
+            return Cost(100 * prod(shape), 0)
+
+    tiled, memory = FairSemaphore(1, 2), Memory(MiB, MiB, AnswerMemoryFull)
+    model, limits = cast(ServedModel, Model()), limits_of(100 * 3 * 300 * 300)
+
+    async def encode_for(client: str) -> None:
+        session = Session(model, limits, Timings(), memory.reserve(client), tiled=tiled)
+        await session.encode_raw(torch.zeros(1, 3, 320, 320, dtype=torch.uint8))
+
+    *answers, refused = await asyncio.gather(*map(encode_for, "abcd"), return_exceptions=True)
+
+    assert answers == [None] * 3
+    assert order == sorted(order)
+    assert order.count("a") > 2
+    assert isinstance(refused, LargeImagesWait)
