@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test coverage test-ray test-container lint format tables locks figures bench bench-quick bench-gpu bench-train fuzz siege soak audit clean
+.PHONY: help serve train test coverage test-ray test-container lint format tables locks figures bench bench-quick bench-gpu bench-train bench-pretrained fuzz siege soak audit clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ bench-gpu: $(VENV)/.use ## on a GPU: our service beside the bare loop, into docs
 
 bench-train: $(VENV)/.use ## our training loop beside a plain one, the bare step and Pythae, into docs/benchmarks.md
 	$(IN)/python -m benchmarks.training --out docs/benchmarks.md $(ARGS)
+
+bench-pretrained: $(VENV)/.dev ## other people's autoencoders: our service beside diffusers in a plain route (half an hour): make bench-pretrained TAEF2=DIR PHOTO=FILE
+	$(IN)/python -m benchmarks.pretrained --taef2 $(TAEF2) --photo $(PHOTO) --out docs/benchmarks.md $(ARGS)
 
 fuzz: $(VENV)/.dev ## look for inputs that break the service, into docs/reliability.md (ten minutes)
 	$(IN)/python -m tests.reliability.fuzz --out docs/reliability.md $(ARGS)

@@ -1,0 +1,61 @@
+"""The benchmark of pretrained autoencoders: its arithmetic, and the plain route with which ours are compared."""
+
+import io
+from math import inf
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from torch.nn import functional as F
+
+from benchmarks.pretrained.__main__ import AUTO, BARE, FLOAT32, PLAIN, Cell, Seen, agreement_db, tables_of
+from benchmarks.pretrained.networks import Functions
+from benchmarks.pretrained.plain_route import make_app
+
+
+def test_agreement_of_pixels_is_relative_to_255() -> None:
+    """One grey value everywhere is 48.13 dB, the PSNR of 8-bit pictures; equal pictures agree without end."""
+    theirs = np.full((4, 4, 3), 100, np.uint8)
+
+    assert agreement_db(theirs + np.uint8(1), theirs) == pytest.approx(48.1308, abs=1e-4)
+    assert agreement_db(theirs, theirs) == inf
+
+
+def test_agreement_of_latents_is_relative_to_their_range() -> None:
+    """An error of 0.2 in latents from -1 to 1 is a tenth of the range: 20 dB."""
+    theirs = np.array([-1.0, 1.0], np.float32)
+
+    assert agreement_db(theirs + np.float32(0.2), theirs) == pytest.approx(20, abs=1e-4)
+
+
+def test_tables_have_ratios_of_the_plain_route_to_ours() -> None:
+    """A ratio above one means that ours needs less time; the bare network is measured for one connection only."""
+    answer = np.zeros(1, np.uint8)
+    one, four = Cell("kl", "decode", 512, 1), Cell("kl", "decode", 512, 4)
+    found = {(cell, name): Seen(seconds, mib, answer) for cell in (one, four)
+             for name, seconds, mib in ((PLAIN, 4.0, 1000.0), (AUTO, 1.0, 500.0), (FLOAT32, 2.0, 800.0))}  # fmt: skip
+    found[one, BARE] = Seen(0.5, 100.0, answer)
+
+    times, sizes = tables_of("kl", found)
+
+    assert times.rows == [
+        ["decode 512×512, 1 at once", "4.00", "1.00", "2.00", "0.50", "4.00", "2.00"],
+        ["decode 512×512, 4 at once", "4.00", "1.00", "2.00", "–", "4.00", "2.00"],
+    ]
+    assert sizes.rows[0] == ["decode 512×512, 1 at once", "1,000", "500", "800", "0.50", "inf", "inf"]
+
+
+def test_plain_route_gives_latents_and_pixels() -> None:
+    """Its answers have the forms with which ours are compared: npy of (1, D, h, w), and uint8 pixels (H, W, 3)."""
+    halves = Functions(lambda images: F.avg_pool2d(images, 2), lambda latents: F.interpolate(latents, scale_factor=2))
+    client = TestClient(make_app(halves))
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 4), (255, 0, 51)).save(buffer, "PNG")
+
+    latents = client.post("/encode", content=buffer.getvalue()).content
+    pixels = np.load(io.BytesIO(client.post("/decode", content=latents).content))
+
+    assert np.load(io.BytesIO(latents)).shape == (1, 3, 2, 4)
+    assert pixels.shape == (4, 8, 3)
+    assert pixels[0, 0].tolist() == [255, 0, 51]
