@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from model_store.vae.family import ImageShape
+from model_store.vae.sentences import counted
 
 from ..errors import BadValue
 
 Fit = Literal["none", "pad"]
+Size = tuple[int, int]
+"""Height and width of an image."""
 
 
 def padded(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -27,18 +31,38 @@ def padded(pixels: Tensor, height: int, width: int) -> Tensor:
     return pixels[:, :, rows[:, None], columns]
 
 
-def check_size(size: Sequence[int], shapes: Sequence[ImageShape]) -> None:
-    """Raise BadValue if an original size (height, width) is larger than one of the images (C, H, W)."""
-    height, width = size
-    for _, image_height, image_width in shapes:
+def sizes_for(sizes: Sequence[Size], shapes: Sequence[ImageShape]) -> list[Size]:
+    """The original size of each image (C, H, W); one size is that of all images.
+
+    Raises:
+        BadValue: there are more or fewer sizes than images, or a size is larger than its image.
+    """
+    if len(sizes) not in (1, len(shapes)):
+        raise BadValue(
+            f"There are {len(sizes)} original sizes for {counted(len(shapes), 'images')}; send one for each, or one "
+            "for all: the X-Original-Size of the answer that gave these latents."
+        )
+    each = [*sizes] * (len(shapes) if len(sizes) == 1 else 1)
+    for (height, width), (_, image_height, image_width) in zip(each, shapes, strict=True):
         if height > image_height or width > image_width:
             raise BadValue(
                 f"The original size {height}×{width} is larger than the images, which are "
                 f"{image_height}×{image_width}; send the X-Original-Size of the answer that gave these latents."
             )
+    return each
 
 
 def cropped(images: Tensor, size: Sequence[int]) -> Tensor:
     """The first rows and columns of images (B, C, H, W), as many as `size` (height, width) says."""
     height, width = size
     return images[:, :, :height, :width].contiguous()
+
+
+def cropped_runs(images: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
+    """Images (B, C, H, W), each cut to its size (height, width): a tensor for each run of images of the same size."""
+    runs, first = [], 0
+    for size, run in groupby(sizes):
+        count = len([*run])
+        runs.append(cropped(images[first : first + count], size))
+        first += count
+    return runs

@@ -15,7 +15,7 @@ from ..offload import offload
 from .decode import admit_decode, decode
 from .encode import Draw, Encoding, admit_encode, encode
 from .noise import draw_seed
-from .padding import check_size, cropped, padded
+from .padding import Size, cropped_runs, padded, sizes_for
 from .reconstruct import Reconstruction, admit_reconstruct, reconstruct
 from .scaling import scaled_encoding
 from .session import PixelType, Session
@@ -61,24 +61,30 @@ async def decode_runs(
     session: Session,
     runs: Sequence[Tensor],
     *,
-    size: Sequence[int] | None = None,
+    sizes: Sequence[Size] = (),
     pixel_type: PixelType = "float32",
 ) -> list[Tensor]:
-    """Images (B, C, H, W) of latents (B, …), for each run of the same shape, cut to the original `size` if it is given.
+    """Images (B, C, H, W) of latents (B, …), for each run of the same shape, cut to the original `sizes`.
 
     Raises:
         the errors of `decode`.
-        BadValue: the images are smaller than the size.
+        BadValue: there are sizes, but not one for all images or one for each, or are larger than the images.
     """
     shapes: list[ImageShape] = []
     for run in runs:
         with _counted_from(len(shapes)):
             shapes += [session.limits.check_latents(session.model, run)] * len(run)
-    if size is not None:
-        check_size(size, shapes)
+    sizes = sizes_for(sizes, shapes) if sizes else ()
     admit_decode(session, Counter(shapes), pixel_type)
     images = [await decode(session, run, pixel_type=pixel_type) for run in runs]
-    return images if size is None else [await offload(run.nbytes, cropped, run, size) for run in images]
+    if not sizes:
+        return images
+    cut: list[Tensor] = []
+    first = 0
+    for run in images:
+        cut += await offload(run.nbytes, cropped_runs, run, sizes[first : first + len(run)])
+        first += len(run)
+    return cut
 
 
 async def reconstruct_runs(

@@ -39,6 +39,7 @@ _IMAGE_BYTES = 1024  # for each image: the head of a PNG, and short members
 Runs = Sequence[Tensor]
 """Images or latents: a tensor (B, …) for each run of the same shape, in the order of the request."""
 
+ORIGINAL_SIZE = "X-Original-Size"
 NO_HEADERS: Mapping[str, str] = {}
 
 P = ParamSpec("P")
@@ -176,7 +177,7 @@ def one_or_each(runs: Runs) -> Tensor | list[Tensor]:
 def original_sizes(sizes: Sequence[ImageShape]) -> dict[str, str]:
     """The header that tells the shapes that images had before they were padded; once, where all have the same."""
     shown = sizes if len(set(sizes)) > 1 else sizes[:1]
-    return {"X-Original-Size": ", ".join("x".join(map(str, shape)) for shape in shown)}
+    return {ORIGINAL_SIZE: ", ".join("x".join(map(str, shape)) for shape in shown)}
 
 
 def _write_npy(pixels: Tensor) -> bytes:

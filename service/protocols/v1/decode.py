@@ -11,6 +11,7 @@ from starlette.responses import Response
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
+from ...operations.padding import Size
 from ...operations.runs import decode_runs
 from ...operations.scaling import scaled, unscaled
 from ...operations.session import Session
@@ -18,6 +19,8 @@ from .answers import ImagesAnswer, bytes_to_write, check_one_size, pixel_type, r
 from .bodies import read_latent_runs
 from .openapi import latents_body, responses
 from .parameters import LatentsAreScaled, PictureParameters, TileParameters
+
+_SIZE = "([13]x)?[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
 
 
 class DecodeParameters(TileParameters, PictureParameters):
@@ -30,18 +33,17 @@ class DecodeParameters(TileParameters, PictureParameters):
     original_size: Annotated[
         str | None,
         Field(
-            pattern=r"^([13]x)?[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$",
-            description="cut the images to this size, such as 3x517x389: the X-Original-Size of encode with fit=pad",
+            pattern=rf"^{_SIZE}(, ?{_SIZE}){{0,4095}}$",
+            description="cut the images to this size, such as 3x517x389, or each to its own, with commas between them: "
+            "the X-Original-Size of encode with fit=pad",
         ),
     ] = None
 
     @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of the original images."""
-        if self.original_size is None:
-            return None
-        *_, height, width = self.original_size.split("x")
-        return int(height), int(width)
+    def sizes(self) -> list[Size]:
+        """Height and width of the original images: of all, or of each; none where they are not cut."""
+        texts = self.original_size.split(",") if self.original_size else []
+        return [(int(height), int(width)) for *_, height, width in (text.split("x") for text in texts)]
 
 
 async def answer(call: Call, session: Session, parameters: DecodeParameters) -> Response:
@@ -57,7 +59,7 @@ async def answer(call: Call, session: Session, parameters: DecodeParameters) -> 
         for run in latents:
             full.limits.check_latent_shape(full.model, run.shape)
         latents = [unscaled(scaled(run, full.config.latent_scaling), session.config.latent_scaling) for run in latents]
-    work = decode_runs(session, latents, size=parameters.size, pixel_type=pixel_type(wanted))
+    work = decode_runs(session, latents, sizes=parameters.sizes, pixel_type=pixel_type(wanted))
     images = await call.wait_for(work, "send fewer latents")
     return await respond_with_images(call, wanted, session, images, jpeg_quality=parameters.jpeg_quality)
 

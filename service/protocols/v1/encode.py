@@ -22,6 +22,7 @@ from ...operations.runs import encode_runs, shapes_of
 from ...operations.session import Session
 from .answers import (
     NO_HEADERS,
+    ORIGINAL_SIZE,
     OperationAnswer,
     bytes_to_write,
     check_one_size,
@@ -136,6 +137,6 @@ ENDPOINT = Endpoint(
     parameters=EncodeParameters,
     answer=answer,
     answer_schema=EncodeAnswer,
-    responses=responses(LATENT_FORMATS, reads_body=True),
+    responses=responses(LATENT_FORMATS, reads_body=True, headers=(HEADER, ORIGINAL_SIZE)),
     request_body=images_body,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
@@ -12,11 +14,21 @@ from model_store.vae.record import Count
 
 from ...http.problems import documented_errors
 from ...http.state import CurrentState
+from ...operations.session import Sessions
 from .answers import Answer, VersionNumber
 
 REFERENCE = "name, for the newest version, name@version or name@alias"  # the description of a model in an address
 
 router = APIRouter(tags=["models"], prefix="/models")
+
+
+class RequestLimits(BaseModel):
+    """The limits of one request to a model."""
+
+    images: Count = Field(description="that come in or go out")
+    pixels: Count = Field(description="of all images together")
+    picture_pixels: Count = Field(description="of one picture, as it is sent")
+    body_bytes: Count
 
 
 class ModelSummary(Answer):
@@ -26,7 +38,9 @@ class ModelSummary(Answer):
     image_shape: tuple[Side, Side | None, Side | None] = Field(description="(C, H, W); null for sides of any size")
     latent_shape: tuple[Width | None, ...]
     downscale: Side | None = Field(description="each side is a multiple of it; null for a model of one size")
+    latent_space: str = Field(description="its name; a model decodes latents of its own space")
     operations: list[Operation] = Field(description="what the model can do")
+    limits: RequestLimits
     parameters: Count
     aliases: list[str] = Field(description="names that an operator has given to this version, as in mnist@stable")
 
@@ -56,9 +70,15 @@ class CardAnswer(Answer):
 
 @router.head("", include_in_schema=False)
 @router.get("", summary="all models that are served", responses=documented_errors(401))
-async def models(state: CurrentState) -> ModelsAnswer:
+async def models(request: Request, state: CurrentState) -> ModelsAnswer:
     """Every version that is served, and every published version that cannot be served, with the reason."""
-    registry = state.registry
+    registry, sessions = state.registry, cast(Sessions, request.app.state.sessions)
+    limits = RequestLimits(
+        images=sessions.limits.images,
+        pixels=sessions.limits.pixels,
+        picture_pixels=sessions.limits.picture_pixels,
+        body_bytes=state.limits.max_body_bytes,
+    )
     default, aliases = registry.default, registry.aliases
     refused = [
         RefusedVersion(model=version.name, version=version.number, reason=reason)
@@ -76,7 +96,9 @@ async def models(state: CurrentState) -> ModelsAnswer:
             image_shape=model.card.model.image_shape,
             latent_shape=model.card.model.latent_shape,
             downscale=model.card.model.multiple if model.card.model.takes_any_size else None,
+            latent_space=model.space,
             operations=[operation for operation in OPERATIONS if operation in model.card.model.can],
+            limits=limits,
             parameters=model.card.weights.parameters,
             aliases=aliases.get(model.version, []),
         )

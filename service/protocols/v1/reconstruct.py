@@ -14,6 +14,7 @@ from ...operations.runs import reconstruct_runs, shapes_of
 from ...operations.session import Session
 from .answers import (
     NO_HEADERS,
+    ORIGINAL_SIZE,
     ImagesAnswer,
     bytes_to_write,
     check_one_size,
@@ -79,6 +80,6 @@ ENDPOINT = Endpoint(
     parameters=ReconstructParameters,
     answer=answer,
     answer_schema=ReconstructAnswer,
-    responses=responses(IMAGE_FORMATS, reads_body=True),
+    responses=responses(IMAGE_FORMATS, reads_body=True, headers=(ORIGINAL_SIZE,)),
     request_body=images_body,
 )

@@ -92,6 +92,13 @@ async def test_models_are_listed_with_the_default_one_marked(client: httpx.Async
     assert models["grey"]["is_default"]
     assert not models["colour"]["is_default"]
     assert (models["colour"]["image_shape"], models["colour"]["latent_shape"]) == ([3, 8, 8], [2, 4, 4])
+    assert models["colour"]["latent_space"] == "colour"
+    assert models["colour"]["limits"] == {
+        "images": 16,
+        "pixels": 20_000,
+        "picture_pixels": 10_000,
+        "body_bytes": 100_000,
+    }
 
 
 async def test_card_is_the_one_in_the_store(client: httpx.AsyncClient, store: Store) -> None:

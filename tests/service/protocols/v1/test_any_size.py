@@ -165,6 +165,28 @@ async def test_size_that_is_too_large_to_cut_to_is_refused(client: httpx.AsyncCl
     assert "17×21 is larger than the images, which are 16×24" in answer.json()["detail"]
 
 
+async def test_pictures_of_several_sizes_are_each_cut_to_their_own(client: httpx.AsyncClient) -> None:
+    """Decode takes the header of encode as it is; two of the pictures have latents of the same shape."""
+    files = [("file", png(*size)) for size in [(13, 21), (16, 24), (16, 24), (5, 8)]]
+    encoded = await ok(await client.post("/v1/encode?fit=pad&format=safetensors", files=files))
+    told = encoded.headers["X-Original-Size"]
+    params = {"original_size": told, "format": "json"}
+    decoded = await ok(await client.post("/v1/decode", params=params, content=encoded.content, headers=SAFETENSORS))
+
+    assert told == "3x13x21, 3x16x24, 3x16x24, 3x5x8"
+    assert [*sizes_in(decoded)] == [(21, 13), (24, 16), (24, 16), (8, 5)]
+
+
+async def test_other_number_of_sizes_than_images_is_refused(client: httpx.AsyncClient) -> None:
+    """Two sizes do not say which of three images has which."""
+    body = safetensors.torch.save({"latents": torch.zeros(3, 4, 2, 3)})
+
+    answer = await client.post("/v1/decode?original_size=3x9x9,3x8x8", content=body, headers=SAFETENSORS)
+
+    assert answer.status_code == 422
+    assert "There are 2 original sizes for 3 images; send one for each" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("format_", ["json", "safetensors"])
 async def test_several_sizes_come_back_in_order(client: httpx.AsyncClient, network: TAESD, format_: str) -> None:
     """Each picture has latents of its own shape, and what encode answers, decode takes."""
