@@ -1,4 +1,4 @@
-"""What every family passes: import, card, each operation, tiles and Remote VAE, beside the network without a server."""
+"""Every family passes this suite: import, each operation, tiles and Remote VAE, beside the network without a server."""
 
 import io
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ NPY = {"Content-Type": "application/x-npy"}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with a model of each kind; those of other programs came through the command `import`."""
+    """A store with a model of each kind; models of other programs came through the command `import`."""
     root = tmp_path_factory.mktemp("families")
     store, pictures = Store(root / "store"), root / "pictures"
     store.publish("ours", make_model(COLOUR))
@@ -100,7 +100,7 @@ def in_db(found: Tensor, expected: Tensor) -> float:
 
 
 async def test_model_is_listed_with_what_it_can(client: httpx.AsyncClient, network: Network, name: str) -> None:
-    """The shapes, the latent space and the operations are those of the family."""
+    """The list has the shapes, the latent space and the operations of the family."""
     listed = {each["model"]: each for each in (await client.get("/v1/models")).json()["models"]}[name]
 
     assert tuple(listed["image_shape"]) == network.config.image_shape
@@ -110,7 +110,7 @@ async def test_model_is_listed_with_what_it_can(client: httpx.AsyncClient, netwo
 
 
 async def test_latents_are_those_of_the_network(client: httpx.AsyncClient, network: Network, name: str) -> None:
-    """The mode of the posterior, and its log-variance where there is one."""
+    """The mode of the posterior, and its log-variance if it has one."""
     pixels = pixels_for(network)
     posterior = network.encode(to_images(pixels))
     body = as_npy(pixels.permute(0, 2, 3, 1).contiguous())
@@ -144,8 +144,12 @@ async def test_images_are_those_of_the_network(client: httpx.AsyncClient, networ
     latents = network.encode(to_images(pixels_for(network))).mean
     expected = network.decode(latents).mean
     body = safetensors.torch.save({"latents": latents.contiguous()})
-    query = [*(("shape", side) for side in latents.shape), ("dtype", "float32"), ("do_scaling", "false"),
-             ("output_type", "pt")]  # fmt: skip
+    query: dict[str, str | list[str]] = {
+        "shape": [str(side) for side in latents.shape],
+        "dtype": "float32",
+        "do_scaling": "false",
+        "output_type": "pt",
+    }
 
     found = await client.post(f"/v1/models/{name}/decode?format=safetensors", content=body, headers=SAFETENSORS)
     remote = await client.post(f"/v1/models/{name}/remote/decode", params=query, content=latents.numpy().tobytes())
@@ -157,7 +161,7 @@ async def test_images_are_those_of_the_network(client: httpx.AsyncClient, networ
 
 
 async def test_remote_latents_are_those_of_the_network(client: httpx.AsyncClient, network: Network, name: str) -> None:
-    """Of a picture, as `remote_encode` sends it."""
+    """The picture comes as `remote_encode` sends it."""
     pixels = pixels_for(network)[:1]
     buffer = io.BytesIO()
     Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).save(buffer, "PNG")
