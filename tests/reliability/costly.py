@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -236,6 +236,46 @@ def long_header(pattern: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header
 
 
+def any_size() -> Iterator[tuple[str, bytes, Costly]]:
+    """Requests to a model of any size, and clients of Remote VAE: many sizes, many latents, and shapes that lie."""
+    tiny = "/v1/models/tiny"
+    sizes = [long_png(8 * (1 + index % 32), 8 * (1 + index // 32)) for index in range(256)]
+    pad = f"{tiny}/encode?fit=pad&format=json"
+    yield pad, MULTIPART, Costly("any size: 256 pictures of 256 sizes", lambda: _form(sizes))
+    yield (
+        f"{tiny}/decode",
+        JSON,
+        Costly(
+            "any size: latents of one pixel",
+            lambda: filled(b'{"latents":[', b"[[[0]],[[0]],[[0]],[[0]]],", b"[[[0]]]]}"),
+        ),
+    )
+    many = f"{tiny}/decode?format=safetensors"
+    yield many, SAFETENSORS, Costly("any size: 128 latents of 128 shapes", _latents_of_many_shapes)
+    for name, query in {
+        "a shape of many axes": "shape=1&" * 1000 + "dtype=float32",
+        "a shape without end": f"shape=1&shape=4&shape={2**31 - 1}&shape={2**31 - 1}&dtype=float32",
+        "256 small latents": "shape=256&shape=4&shape=2&shape=2&dtype=float32",
+    }.items():
+        size = 4 * 256 * 4 * 2 * 2 if name.startswith("256") else BODY
+        yield f"{tiny}/remote/decode?{query}&output_type=pt", NPY, Costly(f"Remote VAE: {name}", partial(bytes, size))
+    encode = "/v1/models/colour/remote/encode"
+    for kind, value_bytes in {"uint8": 1, "float16": 2, "float32": 4}.items():
+        shape, size = "shape=256&shape=3&shape=64&shape=64", 256 * 3 * 64 * 64 * value_bytes
+        yield f"{encode}?{shape}&dtype={kind}", NPY, Costly(f"Remote VAE: 256 images, {kind}", partial(bytes, size))
+    yield encode, PNG, Costly("Remote VAE: a picture of 16384×256", lambda: long_png(16_384, 256))
+
+
+def _form(files: Sequence[bytes]) -> bytes:
+    return b"".join(map(part, files)) + b"--" + BOUNDARY + b"--\r\n"
+
+
+def _latents_of_many_shapes() -> bytes:
+    return safetensors.numpy.save(
+        {f"latents.{index}": np.zeros((4, 1 + index % 16, 1 + index // 16), np.float32) for index in range(128)}
+    )
+
+
 def posts() -> Iterator[tuple[str, bytes, Costly]]:
     """The address, the Content-Type and the body of every POST."""
     encode = "/v1/encode?resize=stretch&format=npy"
@@ -249,6 +289,7 @@ def posts() -> Iterator[tuple[str, bytes, Costly]]:
     for resize in ("contain", "cover"):
         yield f"/v1/encode?resize={resize}", PNG, Costly(f"PNG: 16384×256, {resize}", lambda: long_png(16_384, 256))
         yield f"/v1/encode?resize={resize}", PNG, Costly(f"PNG: 1×1, {resize}", lambda: long_png(1, 1))
+    yield from any_size()
 
 
 def gets(latent_values: int) -> Iterator[str]:

@@ -27,6 +27,7 @@ from rich.console import Console
 from benchmarks import page
 from benchmarks.machine import machine
 from model_store import Store, VAEConfig
+from model_store.taesd import TAESD, TAESDConfig
 from model_store.vae import MLPConfig
 
 from ..conftest import make_model
@@ -36,7 +37,8 @@ from .good_client import Asked, asking
 
 LATENT_VALUES = 8
 MODEL = VAEConfig(image_shape=(3, 64, 64), latent_shape=(LATENT_VALUES,), network=MLPConfig(hidden=(16,)))
-FLAGS = ("--head-timeout-s=20", "--body-timeout-s=20", "--idle-timeout-s=60", "--reload-s=0")
+ANY_SIZE = TAESDConfig(image_shape=(3, None, None), latent_shape=(4, None, None), latent_space="sd1")
+FLAGS = ("--head-timeout-s=20", "--body-timeout-s=20", "--idle-timeout-s=60", "--reload-s=0", "--default-model=colour")
 PAUSE_S, SAMPLE_S, SETTLE_S = 0.002, 0.005, 0.05
 REPEATS = 3  # the least of them counts: other programs can only add
 ANSWER_S = 40.0
@@ -113,6 +115,7 @@ def measure(folder: Path, wanted: Iterable[Costly], on_progress: Callable[[str],
     """The costs of requests to a service of its own."""
     store = Store(folder / "store")
     store.publish("colour", make_model(MODEL))
+    store.publish("tiny", TAESD(ANY_SIZE))
     process = Process(store.root, *FLAGS)
     process.collect_log()
     try:
@@ -254,7 +257,7 @@ def work_of(process: int) -> float:
 def _tables(found: Costs) -> Sequence[page.Table]:
     about = machine("python -m tests.reliability.costs") | {
         "requests": f"{len(found.all)}, each alone and {REPEATS} times; the least time, and the most memory",
-        "model": f"images {MODEL.image_shape}, latents {MODEL.latent_shape}",
+        "models": f"images {MODEL.image_shape}, latents {MODEL.latent_shape}; a tiny one of any size",
         "/livez alone": f"p99 {quantiles(found.idle_ms, n=100)[98]:.1f} ms, most {max(found.idle_ms):.1f} ms",
         "allowed": f"others wait {STRICT.held_ms:g} ms, {STRICT.worked_s:g} s of work, {STRICT.memory_mib:g} MiB, and "
         f"{STRICT.per_byte:g} bytes for each byte of a body of a megabyte or more",
