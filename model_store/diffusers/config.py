@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..vae.family import ImageShape
+from ..vae.family import ImageShape, ShapeMismatch
 from ..vae.pretrained import Channels, PretrainedConfig
 from ..vae.record import Record
 
@@ -53,6 +53,11 @@ class Arguments(Record, ABC):
         return self.latent_channels
 
     @property
+    def least_cells(self) -> int:
+        """The least number of cells that a latent must have: height times width."""
+        return 1
+
+    @property
     @abstractmethod
     def widths(self) -> Sequence[int]:
         """The channels at each resolution, of the whole picture first."""
@@ -79,6 +84,11 @@ class _BlockArguments(Arguments):
     def widths(self) -> Sequence[int]:
         """The channels at each resolution, of the whole picture first."""
         return self.block_out_channels
+
+    @property
+    def least_cells(self) -> int:
+        """Two if each channel is a group of its own: torch refuses to normalise a single value."""
+        return 2 if self.block_out_channels[-1] == self.norm_num_groups else 1
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -220,6 +230,34 @@ class DiffusersConfig(PretrainedConfig):
     family: Literal["diffusers"] = "diffusers"
     network: NetworkArguments
     force_upcast: bool = False
+
+    def latent_shape_of(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape (D, h, w) of the latent of an image (C, H, W).
+
+        Raises:
+            ShapeMismatch: as for other families, or the image is too small for a network that normalises each channel.
+        """
+        latent_shape = super().latent_shape_of(image_shape)
+        self._check_cells(latent_shape, got=image_shape, expected=self.image_shape)
+        return latent_shape
+
+    def image_shape_of(self, latent_shape: tuple[int, ...]) -> ImageShape:
+        """The shape (C, H, W) of the image of a latent (D, h, w); it raises as `latent_shape_of` does."""
+        image_shape = super().image_shape_of(latent_shape)
+        self._check_cells(latent_shape, got=latent_shape, expected=self.latent_shape)
+        return image_shape
+
+    def fitting_shape(self, height: int, width: int) -> ImageShape:
+        """The channels of the model, and each side rounded up to a multiple of `downscale`, with cells enough."""
+        channels, fitting_height, fitting_width = super().fitting_shape(height, width)
+        if fitting_height * fitting_width < self.network.least_cells * self.downscale**2:
+            return channels, fitting_height, fitting_width + self.downscale
+        return channels, fitting_height, fitting_width
+
+    def _check_cells(self, latent_shape: Sequence[int], got: Sequence[int], expected: Sequence[int | None]) -> None:
+        if prod(latent_shape[1:]) < self.network.least_cells:
+            remedy = f"this network needs images larger than {self.downscale}×{self.downscale} pixels"
+            raise ShapeMismatch(got, expected, remedy)
 
     def activation_bytes_of(self, image_shape: ImageShape) -> int:
         """A bound of the memory that a forward pass of one image of that shape needs besides the weights."""

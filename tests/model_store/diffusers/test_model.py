@@ -16,6 +16,7 @@ from model_store.importing.candidate import Wishes
 from model_store.importing.diffusers_folder import read_diffusers
 from model_store.importing.source_folder import SourceFolder
 from model_store.vae import DiagonalGaussian
+from model_store.vae.family import ShapeMismatch
 from model_store.vae.noise import standard_normal
 
 from ..library_models import SETTINGS, library_model, record_fields
@@ -75,6 +76,20 @@ def test_seeded_sample_is_the_librarys(images: Tensor, tmp_path: Path) -> None:
     assert isinstance(posterior, DiagonalGaussian)
     torch.testing.assert_close(posterior.log_variance, theirs.logvar)
     torch.testing.assert_close(posterior.sample(noise), theirs.mean + theirs.std * noise)
+
+
+def test_image_of_one_cell_is_refused_where_each_channel_is_a_group(tmp_path: Path) -> None:
+    """The library raises an error for it; with two cells, or with larger groups, it computes."""
+    alone, grouped = (
+        imported(library_model("AutoencoderKL", norm_num_groups=groups), tmp_path / str(groups)) for groups in (8, 4)
+    )
+
+    for shape, ask in (((3, 8, 8), alone.config.latent_shape_of), ((4, 1, 1), alone.config.image_shape_of)):
+        with pytest.raises(ShapeMismatch, match="needs images larger than 8×8 pixels"):
+            ask(shape)
+    assert alone.config.fitting_shape(1, 1) == (3, 8, 16)
+    assert alone.encode(torch.zeros(1, 3, 8, 16)).mean.shape == (1, *alone.config.latent_shape_of((3, 8, 16)))
+    assert grouped.encode(torch.zeros(1, 3, 8, 8)).mean.shape == (1, *grouped.config.latent_shape_of((3, 8, 8)))
 
 
 @torch.inference_mode()
