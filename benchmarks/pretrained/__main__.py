@@ -34,6 +34,7 @@ from .networks import KL, TAEF2, put_into, save_kl
 START_S, ANSWER_S = 300.0, 900.0
 CONNECTIONS = 1, 4
 SIZES = 512, 1024
+LARGE = 1024
 PLAIN, AUTO, FLOAT32, BARE = "plain route", "latentd", "latentd, float32", "bare"
 MiB = 2**20
 
@@ -72,13 +73,17 @@ def main() -> None:
             if model == KL:
                 save_kl(source, is_quick=options.quick)
             measure(model, source, options, Path(scratch), found, console)
-    tables = [page.Table("The run", ("", ""), list((machine("python -m benchmarks.pretrained") | ABOUT).items()))]
-    tables += [table for model in options.models for table in tables_of(model, found)]
-    page.show(tables, console)
-    if options.out:
-        page.write("Pretrained autoencoders", tables, options.out)
+            run = machine(f"python -m benchmarks.pretrained --models {model}") | ABOUT
+            tables = [page.Table("The run", ("", ""), list(run.items())), *tables_of(model, found)]
+            page.show(tables, console)
+            if options.out:
+                page.write(TITLES[model], tables, options.out)
 
 
+TITLES = {
+    TAEF2: "Pretrained autoencoders: TAEF2",
+    KL: "Pretrained autoencoders: AutoencoderKL of Stable Diffusion's size",
+}
 ABOUT = {
     "latentd": "one process, default settings but for a longer deadline; `dtype=auto`, and float32",
     "plain route": "diffusers (for TAEF2 our network, since diffusers has none for it) in float32 in a FastAPI route",
@@ -104,10 +109,10 @@ def measure(
     put_into(store, model, source, pictures)
     cells = [
         Cell(model, operation, size, connections)
-        for size in ((64, 128) if options.quick else SIZES)
+        for size in ((64, 128) if options.quick else options.sizes)
         for operation in ("encode", "decode")
         for connections in CONNECTIONS
-        if model == TAEF2 or connections == 1 or size != SIZES[1]  # four large pictures take a quarter of an hour
+        if model == TAEF2 or connections == 1 or size < LARGE  # four large pictures take a quarter of an hour
     ]
     with ExitStack() as stack:
         servers = {
@@ -278,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--taef2", type=Path, required=True, help="folder with taef2_encoder.pth and taef2_decoder.pth")
     parser.add_argument("--photo", type=Path, required=True, help="a photograph")
     parser.add_argument("--models", nargs="+", choices=(TAEF2, KL), default=[TAEF2, KL])
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="sides of the pictures")
     parser.add_argument("--seconds", type=float, default=10, help="seconds of each measurement, roughly")
     parser.add_argument("--quick", action="store_true", help="small networks and pictures: to try the benchmark")
     parser.add_argument("--out", type=Path, help="page whose section is written, such as docs/benchmarks.md")
