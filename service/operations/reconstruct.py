@@ -63,9 +63,11 @@ async def reconstruct(
         AnswerMemoryFull, QueueFull, Unavailable: the service has no capacity now.
     """
     session.check_can("reconstruct")
-    admit_reconstruct(session, {session.limits.check_images(session.model, pixels): len(pixels)}, pixel_type)
-    encoding = await encode(session, pixels, draw=draw, seed=seed, first=first)
-    images = await session.images_of(encoding.latents, pixel_type)
+    image_shape = session.limits.check_images(session.model, pixels)
+    admit_reconstruct(session, {image_shape: len(pixels)}, pixel_type)
+    async with session.turn_if_tiled(image_shape):
+        encoding = await encode(session, pixels, draw=draw, seed=seed, first=first)
+        images = await session.images_of(encoding.latents, pixel_type)
     if size is not None:
         images = await offload(images.nbytes, cropped, images, size)
         pixels = await offload(pixels.nbytes, cropped, pixels, size)

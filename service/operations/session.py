@@ -6,7 +6,8 @@ An operation is a composition of the few forward passes that a device computes: 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from math import prod
 from typing import Literal, TypeVar
 
@@ -95,6 +96,7 @@ class Session:
         self.directions: set[Direction] = set()
         self.written_bytes: Callable[[ImageShape], int] = lambda _: 0
         self._is_begun = False
+        self._has_turn = False
 
     def preview(self) -> Session:
         """A session of the same request with the small model that the card names for previews.
@@ -233,25 +235,50 @@ class Session:
             OutOfMemory: the smallest tiles do not fit now.
             LargeImagesWait: too many wait for their tiles already.
         """
-        grid = grid_of(self.config, image_shape, self.tile_wish, self.model.cost_of, self.limits)
+        grid = self._grid_of(image_shape)
         while True:
             self.grid = grid or self.grid
             try:
-                return await (compute(None) if grid is None else self._in_tiles(compute, grid))
+                if grid is None:
+                    return await compute(None)
+                async with self._turn():
+                    return await compute(grid)
             except OutOfMemory:
                 smaller = smaller_grid(self.config, image_shape, grid, self.tile_wish)
                 if smaller is None or self.tile_wish.side == "never":
                     raise
                 grid = smaller
 
-    async def _in_tiles(self, compute: Callable[[Grid], Awaitable[T]], grid: Grid) -> T:
+    @asynccontextmanager
+    async def turn_if_tiled(self, image_shape: ImageShape) -> AsyncIterator[None]:
+        """Keep the turn for tiles between the passes of this block, if images of a shape (C, H, W) are tiled.
+
+        Raises:
+            TooLarge, BadValue, LargeImagesWait: as for the passes themselves.
+        """
+        async with nullcontext() if self._grid_of(image_shape) is None else self._turn():
+            yield
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until this session may compute tiles; a block inside of another has the turn already."""
+        if self._has_turn:
+            yield
+            return
         began = time.perf_counter()
         try:
             async with self._tiled.place(self.client):
                 self.timings.add("queue", time.perf_counter() - began)
-                return await compute(grid)
+                self._has_turn = True
+                try:
+                    yield
+                finally:
+                    self._has_turn = False
         except NoPlace:
             raise LargeImagesWait from None
+
+    def _grid_of(self, image_shape: ImageShape) -> Grid | None:
+        return grid_of(self.config, image_shape, self.tile_wish, self.model.cost_of, self.limits)
 
     async def forward(self, name: ForwardPass, *inputs: Tensor) -> Rows:
         """The outputs of a forward pass. Rows of several requests share a batch.

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from model_store.taesd import TAESD, TAESDConfig
 from model_store.vae.family import FamilyConfig, ImageShape
 from model_store.vae.pixels import to_images
+from model_store.vae.priors import NoPrior
 from service.compute.rows import Rows
 from service.compute.torch_runtime import ForwardPass, torch_forward_passes
 from service.errors import AnswerMemoryFull, BadValue, LargeImagesWait, TooLarge
@@ -21,7 +22,9 @@ from service.inference.served_model import Cost, ServedModel
 from service.inference.work_queue import Answer
 from service.memory import Memory
 from service.offload.fair_semaphore import FairSemaphore
+from service.operations.encode import encode
 from service.operations.limits import Limits
+from service.operations.reconstruct import reconstruct
 from service.operations.session import Session
 from service.operations.tiling import (
     Grid,
@@ -250,12 +253,14 @@ def test_constant_memory_does_not_make_tiles_small() -> None:
     assert grid.rows * grid.columns <= 4
 
 
-async def test_images_that_are_tiled_are_computed_one_after_the_other() -> None:
+@pytest.mark.parametrize("work", [encode, reconstruct])
+async def test_images_that_are_tiled_are_computed_one_after_the_other(work: Callable[..., Awaitable[object]]) -> None:
     """The oldest first: images that took turns tile by tile would all be ready late, or too late."""
     passes, order = torch_forward_passes(network(tiny())), []
 
     class Model:
         card = SimpleNamespace(model=tiny())
+        prior = NoPrior()
 
         async def forward(
             self, name: ForwardPass, rows: Sequence[Tensor], *, client: str, is_begun: bool
@@ -267,14 +272,14 @@ async def test_images_that_are_tiled_are_computed_one_after_the_other() -> None:
         def cost_of(self, shape: ImageShape) -> Cost:
             return Cost(100 * prod(shape), 0)
 
-    tiled, memory = FairSemaphore(1, 2), Memory(MiB, MiB, AnswerMemoryFull)
+    tiled, memory = FairSemaphore(1, 2), Memory(2**30, 2**30, AnswerMemoryFull)
     model, limits = cast(ServedModel, Model()), limits_of(100 * 3 * 300 * 300)
 
-    async def encode_for(client: str) -> None:
+    async def work_for(client: str) -> None:
         session = Session(model, limits, Timings(), memory.reserve(client), tiled=tiled)
-        await session.encode_raw(torch.zeros(1, 3, 320, 320, dtype=torch.uint8))
+        await work(session, torch.zeros(1, 3, 320, 320, dtype=torch.uint8))
 
-    *answers, refused = await asyncio.gather(*map(encode_for, "abcd"), return_exceptions=True)
+    *answers, refused = await asyncio.gather(*map(work_for, "abcd"), return_exceptions=True)
 
     assert answers == [None] * 3
     assert order == sorted(order)
