@@ -36,7 +36,7 @@ CONNECTIONS = 1, 4
 SIZES = 512, 1024
 LARGE = 1024
 PLAIN, AUTO, FLOAT32, BARE = "plain route", "latentd", "latentd, float32", "bare"
-MiB = 2**20
+FORMATS = ["PNG", "JPEG"]
 
 
 class Cell(NamedTuple):
@@ -101,7 +101,7 @@ def measure(
     console: Console,
 ) -> None:
     """Measure all cells of a model into `found`: in each cell the servers in turn, and the bare network."""
-    photo, store = Image.open(options.photo).convert("RGB"), scratch / f"store-{model}"
+    photo, store = Image.open(options.photo, formats=FORMATS).convert("RGB"), scratch / f"store-{model}"
     pictures = scratch / f"photos-{model}"
     pictures.mkdir()
     photo.resize((256, 256) if options.quick else (512, 512)).save(pictures / "photo.png")
@@ -209,7 +209,7 @@ def bare(model: str, source: Path, cell: Cell, body: bytes, times: int, scratch:
     """The network alone, in a process of its own."""
     given = scratch / "input.npy"
     if cell.operation == "encode":
-        pixels = np.asarray(Image.open(io.BytesIO(body)), np.float32) / 255
+        pixels = np.asarray(Image.open(io.BytesIO(body), formats=FORMATS), np.float32) / 255
         np.save(given, pixels.transpose(2, 0, 1)[None])
     else:
         given.write_bytes(body)

@@ -40,7 +40,7 @@ def make_app(functions: Functions) -> FastAPI:
 
     @app.post("/encode")
     def encode(content: Body) -> Response:
-        pixels = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+        pixels = np.array(Image.open(io.BytesIO(content), formats=["PNG"]).convert("RGB"))
         images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             return npy(functions.encode(images).numpy())
