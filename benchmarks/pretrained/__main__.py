@@ -111,7 +111,7 @@ def measure(
         Cell(model, operation, size, connections)
         for size in ((64, 128) if options.quick else options.sizes)
         for operation in ("encode", "decode")
-        for connections in CONNECTIONS
+        for connections in options.connections
         if model == TAEF2 or connections == 1 or size < LARGE  # four large pictures take a quarter of an hour
     ]
     with ExitStack() as stack:
@@ -284,6 +284,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--photo", type=Path, required=True, help="a photograph")
     parser.add_argument("--models", nargs="+", choices=(TAEF2, KL), default=[TAEF2, KL])
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="sides of the pictures")
+    parser.add_argument("--connections", nargs="+", type=int, default=CONNECTIONS, help="that ask at the same time")
     parser.add_argument("--seconds", type=float, default=10, help="seconds of each measurement, roughly")
     parser.add_argument("--quick", action="store_true", help="small networks and pictures: to try the benchmark")
     parser.add_argument("--out", type=Path, help="page whose section is written, such as docs/benchmarks.md")

@@ -55,7 +55,7 @@ def put_into(store: Path, name: str, source: Path, photos: Path) -> None:
 def load(name: str, source: Path) -> Functions:
     """A network in float32: through diffusers, but for TAEF2."""
     if name == TAEF2:
-        tiny = cast(TAESD, read_taesd_files(source, Wishes(name)).model.eval())
+        tiny = cast(TAESD, read_taesd_files(source, Wishes(name)).model.float().eval())
         return Functions(lambda images: tiny.encode(images).mean, lambda latents: tiny.decode(latents).mean)
     vae = AutoencoderKL.from_pretrained(source).eval()
     return Functions(
