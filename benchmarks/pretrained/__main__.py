@@ -87,7 +87,7 @@ TITLES = {
 ABOUT = {
     "latentd": "one process, default settings but for a longer deadline; `dtype=auto`, and float32",
     "plain route": "diffusers (for TAEF2 our network, since diffusers has none for it) in float32 in a FastAPI route",
-    "memory": "the most proportional memory (PSS) of all processes of a server, looked at 20 times a second",
+    "peak": "the most proportional memory (PSS) of all processes of a server, looked at 20 times a second",
     "answers": "PSNR of our answer to the plain route's: 8-bit pictures, and latents relative to their range",
 }
 
