@@ -148,7 +148,11 @@ def latentd(model: str, store: Path, scratch: Path, dtype: str) -> Iterator[Serv
     """Our service, which may take as much time and memory for one image as the plain route."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "service", "--store", str(store), "--port", str(port), "--dtype", dtype]
-    limits = {"LATENTD_TIMEOUT_S": str(ANSWER_S), "LATENTD_MAX_COMPUTE_BYTES": str(2**34)}
+    limits = {
+        "LATENTD_TIMEOUT_S": str(ANSWER_S),
+        "LATENTD_HANG_S": str(ANSWER_S),
+        "LATENTD_MAX_COMPUTE_BYTES": str(2**34),
+    }
     base = f"http://127.0.0.1:{port}"
     urls = {
         operation: f"{base}/v1/models/{model}/{operation}?format=npy&tile=never" for operation in ("encode", "decode")

@@ -15,7 +15,7 @@ from benchmarks.pretrained.plain_route import make_app
 
 
 def test_agreement_of_pixels_is_relative_to_255() -> None:
-    """One grey value everywhere is 48.13 dB, the PSNR of 8-bit pictures; equal pictures agree without end."""
+    """A difference of one grey value everywhere is 48.13 dB. Equal pictures have an infinite agreement."""
     theirs = np.full((4, 4, 3), 100, np.uint8)
 
     assert agreement_db(theirs + np.uint8(1), theirs) == pytest.approx(48.1308, abs=1e-4)
