@@ -66,7 +66,7 @@ bench-gpu: $(VENV)/.use ## on a GPU: our service beside the bare loop, into docs
 bench-train: $(VENV)/.use ## our training loop beside a plain one, the bare step and Pythae, into docs/benchmarks.md
 	$(IN)/python -m benchmarks.training --out docs/benchmarks.md $(ARGS)
 
-bench-pretrained: $(VENV)/.dev ## other people's autoencoders: our service beside diffusers in a plain route (half an hour): make bench-pretrained TAEF2=DIR PHOTO=FILE
+bench-pretrained: $(VENV)/.dev ## pretrained autoencoders beside diffusers in a route: make bench-pretrained TAEF2=DIR PHOTO=FILE
 	$(IN)/python -m benchmarks.pretrained --taef2 $(TAEF2) --photo $(PHOTO) --out docs/benchmarks.md $(ARGS)
 
 fuzz: $(VENV)/.dev ## look for inputs that break the service, into docs/reliability.md (ten minutes)

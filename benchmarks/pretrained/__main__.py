@@ -73,7 +73,9 @@ def main() -> None:
             if model == KL:
                 save_kl(source, is_quick=options.quick)
             measure(model, source, options, Path(scratch), found, console)
-            run = machine(f"python -m benchmarks.pretrained --models {model}") | ABOUT
+            sizes, connections = (" ".join(map(str, each)) for each in (options.sizes, options.connections))
+            asked = f"--models {model} --sizes {sizes} --connections {connections} --seconds {options.seconds:g}"
+            run = machine(f"python -m benchmarks.pretrained {asked}") | ABOUT
             tables = [page.Table("The run", ("", ""), list(run.items())), *tables_of(model, found)]
             page.show(tables, console)
             if options.out:

@@ -33,7 +33,7 @@ class DecodeParameters(TileParameters, PictureParameters):
     original_size: Annotated[
         str | None,
         Field(
-            pattern=rf"^{_SIZE}(, ?{_SIZE}){{0,4095}}$",
+            pattern=rf"^{_SIZE}(, ?{_SIZE})*$",
             description="cut the images to this size, such as 3x517x389, or each to its own, with commas between them: "
             "the X-Original-Size of encode with fit=pad",
         ),

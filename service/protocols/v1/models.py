@@ -22,7 +22,7 @@ REFERENCE = "name, for the newest version, name@version or name@alias"  # the de
 router = APIRouter(tags=["models"], prefix="/models")
 
 
-class RequestLimits(BaseModel):
+class ModelLimits(BaseModel):
     """The limits of one request to a model."""
 
     images: Count = Field(description="that come in or go out")
@@ -40,7 +40,7 @@ class ModelSummary(Answer):
     downscale: Side | None = Field(description="each side is a multiple of it; null for a model of one size")
     latent_space: str = Field(description="its name; a model decodes latents of its own space")
     operations: list[Operation] = Field(description="what the model can do")
-    limits: RequestLimits
+    limits: ModelLimits
     parameters: Count
     aliases: list[str] = Field(description="names that an operator has given to this version, as in mnist@stable")
 
@@ -73,7 +73,7 @@ class CardAnswer(Answer):
 async def models(request: Request, state: CurrentState) -> ModelsAnswer:
     """Every version that is served, and every published version that cannot be served, with the reason."""
     registry, sessions = state.registry, cast(Sessions, request.app.state.sessions)
-    limits = RequestLimits(
+    limits = ModelLimits(
         images=sessions.limits.images,
         pixels=sessions.limits.pixels,
         picture_pixels=sessions.limits.picture_pixels,
