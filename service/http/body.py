@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.types import Receive
 
 from ..errors import ClientGone, TooLarge, UnsupportedEncoding, UnsupportedMediaType
 from ..memory import Reservation
-from .body_turns import BodyTurns
 
 
 def check_head(headers: Mapping[str, str], media_types: Sequence[str] | None, max_bytes: int) -> str:
@@ -37,8 +36,12 @@ def media_type_of(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-async def read_all(receive: Receive, max_bytes: int, reservation: Reservation, turns: BodyTurns) -> bytes:
+async def read_all(
+    receive: Receive, max_bytes: int, reservation: Reservation, next_part: Callable[[], Awaitable[None]]
+) -> bytes:
     """The whole body. A body that is too large is refused as soon as the bytes that have arrived show it.
+
+    `next_part` waits until the next part may be read.
 
     Raises:
         TooLarge: the body has more than `max_bytes`.
@@ -58,5 +61,5 @@ async def read_all(receive: Receive, max_bytes: int, reservation: Reservation, t
             raise TooLarge("The body", size=None, limit=max_bytes, unit="bytes")
         reservation.grow_to(body.tell())
         if is_more:
-            await turns.next_part()
+            await next_part()
     return body.getvalue()

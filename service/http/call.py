@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from starlette.types import Receive
@@ -83,7 +83,7 @@ class Call:
         """
         max_bytes, limit_s = self.limits.max_body_bytes, self.limits.body_timeout_s
         content_type = check_head(self.headers, media_types, max_bytes)
-        content = read_all(self.receive, max_bytes, reservation, self.body_turns)
+        content = read_all(self.receive, max_bytes, reservation, partial(self.body_turns.next_part, self.client))
         return content_type, await self.deadlines.run_until(limit_s, content, BodyTimeout(limit_s))
 
     async def wait_for(self, work: Coroutine[Any, Any, T], remedy: str = "send fewer images") -> T:

@@ -1,4 +1,4 @@
-"""Large bodies are read in turns of the event loop, a few parts in each, the oldest first."""
+"""Large bodies are read in turns of the event loop, a few parts in each, and clients take turns."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ async def test_only_a_few_parts_are_read_in_one_turn() -> None:
     turns, order = BodyTurns(), []
 
     async def read(name: int) -> None:
-        await turns.next_part()
+        await turns.next_part("127.0.0.1")
         order.append(name)
 
     readers = [asyncio.create_task(read(name)) for name in range(3 * PARTS)]
@@ -31,14 +31,14 @@ async def test_bodies_that_are_given_up_leave_their_place_to_others() -> None:
     """A client that hangs up while its body waits does not hold a turn."""
     turns = BodyTurns()
     for _ in range(PARTS):
-        await turns.next_part()
-    given_up = [asyncio.create_task(turns.next_part()) for _ in range(3 * PARTS)]
+        await turns.next_part("127.0.0.1")
+    given_up = [asyncio.create_task(turns.next_part("127.0.0.1")) for _ in range(3 * PARTS)]
     await asyncio.sleep(0)
     for task in given_up:
         task.cancel()
 
     async with asyncio.timeout(5):
-        await turns.next_part()
+        await turns.next_part("127.0.0.1")
     await asyncio.wait(given_up)
 
 
@@ -47,7 +47,21 @@ async def test_a_single_body_hardly_waits() -> None:
     turns, order = BodyTurns(), 0
     async with asyncio.timeout(5):
         for _ in range(10 * PARTS):
-            await turns.next_part()
+            await turns.next_part("127.0.0.1")
             order += 1
 
     assert order == 10 * PARTS
+
+
+async def test_clients_take_turns() -> None:
+    """The body of one client does not wait for the bodies of another one's hundred connections."""
+    turns, order = BodyTurns(), []
+
+    async def read(client: str) -> None:
+        await turns.next_part(client)
+        order.append(client)
+
+    readers = [asyncio.create_task(read(client)) for client in [*["127.0.0.2"] * 100, "127.0.0.1"]]
+    await asyncio.wait(readers)
+
+    assert order.index("127.0.0.1") < 2 * PARTS
