@@ -28,7 +28,8 @@ PART_S = 0.0005  # a part of a large request takes about as long; then other req
 # A turn of large work may take this share of the time between two batches, so that large work advances also when the
 # event loop is slow: with parts of PART_S, 256 images beside 12 clients of a slow /metrics took 26.7 s (November 2026).
 LARGE_SHARE = 0.5
-# Clients that come and go in each turn of the event loop must not hold up the others. A batch begins after a long turn.
+# Clients that come and go in each turn of the event loop must not hold up the others. A batch begins after a long turn,
+# and at once if its first request has waited for one: each further turn would cost 3 to 10 ms beside attackers.
 MOST_TURNS, MOST_GATHER_S = 32, 0.001
 TURN_S = 0.001  # batches of small work with different keys follow each other without a pause for so long
 
@@ -98,7 +99,7 @@ class Batcher(Generic[Key, Payload, Result]):
             self.check_room(ticket.waiting_images, client)
         self._queue.enter(ticket)
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+            self._worker = asyncio.create_task(self._work(ticket.since))
         try:
             return await ticket.answer
         except asyncio.CancelledError:
@@ -127,10 +128,13 @@ class Batcher(Generic[Key, Payload, Result]):
                 retry_after_s=min(60, max(1, round(clear_s))),
             )
 
-    async def _work(self) -> None:
-        """Compute one batch after the other until the queue is empty; the next request starts this task again."""
+    async def _work(self, since: float) -> None:
+        """Compute one batch after the other until the queue is empty; the next request starts this task again.
+
+        `since` is the time at which the first request was queued.
+        """
         while True:
-            await self._gather()
+            await self._gather(since)
             if not self.waiting_images:
                 return
             ends_at = time.perf_counter() + TURN_S
@@ -140,21 +144,24 @@ class Batcher(Generic[Key, Payload, Result]):
             while time.perf_counter() < ends_at and (batch := self._queue.take_small_batch(small_keys)):
                 small_keys.add(batch[0].ticket.key)
                 await self._compute(batch)
+            since = time.perf_counter()
 
-    async def _gather(self) -> None:
-        """Yield to the event loop until two turns bring no new request, or for `MOST_GATHER_S`: a burst shares a batch.
+    async def _gather(self, since: float) -> None:
+        """Yield to the event loop until two turns bring no new request: a burst shares a batch.
+
+        It ends `MOST_GATHER_S` after `since`, which is the end of the last batch, or the first request after it.
 
         This is not a timer: on an idle service it takes two turns. In the first turn the event loop notices a request
         that arrived during the last batch, in the second it reads the request. Answers are sent meanwhile.
         """
-        began, quiet_turns = time.perf_counter(), 0
+        quiet_turns = 0
         for _ in range(MOST_TURNS):
+            if quiet_turns == 2 or time.perf_counter() - since > MOST_GATHER_S:
+                break
             before = self.waiting_images
             await asyncio.sleep(0)
             quiet_turns = quiet_turns + 1 if self.waiting_images == before else 0
-            if quiet_turns == 2 or time.perf_counter() - began > MOST_GATHER_S:
-                break
-        self._between_batches_s = (self._between_batches_s + time.perf_counter() - began) / 2
+        self._between_batches_s = (self._between_batches_s + time.perf_counter() - since) / 2
 
     async def _compute(self, batch: Sequence[Taken[Key, Payload, Result]]) -> None:
         """Compute a batch, and give each ticket its results. A ticket with more parts queues again."""

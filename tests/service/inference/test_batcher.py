@@ -555,7 +555,7 @@ async def test_batch_begins_after_one_long_turn_of_the_event_loop() -> None:
         await asyncio.sleep(0)
     hog.cancel()
 
-    assert len(others) == 4  # in four turns: until it is asked, until it begins, of gathering, and of computing
+    assert len(others) == 3  # in three turns: until it is asked, until it begins, and of computing
     await asyncio.gather(*others)
 
 
