@@ -27,13 +27,14 @@ from .http import health, problems
 from .http.access import Access
 from .http.body_turns import BodyTurns
 from .http.call import RequestLimits
+from .http.client import address_of, unchecked_client_of
 from .http.cross_site import OtherSites
 from .http.deadlines import Deadlines
 from .http.fair_start import FairStart
 from .http.hosts import Hosts, is_local
 from .http.keys import Keys
 from .http.lifecycle import Lifecycle
-from .http.proxies import Forwarded, RootPath
+from .http.proxies import ClientAddresses, Forwarded, RootPath
 from .http.router import KEY, Mount, Router
 from .http.state import AppState
 from .inference.load_attempts import LoadAttempts
@@ -134,7 +135,7 @@ def asgi_stack(app: FastAPI, mounts: Sequence[Mount[Any]], state: AppState, sett
         )
     if not state.keys.are_needed:  # a page of another site cannot send a key
         stack = OtherSites(stack, settings.cors_origins)
-    stack = FairStart(RootPath(stack, settings.root_path or ""), state.keys)
+    stack = RootPath(stack, settings.root_path or "")
     if settings.forwarded_by:
         stack = Forwarded(stack, settings.forwarded_by)
     # around Forwarded: a page could write X-Forwarded-Host, but not Host
@@ -154,6 +155,7 @@ def create_state(settings: Settings, metrics: Metrics) -> AppState:
     """
     keys = Keys(settings.api_keys, settings.api_keys_file)
     registry = create_registry(settings, metrics)
+    address = ClientAddresses(settings.forwarded_by) if settings.forwarded_by else address_of
     return AppState(
         keys=keys,
         open_without_key=settings.open_without_key,
@@ -161,6 +163,7 @@ def create_state(settings: Settings, metrics: Metrics) -> AppState:
         scrapes=Scrapes(metrics),
         registry=registry,
         lifecycle=Lifecycle(registry),
+        fair_start=FairStart(partial(unchecked_client_of, keys=keys, address=address)),
         deadlines=Deadlines(),
         body_turns=BodyTurns(),
         body_memory=Memory(settings.max_bodies_bytes, SMALL_BODIES_BYTES, BodyMemoryFull),

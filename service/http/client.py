@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 
@@ -23,8 +24,18 @@ def client_of(scope: Scope, keys: Keys) -> str:
     return address_of(scope)
 
 
+def unchecked_client_of(scope: Scope, keys: Keys, address: Callable[[Scope], str]) -> str:
+    """The client of a request whose key nothing has checked yet: its key if that is valid, else its address.
+
+    Each wrong key would else be a client of its own.
+    """
+    if keys.are_needed and keys.admit(scope["headers"]):
+        return keys.name(scope["headers"])
+    return address(scope)
+
+
 def address_of(scope: Scope) -> str:
-    """The address of a client, which also tells clients without a valid key apart."""
+    """The address of a client, as the scope has it."""
     host = scope["client"][0] if scope.get("client") else ""
     return address_name(host[:64])  # a forwarded header can be long, and the names are cached
 

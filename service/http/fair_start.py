@@ -1,10 +1,13 @@
-"""Requests begin in turn, and only as many in a turn of the event loop as it bears.
+"""Requests start in turn, and only as many in a turn of the event loop as it bears.
 
 A thousand connections can bring a thousand requests at once. Without turns the event loop would work on all of them
-before it looks at a new one, so that a probe waits for a second. Three of four requests that begin belong to the client
-with the fewest waiting requests, which so hardly waits. The fourth belongs to the client whose turn it is, so that each
-client goes on. A client of which no request waits may begin one in the turn in which it arrives, if few clients do so
-and few wait. While the service is idle, a request begins at once.
+before it looks at a new one, so that a probe waits for a second. Three of four requests that start belong to the client
+with the fewest connections, which so hardly waits. The fourth belongs to the client whose turn it is, so that each
+client goes on. A request of a client that has fewer connections than each client that waits starts in the turn in which
+it arrives, if few clients wait.
+
+A request that waits here has no task yet: to make one, and to run it up to here, would cost as much as to read the
+request (0.05 ms), and bursts of hundreds of requests were half of the longest turns.
 """
 
 from __future__ import annotations
@@ -12,114 +15,130 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable, Hashable
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from ..round_robin import RoundRobin
-from .client import address_of, client_of
-from .keys import Keys
 
 # The time that one turn of the event loop should take. An answer takes several turns, so several clients need short
 # ones. One client alone has longer turns, and so larger batches.
 TURN_S, ALONE_TURN_S = 0.001, 0.005
 LATELY_S = 0.1  # a client is not alone for so long after another one has waited
-MOST_AT_ONCE = 64  # requests that begin in one turn
+MOST_AT_ONCE = 64  # requests that start in one turn
 LEAST_AT_ONCE = 1
-# Clients of which no request waits, and which begin one in the turn in which it arrives. With hundreds of clients, each
-# of which has one request, those that wait would be overtaken again and again.
-OVERTAKING, MOST_OVERTAKEN = 2, 50
-# For so long after a client has overtaken several others, one request of the others begins in each turn. A single other
-# client keeps its large batches: it would lose half its rate.
-HURRY_S, SEVERAL = 0.01, 3
+# Requests that overtake others in a turn, and the clients that wait at most then. With hundreds of clients, each of
+# which has one connection, those that wait would be overtaken again and again, and to compare all takes 0.1 ms.
+OVERTAKING, MOST_OVERTAKEN = 4, 50
+# For so long after a request has overtaken several clients, one request of the others starts in each second turn. A
+# single other client keeps its large batches: it would lose half its rate.
+HURRY_S, SEVERAL, HURRIED_ROUND = 0.01, 3, 2
 ROUND = 4  # requests, one of which belongs to the client whose turn it is
 
 
 class FairStart:
-    """Pure ASGI around an app: a request waits here until it is its client's turn."""
+    """The requests that wait for their start. The name of a request's client is `client(scope)`."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self._app = app
-        self._keys = keys
-        self._waiting: RoundRobin[asyncio.Future[None]] = RoundRobin()
+    def __init__(self, client: Callable[[Scope], str]) -> None:
+        self._client = client
+        self._waiting: RoundRobin[Callable[[], object]] = RoundRobin()
+        self._client_at: dict[Hashable, str] = {}  # by connection: the client of its last request
+        self._connections: dict[str, int] = {}  # by client; only of connections with a request that could not start
         self._taken = 0
         self._at_once = MOST_AT_ONCE
-        self._begun = 0  # requests that have begun in this turn
+        self._started = 0  # requests that have started in this turn
         self._began_at = 0.0
-        self._is_counting = False
-        self._overtaking: set[str] = set()  # clients, in this turn
+        self._next: asyncio.Handle | None = None  # of the next turn, while this one has requests
+        self._overtaking = 0  # requests, in this turn
+        self._turns_in_hurry = 0
         self._hurry_until = -math.inf
-        self._last_client = ""  # that has not begun at once
+        self._last_client = ""  # of which a request has not started at once
         self._several_until = -math.inf
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on when it may begin."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if self._waiting or self._begun >= self._most() or self._is_long():
-            # Each wrong key would else be a client of its own.
-            is_admitted = self._keys.admit(scope["headers"])
-            client = client_of(scope, self._keys) if is_admitted else address_of(scope)
-            self._note(client)
-            if self._may_overtake(client):
-                self._overtaking.add(client)
-                if self._waiting.clients >= SEVERAL:
-                    self._hurry_until = time.perf_counter() + HURRY_S
-                self._count()
-            else:
-                await self._turn_of(client)
-        else:
-            self._count()
-        await self._app(scope, receive, send)
+    def ask(self, connection: Hashable, scope: Scope, start: Callable[[], object]) -> None:
+        """Start a request of a connection: now, or in the turn of its client."""
+        if self._waiting or self._started >= self._most() or self._is_long():
+            client = self._client(scope)
+            self._note(connection, client)
+            if not self._may_overtake(client):
+                self._waiting.add(client, start)
+                return
+            self._overtaking += 1
+            if self._waiting.clients >= SEVERAL:
+                self._hurry_until = time.perf_counter() + HURRY_S
+        self._start(start)
 
-    def _note(self, client: str) -> None:
-        """Note whether several clients ask."""
+    def forget(self, connection: Hashable) -> None:
+        """Called when a connection has been lost."""
+        client = self._client_at.pop(connection, None)
+        if client is None:
+            return
+        self._connections[client] -= 1
+        if not self._connections[client]:
+            del self._connections[client]
+
+    def _note(self, connection: Hashable, client: str) -> None:
+        """Note whose connection it is, and whether several clients ask."""
+        if self._client_at.get(connection) != client:  # behind a proxy, clients share connections
+            self.forget(connection)
+            self._client_at[connection] = client
+            self._connections[client] = self._connections.get(client, 0) + 1
         if self._last_client and client != self._last_client:
             self._several_until = time.perf_counter() + LATELY_S
         self._last_client = client
 
     def _may_overtake(self, client: str) -> bool:
-        """Whether a request may begin at once, although requests of other clients wait."""
-        if time.perf_counter() >= self._several_until or self._waiting.clients > MOST_OVERTAKEN:
+        """Whether a request may start at once, although requests of other clients wait."""
+        if time.perf_counter() >= self._several_until or self._overtaking == OVERTAKING:
             return False
-        if client in self._overtaking or len(self._overtaking) == OVERTAKING:
+        if not 0 < self._waiting.clients <= MOST_OVERTAKEN:
             return False
-        return not self._waiting.count(client)
+        next_client = self._waiting.next_client(self._connections)
+        return self._connections[client] < self._connections.get(next_client, 0)
 
-    async def _turn_of(self, client: str) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(client, turn)
-        await turn
+    def _start(self, start: Callable[[], object]) -> None:
+        """Start a request in this turn of the event loop."""
+        if self._next is None:
+            self._began_at = time.perf_counter()
+        start()
+        self._started += 1
+        self._plan()
 
-    def _count(self) -> None:
-        """Count a request that begins in this turn of the event loop."""
-        self._begun += 1
-        if not self._is_counting:
-            self._is_counting, self._began_at = True, time.perf_counter()
-            asyncio.get_running_loop().call_soon(self._next_turn)
+    def _plan(self) -> None:
+        """Plan the next turn behind the first steps of all requests that have started, so that it knows their time."""
+        if self._next is not None:
+            self._next.cancel()
+        self._next = asyncio.get_running_loop().call_soon(self._next_turn)
 
     def _is_long(self) -> bool:
-        """Whether this turn of the event loop has taken its time since the first request began in it."""
-        if not self._is_counting:
+        """Whether this turn of the event loop has taken its time since the first request started in it."""
+        if self._next is None:
             return False
         now = time.perf_counter()
         return now - self._began_at > (TURN_S if now < self._several_until else ALONE_TURN_S)
 
     def _most(self) -> int:
-        """The requests that may begin in this turn."""
+        """The requests that may start in this turn."""
         return LEAST_AT_ONCE if time.perf_counter() < self._hurry_until else self._at_once
 
     def _next_turn(self) -> None:
-        """Let the next requests begin: half as many as before if a turn was long, one more if it was not."""
+        """Let the next requests start: half as many as before if a turn was long, one more if it was not."""
+        is_hurried = time.perf_counter() < self._hurry_until
         if self._is_long():
-            self._at_once = max(self._begun // 2, LEAST_AT_ONCE)
-        elif time.perf_counter() >= self._hurry_until:  # turns that are held short tell nothing about longer ones
+            self._at_once = max(self._started // 2, LEAST_AT_ONCE)
+        elif not is_hurried:  # turns that are held short tell nothing about longer ones
             self._at_once = min(self._at_once + 1, MOST_AT_ONCE)
-        self._begun, self._is_counting = 0, False
-        self._overtaking.clear()
-        while self._waiting and self._begun < self._most():
-            self._taken += 1
-            turn = self._waiting.take_of_fewest() if self._taken % ROUND else self._waiting.take()
-            if not turn.done():  # its task has not been cancelled
-                turn.set_result(None)
-                self._count()
+        self._started = self._overtaking = 0
+        self._next, self._began_at = None, time.perf_counter()
+        self._turns_in_hurry = self._turns_in_hurry + 1 if is_hurried else 0
+        if self._waiting and self._turns_in_hurry % HURRIED_ROUND:
+            self._plan()
+            return
+        while self._waiting and self._started < self._most():
+            self._start(self._take())
+
+    def _take(self) -> Callable[[], object]:
+        self._taken += 1
+        if self._taken % ROUND and self._waiting.clients <= MOST_OVERTAKEN:
+            return self._waiting.take(self._connections)
+        return self._waiting.take()

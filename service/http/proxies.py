@@ -12,6 +12,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from .client import address_name
+
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")
@@ -55,6 +57,25 @@ class Forwarded:
             if scope["client"][0] in self._app.trusted_hosts:
                 _apply(scope)
         await self._app(scope, receive, send)  # type: ignore[arg-type]  # the same types
+
+
+class ClientAddresses:
+    """The addresses of clients, also of those behind trusted proxies, before `Forwarded` has seen their requests."""
+
+    def __init__(self, proxies: Sequence[str]) -> None:
+        self._trusted = ProxyHeadersMiddleware(_no_app, list(proxies)).trusted_hosts
+
+    def __call__(self, scope: Scope) -> str:
+        """The name of the address from which a request came to the first trusted proxy, or to the service."""
+        host = scope["client"][0].removeprefix(_IPV4_ON_IPV6) if scope.get("client") else ""
+        if host in self._trusted:
+            by_all = b", ".join(value for name, value in scope["headers"] if name == _FOR)
+            host = self._trusted.get_trusted_client_address(by_all.decode("latin-1"))[0] or host
+        return address_name(host[:64])
+
+
+async def _no_app(*_: object) -> None:
+    raise AssertionError("Only the list of trusted hosts is used. This is a bug.")
 
 
 def _apply(scope: Scope) -> None:

@@ -16,6 +16,7 @@ from ..telemetry.scrapes import Scrapes
 from .body_turns import BodyTurns
 from .call import RequestLimits
 from .deadlines import Deadlines
+from .fair_start import FairStart
 from .keys import Keys
 from .lifecycle import Lifecycle
 
@@ -30,6 +31,7 @@ class AppState:
     scrapes: Scrapes
     registry: Registry
     lifecycle: Lifecycle
+    fair_start: FairStart
     deadlines: Deadlines
     body_turns: BodyTurns
     body_memory: Memory

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httptools
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..errors import BadRequest, BodyTooSlow, HeadTimeout, HeadTooLarge, ServiceError
+from ..http.fair_start import FairStart
 from ..telemetry.metrics import Metrics
 from .bounds import Bounds
 from .framing import Framing, body_length
@@ -75,15 +77,17 @@ class Connection(HttpToolsProtocol):
         bounds: Bounds,
         metrics: Metrics,
         unwanted: UnwantedBodies,
+        starts: FairStart,
         on_change: Callable[[], None],
         **uvicorn_options: Any,
     ) -> None:
         """A connection that calls `on_change` when it has been made and when it has been lost.
 
-        The connections of a server share the `unwanted` bodies.
+        The connections of a server share the `unwanted` bodies and the `starts` of their requests.
         """
         super().__init__(**uvicorn_options)
         self._unwanted = unwanted
+        self._starts = starts
         self._bounds = bounds
         self._metrics = metrics
         self._on_change = on_change
@@ -124,6 +128,7 @@ class Connection(HttpToolsProtocol):
         """Called when the connection has been closed, by either side."""
         self._unset_keepalive_if_required()  # a timer that still runs would keep the connection in memory
         self._mark_disconnected()
+        self._starts.forget(self)
         super().connection_lost(exc)
         self.transport.detach()
         self._on_change()
@@ -227,6 +232,11 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()  # uvicorn pauses here, and would not notice that the client leaves
         else:
             self._at_work = self.cycle
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Called by uvicorn when the app shall answer a request; it begins in the turn of its client."""
+        start = partial(super()._start_asgi_task, cycle, app)
+        self._starts.ask(self, cycle.scope, start)  # type: ignore[arg-type]  # uvicorn has types of its own
 
     def on_body(self, body: bytes) -> None:
         """Called for each part of the body, which is a chunk at most; the app is told once for each read."""

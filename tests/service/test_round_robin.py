@@ -30,13 +30,6 @@ def test_client_that_comes_later_has_its_turn_behind_the_others() -> None:
     assert [first, *taken(waiting)] == ["a1", "b1", "a2", "c1"]
 
 
-def test_item_of_the_client_with_the_fewest_is_taken_first() -> None:
-    """Among clients with equally many, the one that had no turn for the longest time."""
-    waiting = filled("a1", "a2", "a3", "b1", "b2", "c1", "c2")
-
-    assert [waiting.take_of_fewest() for _ in range(len(waiting))] == ["b1", "b2", "c1", "c2", "a1", "a2", "a3"]
-
-
 def test_item_that_is_removed_is_not_taken() -> None:
     """The last item takes its client along. An item that was taken may be removed again."""
     waiting = filled("a1", "b1", "b2")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from service.http.client import UNKNOWN, client_of
+from service.http.client import UNKNOWN, address_of, client_of, unchecked_client_of
 from service.http.keys import Keys
 
 
@@ -50,3 +50,14 @@ def test_name_of_a_key_cannot_be_computed_from_the_key() -> None:
     named = [SecretStr("first")]
 
     assert client_of(scope(None, "first"), Keys(named)) != client_of(scope(None, "first"), Keys(named))
+
+
+def test_wrong_keys_of_one_address_are_one_client() -> None:
+    """A client with a key does not wait behind a thousand keys that are wrong."""
+    keys = Keys([SecretStr("right")])
+    right, *wrong = (
+        unchecked_client_of(scope("::1", key), keys, address_of) for key in ("right", "wrong", "other", "")
+    )
+
+    assert right == client_of(scope("::1", "right"), keys)
+    assert wrong == ["::/64"] * 3

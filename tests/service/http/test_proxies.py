@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.http.proxies import Forwarded
+from service.http.proxies import ClientAddresses, Forwarded
 from service.settings import Settings
 
 from ..conftest import running
@@ -121,6 +121,30 @@ async def test_addresses_of_several_proxies_are_one_list(settings: Settings) -> 
         await client.get("/", headers=lines)
 
     assert seen == ["192.0.2.7"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "lines", "client"),
+    [
+        ("10.0.0.1", [b"203.0.113.9, 192.0.2.7", b"10.0.0.2"], "192.0.2.7"),
+        ("::ffff:10.0.0.1", [b"192.0.2.7"], "192.0.2.7"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("198.51.100.1", [b"192.0.2.7"], "198.51.100.1"),
+        ("10.0.0.1", [b"\xff" * 5000], "unknown"),
+        (None, [b"192.0.2.7"], "unknown"),
+    ],
+)
+def test_client_behind_a_trusted_proxy_has_an_address_before_its_request_starts(
+    peer: str | None, lines: list[bytes], client: str
+) -> None:
+    """The service tells it apart from the proxy's other clients. A client that is not trusted cannot choose a name."""
+    scope: Scope = {
+        "type": "http",
+        "client": (peer, 4711) if peer else None,
+        "headers": [(b"x-forwarded-for", line) for line in lines],
+    }
+
+    assert ClientAddresses(["10.0.0.0/8"])(scope) == client
 
 
 async def test_addresses_in_messages_carry_the_prefix(settings: Settings) -> None:

@@ -13,6 +13,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from service.http.client import address_of
+from service.http.fair_start import FairStart
 from service.listening.bounds import Bounds
 from service.listening.connection import MAX_PIPELINED, READ_AHEAD, Connection
 from service.listening.unwanted_bodies import UnwantedBodies
@@ -71,8 +73,9 @@ async def connected(
     """Both ends of a connection."""
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
     connection = Connection(
-        BOUNDS, Metrics(), UnwantedBodies(), on_change, config=config, server_state=ServerState(), app_state={}
-    )
+        BOUNDS, Metrics(), UnwantedBodies(), FairStart(address_of), on_change,
+        config=config, server_state=ServerState(), app_state={},
+    )  # fmt: skip
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: connection, "127.0.0.1", 0)
     client = socket.socket()
@@ -281,8 +284,9 @@ async def test_connection_that_is_lost_is_freed_at_once() -> None:
     def connection() -> Connection:
         config = uvicorn.Config(answer, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
         new = Connection(
-            BOUNDS, Metrics(), UnwantedBodies(), lambda: None, config=config, server_state=ServerState(), app_state={}
-        )
+            BOUNDS, Metrics(), UnwantedBodies(), FairStart(address_of), lambda: None,
+            config=config, server_state=ServerState(), app_state={},
+        )  # fmt: skip
         made.append(weakref.ref(new))
         return new
 
