@@ -156,6 +156,7 @@ def create_state(settings: Settings, metrics: Metrics) -> AppState:
     keys = Keys(settings.api_keys, settings.api_keys_file)
     registry = create_registry(settings, metrics)
     address = ClientAddresses(settings.forwarded_by) if settings.forwarded_by else address_of
+    fair_start = FairStart(partial(unchecked_client_of, keys=keys, address=address))
     return AppState(
         keys=keys,
         open_without_key=settings.open_without_key,
@@ -163,9 +164,9 @@ def create_state(settings: Settings, metrics: Metrics) -> AppState:
         scrapes=Scrapes(metrics),
         registry=registry,
         lifecycle=Lifecycle(registry),
-        fair_start=FairStart(partial(unchecked_client_of, keys=keys, address=address)),
+        fair_start=fair_start,
         deadlines=Deadlines(),
-        body_turns=BodyTurns(),
+        body_turns=BodyTurns(fair_start.connections),
         body_memory=Memory(settings.max_bodies_bytes, SMALL_BODIES_BYTES, BodyMemoryFull),
         answer_memory=Memory(settings.max_answers_bytes, SMALL_ANSWERS_BYTES, AnswerMemoryFull),
         processes=create_processes(settings),

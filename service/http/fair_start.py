@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 from starlette.types import Scope
 
@@ -43,7 +43,7 @@ class FairStart:
         self._client = client
         self._waiting: RoundRobin[Callable[[], object]] = RoundRobin()
         self._client_at: dict[Hashable, str] = {}  # by connection: the client of its last request
-        self._connections: dict[str, int] = {}  # by client; only of connections with a request that could not start
+        self._connections: dict[str, int] = {}
         self._taken = 0
         self._at_once = MOST_AT_ONCE
         self._started = 0  # requests that have started in this turn
@@ -54,6 +54,11 @@ class FairStart:
         self._hurry_until = -math.inf
         self._last_client = ""  # of which a request has not started at once
         self._several_until = -math.inf
+
+    @property
+    def connections(self) -> Mapping[str, int]:
+        """The number of connections of each client, as far as their requests could not start at once."""
+        return self._connections
 
     def ask(self, connection: Hashable, scope: Scope, start: Callable[[], object]) -> None:
         """Start a request of a connection: now, or in the turn of its client."""

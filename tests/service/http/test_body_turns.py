@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_only_a_few_parts_are_read_in_one_turn() -> None:
     """The others are read in later turns, and each body has its place in the line."""
-    turns, order = BodyTurns(), []
+    turns, order = BodyTurns({}), []
 
     async def read(name: int) -> None:
         await turns.next_part("127.0.0.1")
@@ -29,7 +29,7 @@ async def test_only_a_few_parts_are_read_in_one_turn() -> None:
 
 async def test_bodies_that_are_given_up_leave_their_place_to_others() -> None:
     """A client that hangs up while its body waits does not hold a turn."""
-    turns = BodyTurns()
+    turns = BodyTurns({})
     for _ in range(PARTS):
         await turns.next_part("127.0.0.1")
     given_up = [asyncio.create_task(turns.next_part("127.0.0.1")) for _ in range(3 * PARTS)]
@@ -44,7 +44,7 @@ async def test_bodies_that_are_given_up_leave_their_place_to_others() -> None:
 
 async def test_a_single_body_hardly_waits() -> None:
     """Its next part follows in the turn after it at the latest."""
-    turns, order = BodyTurns(), 0
+    turns, order = BodyTurns({}), 0
     async with asyncio.timeout(5):
         for _ in range(10 * PARTS):
             await turns.next_part("127.0.0.1")
@@ -53,9 +53,10 @@ async def test_a_single_body_hardly_waits() -> None:
     assert order == 10 * PARTS
 
 
-async def test_clients_take_turns() -> None:
+@pytest.mark.parametrize("connections", [{}, {"127.0.0.2": 100, "127.0.0.1": 1}], ids=["equal", "few and many"])
+async def test_clients_take_turns(connections: dict[str, int]) -> None:
     """The body of one client does not wait for the bodies of another one's hundred connections."""
-    turns, order = BodyTurns(), []
+    turns, order = BodyTurns(connections), []
 
     async def read(client: str) -> None:
         await turns.next_part(client)
@@ -64,4 +65,18 @@ async def test_clients_take_turns() -> None:
     readers = [asyncio.create_task(read(client)) for client in [*["127.0.0.2"] * 100, "127.0.0.1"]]
     await asyncio.wait(readers)
 
-    assert order.index("127.0.0.1") < 2 * PARTS
+    assert order.index("127.0.0.1") <= 2 * PARTS
+
+
+async def test_client_with_few_connections_goes_first_but_the_others_go_on() -> None:
+    """Three of four parts are its own."""
+    light, many = "127.0.0.1", "127.0.0.2"
+    turns, order = BodyTurns({light: 1, many: 60}), []
+
+    async def read(client: str) -> None:
+        await turns.next_part(client)
+        order.append(client)
+
+    await asyncio.wait([asyncio.create_task(read(client)) for client in [many] * 50 + [light] * 12])
+
+    assert [order[PARTS:][:16].count(client) for client in (light, many)] == [12, 4]
