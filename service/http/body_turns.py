@@ -1,9 +1,9 @@
 """Body turns: in one turn of the event loop only a few parts of large bodies are read, so that other requests go on.
 
 A part has up to 256 kB. With hundreds of clients that send large bodies, the event loop else reads hundreds of parts
-before it looks at a small request. Beside all attacks at once, in interleaved runs, the p99 of a small request was 31 to
-46 ms without these turns and 28 to 38 ms with them, on two cores (`python -m tests.reliability.all_at_once`). While the
-oldest part came first, each part of a body waited for a part of each of the other connections; while clients took
+before it looks at a small request. Beside all attacks at once, in interleaved runs, the p99 of a small request was 31
+to 46 ms without these turns and 28 to 38 ms with them, on two cores (`python -m tests.reliability.all_at_once`). While
+the oldest part came first, each part of a body waited for a part of each of the other connections; while clients took
 turns, a body of 4 MB took 0.25 to 0.47 s.
 """
 
