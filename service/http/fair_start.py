@@ -35,13 +35,16 @@ OVERTAKING, MOST_OVERTAKEN = 4, 50
 HURRY_S, SEVERAL, HURRIED_ROUND = 0.01, 3, 2
 ROUND = 4  # requests, one of which belongs to the client whose turn it is
 
+Start = Callable[[], bool]
+"""Starts a request, or returns False if its client has left meanwhile."""
+
 
 class FairStart:
     """The requests that wait for their start. The name of a request's client is `client(scope)`."""
 
     def __init__(self, client: Callable[[Scope], str]) -> None:
         self._client = client
-        self._waiting: RoundRobin[Callable[[], object]] = RoundRobin()
+        self._waiting: RoundRobin[Start] = RoundRobin()
         self._client_at: dict[Hashable, str] = {}  # by connection: the client of its last request
         self._connections: dict[str, int] = {}
         self._taken = 0
@@ -60,7 +63,7 @@ class FairStart:
         """The number of connections of each client, as far as their requests could not start at once."""
         return self._connections
 
-    def ask(self, connection: Hashable, scope: Scope, start: Callable[[], object]) -> None:
+    def ask(self, connection: Hashable, scope: Scope, start: Start) -> None:
         """Start a request of a connection: now, or in the turn of its client."""
         if self._waiting or self._started >= self._most() or self._is_long():
             client = self._client(scope)
@@ -101,13 +104,13 @@ class FairStart:
         next_client = self._waiting.next_client(self._connections)
         return self._connections[client] < self._connections.get(next_client, 0)
 
-    def _start(self, start: Callable[[], object]) -> None:
-        """Start a request in this turn of the event loop."""
+    def _start(self, start: Start) -> None:
+        """Start a request in this turn of the event loop. A request whose client has left costs the others no turn."""
         if self._next is None:
             self._began_at = time.perf_counter()
-        start()
-        self._started += 1
-        self._plan()
+        if start():
+            self._started += 1
+            self._plan()
 
     def _plan(self) -> None:
         """Plan the next turn behind the first steps of all requests that have started, so that it knows their time."""
@@ -142,7 +145,7 @@ class FairStart:
         while self._waiting and self._started < self._most():
             self._start(self._take())
 
-    def _take(self) -> Callable[[], object]:
+    def _take(self) -> Start:
         self._taken += 1
         if self._taken % ROUND and self._waiting.clients <= MOST_OVERTAKEN:
             return self._waiting.take(self._connections)

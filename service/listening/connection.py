@@ -235,8 +235,14 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Called by uvicorn when the app shall answer a request; it begins in the turn of its client."""
-        start = partial(super()._start_asgi_task, cycle, app)
-        self._starts.ask(self, cycle.scope, start)  # type: ignore[arg-type]  # uvicorn has types of its own
+        self._starts.ask(self, cycle.scope, partial(self._start, cycle, app))  # type: ignore[arg-type]  # uvicorn's types
+
+    def _start(self, cycle: RequestResponseCycle, app: Any) -> bool:
+        """Start a request, unless the client has left."""
+        if cycle.disconnected:
+            return False
+        super()._start_asgi_task(cycle, app)
+        return True
 
     def on_body(self, body: bytes) -> None:
         """Called for each part of the body, which is a chunk at most; the app is told once for each read."""

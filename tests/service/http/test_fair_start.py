@@ -30,6 +30,7 @@ class Requests:
         self.now = 0.0
         self.asked = 0
         self._seconds = seconds
+        self._lost: set[object] = set()
         self._fair_start = FairStart(lambda scope: str(scope["client"][0]))
 
     def ask(self, client: str, number: int = 1, connection: object = None) -> None:
@@ -37,10 +38,11 @@ class Requests:
         scope: Scope = {"type": "http", "client": (client, 1), "headers": []}
         for _ in range(number):
             self.asked += 1
-            self._fair_start.ask(connection or object(), scope, lambda: self._start(client))
+            self._fair_start.ask(connection or object(), scope, lambda: self._start(client, connection))
 
     def close(self, connection: object) -> None:
         """Tell that a connection has been lost."""
+        self._lost.add(connection)
         self._fair_start.forget(connection)
 
     async def watch(self) -> None:
@@ -53,9 +55,13 @@ class Requests:
                 return
             await asyncio.sleep(0)
 
-    def _start(self, client: str) -> None:
+    def _start(self, client: str, connection: object) -> bool:
+        if connection in self._lost:
+            self.asked -= 1
+            return False
         self.now += self._seconds[min(len(self.started), len(self._seconds) - 1)]
         self.started.append(client)
+        return True
 
 
 @pytest.fixture
@@ -130,7 +136,7 @@ def test_number_of_connections_counts_and_not_of_requests(run: Run) -> None:
 
 
 def test_lost_connections_do_not_count(run: Run) -> None:
-    """A client whose other connections have been closed goes before a client with two."""
+    """A client whose other connections have been closed has all its turns before a client with three."""
     client, other = "127.0.0.4", "127.0.0.5"
     lost = [object() for _ in range(10)]
 
@@ -138,12 +144,27 @@ def test_lost_connections_do_not_count(run: Run) -> None:
         _busy(requests)
         for connection in lost:
             requests.ask(client, connection=connection)
-        requests.ask(other, 2)
+        requests.ask(other, 3)
         for connection in lost:
             requests.close(connection)
-        requests.ask(client)
+        requests.ask(client, 3, connection="new")
 
-    assert _waiting(run(ask))[:3] == [client] * 3
+    assert _waiting(run(ask))[-1] == other
+
+
+def test_requests_whose_clients_have_left_take_no_turn(run: Run) -> None:
+    """A client that asks and leaves, again and again, would else fill the memory with requests that wait."""
+    left = [object() for _ in range(1000)]
+
+    def ask(requests: Requests) -> None:
+        requests.ask(BUSY, MOST_AT_ONCE)
+        for connection in left:
+            requests.ask(BUSY, connection=connection)
+        requests.ask(BUSY, 3)
+        for connection in left:
+            requests.close(connection)
+
+    assert [started for started in run(ask).by_turn if started] == [MOST_AT_ONCE, 3]
 
 
 def test_connection_counts_for_the_client_of_its_last_request(run: Run) -> None:
