@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
+ROUND = 4  # items, one of which `take_fairly` takes from the client whose turn it is
+MOST_COMPARED = 50  # clients; to compare a thousand takes 54 µs
 
 
 class RoundRobin(Generic[Item]):
@@ -21,6 +23,7 @@ class RoundRobin(Generic[Item]):
     def __init__(self) -> None:
         self._lines: OrderedDict[str, deque[Item]] = OrderedDict()  # the line of the next turn first; none is empty
         self._count = 0
+        self._taken_fairly = 0
 
     def __len__(self) -> int:
         return self._count
@@ -56,6 +59,16 @@ class RoundRobin(Generic[Item]):
         if line:
             self._lines[client] = line
         return item
+
+    def take_fairly(self, held: Mapping[str, int]) -> Item:
+        """Take three of four items from the client with the smallest number in `held`, so that it hardly waits.
+
+        The fourth is the item of the client whose turn it is, so that each client goes on. The same holds for all items
+        while more than `MOST_COMPARED` clients wait.
+        """
+        self._taken_fairly += 1
+        is_compared = self._taken_fairly % ROUND and self.clients <= MOST_COMPARED
+        return self.take(held) if is_compared else self.take()
 
     def remove(self, client: str, item: Item) -> None:
         """Remove an item, unless it has been taken."""

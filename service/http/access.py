@@ -34,6 +34,10 @@ def request_id_of(headers: RawHeaders) -> str:
     return given if _ID.fullmatch(given) else new_request_id()
 
 
+ASKED_AT = "asked_at"
+"""The key in a request's state of the time at which its head had arrived, by the performance counter."""
+
+
 class Access:
     """The outermost layer of the application, in pure ASGI."""
 
@@ -55,7 +59,7 @@ class Access:
         if self._lifecycle.is_draining:
             headers.append((b"connection", b"close"))  # so that the client sends its next request to another replica
         response = _ResponseObserver(send, headers)
-        began = time.perf_counter()
+        began = state.get(ASKED_AT) or time.perf_counter()  # requests that wait for their start are not here yet
         with self._metrics.in_flight.track_inprogress():
             try:
                 await self._app(scope, receive, response)

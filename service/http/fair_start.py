@@ -2,9 +2,8 @@
 
 A thousand connections can bring a thousand requests at once. Without turns the event loop would work on all of them
 before it looks at a new one, so that a probe waits for a second. Three of four requests that start belong to the client
-with the fewest connections, which so hardly waits. The fourth belongs to the client whose turn it is, so that each
-client goes on. A request of a client that has fewer connections than each client that waits starts in the turn in which
-it arrives, if few clients wait.
+with the fewest connections, and the fourth to the client whose turn it is. A request of a client that has fewer
+connections than each client that waits starts in the turn in which it arrives, if few clients wait.
 
 A request that waits here has no task yet: to make one, and to run it up to here, would cost as much as to read the
 request (0.05 ms), and bursts of hundreds of requests were half of the longest turns.
@@ -16,10 +15,11 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple
 
 from starlette.types import Scope
 
-from ..round_robin import RoundRobin
+from ..round_robin import MOST_COMPARED, RoundRobin
 
 # The time that one turn of the event loop should take. An answer takes several turns, so several clients need short
 # ones. One client alone has longer turns, and so larger batches.
@@ -27,16 +27,17 @@ TURN_S, ALONE_TURN_S = 0.001, 0.005
 LATELY_S = 0.1  # a client is not alone for so long after another one has waited
 MOST_AT_ONCE = 64  # requests that start in one turn
 LEAST_AT_ONCE = 1
-# Requests that overtake others in a turn, and the clients that wait at most then. With hundreds of clients, each of
-# which has one connection, those that wait would be overtaken again and again, and to compare all takes 0.1 ms.
-OVERTAKING, MOST_OVERTAKEN = 4, 50
+OVERTAKING = 4  # requests that overtake others in a turn
 # For so long after a request has overtaken several clients, one request of the others starts in each second turn. A
 # single other client keeps its large batches: it would lose half its rate.
 HURRY_S, SEVERAL, HURRIED_ROUND = 0.01, 3, 2
-ROUND = 4  # requests, one of which belongs to the client whose turn it is
 
-Start = Callable[[], bool]
-"""Starts a request, or returns False if its client has left meanwhile."""
+
+class Waiting(NamedTuple):
+    """A request that waits: its connection, and what starts it."""
+
+    connection: Hashable
+    start: Callable[[], object]
 
 
 class FairStart:
@@ -44,10 +45,10 @@ class FairStart:
 
     def __init__(self, client: Callable[[Scope], str]) -> None:
         self._client = client
-        self._waiting: RoundRobin[Start] = RoundRobin()
+        self._waiting: RoundRobin[Waiting] = RoundRobin()
+        self._waiting_at: dict[Hashable, Waiting] = {}  # by connection, of which one request waits at most
         self._client_at: dict[Hashable, str] = {}  # by connection: the client of its last request
         self._connections: dict[str, int] = {}
-        self._taken = 0
         self._at_once = MOST_AT_ONCE
         self._started = 0  # requests that have started in this turn
         self._began_at = 0.0
@@ -55,21 +56,26 @@ class FairStart:
         self._overtaking = 0  # requests, in this turn
         self._turns_in_hurry = 0
         self._hurry_until = -math.inf
-        self._last_client = ""  # of which a request has not started at once
+        self._last_client = ""  # the last one with a request that could not simply start
         self._several_until = -math.inf
 
     @property
     def connections(self) -> Mapping[str, int]:
-        """The number of connections of each client, as far as their requests could not start at once."""
+        """The number of connections of each client. A connection belongs to the client of its last request."""
         return self._connections
 
-    def ask(self, connection: Hashable, scope: Scope, start: Start) -> None:
+    def ask(self, connection: Hashable, scope: Scope, start: Callable[[], object]) -> None:
         """Start a request of a connection: now, or in the turn of its client."""
+        client = self._client(scope)
+        if self._client_at.get(connection) != client:  # behind a proxy, clients share connections
+            self.forget(connection)
+            self._client_at[connection] = client
+            self._connections[client] = self._connections.get(client, 0) + 1
         if self._waiting or self._started >= self._most() or self._is_long():
-            client = self._client(scope)
-            self._note(connection, client)
+            self._note(client)
             if not self._may_overtake(client):
-                self._waiting.add(client, start)
+                waiting = self._waiting_at[connection] = Waiting(connection, start)
+                self._waiting.add(client, waiting)
                 return
             self._overtaking += 1
             if self._waiting.clients >= SEVERAL:
@@ -77,20 +83,21 @@ class FairStart:
         self._start(start)
 
     def forget(self, connection: Hashable) -> None:
-        """Called when a connection has been lost."""
+        """Called when a connection has been lost: its request is not started.
+
+        A client that asks and leaves, again and again, would else fill the memory with requests that wait.
+        """
         client = self._client_at.pop(connection, None)
         if client is None:
             return
+        if waiting := self._waiting_at.pop(connection, None):
+            self._waiting.remove(client, waiting)
         self._connections[client] -= 1
         if not self._connections[client]:
             del self._connections[client]
 
-    def _note(self, connection: Hashable, client: str) -> None:
-        """Note whose connection it is, and whether several clients ask."""
-        if self._client_at.get(connection) != client:  # behind a proxy, clients share connections
-            self.forget(connection)
-            self._client_at[connection] = client
-            self._connections[client] = self._connections.get(client, 0) + 1
+    def _note(self, client: str) -> None:
+        """Note whether several clients ask."""
         if self._last_client and client != self._last_client:
             self._several_until = time.perf_counter() + LATELY_S
         self._last_client = client
@@ -99,18 +106,19 @@ class FairStart:
         """Whether a request may start at once, although requests of other clients wait."""
         if time.perf_counter() >= self._several_until or self._overtaking == OVERTAKING:
             return False
-        if not 0 < self._waiting.clients <= MOST_OVERTAKEN:
+        # With hundreds of clients, those that wait would be overtaken again and again.
+        if not 0 < self._waiting.clients <= MOST_COMPARED:
             return False
         next_client = self._waiting.next_client(self._connections)
         return self._connections[client] < self._connections.get(next_client, 0)
 
-    def _start(self, start: Start) -> None:
-        """Start a request in this turn of the event loop. A request whose client has left costs the others no turn."""
+    def _start(self, start: Callable[[], object]) -> None:
+        """Start a request in this turn of the event loop."""
         if self._next is None:
             self._began_at = time.perf_counter()
-        if start():
-            self._started += 1
-            self._plan()
+        start()
+        self._started += 1
+        self._plan()
 
     def _plan(self) -> None:
         """Plan the next turn behind the first steps of all requests that have started, so that it knows their time."""
@@ -139,14 +147,12 @@ class FairStart:
         self._started = self._overtaking = 0
         self._next, self._began_at = None, time.perf_counter()
         self._turns_in_hurry = self._turns_in_hurry + 1 if is_hurried else 0
-        if self._waiting and self._turns_in_hurry % HURRIED_ROUND:
-            self._plan()
+        if not self._waiting:
+            return
+        self._plan()  # first, so that the turns go on even if a start fails
+        if self._turns_in_hurry % HURRIED_ROUND:
             return
         while self._waiting and self._started < self._most():
-            self._start(self._take())
-
-    def _take(self) -> Start:
-        self._taken += 1
-        if self._taken % ROUND and self._waiting.clients <= MOST_OVERTAKEN:
-            return self._waiting.take(self._connections)
-        return self._waiting.take()
+            connection, start = self._waiting.take_fairly(self._connections)
+            del self._waiting_at[connection]
+            self._start(start)

@@ -18,6 +18,7 @@ PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")
 _FOR = b"x-forwarded-for"
+_NEAREST = 1024  # bytes of it, of the nearest proxies; to read 60 kB takes 1.5 ms
 _IPV4_ON_IPV6 = "::ffff:"  # a socket that listens on :: writes this before an IPv4 address
 
 
@@ -69,7 +70,7 @@ class ClientAddresses:
         """The name of the address from which a request came to the first trusted proxy, or to the service."""
         host = scope["client"][0].removeprefix(_IPV4_ON_IPV6) if scope.get("client") else ""
         if host in self._trusted:
-            by_all = b", ".join(value for name, value in scope["headers"] if name == _FOR)
+            by_all = b", ".join(value for name, value in scope["headers"] if name == _FOR)[-_NEAREST:]
             host = self._trusted.get_trusted_client_address(by_all.decode("latin-1"))[0] or host
         return address_name(host[:64])
 

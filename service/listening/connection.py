@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..errors import BadRequest, BodyTooSlow, HeadTimeout, HeadTooLarge, ServiceError
+from ..http.access import ASKED_AT
 from ..http.fair_start import FairStart
 from ..telemetry.metrics import Metrics
 from .bounds import Bounds
@@ -77,17 +79,17 @@ class Connection(HttpToolsProtocol):
         bounds: Bounds,
         metrics: Metrics,
         unwanted: UnwantedBodies,
-        starts: FairStart,
+        fair_start: FairStart,
         on_change: Callable[[], None],
         **uvicorn_options: Any,
     ) -> None:
         """A connection that calls `on_change` when it has been made and when it has been lost.
 
-        The connections of a server share the `unwanted` bodies and the `starts` of their requests.
+        The connections of a server share the `unwanted` bodies and the `fair_start` of their requests.
         """
         super().__init__(**uvicorn_options)
         self._unwanted = unwanted
-        self._starts = starts
+        self._fair_start = fair_start
         self._bounds = bounds
         self._metrics = metrics
         self._on_change = on_change
@@ -128,7 +130,7 @@ class Connection(HttpToolsProtocol):
         """Called when the connection has been closed, by either side."""
         self._unset_keepalive_if_required()  # a timer that still runs would keep the connection in memory
         self._mark_disconnected()
-        self._starts.forget(self)
+        self._fair_start.forget(self)
         super().connection_lost(exc)
         self.transport.detach()
         self._on_change()
@@ -234,15 +236,10 @@ class Connection(HttpToolsProtocol):
             self._at_work = self.cycle
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Called by uvicorn when the app shall answer a request; it begins in the turn of its client."""
-        self._starts.ask(self, cycle.scope, partial(self._start, cycle, app))  # type: ignore[arg-type]  # uvicorn's types
-
-    def _start(self, cycle: RequestResponseCycle, app: Any) -> bool:
-        """Start a request, unless the client has left."""
-        if cycle.disconnected:
-            return False
-        super()._start_asgi_task(cycle, app)
-        return True
+        """Called by uvicorn when the app shall answer a request; it starts in the turn of its client."""
+        cycle.scope["state"][ASKED_AT] = time.perf_counter()
+        start = partial(super()._start_asgi_task, cycle, app)
+        self._fair_start.ask(self, cycle.scope, start)  # type: ignore[arg-type]  # uvicorn has types of its own
 
     def on_body(self, body: bytes) -> None:
         """Called for each part of the body, which is a chunk at most; the app is told once for each read."""

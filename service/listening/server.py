@@ -77,7 +77,7 @@ class Server(uvicorn.Server):
         self._metrics = parts.metrics
         self._lifecycle = parts.lifecycle
         self._registry = parts.registry
-        self._starts = parts.fair_start
+        self._fair_start = parts.fair_start
         self._slot = slot
         self._bounds = bounds
         self._drain_s = shutdown.drain_s
@@ -116,7 +116,7 @@ class Server(uvicorn.Server):
 
         def connection() -> Connection:
             return Connection(
-                self._bounds, self._metrics, unwanted, self._starts, count.publish,
+                self._bounds, self._metrics, unwanted, self._fair_start, count.publish,
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state,
             )  # fmt: skip
 

@@ -48,7 +48,7 @@ class Metrics:
         self._splits = counter("latentd_oom_splits", "Batches that did not fit into the device's memory")
         self._recomputed = counter("latentd_recomputed_images", _RECOMPUTED_HELP, ["model"])
         self._queues = gauge("latentd_queue_images", "Images waiting to be computed", ["model"])
-        self.in_flight = gauge("latentd_requests_in_flight", "Requests that are being answered")
+        self.in_flight = gauge("latentd_requests_in_flight", "Requests that have started and are being answered")
         self._tasks = gauge("latentd_tasks", "Tasks of the event loop")
         # cached, since prometheus_client looks a child up by the text of its labels at each call
         self._count = cache(self._requests.labels)

@@ -8,7 +8,8 @@ import pytest
 from starlette.types import Scope
 
 from service.http import fair_start
-from service.http.fair_start import HURRY_S, MOST_AT_ONCE, MOST_OVERTAKEN, OVERTAKING, SEVERAL, TURN_S, FairStart
+from service.http.fair_start import HURRY_S, MOST_AT_ONCE, OVERTAKING, SEVERAL, TURN_S, FairStart
+from service.round_robin import MOST_COMPARED
 
 BUSY = "127.0.0.2"
 
@@ -30,7 +31,6 @@ class Requests:
         self.now = 0.0
         self.asked = 0
         self._seconds = seconds
-        self._lost: set[object] = set()
         self._fair_start = FairStart(lambda scope: str(scope["client"][0]))
 
     def ask(self, client: str, number: int = 1, connection: object = None) -> None:
@@ -38,12 +38,16 @@ class Requests:
         scope: Scope = {"type": "http", "client": (client, 1), "headers": []}
         for _ in range(number):
             self.asked += 1
-            self._fair_start.ask(connection or object(), scope, lambda: self._start(client, connection))
+            self._fair_start.ask(connection or object(), scope, lambda: self._start(client))
 
-    def close(self, connection: object) -> None:
+    def forget(self, connection: object) -> None:
         """Tell that a connection has been lost."""
-        self._lost.add(connection)
         self._fair_start.forget(connection)
+
+    def leave(self, connection: object) -> None:
+        """Tell that a connection has been lost whose request waits."""
+        self.asked -= 1
+        self.forget(connection)
 
     async def watch(self) -> None:
         """Count the requests that start in each turn of the event loop, until all have started."""
@@ -55,13 +59,9 @@ class Requests:
                 return
             await asyncio.sleep(0)
 
-    def _start(self, client: str, connection: object) -> bool:
-        if connection in self._lost:
-            self.asked -= 1
-            return False
+    def _start(self, client: str) -> None:
         self.now += self._seconds[min(len(self.started), len(self._seconds) - 1)]
         self.started.append(client)
-        return True
 
 
 @pytest.fixture
@@ -98,18 +98,18 @@ def test_client_with_few_connections_waits_for_none_of_another(run: Run) -> None
 
 
 def test_client_with_many_connections_goes_on_beside_clients_with_few(run: Run) -> None:
-    """Behind the newcomers, every fourth request is the one of the client whose turn it is."""
-    first, many, few = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+    """Every fourth request is the one of the client whose turn it is."""
+    many, few = "127.0.0.4", "127.0.0.5"
 
     def ask(requests: Requests) -> None:
-        requests.ask(first, MOST_AT_ONCE)
+        _busy(requests)
         requests.ask(many, 60)
-        requests.ask(few, 9, connection="a connection")
+        requests.ask(few, 9)
 
-    started = run(ask).started[MOST_AT_ONCE:]
+    waited = run(ask).started[MOST_AT_ONCE + OVERTAKING :]
 
-    assert started.index(many) < len(started) - 60
-    assert started[:20].count(few) == 9
+    assert waited[:12].count(few) == 9
+    assert waited[:12].count(BUSY) + waited[:12].count(many) == 3
 
 
 def _busy(requests: Requests) -> None:
@@ -118,53 +118,37 @@ def _busy(requests: Requests) -> None:
     requests.ask("127.0.0.3", OVERTAKING)
 
 
-def _waiting(requests: Requests) -> list[str]:
-    """The clients of the requests that waited beside the busy one, in the order in which they started."""
-    return [client for client in requests.started[MOST_AT_ONCE + OVERTAKING :] if client != BUSY]
-
-
-def test_number_of_connections_counts_and_not_of_requests(run: Run) -> None:
-    """A client with three requests on one connection goes before one with two on two connections."""
+def test_connections_count_from_their_first_request(run: Run) -> None:
+    """A client with five connections goes behind one with one, also when its requests have found an idle service."""
     few, many = "127.0.0.4", "127.0.0.5"
 
     def ask(requests: Requests) -> None:
+        requests.ask(many, 4)
         _busy(requests)
-        requests.ask(many, 2)
-        requests.ask(few, 3, connection="a connection")
+        requests.ask(many)
+        requests.ask(few)
 
-    assert _waiting(run(ask)) == [few, few, few, many, many]
+    started = run(ask).started
+
+    assert [client for client in started[4:] if client in {few, many}] == [few, many]
 
 
 def test_lost_connections_do_not_count(run: Run) -> None:
-    """A client whose other connections have been closed has all its turns before a client with three."""
+    """A client whose other connections have been closed goes before a client with three."""
     client, other = "127.0.0.4", "127.0.0.5"
     lost = [object() for _ in range(10)]
 
     def ask(requests: Requests) -> None:
-        _busy(requests)
         for connection in lost:
             requests.ask(client, connection=connection)
-        requests.ask(other, 3)
+        requests.ask(other, 2)
         for connection in lost:
-            requests.close(connection)
-        requests.ask(client, 3, connection="new")
+            requests.forget(connection)
+        _busy(requests)
+        requests.ask(other)
+        requests.ask(client)
 
-    assert _waiting(run(ask))[-1] == other
-
-
-def test_requests_whose_clients_have_left_take_no_turn(run: Run) -> None:
-    """A client that asks and leaves, again and again, would else fill the memory with requests that wait."""
-    left = [object() for _ in range(1000)]
-
-    def ask(requests: Requests) -> None:
-        requests.ask(BUSY, MOST_AT_ONCE)
-        for connection in left:
-            requests.ask(BUSY, connection=connection)
-        requests.ask(BUSY, 3)
-        for connection in left:
-            requests.close(connection)
-
-    assert [started for started in run(ask).by_turn if started] == [MOST_AT_ONCE, 3]
+    assert [each for each in run(ask).started[12:] if each in {client, other}] == [client, other]
 
 
 def test_connection_counts_for_the_client_of_its_last_request(run: Run) -> None:
@@ -173,13 +157,54 @@ def test_connection_counts_for_the_client_of_its_last_request(run: Run) -> None:
     shared = [object() for _ in range(5)]
 
     def ask(requests: Requests) -> None:
-        _busy(requests)
         for client in (light, other):
             for connection in shared:
                 requests.ask(client, connection=connection)
-        requests.ask(light, connection=shared[0])
+        _busy(requests)
+        requests.ask(other)
+        requests.ask(light)
 
-    assert _waiting(run(ask))[:3] == [light] * 3
+    assert [each for each in run(ask).started[10:] if each in {light, other}] == [light, other]
+
+
+def test_requests_whose_clients_have_left_do_not_wait(run: Run) -> None:
+    """A client that asks and leaves, again and again, would else fill the memory."""
+    light, leaving = "127.0.0.4", "127.0.0.5"
+    left = [object() for _ in range(1000)]
+
+    def ask(requests: Requests) -> None:
+        _busy(requests)
+        for connection in left:
+            requests.ask(leaving, connection=connection)
+        for connection in left:
+            requests.leave(connection)
+        requests.ask(light)
+
+    started = run(ask).started
+
+    assert leaving not in started
+    assert started[MOST_AT_ONCE + OVERTAKING] == light
+
+
+def test_turns_go_on_after_a_start_that_fails() -> None:
+    """Else no request would ever start again."""
+    started = []
+
+    def fail() -> None:
+        raise MemoryError
+
+    async def ask() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        fair_start = FairStart(lambda _: "127.0.0.1")
+        for number in range(MOST_AT_ONCE):
+            fair_start.ask(number, {}, lambda: None)
+        fair_start.ask("fails", {}, fail)
+        fair_start.ask("starts", {}, lambda: started.append(True))
+        async with asyncio.timeout(5):
+            while not started:
+                await asyncio.sleep(0)
+
+    asyncio.run(ask())
 
 
 def test_request_to_an_idle_service_starts_at_once(run: Run) -> None:
@@ -231,13 +256,14 @@ def test_client_with_fewer_connections_overtakes_others(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("connection", "order"), [("one for all", "aaba"), (None, "abaa")], ids=["as many connections", "fewer connections"]
+    ("second", "order"), [("first", "aab"), ("second", "aba")], ids=["as many connections", "fewer connections"]
 )
-def test_only_a_client_with_fewer_connections_overtakes(run: Run, connection: str | None, order: str) -> None:
+def test_only_a_client_with_fewer_connections_overtakes(run: Run, second: str, order: str) -> None:
     """Clients with one connection each would else overtake each other again and again."""
 
     def ask(requests: Requests) -> None:
-        requests.ask("a", 3, connection)
+        requests.ask("a", connection="first")
+        requests.ask("a", connection=second)
         requests.ask("b")
 
     assert "".join(run(ask, seconds=[1]).started) == order
@@ -260,12 +286,12 @@ def test_no_client_overtakes_many(run: Run) -> None:
     """Hundreds of clients would overtake those that wait again and again."""
 
     def ask(requests: Requests) -> None:
-        for number in range(MOST_OVERTAKEN + 20):
+        for number in range(MOST_COMPARED + 20):
             requests.ask(f"127.0.1.{number}", 2)
 
     requests = run(ask, lambda requests: requests.ask("127.0.0.4"), seconds=[1.1 * TURN_S])
 
-    assert requests.started.index("127.0.0.4") > MOST_OVERTAKEN
+    assert requests.started.index("127.0.0.4") > MOST_COMPARED
 
 
 def _turns_after_a_newcomer(run: Run, others: int) -> list[int]:

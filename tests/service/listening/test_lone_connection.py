@@ -5,12 +5,13 @@ import gc
 import re
 import socket
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import uvicorn
+from starlette.types import Scope
 from uvicorn.server import ServerState
 
 from service.http.client import address_of
@@ -68,12 +69,12 @@ class Waiting:
 
 @asynccontextmanager
 async def connected(
-    app: App, on_change: Callable[[], None] = lambda: None
+    app: App, on_change: Callable[[], None] = lambda: None, fair_start: FairStart | None = None
 ) -> AsyncIterator[tuple[Connection, socket.socket]]:
     """Both ends of a connection."""
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_keep_alive=1000)
     connection = Connection(
-        BOUNDS, Metrics(), UnwantedBodies(), FairStart(address_of), on_change,
+        BOUNDS, Metrics(), UnwantedBodies(), fair_start or FairStart(address_of), on_change,
         config=config, server_state=ServerState(), app_state={},
     )  # fmt: skip
     loop = asyncio.get_running_loop()
@@ -189,6 +190,51 @@ async def test_second_request_learns_that_the_client_has_left() -> None:
         await until(lambda: app.left)
 
     assert (app.begun, app.left) == (2, 1)
+
+
+class Held(FairStart):
+    """Requests that start when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(address_of)
+        self.asked: dict[Hashable, Callable[[], object]] = {}
+
+    def ask(self, connection: Hashable, scope: Scope, start: Callable[[], object]) -> None:
+        """Keep a request."""
+        self.asked[connection] = start
+
+    def forget(self, connection: Hashable) -> None:
+        """Drop the request of a connection that has been lost."""
+        self.asked.pop(connection, None)
+
+
+async def test_request_that_waits_for_its_start_is_answered_to_a_client_that_has_half_closed() -> None:
+    """The client may wait for its answer."""
+    held, app = Held(), Waiting()
+    app.go_on.set()
+    async with connected(app, fair_start=held) as (connection, client):
+        await say(client, GET)
+        client.shutdown(socket.SHUT_WR)
+        await until(lambda: held.asked)
+        assert not app.begun
+        held.asked[connection]()
+        said = b""
+        while part := await asyncio.get_running_loop().sock_recv(client, 65_536):
+            said += part
+
+        assert statuses(said) == [200]
+
+
+async def test_request_of_a_client_that_is_reset_before_its_start_is_forgotten() -> None:
+    """Else requests of lost connections would fill the memory."""
+    held, app = Held(), Waiting()
+    async with connected(app, fair_start=held) as (_, client):
+        await say(client, GET)
+        await until(lambda: held.asked)
+        reset(client)
+        await until(lambda: not held.asked)
+
+        assert not app.begun
 
 
 async def test_no_timer_keeps_a_connection_that_was_reset() -> None:

@@ -36,6 +36,7 @@ USED = [
             "on_body",
             "on_message_complete",
             "on_response_complete",
+            "_start_asgi_task",
             "_unset_keepalive_if_required",
             "cycle",
             "expect_100_continue",
