@@ -129,8 +129,11 @@ def _about_shape(name: str, model: ServedModel) -> Iterator[None]:
 
 def check_range(rows: Tensor, lowest: float, highest: float, name: str, remedy: str) -> None:
     """Raise BadValue about the first row with a number that is not finite, or not in the range."""
-    is_outside = ~((rows >= lowest) & (rows <= highest))
-    if not is_outside.any():
+    if not rows.numel():
         return
+    least, most = rows.aminmax()  # it takes no memory; NaN, if there is one, is both, and is in no range
+    if lowest <= least and most <= highest:
+        return
+    is_outside = ~((rows >= lowest) & (rows <= highest))
     with about_row(int(is_outside.flatten(1).any(1).nonzero()[0])):
         raise BadValue(f"{name} holds {float(rows[is_outside][0]):g}; {remedy}.")
