@@ -131,7 +131,7 @@ def check_range(rows: Tensor, lowest: float, highest: float, name: str, remedy: 
     """Raise BadValue about the first row with a number that is not finite, or not in the range."""
     if not rows.numel():
         return
-    least, most = rows.aminmax()  # it takes no memory; NaN, if there is one, is both, and is in no range
+    least, most = rows.aminmax()  # without memory of its own; NaN becomes both, and is in no range
     if lowest <= least and most <= highest:
         return
     is_outside = ~((rows >= lowest) & (rows <= highest))
