@@ -35,7 +35,7 @@ def request_id_of(headers: RawHeaders) -> str:
 
 
 ASKED_AT = "asked_at"
-"""The key in a request's state of the time at which its head had arrived, by the performance counter."""
+"""The key in a request's state of the time from which it waited for its start, by the performance counter."""
 
 
 class Access:

@@ -1,6 +1,6 @@
 """Clients take turns."""
 
-from service.round_robin import RoundRobin
+from service.round_robin import MOST_COMPARED, RoundRobin
 
 
 def filled(*items: str) -> RoundRobin[str]:
@@ -28,6 +28,22 @@ def test_client_that_comes_later_has_its_turn_behind_the_others() -> None:
     waiting.add("c", "c1")
 
     assert [first, *taken(waiting)] == ["a1", "b1", "a2", "c1"]
+
+
+def test_three_of_four_items_are_of_the_client_that_holds_least() -> None:
+    """The fourth is the one of the client whose turn it is."""
+    waiting = filled(*["a"] * 8, *["b"] * 8)
+
+    assert "".join(waiting.take_fairly({"a": 2, "b": 1}) for _ in range(8)) == "bbbabbba"
+
+
+def test_many_clients_are_not_compared() -> None:
+    """Among more than fifty, they take turns; among fifty, the client that holds least is first."""
+    clients = [chr(number) for number in range(256, 256 + MOST_COMPARED + 1)]
+    waiting = filled(*clients)
+
+    assert waiting.take_fairly(dict.fromkeys(clients[:-1], 1)) == clients[0]
+    assert waiting.take_fairly(dict.fromkeys(clients[:-1], 1)) == clients[-1]
 
 
 def test_item_that_is_removed_is_not_taken() -> None:
