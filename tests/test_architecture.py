@@ -99,7 +99,10 @@ ONLY_KNOWN_TO = {
         "service/telemetry/metrics.py",
         "service/telemetry/shared_values.py",
     ),
-    "diffusers": ("model_store/diffusers/model.py",),
+    "diffusers": (
+        "model_store/diffusers/in_place.py",
+        "model_store/diffusers/model.py",
+    ),
     "huggingface_hub": ("model_store/importing/hub.py",),
     "onnx": ("service/compute/onnx_graph.py", "service/compute/onnx_runtime.py"),
     "onnxruntime": ("service/compute/onnx_runtime.py",),

@@ -1,21 +1,28 @@
 """DiffusersAutoencoder: a network of the library diffusers, with the members that every family has.
 
-This module is the only one that knows the library. The library reads images in [-1, 1]; ours are in [0, 1].
+The library reads images in [-1, 1]; ours are in [0, 1].
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CannotBuild, MissingExtra
+from ..vae.device import dtype_of
+from ..vae.family import Direction
 from ..vae.likelihoods import PointImage
 from ..vae.posterior import DiagonalGaussian, Point
 from ..vae.priors import NoPrior
 from .config import DiffusersConfig
 
+_MODULES: Mapping[Direction, tuple[str, ...]] = {
+    "encode": ("encoder", "quant_conv"),
+    "decode": ("decoder", "post_quant_conv", "quantize"),
+}
 # for each class, the attribute of an encoder's output that has the latents
 _LATENTS = {"AutoencoderTiny": "latents", "VQModel": "latents", "AutoencoderDC": "latent"}
 
@@ -41,7 +48,7 @@ class DiffusersAutoencoder(nn.Module):
 
         The log-variance is clamped as the library does, to [-30, 20].
         """
-        encoded = self.network.encode((2 * images - 1).to(self._dtype))
+        encoded = self.network.encode((2 * images - 1).to(dtype_of(self.network.encoder)))
         if self.config.network.class_name == "AutoencoderKL":
             return DiagonalGaussian(encoded.latent_dist.mean.float(), encoded.latent_dist.logvar.float())
         return Point(getattr(encoded, _LATENTS[self.config.network.class_name]).float())
@@ -49,10 +56,10 @@ class DiffusersAutoencoder(nn.Module):
     def decode(self, latents: Tensor) -> PointImage:
         """Images given latents (B, D, h, w). VQModel first replaces each latent by the nearest embedding."""
         if self.config.network.class_name == "VQModel":
-            embeddings = self._nearest_embeddings(latents).to(self._dtype)
+            embeddings = self._nearest_embeddings(latents).to(dtype_of(self.network.decoder))
             decoded = self.network.decode(embeddings, force_not_quantize=True)
         else:
-            decoded = self.network.decode(latents.to(self._dtype))
+            decoded = self.network.decode(latents.to(dtype_of(self.network.decoder)))
         return PointImage((decoded.sample.float() + 1) / 2)
 
     def _nearest_embeddings(self, latents: Tensor) -> Tensor:
@@ -66,19 +73,23 @@ class DiffusersAutoencoder(nn.Module):
         found: Tensor = table[nearest]
         return found.view_as(cells).movedim(-1, 1)
 
+    def modules_of(self, direction: Direction) -> list[nn.Module]:
+        """The modules that compute a direction."""
+        modules = dict(self.network.named_children())
+        return [modules[name] for name in _MODULES[direction] if name in modules]
+
+    def simplify(self) -> None:
+        """Replace blocks by others that give the same numbers, but for rounding, in less time and memory."""
+        # imported here since it needs the library, an extra
+        from .in_place import compute_in_place  # noqa: PLC0415
+
+        compute_in_place(self.network)
+
     @property
     def device(self) -> torch.device:
         """The device that has the weights."""
-        return self._weight.device
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self._weight.dtype
-
-    @property
-    def _weight(self) -> nn.Parameter:
         weight: nn.Parameter = next(self.network.parameters())
-        return weight
+        return weight.device
 
 
 def _network(config: DiffusersConfig) -> Any:

@@ -19,6 +19,7 @@ from ..card import Metric
 from ..errors import CannotImport
 from ..families import Network
 from ..free_memory import memory_shortage
+from ..inference_form import bring_into_inference_form
 from ..vae.pixels import mean_squared_errors, psnr_db, to_images
 from ..vae.sentences import counted
 from .peak_memory import with_peak
@@ -68,7 +69,7 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
             reason = f"a picture of {height}×{width} {shortage}"
             raise CannotImport("the model", reason, remedy="Try it on smaller pictures, or on a larger machine")
     try:
-        full, half = (_passes(copy.deepcopy(model).to(kind), originals, advance) for kind in _PRECISIONS)
+        full, half = (_passes(_in_precision(model, kind), originals, advance) for kind in _PRECISIONS)
     except (RuntimeError, ValueError) as error:  # of torch, for layers that do not fit each other
         reason = f"it cannot compute a picture ({str(error)[:200]})"
         raise CannotImport("the model", reason, remedy=_ANOTHER) from error
@@ -90,6 +91,13 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
 def machine() -> str:
     """The release of torch and the threads with which models are tried."""
     return f"torch {torch.__version__} on {counted(torch.get_num_threads(), 'threads')} of a CPU"
+
+
+def _in_precision(model: Network, kind: torch.dtype) -> Network:
+    """A copy of a model, as a service would compute it."""
+    served = copy.deepcopy(model)
+    bring_into_inference_form(served, torch.device("cpu"), {"encode": kind, "decode": kind})
+    return served
 
 
 def _passes(model: Network, originals: list[Tensor], advance: Callable[[], object]) -> list[Pass]:
@@ -145,7 +153,7 @@ def _agreements(model: Network, full: list[Pass], half: list[Pass], where: str) 
     """The agreement of bfloat16 with float32 in each direction, in dB."""
     noise = fmean((one.latents - other.latents).square().mean().item() for one, other in zip(full, half, strict=True))
     power = fmean(each.latents.var().item() for each in full)
-    decoder = copy.deepcopy(model).to(torch.bfloat16)
+    decoder = _in_precision(model, torch.bfloat16)
     with torch.inference_mode():
         errors = [mean_squared_errors(decoder.decode(each.latents).mean, each.images).item() for each in full]
     return [

@@ -1,4 +1,4 @@
-"""The device of a network: which one `auto` means, and the memory order in which convolutions are fastest."""
+"""The device of a network and its numbers: which one `auto` means, their type, and the fastest order in memory."""
 
 import torch
 from torch import nn
@@ -23,6 +23,11 @@ def choose_device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise NoSuchDevice(name) from error
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """The type of a module's weights."""
+    return next(module.parameters()).dtype
 
 
 def use_channels_last(model: nn.Module) -> None:

@@ -18,6 +18,7 @@ ImageShape = tuple[int, int, int]
 OpenShape = tuple[int | None, ...]
 Operation = Literal["encode", "decode", "sample", "reconstruct", "score", "interpolate", "traverse"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+Direction = Literal["encode", "decode"]
 
 
 class Lack(NamedTuple):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .config import MLPConfig, VAEConfig
+from .device import dtype_of
+from .family import Direction
 from .likelihoods import Likelihood, likelihood
 from .networks.conv import ConvDecoder, ConvEncoder
 from .networks.mlp import MLPDecoder, MLPEncoder
@@ -42,7 +44,7 @@ class VAE(nn.Module):
         """
         if self.encoder is None:
             raise NoPosterior("A model whose posterior is none has no encoder")
-        numbers = self.encoder(images.to(self._dtype)).float()
+        numbers = self.encoder(images.to(dtype_of(self.encoder))).float()
         if self.config.posterior == "point":
             return Point(numbers)
         mean, log_variance = numbers.chunk(2, dim=1)
@@ -61,16 +63,20 @@ class VAE(nn.Module):
 
     def decode(self, latents: Tensor) -> Likelihood:
         """The likelihood of images given latents (B, *latent_shape)."""
-        return likelihood(self.config, self.decoder(latents.to(self._dtype)).float())
+        return likelihood(self.config, self.decoder(latents.to(dtype_of(self.decoder))).float())
+
+    def modules_of(self, direction: Direction) -> list[nn.Module]:
+        """The modules that compute a direction; a decoder without an encoder has none that encode."""
+        module = self.encoder if direction == "encode" else self.decoder
+        return [] if module is None else [module]
+
+    def simplify(self) -> None:
+        """Replace layers by others that give the same numbers in less time; this family has no such layers."""
 
     @property
     def device(self) -> torch.device:
         """The device that has the weights."""
         return next(self.decoder.parameters()).device
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.decoder.parameters()).dtype
 
 
 def _encoder(config: VAEConfig) -> nn.Module:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 
 from model_store import Card
 from model_store.families import Network
-from model_store.vae.device import use_channels_last
+from model_store.inference_form import bring_into_inference_form
+from model_store.vae.device import dtype_of
+from model_store.vae.family import Direction
 
 from .rows import Rows
 from .torch_runtime import Compute, ForwardPass
 
 AGREEMENT_DB = 40.0  # between bfloat16 and float32, as the import measures it: one grey value in 8-bit pictures
 RECOMPUTED = 2  # the flag of a row that was finite only in float32; other flags are 0 and 1
-
-Direction = Literal["encode", "decode"]
 
 
 class Precisions(NamedTuple):
@@ -80,41 +81,47 @@ def passes_in(
     model: Network,
     device: torch.device,
     precisions: Precisions,
-    make: Callable[[Network], Mapping[str, Compute]],
+    make: Callable[[Network], Mapping[ForwardPass, Compute]],
     recomputed: Callable[[int], None],
-) -> dict[str, Compute]:
+) -> dict[ForwardPass, Compute]:
     """The forward passes of a model in its precisions. Rows that are not finite in half are computed in float32.
 
-    `make` gives the passes of a network on its device; `recomputed` is called with the number of rows.
+    The model is changed: each direction gets its precision, on the device. `make` gives the passes of a network on its
+    device; `recomputed` is called with the number of rows. The network in float32 has the weights of the half
+    precision, widened, and exists from the first row that needs it: kept from the start, it would take more memory than
+    the model itself.
     """
-    stored = next(model.parameters()).dtype
-    kinds = {"encode": precisions.encode or stored, "decode": precisions.decode or stored}
-    needed = {*kinds.values(), *([torch.float32] if any(kind.itemsize < 4 for kind in kinds.values()) else [])}
-    made = {}
-    for kind in needed:
-        network = copy.deepcopy(model) if len(needed) > 1 else model
-        network.to(device, kind)
-        use_channels_last(network)
-        made[kind] = make(network)
-    passes: dict[str, Compute] = {}
-    for name in made[torch.float32] if torch.float32 in made else made[stored]:
-        kind = kinds[direction_of(name)]  # type: ignore[arg-type]  # each name is a forward pass
-        is_half = kind.itemsize < 4
-        passes[name] = (
-            with_recomputation(made[kind][name], made[torch.float32][name], recomputed) if is_half else made[kind][name]
-        )
-    return passes
+    stored = dtype_of(model)
+    kinds: dict[Direction, torch.dtype] = {
+        "encode": precisions.encode or stored,
+        "decode": precisions.decode or stored,
+    }
+    bring_into_inference_form(model, device, kinds)
+
+    @cache
+    def full_passes() -> Mapping[ForwardPass, Compute]:
+        return make(copy.deepcopy(model).float())
+
+    def full_pass(name: ForwardPass) -> Compute:
+        return full_passes()[name]
+
+    return {
+        name: compute
+        if kinds[direction_of(name)].itemsize == torch.float32.itemsize
+        else with_recomputation(compute, partial(full_pass, name), recomputed)
+        for name, compute in make(model).items()
+    }
 
 
-def with_recomputation(half: Compute, full: Compute, recomputed: Callable[[int], None]) -> Compute:
-    """A pass that computes rows in half precision, and those that are not finite again."""
+def with_recomputation(half: Compute, full: Callable[[], Compute], recomputed: Callable[[int], None]) -> Compute:
+    """A pass in half precision; rows that are not finite are computed again with the pass that `full` gives."""
 
     def compute(*rows: torch.Tensor) -> Rows:
         *outputs, finite = half(*rows)
         if finite.all():
             return (*outputs, finite)
         wrong = ~finite
-        *again, finite_again = full(*(tensor[wrong] for tensor in rows))
+        *again, finite_again = full()(*(tensor[wrong] for tensor in rows))
         for output, right in zip(outputs, again, strict=True):
             output[wrong] = right
         flags = finite.to(torch.uint8)

@@ -39,7 +39,7 @@ OPERATION_OF: Mapping[ForwardPass, Operation] = {
     "score": "score",
 }
 Compute = Callable[..., Rows]
-ForwardPasses = Mapping[str, Compute]
+ForwardPasses = Mapping[ForwardPass, Compute]
 
 
 def encode(model: Network, pixels: Tensor) -> Rows:
@@ -118,4 +118,4 @@ def torch_forward_passes(model: Network) -> ForwardPasses:
     known: dict[ForwardPass, Compute] = {"encode": encode, "decode": decode, "render": render, "score": score}
     if model.config.halo is not None:
         known |= STAGES
-    return {str(name): partial(compute, model) for name, compute in known.items()}
+    return {name: partial(compute, model) for name, compute in known.items()}

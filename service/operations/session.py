@@ -15,10 +15,10 @@ from torch import Tensor
 
 from model_store.families import ModelConfig
 from model_store.vae import DiagonalGaussian, Point
-from model_store.vae.family import ImageShape, Operation
+from model_store.vae.family import Direction, ImageShape, Operation
 from model_store.vae.priors import NoPrior, Prior
 
-from ..compute.precision import Direction, direction_of
+from ..compute.precision import direction_of
 from ..compute.rows import Rows, concatenate, nbytes
 from ..compute.torch_runtime import ForwardPass
 from ..errors import LargeImagesWait, NotSupportedByModel, OutOfMemory, WrongLatentSpace

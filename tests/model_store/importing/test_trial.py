@@ -13,6 +13,7 @@ from model_store.importing.peak_memory import with_peak
 from model_store.importing.trial import Trial, try_model
 from model_store.importing.trial_pictures import generated_picture, pictures_of
 from model_store.taesd import TAESD, TAESDConfig
+from model_store.vae.device import dtype_of
 from model_store.vae.pixels import psnr_db
 
 from .conftest import tiny
@@ -112,7 +113,7 @@ def test_model_that_needs_float32_gets_a_warning(tmp_path: Path) -> None:
     class Fragile(TAESD):
         def decode(self, latents: torch.Tensor) -> object:  # type: ignore[override]
             likelihood = super().decode(latents)
-            broken = likelihood.location * (torch.nan if self._dtype == torch.bfloat16 else 1)
+            broken = likelihood.location * (torch.nan if dtype_of(self) == torch.bfloat16 else 1)
             return type(likelihood)(broken)
 
     trial = trial_of(Fragile(CONFIG), tmp_path)

@@ -1,5 +1,6 @@
 """The precision of each direction, and the rows that half precision cannot hold."""
 
+import copy
 from datetime import UTC, datetime
 
 import pytest
@@ -11,9 +12,16 @@ from model_store.families import ModelConfig
 from model_store.taesd import TAESD, TAESDConfig
 from service.compute import precision
 from service.compute.device import Device
-from service.compute.precision import Precisions, RecomputedRows, choose_precisions, with_recomputation
+from service.compute.precision import (
+    Precisions,
+    RecomputedRows,
+    choose_precisions,
+    passes_in,
+    with_recomputation,
+)
 from service.compute.rows import Rows
 from service.compute.runner import Runner
+from service.compute.torch_runtime import torch_forward_passes
 
 from ...conftest import GREY
 
@@ -94,18 +102,38 @@ def test_rows_that_are_not_finite_in_half_are_computed_again() -> None:
     counts: list[int] = []
     rows = torch.tensor([[1.0], [60_000.0], [torch.inf]])
 
-    doubled, flags = with_recomputation(half, full, counts.append)(rows)
+    doubled, flags = with_recomputation(half, lambda: full, counts.append)(rows)
 
     assert doubled.flatten().tolist() == [2, 120_000, torch.inf]
     assert flags.tolist() == [1, precision.RECOMPUTED, 0]
     assert counts == [2]
 
 
+def test_network_that_overflows_is_computed_in_float32() -> None:
+    """The largest number of float16 is 65,504. The weights stay rounded to float16."""
+    torch.manual_seed(0)
+    network = TAESD(TINY).eval().requires_grad_(False)
+    first, last = network.decoder[1], network.decoder[-1]
+    first.weight *= 1e5
+    last.weight *= 1e-5
+    latents = torch.randn(1, 4, 4, 4)
+    expected = copy.deepcopy(network).half().float().decode(latents).mean
+    counts: list[int] = []
+
+    passes = passes_in(network, CPU, Precisions(torch.float16, torch.float16), torch_forward_passes, counts.append)
+    images, flags = passes["decode"](latents)
+
+    assert flags.tolist() == [precision.RECOMPUTED]
+    assert counts == [1]
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=0)
+    assert next(network.parameters()).dtype == torch.float16
+
+
 async def test_runner_tells_each_payload_what_was_computed_again() -> None:
     """The payload with the large number has one such row, and the other payload has none."""
     device = Device(CPU)
     runner = Runner(TAESD(TINY), device, 4, precisions=Precisions(torch.float32, torch.bfloat16))
-    runner.forward_passes = {**runner.forward_passes, "decode": with_recomputation(half, full, lambda _: None)}
+    runner.forward_passes = {**runner.forward_passes, "decode": with_recomputation(half, lambda: full, lambda _: None)}
 
     answers = await runner.run("decode", [(torch.tensor([[1.0]]),), (torch.tensor([[60_000.0]]),)])
     device.close()

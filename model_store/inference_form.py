@@ -1,0 +1,22 @@
+"""The form of a network in which it computes fastest: on its device, simplified, each direction in its precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from .families import Network
+from .vae.device import use_channels_last
+from .vae.family import Direction
+
+
+def bring_into_inference_form(network: Network, device: torch.device, kinds: Mapping[Direction, torch.dtype]) -> None:
+    """Change a network for good: it computes forward passes on a device, each direction in its type of numbers."""
+    if device.type == "cpu":  # where the simpler layers were measured
+        network.simplify()  # before the weights are rounded, since sums of weights are rounded less than once each
+    network.to(device)
+    for direction, kind in kinds.items():
+        for module in network.modules_of(direction):
+            module.to(kind)
+    use_channels_last(network)
