@@ -113,9 +113,8 @@ def test_network_that_overflows_is_computed_in_float32() -> None:
     """The largest number of float16 is 65,504. The weights stay rounded to float16."""
     torch.manual_seed(0)
     network = TAESD(TINY).eval().requires_grad_(False)
-    first, last = network.decoder[1], network.decoder[-1]
-    first.weight *= 1e5
-    last.weight *= 1e-5
+    network.decoder.get_parameter("1.weight").mul_(1e5)
+    network.decoder[-1].get_parameter("weight").mul_(1e-5)
     latents = torch.randn(1, 4, 4, 4)
     expected = copy.deepcopy(network).half().float().decode(latents).mean
     counts: list[int] = []
