@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from math import log10
 from statistics import fmean
 
@@ -20,12 +21,14 @@ from ..errors import CannotImport
 from ..families import Network
 from ..free_memory import memory_shortage
 from ..inference_form import bring_into_inference_form
+from ..tiles import Mosaic, blended_halo, windows
 from ..vae.pixels import mean_squared_errors, psnr_db, to_images
 from ..vae.sentences import counted
 from .peak_memory import with_peak
 from .trial_pictures import TrialPictures
 
 _PRECISIONS = torch.float32, torch.bfloat16
+_TILES = 2  # along each side, for the trial of a model whose tiles are blended
 _ANOTHER = "Copy the source again, or import another model"
 # the rounding of float32 alone gives about 140 dB
 _MOST_DB = 150.0
@@ -69,7 +72,8 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
             reason = f"a picture of {height}×{width} {shortage}"
             raise CannotImport("the model", reason, remedy="Try it on smaller pictures, or on a larger machine")
     try:
-        full, half = (_passes(_in_precision(model, kind), originals, advance) for kind in _PRECISIONS)
+        networks = [_in_precision(model, kind) for kind in _PRECISIONS]
+        full, half = (_passes(network, originals, advance) for network in networks)
     except (RuntimeError, ValueError) as error:  # of torch, for layers that do not fit each other
         reason = f"it cannot compute a picture ({str(error)[:200]})"
         raise CannotImport("the model", reason, remedy=_ANOTHER) from error
@@ -83,9 +87,12 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
         raise CannotImport("the model", "its latents or images are not finite in float32", remedy=_ANOTHER)
     where = f"{machine()}; {pictures.words}"
     metrics = [_psnr("float32", full, originals, where), *_costs(full, originals, where)]
+    if model.config.halo is None:
+        metrics += _tiled_agreements(networks[0], full, originals, where)
     if not all(each.is_finite for each in half):
         return Trial(tuple(metrics), ("In bfloat16 its latents or images are not finite; serve it in float32.",))
-    return Trial((*metrics, _psnr("bfloat16", half, originals, where), *_agreements(model, full, half, where)), ())
+    metrics += [_psnr("bfloat16", half, originals, where), *_agreements(networks[1], full, half, where)]
+    return Trial(tuple(metrics), ())
 
 
 def machine() -> str:
@@ -149,24 +156,75 @@ def _costs(passes: list[Pass], originals: list[Tensor], where: str) -> list[Metr
     return metrics
 
 
-def _agreements(model: Network, full: list[Pass], half: list[Pass], where: str) -> list[Metric]:
+def _agreements(half_network: Network, full: list[Pass], half: list[Pass], where: str) -> list[Metric]:
     """The agreement of bfloat16 with float32 in each direction, in dB."""
-    noise = fmean((one.latents - other.latents).square().mean().item() for one, other in zip(full, half, strict=True))
-    power = fmean(each.latents.var().item() for each in full)
-    decoder = _in_precision(model, torch.bfloat16)
     with torch.inference_mode():
-        errors = [mean_squared_errors(decoder.decode(each.latents).mean, each.images).item() for each in full]
+        images = [half_network.decode(each.latents).mean for each in full]
     return [
         Metric(
             name="encode_agreement_db",
-            value=-10 * log10(max(noise / power, _LEAST_RATIO)) if power else _MOST_DB,
+            value=_latent_agreement_db(full, [each.latents for each in half]),
             unit="dB",
             protocol=f"variance of the float32 latents over the mse of the bfloat16 latents; {where}",
         ),
         Metric(
             name="decode_agreement_db",
-            value=psnr_db(max(fmean(errors), _LEAST_RATIO)),
+            value=_image_agreement_db(full, images),
             unit="dB",
             protocol=f"PSNR of bfloat16 images against float32 images, from the same float32 latents; {where}",
         ),
     ]
+
+
+@torch.inference_mode()
+def _tiled_agreements(model: Network, full: list[Pass], originals: list[Tensor], where: str) -> list[Metric]:
+    """The agreement of blended tiles with the whole picture in each direction, in dB.
+
+    A tile takes from each side at most a quarter of its own, so that the tiles of a small picture do not cover it.
+    """
+    multiple = model.config.multiple
+    least = min(length for images in originals for length in images.shape[2:])
+    halo = max(min(blended_halo(multiple), least // _TILES // 4) // multiple, 1) * multiple
+    latents = [_tiled(lambda tile: model.encode(tile).mean, images, 1, multiple, halo) for images in originals]
+    images = [_tiled(lambda tile: model.decode(tile).mean, each.latents, multiple, 1, halo) for each in full]
+    how = f"in {_TILES}×{_TILES} tiles that share {2 * halo} pixels, float32; {where}"
+    return [
+        Metric(
+            name="tiled_encode_agreement_db",
+            value=_latent_agreement_db(full, latents),
+            unit="dB",
+            protocol=f"variance of the latents of whole pictures over the mse of the latents {how}",
+        ),
+        Metric(
+            name="tiled_decode_agreement_db",
+            value=_image_agreement_db(full, images),
+            unit="dB",
+            protocol=f"PSNR of images decoded {how}, against images decoded at once",
+        ),
+    ]
+
+
+def _tiled(compute: Callable[[Tensor], Tensor], rows: Tensor, unit_in: int, unit_out: int, halo: int) -> Tensor:
+    """The output of a function for a picture or its latents. A value stands for `unit_in` or `unit_out` pixels."""
+    unit = max(unit_in, unit_out)
+    sides = [-(-length * unit_in // (_TILES * unit)) * unit // unit_in for length in rows.shape[2:]]
+    height, width = (length * unit_in // unit_out for length in rows.shape[2:])
+    mosaic = Mosaic(height, width, 2 * halo // unit_out)
+    lengths = zip(rows.shape[2:], sides, strict=True)
+    for row, column in product(*(windows(length, side, halo // unit_in) for length, side in lengths)):
+        tile = compute(rows[:, :, row.read, column.read].contiguous())
+        mosaic.lay(tile, row.in_units(unit_in, unit_out), column.in_units(unit_in, unit_out))
+    return mosaic.whole()
+
+
+def _latent_agreement_db(full: list[Pass], latents: list[Tensor]) -> float:
+    """The variance of the latents of passes over the mean squared error of other latents, in dB."""
+    noise = fmean((each.latents - other).square().mean().item() for each, other in zip(full, latents, strict=True))
+    power = fmean(each.latents.var().item() for each in full)
+    return -10 * log10(max(noise / power, _LEAST_RATIO)) if power else _MOST_DB
+
+
+def _image_agreement_db(full: list[Pass], images: list[Tensor]) -> float:
+    """The PSNR of images against the images of passes."""
+    errors = [mean_squared_errors(other, each.images).item() for each, other in zip(full, images, strict=True)]
+    return psnr_db(max(fmean(errors), _LEAST_RATIO))

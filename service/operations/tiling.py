@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from model_store.tiles import Mosaic, blended_halo, windows
 from model_store.vae.family import FamilyConfig, ImageShape
 
 from ..compute.rows import Rows
@@ -26,7 +27,6 @@ from ..inference.served_model import Cost
 from ..offload import offload
 from .limits import Limits
 
-BLENDED_OVERLAP = 128  # pixels, of networks whose neighbourhood is not bounded
 SMALLEST = 64  # pixels of a tile's side without its overlap
 
 Compute = Callable[[Tensor], Awaitable[Tensor]]
@@ -59,18 +59,6 @@ class Grid(NamedTuple):
         """The shape (C, H, W) of the part of an image that each tile reads."""
         channels, height, width = image_shape
         return channels, min(height, self.height + 2 * self.halo), min(width, self.width + 2 * self.halo)
-
-
-class Window(NamedTuple):
-    """A part of a side: the places that a tile reads, the part of these that it answers for, and where that belongs."""
-
-    read: slice
-    kept: slice
-    place: slice
-
-    def in_units(self, unit_in: int, unit_out: int) -> Window:
-        """The window in values of which each stands for `unit_out` pixels instead of `unit_in`."""
-        return Window(*(slice(part.start * unit_in // unit_out, part.stop * unit_in // unit_out) for part in self))
 
 
 def grid_of(
@@ -189,17 +177,8 @@ def _too_large(what: str, cost: Cost, limits: Limits, remedy: str) -> TooLarge:
 def _halo(config: FamilyConfig, overlap: int | None) -> int:
     """The pixels that a tile takes from each side: half of the overlap, in multiples of the downscale."""
     if overlap is None:
-        return config.halo or max(BLENDED_OVERLAP // 2 // config.multiple, 1) * config.multiple
+        return config.halo or blended_halo(config.multiple)
     return -(-(overlap // 2) // config.multiple) * config.multiple
-
-
-def windows(length: int, side: int, halo: int) -> Iterator[Window]:
-    """The windows of one side of a picture. All read equally much, so that tiles share kernels and batches."""
-    most = min(length, side + 2 * halo)
-    for first in range(0, length, side):
-        last = min(first + side, length)
-        start = min(max(first - halo, 0), length - most)
-        yield Window(slice(start, start + most), slice(first - start, last - start), slice(first, last))
 
 
 async def in_tiles(compute: Compute, rows: Tensor, grid: Grid, unit_in: int, unit_out: int) -> Tensor:
@@ -209,40 +188,12 @@ async def in_tiles(compute: Compute, rows: Tensor, grid: Grid, unit_in: int, uni
     whose overlap covers the neighbourhood is cut; the others are blended.
     """
     height, width = (side * unit_in // unit_out for side in rows.shape[2:])
-    whole, weights = torch.empty(0), torch.zeros(height, width)
+    mosaic = Mosaic(height, width, None if grid.is_exact else 2 * grid.halo // unit_out)
     tile_sides = zip(rows.shape[2:], (grid.height, grid.width), strict=True)
     for row, column in product(*(windows(side, tile // unit_in, grid.halo // unit_in) for side, tile in tile_sides)):
         tile = await compute(rows[:, :, row.read, column.read].contiguous())
-        if not whole.numel():
-            kind = tile.dtype if grid.is_exact else torch.float32
-            whole = torch.zeros(*tile.shape[:2], height, width, dtype=kind)
-        rows_out, columns_out = row.in_units(unit_in, unit_out), column.in_units(unit_in, unit_out)
-        if grid.is_exact:
-            kept = tile[:, :, rows_out.kept, columns_out.kept]
-            whole[:, :, rows_out.place, columns_out.place] = kept
-            continue
-        overlap = 2 * grid.halo // unit_out
-        weight = torch.outer(ramp(rows_out.read, height, overlap), ramp(columns_out.read, width, overlap))
-        whole[:, :, rows_out.read, columns_out.read] += tile * weight
-        weights[rows_out.read, columns_out.read] += weight
-    if grid.is_exact:
-        return whole
-    return await offload(whole.nbytes, _divided, whole, weights, tile.dtype)
-
-
-def _divided(whole: Tensor, weights: Tensor, kind: torch.dtype) -> Tensor:
-    """The weighted mean of the tiles, in their type."""
-    blended = whole.div_(weights)
-    return blended.round_().to(kind) if kind == torch.uint8 else blended
-
-
-def ramp(part: slice, length: int, overlap: int) -> Tensor:
-    """The weight of each place of a tile: it rises over the overlap, but not at the edge of the picture."""
-    size = part.stop - part.start
-    places = torch.arange(size, dtype=torch.float32) + 0.5
-    rising = places if part.start > 0 else torch.full((size,), torch.inf)
-    falling = size - places if part.stop < length else torch.full((size,), torch.inf)
-    return (torch.minimum(rising, falling) / max(overlap, 1)).clamp(max=1)
+        mosaic.lay(tile, row.in_units(unit_in, unit_out), column.in_units(unit_in, unit_out))
+    return mosaic.whole() if grid.is_exact else await offload(mosaic.nbytes, mosaic.whole)
 
 
 async def encode_in_tiles(forward: Forward, config: FamilyConfig, pixels: Tensor, grid: Grid) -> Rows:

@@ -9,13 +9,16 @@ import torch
 from PIL import Image
 
 from model_store import CannotImport
+from model_store.diffusers import DiffusersAutoencoder
+from model_store.families import Network
 from model_store.importing.peak_memory import with_peak
 from model_store.importing.trial import Trial, try_model
-from model_store.importing.trial_pictures import generated_picture, pictures_of
+from model_store.importing.trial_pictures import TrialPictures, generated_picture, pictures_of
 from model_store.taesd import TAESD, TAESDConfig
 from model_store.vae.device import dtype_of
 from model_store.vae.pixels import psnr_db
 
+from ..library_models import record
 from .conftest import tiny
 
 CONFIG = TAESDConfig(image_shape=(3, None, None), latent_shape=(4, None, None), latent_space="any")
@@ -105,6 +108,33 @@ def test_numbers_are_the_ones_of_the_definition(tmp_path: Path) -> None:
     assert values["encode_agreement_db"] == pytest.approx((latents.var() / noise).log10().item() * 10, abs=0.1)
     assert values["decode_agreement_db"] > 20
     assert values["decode_s_per_megapixel"] > 0
+
+
+def agreements_in_tiles(model: Network, height: int, width: int) -> list[float]:
+    """The agreements of tiles with a picture with noise."""
+    pixels = np.random.default_rng(1).integers(0, 256, (3, height, width), dtype=np.uint8)
+    trial = try_model(model, TrialPictures((pixels,), "noise"), lambda: None)
+    return [metric.value for metric in trial.metrics if metric.name.startswith("tiled_")]
+
+
+def test_card_tells_how_well_blended_tiles_agree_with_the_whole_picture() -> None:
+    """The normalisation of this network takes its statistics over each tile alone."""
+    model = DiffusersAutoencoder(record("AutoencoderKL")).eval()
+
+    for value in agreements_in_tiles(model, 256, 256):
+        assert 15 < value < 80
+
+
+def test_tiles_that_cover_the_picture_agree_with_it() -> None:
+    """Each tile of 8 or 16 pixels reads 8 more on each side."""
+    model = DiffusersAutoencoder(record("AutoencoderKL")).eval()
+
+    assert all(value > 100 for value in agreements_in_tiles(model, 16, 24))
+
+
+def test_exact_tiles_are_not_measured() -> None:
+    """They give the whole picture's answer, but for rounding."""
+    assert agreements_in_tiles(tiny(), 16, 16) == []
 
 
 def test_model_that_needs_float32_gets_a_warning(tmp_path: Path) -> None:

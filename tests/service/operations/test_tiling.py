@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_store.taesd import TAESD, TAESDConfig
+from model_store.tiles import windows
 from model_store.vae.family import FamilyConfig, ImageShape
 from model_store.vae.pixels import to_images
 from model_store.vae.priors import NoPrior
@@ -34,7 +35,6 @@ from service.operations.tiling import (
     grid_of,
     in_tiles,
     smaller_grid,
-    windows,
 )
 from service.telemetry.timings import Timings
 
