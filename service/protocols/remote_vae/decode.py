@@ -80,7 +80,7 @@ async def answer(call: Call, session: Session, parameters: DecodeParameters) -> 
     images = await call.wait_for(decode(session, latents, pixel_type=pixel_type), "send fewer latents")
     if form == "picture":
         return await _respond_with_picture(call, session, images, _PICTURE_FORMATS[parameters.image_format])
-    return await respond_with_tensor(session, images.nbytes, formed, form, images, sent.answer_dtype)
+    return await respond_with_tensor(session, images.nbytes, partial(formed, form, images, sent.answer_dtype))
 
 
 async def _read(

@@ -18,6 +18,7 @@ from model_store.vae.scaling import Scaling
 
 from ...errors import BadValue, WrongShape
 from ...formats import pictures
+from ...formats.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...formats.picture_structure import MEDIA_TYPES
 from ...formats.raw_tensors import check_length, read_raw
 from ...formats.target import Target
@@ -31,7 +32,7 @@ from ...operations.runs import fitted
 from ...operations.scaling import scaled
 from ...operations.sent_images import admit_array, admit_read, decode_if_light, target_of
 from ...operations.session import Session
-from .answers import TENSOR, WRITTEN_COPIES, documented, documented_body, respond_with_tensor
+from .answers import NO_HEADERS, TENSOR, WRITTEN_COPIES, documented, documented_body, respond_with_tensor
 from .query import RemoteParameters, SentTensor
 
 # Images that a client has resized may have values a little outside; images in [0, 255] must not be taken for white.
@@ -65,7 +66,10 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     encoding = await call.wait_for(encode(session, await fitted(session, pixels)))
     scaling = parameters.scaling(session.config.latent_scaling)
     latents = encoding.latents
-    return await respond_with_tensor(session, latents.nbytes, scaled_latents, latents, scaling, dtype)
+    is_padded = parameters.fit == "pad" and session.config.takes_any_size
+    _, channels, height, width = pixels.shape
+    padding = original_sizes([(channels, height, width)]) if is_padded else NO_HEADERS
+    return await respond_with_tensor(session, latents.nbytes, partial(scaled_latents, latents, scaling, dtype), padding)
 
 
 async def _read_picture(call: Call, session: Session, target: Target) -> Tensor:
@@ -157,6 +161,6 @@ ENDPOINT = Endpoint(
     parameters=EncodeParameters,
     answer=answer,
     answer_schema=None,
-    responses=documented(TENSOR),
+    responses=documented(TENSOR, more=(ORIGINAL_SIZE,)),
     request_body=partial(documented_body, *MEDIA_TYPES.values(), TENSOR),
 )

@@ -22,6 +22,7 @@ from model_store.vae.pixels import to_pixels
 
 from ...errors import SeveralSizes
 from ...formats import pictures, tensors
+from ...formats.answer_headers import computed_headers
 from ...http.call import Call
 from ...http.negotiation import MEDIA_TYPES, Format
 from ...offload import LIGHT_VALUES, offload
@@ -39,7 +40,6 @@ _IMAGE_BYTES = 1024  # for each image: the head of a PNG, and short members
 Runs = Sequence[Tensor]
 """Images or latents: a tensor (B, …) for each run of the same shape, in the order of the request."""
 
-ORIGINAL_SIZE = "X-Original-Size"
 NO_HEADERS: Mapping[str, str] = {}
 
 P = ParamSpec("P")
@@ -92,11 +92,6 @@ def bytes_to_write(
         # as much as to read them: an answer that can be given can be sent back
         return _IMAGE_BYTES + _BASE64_BYTES * values + latents * JSON_VALUE_BYTES * numbers_and_lists
     return pictures.bytes_to_encode(wanted, image_shape)
-
-
-def model_headers(session: Session) -> dict[str, str]:
-    """The headers of every answer, even of one without a body."""
-    return {"X-Model": session.model.name, "Vary": "Accept"}
 
 
 async def respond_with_images(
@@ -174,12 +169,6 @@ def one_or_each(runs: Runs) -> Tensor | list[Tensor]:
     return runs[0] if len(runs) == 1 else [row for run in runs for row in run]
 
 
-def original_sizes(sizes: Sequence[ImageShape]) -> dict[str, str]:
-    """The header that tells the shapes that images had before they were padded; once, where all have the same."""
-    shown = sizes if len(set(sizes)) > 1 else sizes[:1]
-    return {ORIGINAL_SIZE: ", ".join("x".join(map(str, shape)) for shape in shown)}
-
-
 def _write_npy(pixels: Tensor) -> bytes:
     return tensors.write_npy(pixels.permute(0, 2, 3, 1).contiguous())
 
@@ -223,11 +212,9 @@ def make_response(
 ) -> Response:
     """The response with its headers, and `more`; the seed is told where something was drawn."""
     session.memory.shrink_to(len(content))  # the tensors are not needed any more
-    headers = {**model_headers(session), **more, "Server-Timing": session.timings.header()}
-    if session.grid is not None:
-        headers["X-Tiling"] = session.grid.text
-    if (precision := session.precision) is not None:
-        headers["X-Precision"] = precision
+    tiling, stages = session.grid and session.grid.text, session.timings.header()
+    told = computed_headers(session.model.name, stages, tiling=tiling, precision=session.precision)
+    headers = {**told, **more}
     if seed is not None:
         headers["X-Seed"] = str(seed)
     return Response(content, media_type=MEDIA_TYPES[wanted], headers=headers)

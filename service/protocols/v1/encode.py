@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from ...errors import BadValue, InvalidParameter
 from ...formats import tensors
+from ...formats.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...formats.latent_space import HEADER, LatentSpace
 from ...http.call import Call
 from ...http.negotiation import LATENT_FORMATS, Format, choose_format
@@ -22,14 +23,12 @@ from ...operations.runs import encode_runs, shapes_of
 from ...operations.session import Session
 from .answers import (
     NO_HEADERS,
-    ORIGINAL_SIZE,
     OperationAnswer,
     bytes_to_write,
     check_one_size,
     make_response,
     named_tensors,
     one_or_each,
-    original_sizes,
     write_json,
 )
 from .bodies import read_runs

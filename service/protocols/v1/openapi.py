@@ -7,6 +7,7 @@ from typing import Any
 
 from model_store.vae.noise import MAX_SEED
 
+from ...formats.answer_headers import documented_headers
 from ...formats.multipart import MULTIPART
 from ...http.negotiation import MEDIA_TYPES, Format
 from ...http.problems import Responses, documented_errors
@@ -56,19 +57,6 @@ def latents_body() -> dict[str, Any]:
     return _body(LATENT_BODIES, LatentsBody)
 
 
-_HEADERS = {
-    "X-Model": "the model and version of this answer",
-    "X-Tiling": "rows and columns of the tiles in which an image was computed, and their overlap: 3x4; overlap=96; "
-    "exact=true",
-    "X-Precision": "in which a model of any size was computed, and the images that were computed again in float32: "
-    "bfloat16; recomputed=2",
-    "X-Latent-Space": "the space of the latents, and whether they are scaled: flux1;scaled, or flux1;raw",
-    "X-Original-Size": "(C, H, W) of the images before they were padded; one for each image where they differ",
-    "Server-Timing": "milliseconds of each stage",
-}
-_OF_ALL = ("X-Model", "X-Tiling", "X-Precision", "Server-Timing")
-
-
 def responses(formats: Sequence[Format], *, reads_body: bool = False, headers: Sequence[str] = ()) -> Responses:
     """The errors of an operation, and its 200 in these formats, with the headers of all operations and its own.
 
@@ -79,9 +67,8 @@ def responses(formats: Sequence[Format], *, reads_body: bool = False, headers: S
         "description": "the seed that gives this answer again",
         "schema": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
     }
-    told = {name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in (*_OF_ALL, *headers)}
     errors = _ERRORS | (_BODY_ERRORS if reads_body else {})
-    return {200: {"content": binary, "headers": {**told, "X-Seed": seed}}} | errors
+    return {200: {"content": binary, "headers": {**documented_headers(*headers), "X-Seed": seed}}} | errors
 
 
 def describe_integers(schema: Any) -> None:

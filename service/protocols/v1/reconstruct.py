@@ -7,6 +7,7 @@ from functools import partial
 from pydantic import Field
 from starlette.responses import Response
 
+from ...formats.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
@@ -14,11 +15,9 @@ from ...operations.runs import reconstruct_runs, shapes_of
 from ...operations.session import Session
 from .answers import (
     NO_HEADERS,
-    ORIGINAL_SIZE,
     ImagesAnswer,
     bytes_to_write,
     check_one_size,
-    original_sizes,
     pixel_type,
     respond_with_images,
 )

@@ -8,13 +8,14 @@ from typing import Annotated
 from pydantic import Field
 from starlette.responses import Response
 
+from ...formats.answer_headers import model_headers
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
 from ...operations.sample import check_sample, sample
 from ...operations.session import Session
 from . import caching
-from .answers import ImagesAnswer, bytes_to_write, model_headers, pixel_type, respond_with_images
+from .answers import ImagesAnswer, bytes_to_write, pixel_type, respond_with_images
 from .json_bodies import Nested
 from .openapi import responses
 from .parameters import INT32_MAX, OptionalSeed, Parameters, PictureParameters, Seed
@@ -45,7 +46,7 @@ async def answer(call: Call, session: Session, parameters: SampleParameters) -> 
     # behind the checks: a condition counts only where the answer would be 200 (RFC 9110, section 13.2.1)
     tag = None if seed is None else caching.etag(session, n, seed, temperature, wanted, quality)
     if tag and caching.is_held(call, tag):
-        return caching.add_headers(Response(status_code=304, headers=model_headers(session)), call, tag)
+        return caching.add_headers(Response(status_code=304, headers=model_headers(session.model.name)), call, tag)
     work = sample(session, n, seed=seed, temperature=temperature, pixel_type=pixel_type(wanted))
     samples = await call.wait_for(work, "ask for a smaller n")
     more = {"seed": samples.seed, "latents": samples.latents}

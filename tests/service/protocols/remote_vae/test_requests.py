@@ -171,6 +171,18 @@ def test_large_picture_is_read_in_a_process(live: Live, client: httpx.Client) ->
     torch.testing.assert_close(tensor_in(response), encoded(live.flux, pixels), rtol=0, atol=1e-5)
 
 
+def test_answers_tell_how_images_were_computed(client: httpx.Client) -> None:
+    """The precision of each direction, and the size of an image before it was padded."""
+    picture = saved(Image.fromarray(draw_pixels(1, 50, 70)[0].permute(1, 2, 0).numpy()), "PNG")
+    encoding = client.post("/remote/encode?fit=pad", content=picture).headers
+    fitting = client.post("/remote/encode?resize=cover", content=picture).headers
+    image = post(client, draw_latents(), accept="image/png").headers
+
+    assert encoding["X-Original-Size"] == "3x50x70"
+    assert "X-Original-Size" not in fitting
+    assert encoding["X-Precision"] == image["X-Precision"] == "float32"
+
+
 @pytest.mark.parametrize("query", ["resize=stretch", "fit=pad"])
 def test_tensor_of_other_sides_is_fitted_as_a_picture_is(client: httpx.Client, query: str) -> None:
     """The same latents come from the same image."""
