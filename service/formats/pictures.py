@@ -201,10 +201,10 @@ def encode(
     return buffer.getvalue()
 
 
-def bytes_to_encode(picture_format: PictureFormat, image_shape: ImageShape) -> int:
-    """Memory that `encode` takes for each image (C, H, W), in bytes: an upper bound."""
+def bytes_to_encode(picture_format: PictureFormat, image_shape: ImageShape, count: int) -> int:
+    """Memory that `encode` takes for each of `count` images (C, H, W), in bytes: an upper bound."""
     channels, height, width = image_shape
-    tile = (height + LINE) * (width + LINE) * 4 // 3  # a third of the tiles may be empty
+    tile = (height + LINE) * (width + LINE) * 4 // 3 if count > 1 else height * width  # a third may be empty
     return _HEAD_BYTES + tile * (_WEBP_BYTES if picture_format == "webp" else _PNG_OR_JPEG_BYTES * channels)
 
 

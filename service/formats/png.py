@@ -33,13 +33,14 @@ def write(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     return b"".join(
         (
             _SIGNATURE,
-            _chunk(b"IHDR", header),
-            _chunk(b"IDAT", isal_zlib.compress(rows.data, _LEVEL)),
-            _chunk(b"IEND", b""),
+            *_chunk(b"IHDR", header),
+            *_chunk(b"IDAT", isal_zlib.compress(rows.data, _LEVEL)),
+            *_chunk(b"IEND", b""),
         )
     )
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
+def _chunk(kind: bytes, content: bytes) -> tuple[bytes, ...]:
+    """The parts of a chunk, since a sum of them would be a copy."""
     check = zlib.crc32(content, zlib.crc32(kind))
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+    return struct.pack(">I", len(content)), kind, content, struct.pack(">I", check)

@@ -31,9 +31,14 @@ class Encoding:
     seed: int | None
 
 
+def held_latents(session: Session) -> int:
+    """How many arrays of latents an encoding takes at most while it is made and written."""
+    return 4 if session.config.is_posterior_a_point else 8  # a distribution has two, and a draw has noise
+
+
 def admit_encode(session: Session, counts: Mapping[ImageShape, int]) -> None:
     """Reserve memory to encode a number of images of each shape (C, H, W)."""
-    session.admit_each(counts, latents=8, value_bytes=2)
+    session.admit_each(counts, latents=held_latents(session), value_bytes=2)
 
 
 async def encode(

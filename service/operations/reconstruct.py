@@ -11,7 +11,7 @@ from model_store.vae.family import ImageShape
 from model_store.vae.pixels import mean_squared_errors, psnr_db, to_images
 
 from ..offload import offload
-from .encode import Draw, encode
+from .encode import Draw, encode, held_latents
 from .padding import cropped
 from .session import PIXEL_BYTES, PixelType, Session
 
@@ -39,7 +39,7 @@ class Reconstruction:
 def admit_reconstruct(session: Session, counts: Mapping[ImageShape, int], pixel_type: PixelType) -> None:
     """Reserve memory to encode and decode a number of images of each shape (C, H, W)."""
     compared = 12 if pixel_type == "float32" else 0  # the originals as float32, the differences and their squares
-    session.admit_each(counts, latents=8, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
+    session.admit_each(counts, latents=held_latents(session), value_bytes=2 + 2 * PIXEL_BYTES[pixel_type] + compared)
 
 
 async def reconstruct(

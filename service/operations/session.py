@@ -70,7 +70,8 @@ class Session:
         recomputed: images that were not finite in half precision, and were computed again.
         directions: the directions, encode and decode, that were computed.
         grid: the tiles in which images were computed at last; None if they were computed at once.
-        written_bytes: memory to write the answer about one image of a shape, which depends on the format.
+        written_bytes: memory to write the answer about each of a number of images of a shape, which depends on the
+            format.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Session:
         self.grid: Grid | None = None
         self.recomputed = 0
         self.directions: set[Direction] = set()
-        self.written_bytes: Callable[[ImageShape], int] = lambda _: 0
+        self.written_bytes: Callable[[ImageShape, int], int] = lambda _, __: 0
         self._is_begun = False
         self._has_turn = False
 
@@ -169,19 +170,19 @@ class Session:
 
     def admit_each(self, counts: Mapping[ImageShape, int], *, latents: int, value_bytes: int) -> None:
         """As `admit` does, for a number of images of each shape (C, H, W), which are held at the same time."""
-        images = pixels = size = 0
+        images = sum(counts.values())
+        pixels = size = 0
         for shape, count in counts.items():
-            images += count
             pixels += count * shape[1] * shape[2]
-            size += count * self._held_bytes(shape, latents, value_bytes)
+            size += count * (self._held_bytes(shape, latents, value_bytes) + self.written_bytes(shape, images))
         self.limits.check_pixels(images, pixels)
         self.limits.check_bytes(size)
         self.memory.grow_to(size)
 
     def _held_bytes(self, image_shape: ImageShape, latents: int, value_bytes: int) -> int:
-        """The memory of one image, of its latents, and of the answer about it."""
+        """The memory of one image and its latents."""
         numbers = latents * prod(self.config.latent_shape_of(image_shape))
-        return 4 * numbers + value_bytes * prod(image_shape) + self.written_bytes(image_shape)
+        return 4 * numbers + value_bytes * prod(image_shape)
 
     def check_room(self, images: int) -> None:
         """Check that the queue has room, before work is done that would be lost.

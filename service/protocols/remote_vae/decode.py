@@ -122,10 +122,10 @@ def formed(form: Form, images: Tensor, dtype: torch.dtype) -> Tensor:
     return images.permute(0, 2, 3, 1).contiguous() if form == "pixels" else images.to(dtype)
 
 
-def bytes_to_write(form: Form, picture_format: PictureFormat, image_shape: ImageShape) -> int:
-    """Memory to write the answer about one image (C, H, W), in bytes: an upper bound."""
+def bytes_to_write(form: Form, picture_format: PictureFormat, image_shape: ImageShape, count: int) -> int:
+    """Memory to write the answer about each of `count` images (C, H, W), in bytes: an upper bound."""
     if form == "picture":
-        return pictures.bytes_to_encode(picture_format, image_shape)
+        return pictures.bytes_to_encode(picture_format, image_shape, count)
     values = max(image_shape[0], _RGB) * prod(image_shape[1:])
     return WRITTEN_COPIES * values * (1 if form == "pixels" else 4)
 

@@ -149,8 +149,8 @@ def scaled_latents(latents: Tensor, scaling: Scaling, dtype: torch.dtype) -> Ten
     return converted
 
 
-def bytes_to_write(config: ModelConfig, image_shape: ImageShape) -> int:
-    """Memory to write the answer about one image, in bytes: an upper bound."""
+def bytes_to_write(config: ModelConfig, image_shape: ImageShape, _count: int) -> int:
+    """Memory to write the answer about each image, in bytes: an upper bound."""
     return WRITTEN_COPIES * 4 * prod(config.latent_shape_of(image_shape))
 
 

@@ -33,7 +33,7 @@ from .json_bodies import ANSWER_MEMBERS, JSON_VALUE_BYTES
 _SLOWNESS = {"webp": 64}  # how many times longer than the others a format takes to be written
 
 # Memory that writing takes at its peak, as tests/service/protocols/v1/test_memory.py measures it with random pixels.
-_BASE64_BYTES = 6  # for each value of an image
+_BASE64_BYTES = 9  # for each value of an image
 _ARRAY_COPIES = 3  # of the numbers in npy and safetensors
 _IMAGE_BYTES = 1024  # for each image: the head of a PNG, and short members
 
@@ -75,9 +75,15 @@ def pixel_type(wanted: Format) -> PixelType:
 
 
 def bytes_to_write(
-    wanted: Format, config: ModelConfig, image_shape: ImageShape, *, latents: int = 0, has_images: bool = True
+    wanted: Format,
+    config: ModelConfig,
+    image_shape: ImageShape,
+    count: int,
+    *,
+    latents: int = 0,
+    has_images: bool = True,
 ) -> int:
-    """Memory to write the answer about one image, in bytes: an upper bound, known before the image is computed.
+    """Memory to write the answer about each of `count` images: bytes, an upper bound, known before they are computed.
 
     The answer has that number of arrays of latents, where its format has any, and images unless `has_images` is false.
     """
@@ -91,7 +97,7 @@ def bytes_to_write(
         numbers_and_lists = sum(accumulate(latent_shape, mul, initial=1))
         # as much as to read them: an answer that can be given can be sent back
         return _IMAGE_BYTES + _BASE64_BYTES * values + latents * JSON_VALUE_BYTES * numbers_and_lists
-    return pictures.bytes_to_encode(wanted, image_shape)
+    return pictures.bytes_to_encode(wanted, image_shape, count)
 
 
 async def respond_with_images(

@@ -224,6 +224,6 @@ def _allowed(session: Session) -> Allowed:
     latents = fitting if session.config.takes_any_size else limits.images
     values = min(latents * (3 * numbers_and_lists + 3), limits.answer_bytes // JSON_VALUE_BYTES)
     # so that a body of a few bytes does not become more pixels than the request may have
-    image_bytes = DECODED_BYTES * prod(smallest) + session.written_bytes(smallest)
+    image_bytes = DECODED_BYTES * prod(smallest) + session.written_bytes(smallest, 1)
     images = min(limits.images, fitting, limits.answer_bytes // image_bytes)
     return Allowed(max(1, images), values, frozenset(ANSWER_MEMBERS), session.config.takes_any_size)

@@ -49,7 +49,7 @@ def written_images() -> Iterator[Peak]:
                 images = torch.rand(4, channels, 512, 512)
                 images = images.mul(255).to(torch.uint8) if form == "pixels" else images
                 taken = peak_of(partial(write_images, form, dtype), images[:1], images)
-                reserved = 4 * decode.bytes_to_write(form, "png", (channels, 512, 512))
+                reserved = 4 * decode.bytes_to_write(form, "png", (channels, 512, 512), 4)
                 yield Peak(f"{form} {dtype} {channels}", taken, reserved)
 
 
@@ -58,7 +58,7 @@ def written_latents() -> Iterator[Peak]:
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         latents = torch.randn(4, 16, 256, 256)
         taken = peak_of(partial(write_latents, dtype), latents[:1], latents)
-        yield Peak(f"latents {dtype}", taken, 4 * encode.bytes_to_write(CONFIG, (3, 2048, 2048)))
+        yield Peak(f"latents {dtype}", taken, 4 * encode.bytes_to_write(CONFIG, (3, 2048, 2048), 4))
 
 
 def read_tensors() -> Iterator[Peak]:

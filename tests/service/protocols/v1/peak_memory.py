@@ -39,7 +39,8 @@ T = TypeVar("T")
 Shape = tuple[int, ...]
 
 IMAGES: dict[str, tuple[ImageShape, int]] = {
-    "grey": ((1, 28, 28), 2048), "colour": ((3, 64, 64), 256), "photo": ((3, 512, 512), 4), "dots": ((1, 1, 1), 65_536),
+    "grey": ((1, 28, 28), 2048), "colour": ((3, 64, 64), 256), "dots": ((1, 1, 1), 65_536),
+    "photo": ((3, 512, 512), 4), "large photo": ((3, 1536, 1536), 1),
 }  # fmt: skip
 LATENTS: dict[str, tuple[Shape, int]] = {
     "vector": ((16_384,), 32), "map": ((4, 64, 64), 32), "column": ((1024, 1, 1), 128), "row": ((1, 1, 1024), 256),
@@ -112,7 +113,7 @@ def written_images() -> Iterator[Peak]:
         for wanted in FORMATS:
             images = pixels / 255 if wanted == "safetensors" else pixels
             taken = peak_of(partial(write_images, wanted), images[:1], images)
-            yield Peak(f"{name} {wanted}", taken, count * bytes_to_write(wanted, config_of(shape, (1,)), shape))
+            yield Peak(f"{name} {wanted}", taken, count * bytes_to_write(wanted, config_of(shape, (1,)), shape, count))
 
 
 def written_latents() -> Iterator[Peak]:
@@ -126,7 +127,7 @@ def written_latents() -> Iterator[Peak]:
         latents = -1e-6 * torch.rand(count, *shape)
         for wanted, write in writers.items():
             reserved = count * bytes_to_write(
-                wanted, config_of((1, 1, 1), shape), (1, 1, 1), latents=1, has_images=False
+                wanted, config_of((1, 1, 1), shape), (1, 1, 1), count, latents=1, has_images=False
             )
             yield Peak(f"{name} {wanted}", peak_of(write, latents[:1], latents), reserved)
 
