@@ -13,8 +13,8 @@ from .vae.family import Direction
 
 def bring_into_inference_form(network: Network, device: torch.device, kinds: Mapping[Direction, torch.dtype]) -> None:
     """Change a network for good: it computes forward passes on a device, each direction in its type of numbers."""
-    if device.type == "cpu":  # where the simpler layers were measured
-        network.simplify()  # before the weights are rounded, since sums of weights are rounded less than once each
+    # Doublings are folded where that was measured, and before the weights get their type: their sums are rounded once.
+    network.simplify(folds_doublings=device.type == "cpu")
     network.to(device)
     for direction, kind in kinds.items():
         for module in network.modules_of(direction):

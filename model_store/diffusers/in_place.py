@@ -16,15 +16,18 @@ from torch.nn import functional as F
 from ..vae.networks.doubling import fold_doublings, folded, is_foldable
 
 
-def compute_in_place(network: nn.Module) -> None:
+def compute_in_place(network: nn.Module, *, folds_doublings: bool) -> None:
     """Replace the blocks of a network of the library; blocks of another kind stay."""
-    fold_doublings(network)
+    if folds_doublings:
+        fold_doublings(network)
     for parent in list(network.modules()):
         for name, block in parent.named_children():
             if isinstance(block, ResnetBlock2D) and _is_plain(block):
                 setattr(parent, name, InPlaceBlock(block))
-            elif isinstance(block, Upsample2D) and _is_doubling(block):
+            elif folds_doublings and isinstance(block, Upsample2D) and _is_doubling(block):
                 setattr(parent, name, Doubling(block.conv))
+            elif name == "conv_act" and isinstance(block, nn.SiLU):  # behind the last normalisation
+                setattr(parent, name, nn.SiLU(inplace=True))
 
 
 class InPlaceBlock(nn.Module):
@@ -37,10 +40,10 @@ class InPlaceBlock(nn.Module):
 
     def forward(self, features: Tensor, temb: None = None) -> Tensor:  # noqa: ARG002  # the library passes it by name
         """(B, C, h, w) → (B, C', h, w)."""
-        change = self.conv1(F.silu(self.norm1(features), inplace=True))
-        change = self.conv2(F.silu(self.norm2(change), inplace=True))
-        total: Tensor = change.add_(features if self.conv_shortcut is None else self.conv_shortcut(features))
-        return total
+        change: Tensor = self.conv1(F.silu(self.norm1(features), inplace=True))
+        change = F.silu(self.norm2(change), inplace=True)  # the name lets go of a map before the next one is made
+        change = self.conv2(change)
+        return change.add_(features if self.conv_shortcut is None else self.conv_shortcut(features))
 
 
 class Doubling(nn.Module):

@@ -78,12 +78,12 @@ class DiffusersAutoencoder(nn.Module):
         modules = dict(self.network.named_children())
         return [modules[name] for name in _MODULES[direction] if name in modules]
 
-    def simplify(self) -> None:
-        """Replace blocks by others that give the same numbers, but for rounding, in less time and memory."""
+    def simplify(self, *, folds_doublings: bool) -> None:
+        """Replace blocks by others that give the same numbers in less time and memory; doublings but for rounding."""
         # imported here since it needs the library, an extra
         from .in_place import compute_in_place  # noqa: PLC0415
 
-        compute_in_place(self.network)
+        compute_in_place(self.network, folds_doublings=folds_doublings)
 
     @property
     def device(self) -> torch.device:

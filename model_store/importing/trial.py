@@ -9,7 +9,6 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from math import log10
 from statistics import fmean
 
@@ -21,14 +20,12 @@ from ..errors import CannotImport
 from ..families import Network
 from ..free_memory import memory_shortage
 from ..inference_form import bring_into_inference_form
-from ..tiles import Mosaic, blended_halo, windows
 from ..vae.pixels import mean_squared_errors, psnr_db, to_images
 from ..vae.sentences import counted
 from .peak_memory import with_peak
+from .tiled_trial import Tiled, in_tiles
 from .trial_pictures import TrialPictures
 
-_PRECISIONS = torch.float32, torch.bfloat16
-_TILES = 2  # along each side, for the trial of a model whose tiles are blended
 _ANOTHER = "Copy the source again, or import another model"
 # the rounding of float32 alone gives about 140 dB
 _MOST_DB = 150.0
@@ -71,12 +68,30 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
         if shortage := memory_shortage(model.config.activation_bytes_of((channels, height, width))):
             reason = f"a picture of {height}×{width} {shortage}"
             raise CannotImport("the model", reason, remedy="Try it on smaller pictures, or on a larger machine")
+    where = f"{machine()}; {pictures.words}"
     try:
-        networks = [_in_precision(model, kind) for kind in _PRECISIONS]
-        full, half = (_passes(network, originals, advance) for network in networks)
+        network = _in_precision(model, torch.float32)
+        full = _passes(network, originals, advance)
+        _check(model, full, originals)
+        tiled: list[Tiled | None] = []
+        if model.config.halo is None:
+            tiled = [in_tiles(network, images, each.latents) for images, each in zip(originals, full, strict=True)]
+        del network  # before there is another copy
+        network = _in_precision(model, torch.bfloat16)
+        half = _passes(network, originals, advance)
     except (RuntimeError, ValueError) as error:  # of torch, for layers that do not fit each other
         reason = f"it cannot compute a picture ({str(error)[:200]})"
         raise CannotImport("the model", reason, remedy=_ANOTHER) from error
+    metrics = [_psnr("float32", full, originals, where), *_costs(full, originals, where)]
+    metrics += _tiled_agreements(full, tiled, where)
+    if not all(each.is_finite for each in half):
+        return Trial(tuple(metrics), ("In bfloat16 its latents or images are not finite; serve it in float32.",))
+    metrics += [_psnr("bfloat16", half, originals, where), *_agreements(network, full, half, where)]
+    return Trial(tuple(metrics), ())
+
+
+def _check(model: Network, full: list[Pass], originals: list[Tensor]) -> None:
+    """Raise CannotImport if latents or images have other shapes than the record says, or are not finite."""
     for images, each in zip(originals, full, strict=True):
         shapes = tuple(each.latents.shape[1:]), each.images.shape
         expected = model.config.latent_shape_of(tuple(images.shape[1:])), images.shape
@@ -85,14 +100,6 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
             raise CannotImport("the model", reason, remedy=_ANOTHER)
     if not all(each.is_finite for each in full):
         raise CannotImport("the model", "its latents or images are not finite in float32", remedy=_ANOTHER)
-    where = f"{machine()}; {pictures.words}"
-    metrics = [_psnr("float32", full, originals, where), *_costs(full, originals, where)]
-    if model.config.halo is None:
-        metrics += _tiled_agreements(networks[0], full, originals, where)
-    if not all(each.is_finite for each in half):
-        return Trial(tuple(metrics), ("In bfloat16 its latents or images are not finite; serve it in float32.",))
-    metrics += [_psnr("bfloat16", half, originals, where), *_agreements(networks[1], full, half, where)]
-    return Trial(tuple(metrics), ())
 
 
 def machine() -> str:
@@ -176,45 +183,27 @@ def _agreements(half_network: Network, full: list[Pass], half: list[Pass], where
     ]
 
 
-@torch.inference_mode()
-def _tiled_agreements(model: Network, full: list[Pass], originals: list[Tensor], where: str) -> list[Metric]:
-    """The agreement of blended tiles with the whole picture in each direction, in dB.
-
-    A tile takes from each side at most a quarter of its own, so that the tiles of a small picture do not cover it.
-    """
-    multiple = model.config.multiple
-    least = min(length for images in originals for length in images.shape[2:])
-    halo = max(min(blended_halo(multiple), least // _TILES // 4) // multiple, 1) * multiple
-    latents = [_tiled(lambda tile: model.encode(tile).mean, images, 1, multiple, halo) for images in originals]
-    images = [_tiled(lambda tile: model.decode(tile).mean, each.latents, multiple, 1, halo) for each in full]
-    how = f"in {_TILES}×{_TILES} tiles that share {2 * halo} pixels, float32; {where}"
+def _tiled_agreements(full: list[Pass], tiled: list[Tiled | None], where: str) -> list[Metric]:
+    """The agreement of blended tiles with whole pictures in each direction, in dB; none if no picture was tiled."""
+    pairs = [(whole, parts) for whole, parts in zip(full, tiled, strict=False) if parts is not None]
+    if not pairs:
+        return []
+    whole = [each for each, _ in pairs]
+    how = f"in tiles that share at most {max(parts.overlap for _, parts in pairs)} pixels, float32; {where}"
     return [
         Metric(
             name="tiled_encode_agreement_db",
-            value=_latent_agreement_db(full, latents),
+            value=_latent_agreement_db(whole, [parts.latents for _, parts in pairs]),
             unit="dB",
-            protocol=f"variance of the latents of whole pictures over the mse of the latents {how}",
+            protocol=f"variance of the latents of whole pictures over the mse of latents computed {how}",
         ),
         Metric(
             name="tiled_decode_agreement_db",
-            value=_image_agreement_db(full, images),
+            value=_image_agreement_db(whole, [parts.images for _, parts in pairs]),
             unit="dB",
-            protocol=f"PSNR of images decoded {how}, against images decoded at once",
+            protocol=f"PSNR of images against images decoded at once, if they are decoded {how}",
         ),
     ]
-
-
-def _tiled(compute: Callable[[Tensor], Tensor], rows: Tensor, unit_in: int, unit_out: int, halo: int) -> Tensor:
-    """The output of a function for a picture or its latents. A value stands for `unit_in` or `unit_out` pixels."""
-    unit = max(unit_in, unit_out)
-    sides = [-(-length * unit_in // (_TILES * unit)) * unit // unit_in for length in rows.shape[2:]]
-    height, width = (length * unit_in // unit_out for length in rows.shape[2:])
-    mosaic = Mosaic(height, width, 2 * halo // unit_out)
-    lengths = zip(rows.shape[2:], sides, strict=True)
-    for row, column in product(*(windows(length, side, halo // unit_in) for length, side in lengths)):
-        tile = compute(rows[:, :, row.read, column.read].contiguous())
-        mosaic.lay(tile, row.in_units(unit_in, unit_out), column.in_units(unit_in, unit_out))
-    return mosaic.whole()
 
 
 def _latent_agreement_db(full: list[Pass], latents: list[Tensor]) -> float:

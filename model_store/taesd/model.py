@@ -68,9 +68,10 @@ class TAESD(nn.Module):
         """The modules that compute a direction."""
         return [self.encoder if direction == "encode" else self.decoder]
 
-    def simplify(self) -> None:
+    def simplify(self, *, folds_doublings: bool) -> None:
         """Replace the doublings by layers that give the same numbers, but for rounding, in less time and memory."""
-        fold_doublings(self.decoder)
+        if folds_doublings:
+            fold_doublings(self.decoder)
 
     @property
     def device(self) -> torch.device:

@@ -70,7 +70,7 @@ class VAE(nn.Module):
         module = self.encoder if direction == "encode" else self.decoder
         return [] if module is None else [module]
 
-    def simplify(self) -> None:
+    def simplify(self, *, folds_doublings: bool) -> None:  # as other families have it
         """Replace layers by others that give the same numbers in less time; this family has no such layers."""
 
     @property

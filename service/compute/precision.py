@@ -102,6 +102,9 @@ def passes_in(
     def full_passes() -> Mapping[ForwardPass, Compute]:
         return make(copy.deepcopy(model).float())
 
+    if torch.float16 in kinds.values():  # which overflows: here, so that worker processes share the memory
+        full_passes()
+
     def full_pass(name: ForwardPass) -> Compute:
         return full_passes()[name]
 

@@ -1,1 +1,1 @@
-"""Conversions of bytes to pixels or tensors, and back, and the words beside them. It knows no request and no model."""
+"""Conversions of bytes to pixels or tensors, and back. This room knows no HTTP and no model."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from starlette.responses import Response
 from torch import Tensor
 
-from ...formats.answer_headers import computed_headers, documented_headers
 from ...formats.raw_tensors import write_raw
+from ...http.answer_headers import computed_headers, documented_headers
 from ...http.problems import Responses, documented_errors
 from ...offload import offload
 from ...operations.session import Session

@@ -18,10 +18,10 @@ from model_store.vae.scaling import Scaling
 
 from ...errors import BadValue, WrongShape
 from ...formats import pictures
-from ...formats.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...formats.picture_structure import MEDIA_TYPES
 from ...formats.raw_tensors import check_length, read_raw
 from ...formats.target import Target
+from ...http.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...http.call import Call
 from ...http.router import Endpoint
 from ...offload import LIGHT_PICTURE_BYTES, LIGHT_VALUES, offload

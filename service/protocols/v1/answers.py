@@ -22,7 +22,7 @@ from model_store.vae.pixels import to_pixels
 
 from ...errors import SeveralSizes
 from ...formats import pictures, tensors
-from ...formats.answer_headers import computed_headers
+from ...http.answer_headers import computed_headers
 from ...http.call import Call
 from ...http.negotiation import MEDIA_TYPES, Format
 from ...offload import LIGHT_VALUES, offload

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from ...errors import BadValue, InvalidParameter
 from ...formats import tensors
-from ...formats.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...formats.latent_space import HEADER, LatentSpace
+from ...http.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...http.call import Call
 from ...http.negotiation import LATENT_FORMATS, Format, choose_format
 from ...http.router import Endpoint

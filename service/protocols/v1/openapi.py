@@ -7,8 +7,8 @@ from typing import Any
 
 from model_store.vae.noise import MAX_SEED
 
-from ...formats.answer_headers import documented_headers
 from ...formats.multipart import MULTIPART
+from ...http.answer_headers import documented_headers
 from ...http.negotiation import MEDIA_TYPES, Format
 from ...http.problems import Responses, documented_errors
 from .bodies import IMAGE_BODIES, LATENT_BODIES

@@ -7,7 +7,7 @@ from functools import partial
 from pydantic import Field
 from starlette.responses import Response
 
-from ...formats.answer_headers import ORIGINAL_SIZE, original_sizes
+from ...http.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint

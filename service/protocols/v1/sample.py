@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from starlette.responses import Response
 
-from ...formats.answer_headers import model_headers
+from ...http.answer_headers import model_headers
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint

@@ -141,7 +141,7 @@ async def test_runner_tells_each_payload_what_was_computed_again() -> None:
     assert [answer[0].item() for answer in answers if not isinstance(answer, Exception)] == [2, 120_000]
 
 
-def test_directions_have_networks_of_their_own() -> None:
+def test_directions_have_precisions_of_their_own() -> None:
     """The decoder in bfloat16 gives nearly the same images as in float32, and the encoder the same latents."""
     torch.manual_seed(0)
     network = TAESD(TINY).eval().requires_grad_(False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from model_store.vae.family import ImageShape
 
-from .latent_space import HEADER as LATENT_SPACE
+from ..formats.latent_space import HEADER as LATENT_SPACE
 
 ORIGINAL_SIZE = "X-Original-Size"
 
