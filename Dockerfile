@@ -2,6 +2,7 @@
 #
 #   docker build -t latentd .                                 the service, with torch from the package index: CUDA on x86-64
 #   docker build -t latentd --build-arg TORCH_INDEX=URL .     torch from another index, for example PyTorch's CPU wheels
+#   docker build -t latentd --build-arg WITH_DIFFUSERS=1 .    the service, with the library for models of diffusers
 #   docker build -t latentd-training --target training --build-arg GIT_COMMIT=$(git rev-parse HEAD) .     the trainer
 #
 # Every package is installed by the hash in deploy/locks (`make locks` writes them). Python handles SIGTERM as process 1;
@@ -25,6 +26,8 @@ RUN /opt/latentd/bin/pip install --require-hashes -r deploy/locks/service.txt \
  && cd /opt/latentd/lib/python3*/site-packages \
  && rm -rf torch/include torch/share torch/test \
  && find torch/bin -type f ! -name torch_shm_manager -delete
+ARG WITH_DIFFUSERS=""
+RUN if [ -n "${WITH_DIFFUSERS}" ]; then /opt/latentd/bin/pip install --require-hashes -r deploy/locks/diffusers.txt; fi
 RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r deploy/locks/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY model_store model_store

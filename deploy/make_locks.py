@@ -42,10 +42,11 @@ def main() -> int:
     project = ROOT / "pyproject.toml"
     service = compile_lock(project, "--extra", "onnxruntime")
     training = compile_lock(project, "--extra", "training")
+    diffusers = compile_lock(project, "--extra", "diffusers", "--extra", "hub")
     build = FOLDER / "build.in"
     write("torch.txt", [f"{service['torch'].rstrip()} \\\n    --hash=sha256:{CPU_TORCH}\n"])
     write("cuda.txt", [text for name, text in service.items() if CUDA.match(name)])
-    for name, lock in (("service.txt", service), ("training.txt", training)):
+    for name, lock in (("service.txt", service), ("training.txt", training), ("diffusers.txt", diffusers)):
         write(name, [text for package, text in lock.items() if package != "torch" and not CUDA.match(package)])
     write("build.txt", [*compile_lock(build).values()])
     return 0

@@ -99,7 +99,7 @@ def test_images_are_built_from_exact_files() -> None:
     assert "--extra-index-url" not in DOCKERFILE
 
 
-@pytest.mark.parametrize("name", ["torch", "cuda", "service", "training", "build"])
+@pytest.mark.parametrize("name", ["torch", "cuda", "service", "training", "diffusers", "build"])
 def test_every_locked_package_has_hashes(name: str) -> None:
     """`make locks` writes the files."""
     lock = (ROOT / "deploy" / "locks" / f"{name}.txt").read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_every_locked_package_has_hashes(name: str) -> None:
     assert all("--hash=sha256:" in package for package in packages)
 
 
-@pytest.mark.parametrize("name", ["torch", "service", "training"])
+@pytest.mark.parametrize("name", ["torch", "service", "training", "diffusers"])
 def test_locked_versions_are_those_that_the_tests_run_with(name: str) -> None:
     """After a change of constraints.txt, run `make locks`."""
     lock = (ROOT / "deploy" / "locks" / f"{name}.txt").read_text(encoding="utf-8")
