@@ -89,7 +89,7 @@ TITLES = {
 ABOUT = {
     "latentd": "one process, default settings but for a longer deadline; `dtype=auto`, and float32",
     "plain route": "diffusers (for TAEF2 our network, since diffusers has none for it) in float32 in a FastAPI route",
-    "peak": "the most proportional memory (PSS) of all processes of a server, looked at 20 times a second",
+    "peak": "the most proportional memory (PSS) of all processes of a server, in a round that is not timed",
     "answers": "PSNR of our answer to the plain route's: 8-bit pictures, and latents relative to their range",
 }
 
@@ -200,17 +200,19 @@ def post(url: str, body: bytes, kind: str) -> bytes:
 def ask(server: Server, cell: Cell, body: bytes, times: int) -> Seen:
     """Ask on some connections at the same time, `times` on each; the last answer is compared later.
 
-    A request before them is not measured: it prepares what a server prepares once for each size.
+    A round before has one request on each connection. It prepares what a server prepares once for each size, and its
+    memory is looked at: each look holds up a process that asks the system for memory, so time is not measured then.
     """
     url, kind = server.urls[cell.operation], "image/png" if cell.operation == "encode" else "application/x-npy"
-    post(url, body, kind)
 
-    def one(_: int) -> bytes:
-        return [post(url, body, kind) for _ in range(times)][-1]
+    def ask_times(count: int) -> bytes:
+        return [post(url, body, kind) for _ in range(count)][-1]
 
-    with watched(server.process) as peak, ThreadPoolExecutor(cell.connections) as pool:
+    with ThreadPoolExecutor(cell.connections) as pool:
+        with watched(server.process) as peak:
+            _ = [*pool.map(ask_times, [1] * cell.connections)]
         began = time.perf_counter()
-        answers = [*pool.map(one, range(cell.connections))]
+        answers = [*pool.map(ask_times, [times] * cell.connections)]
         seconds = (time.perf_counter() - began) / (times * cell.connections)
     return Seen(seconds, peak[0], np.load(io.BytesIO(answers[-1])))
 
@@ -235,11 +237,10 @@ def bare(model: str, source: Path, cell: Cell, body: bytes, times: int, scratch:
         str(times),
     ]
     process = Process(command, {}, ROOT, log)
-    with watched(process) as peak:
-        while process.members():
-            time.sleep(0.05)
+    while process.members():
+        time.sleep(0.05)
     process.end()
-    return Seen(float(log.read_text().split()[-1]), peak[0], np.empty(0))
+    return Seen(float(log.read_text().split()[-1]), 0.0, np.empty(0))
 
 
 @contextmanager
