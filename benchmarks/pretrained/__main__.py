@@ -210,7 +210,7 @@ def ask(server: Server, cell: Cell, body: bytes, times: int) -> Seen:
 
     with ThreadPoolExecutor(cell.connections) as pool:
         with watched(server.process) as peak:
-            _ = [*pool.map(ask_times, [1] * cell.connections)]
+            list(pool.map(ask_times, [1] * cell.connections))
         began = time.perf_counter()
         answers = [*pool.map(ask_times, [times] * cell.connections)]
         seconds = (time.perf_counter() - began) / (times * cell.connections)

@@ -25,7 +25,7 @@ class Tiled(NamedTuple):
 
 @torch.inference_mode()
 def in_tiles(model: Network, images: Tensor, latents: Tensor) -> Tiled | None:
-    """One picture (1, C, H, W) and its latents (1, D, h, w) in tiles; None if each tile would read the whole picture.
+    """Compute a picture (1, C, H, W) and its latents (1, D, h, w) in tiles; None if a tile would read all of it.
 
     A tile takes from each side as many pixels as a service's tiles do, but at most a quarter of its own.
     """

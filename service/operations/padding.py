@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model_store.vae.family import ImageShape
+from model_store.vae.family import FamilyConfig, ImageShape
 from model_store.vae.sentences import counted
 
 from ..errors import BadValue
@@ -17,6 +17,11 @@ from ..errors import BadValue
 Fit = Literal["none", "pad"]
 Size = tuple[int, int]
 """Height and width of an image."""
+
+
+def are_padded(fit: Fit, config: FamilyConfig) -> bool:
+    """Whether images keep their size until they are padded; a model of one size has no other to pad them to."""
+    return fit == "pad" and config.takes_any_size
 
 
 def padded(pixels: Tensor, height: int, width: int) -> Tensor:

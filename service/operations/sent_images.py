@@ -15,7 +15,7 @@ from model_store.vae.family import ImageShape
 from ..formats import pictures
 from ..formats.target import Target
 from ..offload import LIGHT_PICTURE_COST
-from .padding import Fit
+from .padding import Fit, are_padded
 from .session import Session
 
 DECODED_BYTES = 2  # for each value of an image: its pixels alone, and among the others
@@ -34,7 +34,7 @@ def target_of(session: Session, resize: Resize, fit: Fit = "none") -> Target:
         limits.picture_pixels,
         limits.pixels,
         config.multiple,
-        are_padded=fit == "pad" and config.takes_any_size,
+        are_padded=are_padded(fit, config),
     )
 
 

@@ -27,8 +27,8 @@ from ...http.router import Endpoint
 from ...offload import LIGHT_PICTURE_BYTES, LIGHT_VALUES, offload
 from ...operations.encode import encode
 from ...operations.limits import check_range
-from ...operations.padding import Fit
-from ...operations.runs import fitted
+from ...operations.padding import Fit, are_padded
+from ...operations.runs import fitted, shapes_of
 from ...operations.scaling import scaled
 from ...operations.sent_images import admit_array, admit_read, decode_if_light, target_of
 from ...operations.session import Session
@@ -66,9 +66,7 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
     encoding = await call.wait_for(encode(session, await fitted(session, pixels)))
     scaling = parameters.scaling(session.config.latent_scaling)
     latents = encoding.latents
-    is_padded = parameters.fit == "pad" and session.config.takes_any_size
-    _, channels, height, width = pixels.shape
-    padding = original_sizes([(channels, height, width)]) if is_padded else NO_HEADERS
+    padding = original_sizes(shapes_of([pixels])) if are_padded(parameters.fit, session.config) else NO_HEADERS
     return await respond_with_tensor(session, latents.nbytes, partial(scaled_latents, latents, scaling, dtype), padding)
 
 

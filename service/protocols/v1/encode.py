@@ -19,6 +19,7 @@ from ...http.negotiation import LATENT_FORMATS, Format, choose_format
 from ...http.router import Endpoint
 from ...offload import offload
 from ...operations.encode import Encoding
+from ...operations.padding import are_padded
 from ...operations.runs import encode_runs, shapes_of
 from ...operations.session import Session
 from .answers import (
@@ -85,8 +86,7 @@ async def answer(call: Call, session: Session, parameters: EncodeParameters) -> 
         size = sum(each.latents.nbytes for each in encodings)
         encodings = await offload(size, in_type, encodings, dtype)
         content = await write_encodings(call, wanted, session, encodings, space)
-    is_padded = parameters.fit == "pad" and session.config.takes_any_size
-    padding = original_sizes(shapes_of(images)) if is_padded else NO_HEADERS
+    padding = original_sizes(shapes_of(images)) if are_padded(parameters.fit, session.config) else NO_HEADERS
     return make_response(wanted, session, content, encodings[0].seed, {HEADER: str(space), **padding})
 
 

@@ -11,6 +11,7 @@ from ...http.answer_headers import ORIGINAL_SIZE, original_sizes
 from ...http.call import Call
 from ...http.negotiation import IMAGE_FORMATS, choose_format
 from ...http.router import Endpoint
+from ...operations.padding import are_padded
 from ...operations.runs import reconstruct_runs, shapes_of
 from ...operations.session import Session
 from .answers import (
@@ -59,7 +60,6 @@ async def answer(call: Call, session: Session, parameters: ReconstructParameters
         "mse": [error for each in distortions for error in each.mse],
         "psnr_db": [decibels for each in distortions for decibels in each.psnr_db],
     }
-    is_padded = parameters.fit == "pad" and session.config.takes_any_size
     return await respond_with_images(
         call,
         wanted,
@@ -68,7 +68,7 @@ async def answer(call: Call, session: Session, parameters: ReconstructParameters
         jpeg_quality=parameters.jpeg_quality,
         seed=reconstructions[0].seed,
         more=more,
-        headers=original_sizes(shapes_of(images)) if is_padded else NO_HEADERS,
+        headers=original_sizes(shapes_of(images)) if are_padded(parameters.fit, session.config) else NO_HEADERS,
     )
 
 
