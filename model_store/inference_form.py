@@ -9,12 +9,15 @@ import torch
 from .families import Network
 from .vae.device import use_channels_last
 from .vae.family import Direction
+from .vae.networks.winograd import use_winograd
 
 
 def bring_into_inference_form(network: Network, device: torch.device, kinds: Mapping[Direction, torch.dtype]) -> None:
     """Change a network for good: it computes forward passes on a device, each direction in its type of numbers."""
     # Doublings are folded where that was measured, and before the weights get their type: their sums are rounded once.
     network.simplify(folds_doublings=device.type == "cpu")
+    if device.type == "cpu":
+        use_winograd(network)
     network.to(device)
     for direction, kind in kinds.items():
         for module in network.modules_of(direction):
