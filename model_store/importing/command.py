@@ -84,6 +84,7 @@ def import_model(store: Store, console: Console, options: argparse.Namespace) ->
             options.source, wishes, lambda there, total: progress.update(task, completed=there, total=total)
         )
         pictures = _pictures(candidate, options.pictures)
+        store.prepare(wishes.name)  # a store that cannot be written is found before the trial, which can take minutes
         progress.update(task, description="trying it on pictures", total=2 * len(pictures.pixels), completed=0)
         trial = try_model(candidate.model, pictures, lambda: progress.advance(task))
         progress.update(task, description="publishing", total=None)

@@ -208,8 +208,11 @@ def _tiled_agreements(full: list[Pass], tiled: list[Tiled | None], where: str) -
 
 def _latent_agreement_db(full: list[Pass], latents: list[Tensor]) -> float:
     """The variance of the latents of passes over the mean squared error of other latents, in dB."""
-    noise = fmean((each.latents - other).square().mean().item() for each, other in zip(full, latents, strict=True))
-    power = fmean(each.latents.var().item() for each in full)
+    # in double precision: the squares of finite numbers can overflow in float32
+    noise = fmean(
+        (each.latents.double() - other).square().mean().item() for each, other in zip(full, latents, strict=True)
+    )
+    power = fmean(each.latents.double().var(correction=0).item() for each in full)
     return -10 * log10(max(noise / power, _LEAST_RATIO)) if power else _MOST_DB
 
 

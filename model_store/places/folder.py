@@ -20,7 +20,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,6 +205,8 @@ class Folder:
             probe.mkdir()
             probe.rmdir()
             self._remember(name, version.number - 1)
+            if version.number == 1:
+                self._last_file(name).unlink()
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -213,7 +215,7 @@ class Folder:
         The system releases the lock when the process ends, so a folder that is unfinished under the lock is abandoned.
         What cannot be removed stays, and so do the files and folders of other programs.
         """
-        with _locked(make_folder(self.root / name)) as folder:
+        with _locked(self.root / name) as folder:
             for entry in os.scandir(folder):
                 if _UNFINISHED.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
@@ -387,28 +389,63 @@ def write_folder(folder: Path, files: Mapping[str, bytes | Path]) -> Path:
     folder.mkdir()
     folder.chmod(FOLDER_MODE)
     for name, content in files.items():
-        with (folder / name).open("xb") as file:
-            if isinstance(content, Path):
-                with open_file(content, follow_links=False) as source:
-                    shutil.copyfileobj(source, file)
-            else:
-                file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), _FILE_MODE)
+        try:
+            _write_file(folder / name, content)
+        except OSError as error:
+            error.filename = error.filename or str(folder / name)  # a full disk does not say which file it was
+            raise
     sync_folder(folder)
     return folder
 
 
+def _write_file(path: Path, content: bytes | Path) -> None:
+    with path.open("xb") as file:
+        if isinstance(content, Path):
+            with open_file(content, follow_links=False) as source:
+                shutil.copyfileobj(source, file)
+        else:
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        os.fchmod(file.fileno(), _FILE_MODE)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[Path]:
-    """Wait until no other process has the lock of a folder, and hold it in this block."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Wait until no other process has the lock of a folder, and hold it in this block.
+
+    A folder that is not there is made for the block. If it is empty at the end, it is removed.
+    """
+    is_new = not folder.exists()
+    descriptor = None
+    while descriptor is None:  # else the process that had the lock has removed the folder
+        descriptor = _lock(make_folder(folder))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield folder
     finally:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
         os.close(descriptor)
+
+
+def _lock(folder: Path) -> int | None:
+    """The descriptor that has the lock of a folder; None if the folder was removed before it had the lock."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.samestat(folder.stat(), os.fstat(descriptor)):
+            return descriptor
+    except FileNotFoundError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
 def _identity(file: Path) -> tuple[int, ...] | None:

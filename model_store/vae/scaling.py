@@ -8,7 +8,12 @@ from pydantic import Field, model_validator
 
 from .record import Record
 
-Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=4096)]
+_MOST = 1e4  # of a number and of a factor: beyond it, float32 would overflow or lose all digits
+
+Magnitude = Annotated[float, Field(ge=1 / _MOST, le=_MOST)]
+Shift = Annotated[float, Field(ge=-_MOST, le=_MOST)]
+Shifts = Annotated[tuple[Shift, ...], Field(min_length=1, max_length=4096)]
+Magnitudes = Annotated[tuple[Magnitude, ...], Field(min_length=1, max_length=4096)]
 
 
 class Scaling(Record):
@@ -18,18 +23,15 @@ class Scaling(Record):
     of the diffusers library (`AutoencoderKL`, and the pipelines that use it).
     """
 
-    factor: Annotated[float, Field(gt=0, le=1e4)] = 1.0
-    shift: Annotated[float, Field(ge=-1e4, le=1e4)] = 0.0
-    mean: Numbers | None = None
-    standard_deviation: Numbers | None = None
+    factor: Magnitude = 1.0
+    shift: Shift = 0.0
+    mean: Shifts | None = None
+    standard_deviation: Magnitudes | None = None
 
     @model_validator(mode="after")
     def _statistics_belong_together(self) -> Self:
         if (self.mean is None) != (self.standard_deviation is None):
             raise ValueError("mean and standard_deviation belong together; give both, or leave both out")
-        if self.mean is not None and self.standard_deviation is not None:
-            if len(self.mean) != len(self.standard_deviation):
-                raise ValueError("mean and standard_deviation need a number for each channel, but their lengths differ")
-            if min(self.standard_deviation) <= 0:
-                raise ValueError("standard_deviation must be greater than 0 for each channel")
+        if len(self.mean or ()) != len(self.standard_deviation or ()):
+            raise ValueError("mean and standard_deviation need a number for each channel, but their lengths differ")
         return self

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model_store.vae.scaling import Scaling
 
+from ..errors import BadValue
 from .encode import Encoding
 
 
@@ -21,15 +22,22 @@ def scaled(latents: Tensor, scaling: Scaling) -> Tensor:
 
 
 def scaled_encoding(encoding: Encoding, scaling: Scaling) -> Encoding:
-    """Latents and their posterior, scaled: the standard deviation is divided as the latents are."""
+    """Latents and their posterior, scaled: the standard deviation is divided as the latents are.
+
+    Raises:
+        BadValue: the scaled latents are too large for float32.
+    """
     _, spread = _centre_and_spread(encoding.mean, scaling)
     log_variance = encoding.log_variance
-    return Encoding(
+    found = Encoding(
         scaled(encoding.latents, scaling),
         scaled(encoding.mean, scaling),
         None if log_variance is None else log_variance - 2 * torch.as_tensor(spread).log(),
         encoding.seed,
     )
+    if not (found.latents.isfinite().all() and found.mean.isfinite().all()):
+        raise BadValue("The scaled latents are too large for float32; ask for scaled=false.")
+    return found
 
 
 def unscaled(latents: Tensor, scaling: Scaling) -> Tensor:

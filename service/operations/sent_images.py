@@ -12,6 +12,7 @@ from math import prod
 from model_store.pictures import Pixels, Resize
 from model_store.vae.family import ImageShape
 
+from ..errors import BadValue
 from ..formats import pictures
 from ..formats.target import Target
 from ..offload import LIGHT_PICTURE_COST
@@ -25,8 +26,13 @@ def target_of(session: Session, resize: Resize, fit: Fit = "none") -> Target:
     """The shapes of the images that the model takes, and the session's limits of pixels.
 
     With `fit=pad` images keep their size, and it may be one that the model does not take.
+
+    Raises:
+        BadValue: the images cannot be both resized and padded.
     """
     config, limits = session.config, session.limits
+    if are_padded(fit, config) and resize != "none":
+        raise BadValue(f"A picture is resized or padded; leave out resize={resize} or fit=pad.")
     return Target(
         session.model.version,
         config.image_shape,

@@ -109,12 +109,20 @@ class Session:
         if name is None:
             raise NotSupportedByModel(self.model.name, "has no preview", "leave out quality, or ask for quality=full")
         found = [other for other in self.served() if other.version.name == name]
-        if not found or found[-1].space != self.space:
-            reason = f"has the preview {name}, which is not served, or not for its latent space"
+        if not found or found[-1].space != self.space or not self._has_shapes_of(found[-1].card.model):
+            reason = f"has the preview {name}, which is not served, or not for its latent space and its shapes"
             raise NotSupportedByModel(self.model.name, reason, "ask for quality=full, or publish that model")
         other = Session(found[-1], self.limits, self.timings, self.memory, self.served, self._tiled)
         other.tile_wish, other.written_bytes = self.tile_wish, self.written_bytes
         return other
+
+    def _has_shapes_of(self, config: ModelConfig) -> bool:
+        """Whether this model and another have the same channels and the same downscale."""
+        own, other = (
+            (each.image_shape, each.latent_shape, each.multiple if each.takes_any_size else None)
+            for each in (self.config, config)
+        )
+        return own == other
 
     @property
     def prior(self) -> Prior | NoPrior:

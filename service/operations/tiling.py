@@ -75,8 +75,8 @@ def grid_of(
         BadValue: the client asks for tiles of a model of one size, or for tiles that are too small.
     """
     if not config.takes_any_size:
-        if isinstance(wish.side, int):
-            raise BadValue("The model takes one size only and is never tiled; leave out tile.")
+        if isinstance(wish.side, int) or wish.overlap is not None:
+            raise BadValue("The model takes one size only and is never tiled; leave out tile and overlap.")
         return None
 
     def fits(shape: ImageShape) -> bool:
@@ -93,12 +93,13 @@ def grid_of(
     else:
         grid = _cheapest_grid(config, image_shape, halo, fits)
     if not fits(grid.read_shape(image_shape)):
-        remedy = "raise max_compute_bytes where the service starts, or ask for smaller tiles or less overlap"
+        smaller = "send it smaller" if wish == TileWish() else "ask for smaller tiles or less overlap"
+        remedy = f"raise max_compute_bytes where the service starts, or {smaller}"
         raise _too_large("A tile of the image", cost_of(grid.read_shape(image_shape)), limits, remedy)
     if (middle := config.middle_bytes_of(image_shape)) > limits.compute_bytes:
         remedy = "send it smaller, or raise max_compute_bytes"
         raise _too_large("The middle stage of the image", Cost(middle, 0.0), limits, remedy)
-    return grid
+    return grid if grid.rows * grid.columns > 1 else None
 
 
 def _wished_grid(config: FamilyConfig, image_shape: ImageShape, side: int, halo: int) -> Grid:
@@ -109,7 +110,7 @@ def _wished_grid(config: FamilyConfig, image_shape: ImageShape, side: int, halo:
     """
     _, height, width = image_shape
     side = side // config.multiple * config.multiple
-    if side < min(SMALLEST, height, width) or not side:
+    if side < min(SMALLEST, max(height, width)) or not side:
         raise BadValue(f"A tile of {side} pixels is too small; ask for {max(SMALLEST, config.multiple)} or more.")
     if halo > max(2 * side, config.halo or 0):
         raise BadValue(f"Tiles of {side} pixels cannot share {2 * halo}; ask for a smaller overlap or larger tiles.")

@@ -98,7 +98,7 @@ def test_broken_original_is_named_and_leaves_no_copy(store: Store, other: Store)
 
     with pytest.raises(CorruptWeights, match=f"{store.folder(GREY_1)}/weights"):
         store.copy(GREY_1, other)
-    assert os.listdir(other.root / "grey") == []
+    assert os.listdir(other.root) == []
 
 
 def test_copy_that_lost_a_byte_is_removed(store: Store, other: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_copy_that_lost_a_byte_is_removed(store: Store, other: Store, monkeypatc
 
     with pytest.raises(CorruptWeights, match=r"other/grey/\.incoming-1"):
         store.copy(GREY_1, other)
-    assert os.listdir(other.root / "grey") == []
+    assert os.listdir(other.root) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_version_with_something_that_is_not_a_file_is_not_copied(
 
     with pytest.raises(OSError, match=reason):
         store.copy(GREY_1, other)
-    assert os.listdir(other.root / "grey") == []
+    assert os.listdir(other.root) == []
 
 
 def test_copy_into_a_full_store_leaves_nothing(store: Store, other: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +145,9 @@ def test_copy_into_a_full_store_leaves_nothing(store: Store, other: Store, monke
 
     monkeypatch.setattr(shutil, "copyfileobj", full)
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left.*\.incoming-1-.*/"):
         store.copy(GREY_1, other)
-    assert os.listdir(other.root / "grey") == []
+    assert os.listdir(other.root) == []
 
 
 def do_and_die(work: Callable[[], object], holder: Any, step: str) -> None:

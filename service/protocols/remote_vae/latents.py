@@ -42,7 +42,9 @@ def layout_of(shape: Sequence[int], config: ModelConfig, height: int | None, wid
         patches = (height or 0) // pixels, (width or 0) // pixels
         if rows == patches[0] * patches[1]:
             return Layout((count, values // _PATCH**2, patches[0] * _PATCH, patches[1] * _PATCH), is_packed=True)
-        if count != config.latent_shape[0]:
+        is_unpacked = count == config.latent_shape[0]
+        is_of_size = not (height or width) or (height, width) == (rows * config.multiple, values * config.multiple)
+        if not (is_unpacked and is_of_size):
             raise BadValue(
                 f"The packed latents {shape_text(shape)} have {rows} patches of {pixels}×{pixels} pixels, but an image "
                 f"of {height or 0}×{width or 0} has {patches[0] * patches[1]}; send the height and width of the image."

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from pydantic import ConfigDict, Field
 
-from model_store.vae.scaling import Scaling
+from model_store.vae.scaling import Magnitude, Scaling, Shift
 
 from ...errors import InvalidParameter
 from ...http.query import QueryParameters
@@ -49,10 +49,10 @@ class RemoteParameters(QueryParameters):
         Field(description="of the body's tensor; floats are answered in the same type, but float64 in float32"),
     ] = None
     scaling_factor: Annotated[
-        float | None,
-        Field(gt=0, le=1e4, description="the latents that the client has or wants are (latent − shift) · factor"),
+        Magnitude | None,
+        Field(description="the latents that the client has or wants are (latent − shift) · factor"),
     ] = None
-    shift_factor: Annotated[float | None, Field(ge=-1e4, le=1e4, description="the shift beside scaling_factor")] = None
+    shift_factor: Annotated[Shift | None, Field(description="the shift beside scaling_factor")] = None
     do_scaling: Annotated[
         bool, Field(description="without scaling_factor: the factors of the model's own card are used")
     ] = False

@@ -60,7 +60,18 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
         "is (8,), expected (4096,)",
     ),
     "factor is a text": (lambda folder: change_config(folder, scaling_factor="1"), "scaling.factor must be a number"),
-    "factor is negative": (lambda folder: change_config(folder, scaling_factor=-1), "scaling.factor must be greater"),
+    "mean is huge": (
+        lambda folder: change_config(folder, latents_mean=[1e300] * 4, latents_std=[1] * 4),
+        "must be at most 10000",
+    ),
+    "deviation is tiny": (
+        lambda folder: change_config(folder, latents_mean=[0] * 4, latents_std=[1e-300] * 4),
+        "must be at least 0.0001",
+    ),
+    "factor is negative": (
+        lambda folder: change_config(folder, scaling_factor=-1),
+        "scaling.factor must be at least 0.0001",
+    ),
     "factor is NaN": (lambda folder: change_config(folder, scaling_factor=float("nan")), "scaling.factor"),
     "mean without deviation": (lambda folder: change_config(folder, latents_mean=[0.0] * 4), "belong together"),
     "means of other channels": (

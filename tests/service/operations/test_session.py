@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from service.errors import AnswerMemoryFull, QueueFull
+from model_store.taesd import TAESDConfig
+from service.errors import AnswerMemoryFull, NotSupportedByModel, QueueFull
 from service.inference.served_model import ServedModel
 from service.inference.work_queue import Answer
 from service.memory import Memory
@@ -57,6 +58,34 @@ async def test_session_that_was_refused_has_not_begun() -> None:
     for _ in range(2):
         with pytest.raises(QueueFull):
             await session.forward("encode", *ROWS)
+
+
+def any_size(channels: int) -> TAESDConfig:
+    """The record of a model of any size; all of them claim the same latent space."""
+    return TAESDConfig(image_shape=(3, None, None), latent_shape=(channels, None, None), latent_space="shared")
+
+
+def previewing(small: Any) -> Session:
+    """A session with a model whose card names another one for previews."""
+    large = SimpleNamespace(
+        name="large", space="shared", card=SimpleNamespace(model=any_size(4), preview="small"), prior=None
+    )
+    other = SimpleNamespace(
+        name="small", space="shared", version=SimpleNamespace(name="small"), card=SimpleNamespace(model=small)
+    )
+    served = [cast(ServedModel, other)]
+    return Session(cast(ServedModel, large), LIMITS, Timings(), MEMORY, lambda: served)
+
+
+def test_preview_of_the_same_space_is_taken() -> None:
+    assert previewing(any_size(4)).preview().model.name == "small"
+
+
+@pytest.mark.parametrize("other", [any_size(16), GREY], ids=["other channels", "one size"])
+def test_preview_of_other_shapes_is_refused(other: Any) -> None:
+    """A name of a space is only a claim: a model of another downscale gave pictures of another size."""
+    with pytest.raises(NotSupportedByModel, match="for its latent space and its shapes"):
+        previewing(other).preview()
 
 
 async def test_timings_add_up_over_forward_passes() -> None:

@@ -189,6 +189,12 @@ def test_wished_side_and_overlap_are_taken() -> None:
     assert grid == Grid(256, 256, 32, 2, 2, is_exact=False)
 
 
+def test_a_tile_that_covers_the_image_is_the_image() -> None:
+    """The image is computed at once. A thin image may have a tile as thin as itself."""
+    assert grid_within(tiny(), (3, 512, 512), TileWish(1024), 512 * MiB) is None
+    assert grid_within(tiny(), (3, 8, 48), TileWish(48), 512 * MiB) is None
+
+
 @pytest.mark.parametrize(
     ("config", "shape", "wish", "most", "error", "words"),
     [
@@ -196,9 +202,11 @@ def test_wished_side_and_overlap_are_taken() -> None:
         (tiny(), (3, 4096, 4096), TileWish(), MiB, TooLarge, "raise max_compute_bytes"),
         (tiny(has_middle_norm=True), (3, 16384, 16384), TileWish(), 512 * MiB, TooLarge, "middle stage"),
         (tiny(), (3, 512, 512), TileWish(16), 512 * MiB, BadValue, "ask for 64 or more"),
+        (tiny(), (3, 8, 16384), TileWish(8), 512 * MiB, BadValue, "ask for 64 or more"),
         (COLOUR, (3, 8, 8), TileWish(64), 512 * MiB, BadValue, "takes one size only"),
+        (COLOUR, (3, 8, 8), TileWish("auto", 16), 512 * MiB, BadValue, "takes one size only"),
     ],
-    ids=["never", "no memory", "middle stage", "small tiles", "one size"],
+    ids=["never", "no memory", "middle stage", "small tiles", "a thin image", "one size", "an overlap of one size"],
 )
 def test_impossible_tiles_are_refused(
     config: FamilyConfig, shape: tuple[int, int, int], wish: TileWish, most: int, error: type[Exception], words: str

@@ -236,6 +236,9 @@ DECODE: dict[str, tuple[dict[str, Any], int, str]] = {
     "packed-of-another-size": (
         {"shape": [1, 12, 64], "height": 64, "width": 64}, 422,
         "have 12 patches of 16×16 pixels, but an image of 64×64 has 16"),
+    "packed-as-many-as-channels": (
+        {"shape": [16, 12, 64], "height": 64, "width": 64}, 422,
+        "have 12 patches of 16×16 pixels, but an image of 64×64 has 16"),
     "packed-of-endless-size": ({"shape": [1, 12, 64], "height": TOO_MANY, "width": 64}, 422, "height"),
     "short": ({"shape": [1, 16, 6, 9]}, 400, "3,072 bytes, but 1×16×6×9 values of float32 have 3,456"),
     "long": ({"shape": [1, 16, 6, 7]}, 400, "but 1×16×6×7 values of float32 have 2,688"),
@@ -247,8 +250,8 @@ DECODE: dict[str, tuple[dict[str, Any], int, str]] = {
     "zero-scaling": ({"scaling_factor": 0}, 422, "scaling_factor"),
     "endless-scaling": ({"scaling_factor": "inf"}, 422, "scaling_factor"),
     "no-shift": ({"shift_factor": "nan"}, 422, "shift_factor"),
-    "tiny-scaling": ({"scaling_factor": 1e-300}, 422, "latents must be finite and within ±10000"),
-    "tiniest-scaling": ({"scaling_factor": 5e-324}, 422, "latents must be finite and within ±10000"),
+    "tiny-scaling": ({"scaling_factor": 1e-300}, 422, "scaling_factor must be at least 0.0001"),
+    "tiniest-scaling": ({"scaling_factor": 5e-324}, 422, "scaling_factor must be at least 0.0001"),
 }  # fmt: skip
 
 

@@ -307,6 +307,14 @@ async def test_preview_is_decoded_by_the_model_that_the_card_names(client: httpx
     assert preview.content == expected.content
 
 
+async def test_a_picture_is_resized_or_padded_but_not_both(client: httpx.AsyncClient) -> None:
+    """The resizing was left out without a word."""
+    answer = await client.post("/v1/encode?resize=cover&fit=pad", content=png(61, 63), headers=PNG)
+
+    assert answer.status_code == 422
+    assert "leave out resize=cover or fit=pad" in answer.json()["detail"]
+
+
 async def test_model_without_a_preview_says_so(client: httpx.AsyncClient) -> None:
     """The message names the other quality."""
     body = safetensors.torch.save({"latents": torch.zeros(1, 16, 2, 2)})
