@@ -5,7 +5,7 @@
 #   docker build -t latentd --build-arg WITH_DIFFUSERS=1 .    the service, with the library for models of diffusers
 #   docker build -t latentd-training --target training --build-arg GIT_COMMIT=$(git rev-parse HEAD) .     the trainer
 #
-# Every package is installed by the hash in deploy/locks (`make locks` writes them). Python handles SIGTERM as process 1;
+# Every Python package is installed by the hash in deploy/locks (`make locks` writes them). Python handles SIGTERM as process 1;
 # an `init`, as in the compose file, is better: it also reaps what a `docker exec` leaves behind.
 
 # the tag for readers; the digest decides: it is the index of all platforms, as it was on 2026-09-24 (Python 3.11.16)
@@ -48,6 +48,9 @@ RUN mkdir /models /runs /cache && chown 65532:65532 /models /runs /cache
 COPY --chown=65532:65532 model_store/models /models
 # No VOLUME: the compose file and orchestrators name their volumes; an anonymous one would hide where the models went.
 WORKDIR /runs
+# An allocator that keeps the memory of large maps for the next ones, where the system's gives it back. With it, pictures
+# took 6 to 19 % less time, and small requests the same time and memory (docs/benchmarks.md).
+RUN apt-get update && apt-get install --yes --no-install-recommends libtcmalloc-minimal4 && rm -rf /var/lib/apt/lists/*
 USER 65532:65532
 
 FROM base AS training
@@ -59,7 +62,7 @@ ENTRYPOINT ["python", "-m", "training", "--runs", "/runs", "--cache", "/cache"]
 
 FROM base AS service
 COPY --from=build /opt/latentd /opt/latentd
-ENV LATENTD_HOST=0.0.0.0 LATENTD_CACHE=/cache
+ENV LATENTD_HOST=0.0.0.0 LATENTD_CACHE=/cache LD_PRELOAD=libtcmalloc_minimal.so.4
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-m", "service.probe"]
 STOPSIGNAL SIGTERM

@@ -1,6 +1,7 @@
 """`python -m benchmarks.pretrained --taef2 DIR --photo FILE`: other people's autoencoders, served and bare.
 
-All servers run at the same time, and one at a time has work. Needs the extra `diffusers`. The answers of the plain
+All servers run at the same time, and one at a time has work. Needs the extra `diffusers`, and tcmalloc (on Debian
+`libtcmalloc-minimal4`). The answers of the plain
 route are the reference with which ours are compared.
 """
 
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from math import log10
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import httpx
@@ -35,7 +37,8 @@ START_S, ANSWER_S = 300.0, 900.0
 CONNECTIONS = 1, 4
 SIZES = 512, 1024
 LARGE = 1024
-PLAIN, AUTO, FLOAT32, BARE = "plain route", "latentd", "latentd, float32", "bare"
+PLAIN, AUTO, IMAGE, FLOAT32, BARE = "plain route", "latentd", "latentd with tcmalloc", "latentd, float32", "bare"
+TCMALLOC = "libtcmalloc_minimal.so.4"  # the allocator of the Dockerfile
 FORMATS = ["PNG", "JPEG"]
 
 
@@ -87,7 +90,8 @@ TITLES = {
     KL: "Pretrained autoencoders: AutoencoderKL of Stable Diffusion's size",
 }
 ABOUT = {
-    "latentd": "one process, default settings but for a longer deadline; `dtype=auto`, and float32",
+    "ours": "one process, default settings but for a longer deadline; `dtype=auto`, and float32",
+    "ours in the image": "with the allocator of our Dockerfile, tcmalloc; all others with the system's",
     "plain route": "diffusers (for TAEF2 our network, since diffusers has none for it) in float32 in a FastAPI route",
     "peak": "the most proportional memory (PSS) of all processes of a server, in a round that is not timed",
     "answers": "PSNR of our answer to the plain route's: 8-bit pictures, and latents relative to their range",
@@ -120,6 +124,7 @@ def measure(
         servers = {
             PLAIN: stack.enter_context(plain(model, source, scratch)),
             AUTO: stack.enter_context(latentd(model, store, scratch, "auto")),
+            IMAGE: stack.enter_context(latentd(model, store, scratch, "auto", {"LD_PRELOAD": TCMALLOC})),
             FLOAT32: stack.enter_context(latentd(model, store, scratch, "float32")),
         }
         for size in sorted({cell.size for cell in cells}):
@@ -146,7 +151,9 @@ def plain(model: str, source: Path, scratch: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def latentd(model: str, store: Path, scratch: Path, dtype: str) -> Iterator[Server]:
+def latentd(
+    model: str, store: Path, scratch: Path, dtype: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Server]:
     """Our service, which may take as much time and memory for one image as the plain route."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "service", "--store", str(store), "--port", str(port), "--dtype", dtype]
@@ -159,7 +166,8 @@ def latentd(model: str, store: Path, scratch: Path, dtype: str) -> Iterator[Serv
     urls = {
         operation: f"{base}/v1/models/{model}/{operation}?format=npy&tile=never" for operation in ("encode", "decode")
     }
-    with running(command, limits, scratch / f"log-{dtype}-{model}", f"{base}/readyz") as process:
+    log = scratch / f"log-{'-'.join([dtype, *environment, model])}"
+    with running(command, {**limits, **environment}, log, f"{base}/readyz") as process:
         yield Server(urls, process)
 
 
@@ -273,16 +281,18 @@ def tables_of(model: str, found: Mapping[tuple[Cell, str], Seen]) -> list[page.T
     times, sizes = [], []
     for cell in dict.fromkeys(cell for cell, _ in found if cell.model == model):
         name = f"{cell.operation} {cell.size}×{cell.size}, {cell.connections} at once"
-        theirs, auto, full = (found[cell, name] for name in (PLAIN, AUTO, FLOAT32))
+        theirs, auto, image, full = (found[cell, server] for server in (PLAIN, AUTO, IMAGE, FLOAT32))
         alone = found.get((cell, BARE))
-        seconds = [f"{seen.seconds:.2f}" for seen in (theirs, auto, full)]
-        ratios = [f"{theirs.seconds / seen.seconds:.2f}" for seen in (auto, full)]
+        seconds = [f"{seen.seconds:.2f}" for seen in (theirs, auto, image, full)]
+        ratios = [f"{theirs.seconds / seen.seconds:.2f}" for seen in (auto, image, full)]
         times.append([name, *seconds, f"{alone.seconds:.2f}" if alone else page.NOTHING, *ratios])
-        memory = [f"{seen.peak_mib:,.0f}" for seen in (theirs, auto, full)]
+        memory = [f"{seen.peak_mib:,.0f}" for seen in (theirs, auto, image, full)]
+        shares = [f"{seen.peak_mib / theirs.peak_mib:.2f}" for seen in (auto, image)]
         agreements = [f"{agreement_db(seen.answer, theirs.answer):.1f}" for seen in (auto, full)]
-        sizes.append([name, *memory, f"{auto.peak_mib / theirs.peak_mib:.2f}", *agreements])
-    time_head = ["", "plain", "ours", "ours, float32", "bare", "plain / ours", "plain / ours, float32"]
-    size_head = ["", "plain", "ours", "ours, float32", "ours / plain", "ours, dB", "ours, float32, dB"]
+        sizes.append([name, *memory, *shares, *agreements])
+    names = ["ours", "ours in the image", "ours, float32"]
+    time_head = ["", "plain", *names, "bare", *(f"plain / {name}" for name in names)]
+    size_head = ["", "plain", *names, "ours / plain", "in the image / plain", "ours, dB", "ours, float32, dB"]
     return [
         page.Table(f"`{model}`: seconds for each picture", time_head, times),
         page.Table(f"`{model}`: MiB at the peak, and the agreement with the plain route", size_head, sizes),
