@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from torch.nn import functional as F
 
-from benchmarks.pretrained.__main__ import AUTO, BARE, FLOAT32, PLAIN, Cell, Seen, agreement_db, tables_of
+from benchmarks.pretrained.__main__ import AUTO, BARE, FLOAT32, IMAGE, PLAIN, Cell, Seen, agreement_db, tables_of
 from benchmarks.pretrained.networks import Functions
 from benchmarks.pretrained.plain_route import make_app
 
@@ -33,17 +33,17 @@ def test_tables_have_ratios_of_the_plain_route_to_ours() -> None:
     """A ratio above one means that ours needs less time; the bare network is measured for one connection only."""
     answer = np.zeros(1, np.uint8)
     one, four = Cell("kl", "decode", 512, 1), Cell("kl", "decode", 512, 4)
-    found = {(cell, name): Seen(seconds, mib, answer) for cell in (one, four)
-             for name, seconds, mib in ((PLAIN, 4.0, 1000.0), (AUTO, 1.0, 500.0), (FLOAT32, 2.0, 800.0))}  # fmt: skip
+    seen = {PLAIN: (4.0, 1000.0), AUTO: (1.0, 500.0), IMAGE: (0.8, 600.0), FLOAT32: (2.0, 800.0)}
+    found = {(cell, name): Seen(*numbers, answer) for cell in (one, four) for name, numbers in seen.items()}
     found[one, BARE] = Seen(0.5, 100.0, answer)
 
     times, sizes = tables_of("kl", found)
 
     assert times.rows == [
-        ["decode 512×512, 1 at once", "4.00", "1.00", "2.00", "0.50", "4.00", "2.00"],
-        ["decode 512×512, 4 at once", "4.00", "1.00", "2.00", "–", "4.00", "2.00"],
+        ["decode 512×512, 1 at once", "4.00", "1.00", "0.80", "2.00", "0.50", "4.00", "5.00", "2.00"],
+        ["decode 512×512, 4 at once", "4.00", "1.00", "0.80", "2.00", "–", "4.00", "5.00", "2.00"],
     ]
-    assert sizes.rows[0] == ["decode 512×512, 1 at once", "1,000", "500", "800", "0.50", "inf", "inf"]
+    assert sizes.rows[0] == ["decode 512×512, 1 at once", "1,000", "500", "600", "800", "0.50", "0.60", "inf", "inf"]
 
 
 def test_plain_route_gives_latents_and_pixels() -> None:
