@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache
 from math import ceil, prod
 from threading import Barrier
@@ -103,9 +102,12 @@ def convolve(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     )
     if threads == 1:
         blocks.compute(corners)
-    else:
+        return outputs.permute(0, 3, 1, 2)
+    try:
         for done in [_pool(threads, os.getpid()).submit(blocks.compute, corners) for _ in range(threads)]:
             done.result()
+    finally:
+        corners.clear()  # after an error in one thread the others end early
     return outputs.permute(0, 3, 1, 2)
 
 
@@ -164,7 +166,7 @@ class _Blocks(NamedTuple):
         tiles = rows * (columns + 1)
         # Each step writes into one of two areas what it reads from the other.
         size = _IN**2 * tiles * max(channels_in, channels_out)
-        one, two = self.inputs.new_zeros(size + 2 * channels_in), self.inputs.new_empty(size)
+        one, two = self.inputs.new_empty(size + 2 * channels_in), self.inputs.new_empty(size)
 
         def part(area: Tensor, *shape: int) -> Tensor:
             return area[: prod(shape)].view(shape)
@@ -179,18 +181,20 @@ class _Blocks(NamedTuple):
         by_column = part(two, _IN, _OUT, tiles * channels_out)
         found = part(one, _OUT, _OUT * tiles * channels_out)
         tiles_out = part(one, _OUT, _OUT, rows, columns + 1, channels_out)[:, :, :, :columns].permute(2, 0, 3, 1, 4)
-        with suppress(IndexError):
-            while True:
+        while corners:
+            try:
                 index, top, left = corners.popleft()
-                self._read(padded, index, top, left)
-                for row in range(rows):
-                    torch.mm(_INPUTS, rows_in[row], out=by_row[:, row])
-                torch.bmm(_INPUTS.expand(_IN * tiles, -1, -1), in_row, out=points)
-                for row in range(_IN):
-                    torch.bmm(factors[row], self.weight[row].mT, out=products[row])
-                torch.bmm(_OUTPUTS.expand(_IN, -1, -1), products.view(_IN, _IN, -1), out=by_column)
-                torch.mm(_OUTPUTS, by_column.view(_IN, -1), out=found)
-                self._write(tiles_out, index, top, left)
+            except IndexError:
+                return  # another thread has taken the last one
+            self._read(padded, index, top, left)
+            for row in range(rows):
+                torch.mm(_INPUTS, rows_in[row], out=by_row[:, row])
+            torch.bmm(_INPUTS.expand(_IN * tiles, -1, -1), in_row, out=points)
+            for row in range(_IN):
+                torch.bmm(factors[row], self.weight[row].mT, out=products[row])
+            torch.bmm(_OUTPUTS.expand(_IN, -1, -1), products.view(_IN, _IN, -1), out=by_column)
+            torch.mm(_OUTPUTS, by_column.view(_IN, -1), out=found)
+            self._write(tiles_out, index, top, left)
 
     def _read(self, padded: Tensor, index: int, top: int, left: int) -> None:
         """Copy the inputs of a block, with one cell more on each side, and zeros outside of the map."""
