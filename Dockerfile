@@ -48,9 +48,6 @@ RUN mkdir /models /runs /cache && chown 65532:65532 /models /runs /cache
 COPY --chown=65532:65532 model_store/models /models
 # No VOLUME: the compose file and orchestrators name their volumes; an anonymous one would hide where the models went.
 WORKDIR /runs
-# An allocator that keeps the memory of large maps for the next ones, where the system's gives it back. With it, pictures
-# took 6 to 19 % less time, and small requests the same time and memory (docs/benchmarks.md).
-RUN apt-get update && apt-get install --yes --no-install-recommends libtcmalloc-minimal4 && rm -rf /var/lib/apt/lists/*
 USER 65532:65532
 
 FROM base AS training
@@ -61,6 +58,12 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "training", "--runs", "/runs", "--cache", "/cache"]
 
 FROM base AS service
+# tcmalloc keeps the memory of large maps for the next ones, where the system's allocator gives it back: pictures took
+# 6 to 19 % less time, and small requests the same time and memory (docs/benchmarks.md). It is Debian's package of the
+# day of the build.
+USER root
+RUN apt-get update && apt-get install --yes --no-install-recommends libtcmalloc-minimal4 && rm -rf /var/lib/apt/lists/*
+USER 65532:65532
 COPY --from=build /opt/latentd /opt/latentd
 ENV LATENTD_HOST=0.0.0.0 LATENTD_CACHE=/cache LD_PRELOAD=libtcmalloc_minimal.so.4
 EXPOSE 8000

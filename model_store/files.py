@@ -93,7 +93,7 @@ def make_folder(path: Path) -> Path:
         with suppress(FileExistsError):  # another process has just made it
             folder.mkdir()
             folder.chmod(FOLDER_MODE)
-    if not path.is_dir():
+    if not path.is_dir() and os.path.lexists(path):  # else another process has just removed it
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import sys
 from contextlib import suppress
@@ -27,8 +28,19 @@ def free_memory() -> int:
     return free
 
 
+def return_freed_memory() -> None:
+    """Give the memory that this process has freed, and keeps for later, back to the system: it counts as used."""
+    program = ctypes.CDLL(None)
+    with suppress(AttributeError):
+        program.malloc_trim(0)  # of glibc: man 3 malloc_trim
+    with suppress(AttributeError):
+        program.MallocExtension_ReleaseFreeMemory()  # of tcmalloc, where it is preloaded: its malloc_extension_c.h
+
+
 def memory_shortage(needed: int) -> str:
     """A clause for a message, if fewer bytes than needed are free; else an empty text."""
+    if needed > free_memory():
+        return_freed_memory()
     free = free_memory()
     return f"takes {needed:,} bytes of memory, but only {free:,} are free" if needed > free else ""
 

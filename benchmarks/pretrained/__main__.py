@@ -168,6 +168,8 @@ def latentd(
     }
     log = scratch / f"log-{'-'.join([dtype, *environment, model])}"
     with running(command, {**limits, **environment}, log, f"{base}/readyz") as process:
+        if environment and not all("tcmalloc" in Path(f"/proc/{pid}/maps").read_text() for pid in process.members()):
+            raise SystemExit(f"{TCMALLOC} was not loaded; on Debian: apt-get install libtcmalloc-minimal4")
         yield Server(urls, process)
 
 

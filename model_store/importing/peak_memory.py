@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+
+from ..free_memory import return_freed_memory
 
 T = TypeVar("T")
 
@@ -19,9 +20,8 @@ _PEAK_TO_NOW = "5"  # the number that sets the peak back to the memory of now: m
 def with_peak(work: Callable[[], T]) -> tuple[T, int | None]:
     """The result of some work, and the bytes by which the process grew at most; None where that is not known."""
     before = None
-    with suppress(OSError, KeyError, AttributeError):
-        # memory that was freed and not returned to the system would be used again, and not be counted
-        ctypes.CDLL(None).malloc_trim(0)  # of glibc: man 3 malloc_trim
+    return_freed_memory()  # else it would be used again, and not be counted
+    with suppress(OSError, KeyError):
         _RESET.write_text(_PEAK_TO_NOW)
         before = _status()["VmRSS"]
     result = work()

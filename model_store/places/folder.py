@@ -416,9 +416,9 @@ def _locked(folder: Path) -> Iterator[Path]:
 
     A folder that is not there is made for the block. If it is empty at the end, it is removed.
     """
-    is_new = not folder.exists()
     descriptor = None
     while descriptor is None:  # else the process that had the lock has removed the folder
+        is_new = not folder.exists()
         descriptor = _lock(make_folder(folder))
     try:
         yield folder

@@ -35,7 +35,7 @@ def scaled_encoding(encoding: Encoding, scaling: Scaling) -> Encoding:
         None if log_variance is None else log_variance - 2 * torch.as_tensor(spread).log(),
         encoding.seed,
     )
-    if not (found.latents.isfinite().all() and found.mean.isfinite().all()):
+    if not all(extreme.isfinite() for part in (found.latents, found.mean) for extreme in part.aminmax()):
         raise BadValue("The scaled latents are too large for float32; ask for scaled=false.")
     return found
 

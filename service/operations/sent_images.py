@@ -32,7 +32,7 @@ def target_of(session: Session, resize: Resize, fit: Fit = "none") -> Target:
     """
     config, limits = session.config, session.limits
     if are_padded(fit, config) and resize != "none":
-        raise BadValue(f"A picture is resized or padded; leave out resize={resize} or fit=pad.")
+        raise BadValue(f"resize={resize} and fit=pad exclude each other; leave out one of them.")
     return Target(
         session.model.version,
         config.image_shape,

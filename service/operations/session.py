@@ -103,14 +103,14 @@ class Session:
         """A session of the same request with the small model that the card names for previews.
 
         Raises:
-            NotSupportedByModel: the card names none, or one that is not served or has another latent space.
+            NotSupportedByModel: the card names none, or one that is not served or has another latent space or shapes.
         """
         name = self.model.card.preview
         if name is None:
             raise NotSupportedByModel(self.model.name, "has no preview", "leave out quality, or ask for quality=full")
         found = [other for other in self.served() if other.version.name == name]
         if not found or found[-1].space != self.space or not self._has_shapes_of(found[-1].card.model):
-            reason = f"has the preview {name}, which is not served, or not for its latent space and its shapes"
+            reason = f"has the preview {name}, but no served model of that name has its latent space and its shapes"
             raise NotSupportedByModel(self.model.name, reason, "ask for quality=full, or publish that model")
         other = Session(found[-1], self.limits, self.timings, self.memory, self.served, self._tiled)
         other.tile_wish, other.written_bytes = self.tile_wish, self.written_bytes

@@ -12,6 +12,7 @@ from model_store.diffusers import DiffusersAutoencoder
 from model_store.families import Network
 from model_store.inference_form import bring_into_inference_form
 from model_store.taesd import TAESD, TAESDConfig
+from model_store.vae.networks.winograd import WinogradConv2d
 
 from .library_models import SETTINGS, record
 
@@ -86,3 +87,14 @@ def test_each_direction_has_its_type(name: str) -> None:
     assert latents.dtype == mixed.decode(latents).mean.dtype == FULL
     assert kinds_of(mixed.modules_of("encode")) == {FULL}
     assert kinds_of(mixed.modules_of("decode")) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(("device", "is_used"), [("cpu", True), ("meta", False)])
+def test_wide_convolutions_are_winograds_on_a_cpu_alone(device: str, is_used: bool) -> None:
+    """A device without data stands for a GPU."""
+    wide = DiffusersAutoencoder(record("AutoencoderKL"))
+    wide.network.decoder.conv_in = nn.Conv2d(128, 128, kernel_size=3, padding=1)
+
+    bring_into_inference_form(wide, torch.device(device), {"encode": FULL, "decode": FULL})
+
+    assert isinstance(wide.network.decoder.conv_in, WinogradConv2d) is is_used

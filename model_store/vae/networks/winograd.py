@@ -27,6 +27,7 @@ _OUT, _IN, _TAPS = 4, 6, 3  # the sides of a tile's outputs, of its inputs, and 
 _LEAST_CHANNELS = 128
 _LEAST_TILES = 256
 _BLOCK_TILES = 128
+_AREAS_BYTES = 128 * 2**20  # of all threads together, at most: with many threads the blocks are smaller
 
 # The matrices of F(4, 3) for a row or a column: 6 inputs to 6 numbers, 3 weights to 6 numbers, 6 products to 4 outputs.
 _INPUTS = torch.tensor(
@@ -69,7 +70,7 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) → (B, C', h, w)."""
-        tiles = features[0, 0].numel() / _OUT**2
+        tiles = prod(ceil(side / _OUT) for side in features.shape[2:])
         if features.dtype != torch.float32 or tiles < _LEAST_TILES or torch.is_grad_enabled():
             return super().forward(features)
         return convolve(features, self.weight, self.bias)
@@ -79,8 +80,8 @@ def use_winograd(network: nn.Module) -> None:
     """Replace the convolutions of a network for which Winograd's was measured to be faster."""
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
-            if type(layer) is nn.Conv2d and _pays(layer):
-                setattr(parent, name, _in_other_form(layer))
+            if type(layer) is nn.Conv2d and _is_worthwhile(layer):
+                setattr(parent, name, _as_winograd(layer))
 
 
 def convolve(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -92,7 +93,8 @@ def convolve(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     threads = torch.get_num_threads()
     count, _, height, width = inputs.shape
     outputs = inputs.new_empty(count, height, width, len(weight))
-    rows, columns = _block_sides(ceil(height / _OUT), ceil(width / _OUT), threads)
+    most_tiles = _AREAS_BYTES // (threads * 2 * _IN**2 * max(weight.shape[:2]) * weight.itemsize)
+    rows, columns = _block_sides(ceil(height / _OUT), ceil(width / _OUT), threads, min(_BLOCK_TILES, most_tiles))
     blocks = _Blocks(inputs.permute(0, 2, 3, 1), _transformed(weight), bias, outputs, rows, columns)
     corners = deque(
         (index, top, left)
@@ -104,7 +106,8 @@ def convolve(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         blocks.compute(corners)
         return outputs.permute(0, 3, 1, 2)
     try:
-        for done in [_pool(threads, os.getpid()).submit(blocks.compute, corners) for _ in range(threads)]:
+        tasks = min(threads, len(corners))
+        for done in [_pool(threads, os.getpid()).submit(blocks.compute, corners) for _ in range(tasks)]:
             done.result()
     finally:
         corners.clear()  # after an error in one thread the others end early
@@ -118,6 +121,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # noqa: ARG001  # 
 
     def start() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()  # at its first such call a thread takes over the process's number; here it is still 1
         all_started.wait()
 
     for _ in range(threads):
@@ -127,9 +131,9 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # noqa: ARG001  # 
     return pool
 
 
-def _block_sides(rows: int, columns: int, threads: int) -> tuple[int, int]:
+def _block_sides(rows: int, columns: int, threads: int, most_tiles: int) -> tuple[int, int]:
     """The tiles of a block, down and across, of a map with that many tiles."""
-    tiles = max(1, min(_BLOCK_TILES, rows * columns // threads))
+    tiles = max(1, min(most_tiles, rows * columns // threads))
     across = ceil(columns / ceil(columns / tiles))
     return max(1, min(rows, tiles // across)), across
 
@@ -162,11 +166,11 @@ class _Blocks(NamedTuple):
         *_, channels_out, channels_in = self.weight.shape
         rows, columns = self.rows, self.columns
         height, width = _OUT * rows, _OUT * columns
-        # A row has a tile more than it needs, of numbers without a meaning, so that all tiles lie at equal distances.
+        # A row has a tile more than it needs, of numbers that are not used, so that all tiles lie at equal distances.
         tiles = rows * (columns + 1)
         # Each step writes into one of two areas what it reads from the other.
         size = _IN**2 * tiles * max(channels_in, channels_out)
-        one, two = self.inputs.new_empty(size + 2 * channels_in), self.inputs.new_empty(size)
+        one, two = self.inputs.new_empty(size), self.inputs.new_empty(size)
 
         def part(area: Tensor, *shape: int) -> Tensor:
             return area[: prod(shape)].view(shape)
@@ -179,7 +183,7 @@ class _Blocks(NamedTuple):
         factors = part(two, _IN, tiles, _IN, channels_in).transpose(1, 2)
         products = part(one, _IN, _IN, tiles, channels_out)
         by_column = part(two, _IN, _OUT, tiles * channels_out)
-        found = part(one, _OUT, _OUT * tiles * channels_out)
+        by_place = part(one, _OUT, _OUT * tiles * channels_out)
         tiles_out = part(one, _OUT, _OUT, rows, columns + 1, channels_out)[:, :, :, :columns].permute(2, 0, 3, 1, 4)
         while corners:
             try:
@@ -193,7 +197,7 @@ class _Blocks(NamedTuple):
             for row in range(_IN):
                 torch.bmm(factors[row], self.weight[row].mT, out=products[row])
             torch.bmm(_OUTPUTS.expand(_IN, -1, -1), products.view(_IN, _IN, -1), out=by_column)
-            torch.mm(_OUTPUTS, by_column.view(_IN, -1), out=found)
+            torch.mm(_OUTPUTS, by_column.view(_IN, -1), out=by_place)
             self._write(tiles_out, index, top, left)
 
     def _read(self, padded: Tensor, index: int, top: int, left: int) -> None:
@@ -221,14 +225,14 @@ class _Blocks(NamedTuple):
             torch.add(tiles, self.bias, out=here)
 
 
-def _pays(layer: nn.Conv2d) -> bool:
+def _is_worthwhile(layer: nn.Conv2d) -> bool:
     """Whether a layer is a 3×3 convolution with a padding of one zero, and has enough channels."""
     kind = layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups, layer.padding_mode
     has_shape = kind == ((_TAPS, _TAPS), (1, 1), (1, 1), (1, 1), 1, "zeros")
     return has_shape and min(layer.in_channels, layer.out_channels) >= _LEAST_CHANNELS
 
 
-def _in_other_form(layer: nn.Conv2d) -> WinogradConv2d:
+def _as_winograd(layer: nn.Conv2d) -> WinogradConv2d:
     other = WinogradConv2d(layer.in_channels, layer.out_channels, kernel_size=3, padding=1, bias=False, device="meta")
     other.weight, other.bias = layer.weight, layer.bias
     return other

@@ -43,7 +43,7 @@ def layout_of(shape: Sequence[int], config: ModelConfig, height: int | None, wid
         if rows == patches[0] * patches[1]:
             return Layout((count, values // _PATCH**2, patches[0] * _PATCH, patches[1] * _PATCH), is_packed=True)
         is_unpacked = count == config.latent_shape[0]
-        is_of_size = not (height or width) or (height, width) == (rows * config.multiple, values * config.multiple)
+        is_of_size = not (height or width) or patches == (rows // _PATCH, values // _PATCH)
         if not (is_unpacked and is_of_size):
             raise BadValue(
                 f"The packed latents {shape_text(shape)} have {rows} patches of {pixels}×{pixels} pixels, but an image "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,21 +12,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model_store.vae.networks import winograd
-from model_store.vae.networks.winograd import WinogradConv2d, convolve, use_winograd
+from model_store.vae.networks.winograd import WinogradConv2d, use_winograd
 
 WIDE = 128
 
 
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+Convolve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@pytest.fixture(params=[1, 2, 5], ids=["one thread", "two threads", "five threads"])
+def threads(request: pytest.FixtureRequest) -> int:
     """The number of threads that compute."""
+    return int(request.param)
+
+
+@pytest.fixture
+def convolve(threads: int) -> Iterator[Convolve]:
+    """The convolution, called in a thread of its own: what torch starts for it ends with the thread."""
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-    if request.param > 1:
-        winograd._pool(request.param, os.getpid()).shutdown()
+
+    @torch.inference_mode()
+    def work(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        torch.set_num_threads(threads)
+        return winograd.convolve(inputs, weight, bias)
+
+    with ThreadPoolExecutor(1) as caller:
+        yield lambda *arguments: caller.submit(work, *arguments).result()
+    if threads > 1:
+        winograd._pool(threads, os.getpid()).shutdown()
         winograd._pool.cache_clear()
+    torch.set_num_threads(before)
 
 
 def direct(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -33,7 +49,6 @@ def direct(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(inputs.double(), weight.double(), None if bias is None else bias.double(), padding=1).float()
 
 
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize(
     ("count", "channels_in", "channels_out", "height", "width"),
@@ -49,7 +64,7 @@ def direct(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 )
 @torch.inference_mode()
 def test_outputs_are_those_of_the_direct_sum(
-    count: int, channels_in: int, channels_out: int, height: int, width: int, has_bias: bool
+    convolve: Convolve, count: int, channels_in: int, channels_out: int, height: int, width: int, has_bias: bool
 ) -> None:
     torch.manual_seed(0)
     inputs = torch.randn(count, channels_in, height, width)
@@ -62,9 +77,8 @@ def test_outputs_are_those_of_the_direct_sum(
     assert outputs.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.usefixtures("threads")
 @torch.inference_mode()
-def test_an_image_has_the_same_outputs_alone_and_in_a_batch_but_for_rounding() -> None:
+def test_an_image_has_the_same_outputs_alone_and_in_a_batch_but_for_rounding(convolve: Convolve) -> None:
     inputs, weight = torch.randn(3, 8, 40, 50), torch.randn(8, 8, 3, 3)
 
     together = convolve(inputs, weight, None)
@@ -74,7 +88,7 @@ def test_an_image_has_the_same_outputs_alone_and_in_a_batch_but_for_rounding() -
 
 
 @torch.inference_mode()
-def test_a_value_that_is_not_finite_stays_in_its_image() -> None:
+def test_a_value_that_is_not_finite_stays_in_its_image(convolve: Convolve) -> None:
     inputs = torch.zeros(2, 2, 40, 40)
     inputs[0, 0, 20, 20] = torch.inf
 
@@ -84,11 +98,35 @@ def test_a_value_that_is_not_finite_stays_in_its_image() -> None:
     assert outputs[1].isfinite().all()
 
 
-@pytest.mark.usefixtures("threads")
 @torch.inference_mode()
-def test_an_error_in_a_thread_reaches_the_caller() -> None:
+def test_an_error_in_a_thread_reaches_the_caller(convolve: Convolve) -> None:
     with pytest.raises(RuntimeError, match="size"):
         convolve(torch.zeros(1, 3, 8, 8), torch.zeros(2, 2, 3, 3), None)
+
+
+def test_an_index_error_in_a_block_is_not_taken_for_its_end(
+    convolve: Convolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threads take blocks from a deque, which raises this error when it is empty."""
+
+    def fail(*_: object) -> None:
+        raise IndexError("in a block")
+
+    monkeypatch.setattr(winograd._Blocks, "_read", fail)
+
+    with pytest.raises(IndexError, match="in a block"):
+        convolve(torch.zeros(1, 2, 8, 8), torch.zeros(2, 2, 3, 3), None)
+
+
+def test_a_thread_of_the_pool_computes_alone(convolve: Convolve, threads: int) -> None:
+    """Else each thread would have threads of its own, which wait for each other in each step."""
+    convolve(torch.zeros(1, 2, 32, 32), torch.zeros(2, 2, 3, 3), None)
+    if threads == 1:
+        return  # there is no pool
+
+    pool = winograd._pool(threads, os.getpid())
+
+    assert {each.result() for each in [pool.submit(torch.get_num_threads) for _ in range(threads)]} == {1}
 
 
 def layer(channels: int = WIDE, **settings: object) -> nn.Conv2d:

@@ -84,7 +84,7 @@ def test_preview_of_the_same_space_is_taken() -> None:
 @pytest.mark.parametrize("other", [any_size(16), GREY], ids=["other channels", "one size"])
 def test_preview_of_other_shapes_is_refused(other: Any) -> None:
     """A name of a space is only a claim: a model of another downscale gave pictures of another size."""
-    with pytest.raises(NotSupportedByModel, match="for its latent space and its shapes"):
+    with pytest.raises(NotSupportedByModel, match="no served model of that name has its latent space and its shapes"):
         previewing(other).preview()
 
 

@@ -312,7 +312,7 @@ async def test_a_picture_is_resized_or_padded_but_not_both(client: httpx.AsyncCl
     answer = await client.post("/v1/encode?resize=cover&fit=pad", content=png(61, 63), headers=PNG)
 
     assert answer.status_code == 422
-    assert "leave out resize=cover or fit=pad" in answer.json()["detail"]
+    assert "resize=cover and fit=pad exclude each other" in answer.json()["detail"]
 
 
 async def test_model_without_a_preview_says_so(client: httpx.AsyncClient) -> None:
