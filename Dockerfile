@@ -58,9 +58,9 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "training", "--runs", "/runs", "--cache", "/cache"]
 
 FROM base AS service
-# tcmalloc keeps the memory of large maps for the next ones, where the system's allocator gives it back: pictures took
-# 6 to 19 % less time, and small requests the same time and memory (docs/benchmarks.md). It is Debian's package of the
-# day of the build.
+# tcmalloc keeps the memory of large maps for the next ones, where the system's allocator gives it back: large pictures
+# took 10 to 24 % less time (docs/benchmarks.md), and small requests the same time and memory. It is Debian's package of
+# the day of the build.
 USER root
 RUN apt-get update && apt-get install --yes --no-install-recommends libtcmalloc-minimal4 && rm -rf /var/lib/apt/lists/*
 USER 65532:65532

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 _OUT, _IN, _TAPS = 4, 6, 3  # the sides of a tile's outputs, of its inputs, and of the kernel
-# From 128 channels and 64×64 cells on, it took 0.4 to 0.6 times as long as the direct sum; with fewer, up to 1.4 times
-# (two cores of an AMD EPYC, November 2026).
+# From 128 channels and 64×64 cells on, it took 0.4 to 0.8 times as long as the direct sum; with less, up to 1.7 times
+# (two cores of an AMD EPYC, November 2026: docs/decisions/0013-winograd.md).
 _LEAST_CHANNELS = 128
 _LEAST_TILES = 256
 _BLOCK_TILES = 128
