@@ -258,7 +258,13 @@ DECODE: dict[str, tuple[dict[str, Any], int, str]] = {
 def test_latents_without_a_batch_may_come_with_the_size_that_was_wished(client: httpx.Client) -> None:
     """SD.Next sends latents (D, h, w) and the size of its request, which need not be a multiple of the downscale."""
     latents = torch.zeros(16, 6, 64)
-    query = {"shape": [*latents.shape], "dtype": "float32", "height": 55, "width": 519, "output_type": "pt"}
+    query: dict[str, Any] = {
+        "shape": [*latents.shape],
+        "dtype": "float32",
+        "height": 55,
+        "width": 519,
+        "output_type": "pt",
+    }
 
     response = client.post("/remote/decode", params=query, content=latents.numpy().tobytes())
 
