@@ -5,8 +5,8 @@
 #   docker build -t latentd --build-arg WITH_DIFFUSERS=1 .    the service, with the library for models of diffusers
 #   docker build -t latentd-training --target training --build-arg GIT_COMMIT=$(git rev-parse HEAD) .     the trainer
 #
-# Every Python package is installed by the hash in deploy/locks (`make locks` writes them). Python handles SIGTERM as process 1;
-# an `init`, as in the compose file, is better: it also reaps what a `docker exec` leaves behind.
+# Every Python package is installed by the hash in deploy/locks (`make locks` writes them). Python handles SIGTERM as
+# process 1; an `init`, as in the compose file, is better: it also reaps what a `docker exec` leaves behind.
 
 # the tag for readers; the digest decides: it is the index of all platforms, as it was on 2026-09-24 (Python 3.11.16)
 ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b

@@ -1,8 +1,7 @@
 """`python -m benchmarks.pretrained --taef2 DIR --photo FILE`: other people's autoencoders, served and bare.
 
 All servers run at the same time, and one at a time has work. Needs the extra `diffusers`, and tcmalloc (on Debian
-`libtcmalloc-minimal4`). The answers of the plain
-route are the reference with which ours are compared.
+`libtcmalloc-minimal4`). The answers of the plain route are the reference with which ours are compared.
 """
 
 from __future__ import annotations

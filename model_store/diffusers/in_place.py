@@ -13,7 +13,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..vae.networks.doubling import fold_doublings, folded, is_foldable
+from ..vae.networks.doubling import fold_doublings, folded, is_plain_3x3
 
 
 def compute_in_place(network: nn.Module, *, folds_doublings: bool) -> None:
@@ -69,4 +69,4 @@ def _is_plain(block: Any) -> bool:
 def _is_doubling(block: Any) -> bool:
     """Whether a block is an upsampling to twice the side and a convolution, and nothing else."""
     is_bare = block.norm is None and block.interpolate and not block.use_conv_transpose and block.name == "conv"
-    return is_bare and block.use_conv and is_foldable(block.conv)
+    return is_bare and block.use_conv and is_plain_3x3(block.conv)

@@ -21,12 +21,12 @@ def fold_doublings(network: nn.Module) -> None:
             upsampling, convolution = layers[index], layers[index + 1]
             if not isinstance(upsampling, nn.Upsample) or upsampling.mode != "nearest":
                 continue
-            if upsampling.scale_factor == _SQUARE and isinstance(convolution, nn.Conv2d) and is_foldable(convolution):
+            if upsampling.scale_factor == _SQUARE and isinstance(convolution, nn.Conv2d) and is_plain_3x3(convolution):
                 layers[index], layers[index + 1] = nn.Identity(), folded(convolution)
 
 
-def is_foldable(convolution: nn.Conv2d) -> bool:
-    """Whether `folded` knows the convolution: 3×3, with a padding of one zero."""
+def is_plain_3x3(convolution: nn.Conv2d) -> bool:
+    """Whether a convolution is 3×3, reads every place, and has a padding of one zero."""
     kind = convolution.kernel_size, convolution.padding, convolution.stride, convolution.dilation, convolution.groups
     return kind == ((_TAPS, _TAPS), (1, 1), (1, 1), (1, 1), 1) and convolution.padding_mode == "zeros"
 

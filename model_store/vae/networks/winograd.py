@@ -21,6 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .doubling import is_plain_3x3
+
 _OUT, _IN, _TAPS = 4, 6, 3  # the sides of a tile's outputs, of its inputs, and of the kernel
 # From 128 channels and 64×64 cells on, it took 0.4 to 0.8 times as long as the direct sum; with less, up to 1.7 times
 # (two cores of an AMD EPYC, November 2026: docs/decisions/0013-winograd.md).
@@ -80,7 +82,9 @@ def use_winograd(network: nn.Module) -> None:
     """Replace the convolutions of a network for which Winograd's was measured to be faster."""
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
-            if type(layer) is nn.Conv2d and _is_worthwhile(layer):
+            if type(layer) is not nn.Conv2d or not is_plain_3x3(layer):
+                continue
+            if min(layer.in_channels, layer.out_channels) >= _LEAST_CHANNELS:
                 setattr(parent, name, _as_winograd(layer))
 
 
@@ -168,7 +172,7 @@ class _Blocks(NamedTuple):
         height, width = _OUT * rows, _OUT * columns
         # A row has a tile more than it needs, of numbers that are not used, so that all tiles lie at equal distances.
         tiles = rows * (columns + 1)
-        # Each step writes into one of two areas what it reads from the other.
+        # There are two areas of memory: a step reads from one and writes into the other.
         size = _IN**2 * tiles * max(channels_in, channels_out)
         one, two = self.inputs.new_empty(size), self.inputs.new_empty(size)
 
@@ -223,13 +227,6 @@ class _Blocks(NamedTuple):
             here.copy_(tiles)
         else:
             torch.add(tiles, self.bias, out=here)
-
-
-def _is_worthwhile(layer: nn.Conv2d) -> bool:
-    """Whether a layer is a 3×3 convolution with a padding of one zero, and has enough channels."""
-    kind = layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups, layer.padding_mode
-    has_shape = kind == ((_TAPS, _TAPS), (1, 1), (1, 1), (1, 1), 1, "zeros")
-    return has_shape and min(layer.in_channels, layer.out_channels) >= _LEAST_CHANNELS
 
 
 def _as_winograd(layer: nn.Conv2d) -> WinogradConv2d:

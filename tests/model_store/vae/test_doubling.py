@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model_store.vae.networks.doubling import fold_doublings, folded, is_foldable
+from model_store.vae.networks.doubling import fold_doublings, folded, is_plain_3x3
 
 
 @pytest.mark.parametrize("has_bias", [True, False])
@@ -52,7 +52,7 @@ def test_other_convolutions_are_not_folded(other: nn.Conv2d) -> None:
 
     fold_doublings(network)
 
-    assert not is_foldable(other)
+    assert not is_plain_3x3(other)
     assert network[1] is other
     assert isinstance(network[0], nn.Upsample)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -118,20 +119,19 @@ def test_an_index_error_in_a_block_is_not_taken_for_its_end(
         convolve(torch.zeros(1, 2, 8, 8), torch.zeros(2, 2, 3, 3), None)
 
 
+@pytest.mark.parametrize("threads", [2, 5], indirect=True)
 def test_a_thread_of_the_pool_computes_alone(convolve: Convolve, threads: int) -> None:
     """Else each thread would have threads of its own, which wait for each other in each step."""
     convolve(torch.zeros(1, 2, 32, 32), torch.zeros(2, 2, 3, 3), None)
-    if threads == 1:
-        return  # there is no pool
 
     pool = winograd._pool(threads, os.getpid())
 
     assert {each.result() for each in [pool.submit(torch.get_num_threads) for _ in range(threads)]} == {1}
 
 
-def layer(channels: int = WIDE, **settings: object) -> nn.Conv2d:
+def layer(channels: int = WIDE, **settings: Any) -> nn.Conv2d:
     """A 3×3 convolution with enough channels."""
-    return nn.Conv2d(channels, channels, **{"kernel_size": 3, "padding": 1} | settings)  # type: ignore[arg-type]
+    return nn.Conv2d(channels, channels, **{"kernel_size": 3, "padding": 1} | settings)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def layer(channels: int = WIDE, **settings: object) -> nn.Conv2d:
         pytest.param({"channels": WIDE // 2}, id="few channels"),
     ],
 )
-def test_other_convolutions_are_left_as_they_are(other: dict[str, object]) -> None:
-    network = nn.Sequential(layer(**other), layer())  # type: ignore[arg-type]
+def test_other_convolutions_are_left_as_they_are(other: dict[str, Any]) -> None:
+    network = nn.Sequential(layer(**other), layer())
     untouched = network[0]
 
     use_winograd(network)
