@@ -14,6 +14,8 @@ from ..vae.device import dtype_of
 from ..vae.family import Direction
 from ..vae.likelihoods import PointImage
 from ..vae.networks.doubling import fold_doublings
+from ..vae.networks.residual import Residual, added, as_read_by
+from ..vae.networks.strips import convolved_in_strips, strips_of
 from ..vae.posterior import Point
 from ..vae.priors import NoPrior
 from .config import WIDTH, TAESDConfig
@@ -53,7 +55,8 @@ class TAESD(nn.Module):
 
     def encode_whole(self, features: Tensor) -> Point:
         """Latents of the features of whole images, over which the normalisation takes its statistics."""
-        return Point(self.encoder[_ENCODER_MIDDLE:](features.to(dtype_of(self.encoder))).float())
+        own = features.to(dtype_of(self.encoder), copy=True)  # a block may write into it
+        return Point(self.encoder[_ENCODER_MIDDLE:](own).float())
 
     def decode_whole(self, latents: Tensor) -> Tensor:
         """Features (B, width, h, w) of whole latents, over which the normalisation takes its statistics."""
@@ -87,7 +90,7 @@ class Squash(nn.Module):
         return torch.tanh(latents / _LARGEST_LATENT) * _LARGEST_LATENT
 
 
-class Block(nn.Module):
+class Block(Residual):
     """relu(x + f(x)), where f is three convolutions: (B, width, h, w) → the same shape.
 
     With `has_norm`, a branch of 1×1 convolutions around a group normalisation is added to x first. Its statistics are
@@ -102,9 +105,17 @@ class Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) → the same shape."""
         if self.pool is not None:
-            features = self.pool(features).add_(features)
-        change: Tensor = self.conv(features)
-        return change.add_(features).relu_()
+            features = added(features, self.pool(as_read_by(self.pool, features)))
+        if len(strips_of(features)) == 1:
+            change: Tensor = self.conv(as_read_by(self.conv, features))
+            return added(features, change).relu_()
+        for rows, change in convolved_in_strips(self.conv, features):
+            features[:, :, rows].add_(change).relu_()
+        return features
+
+    def branches(self) -> list[nn.Module]:
+        """The convolutions, and the branch of the normalisation."""
+        return [self.conv] if self.pool is None else [self.conv, self.pool]
 
 
 class NormBranch(nn.Sequential):

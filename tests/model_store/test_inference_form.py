@@ -89,6 +89,23 @@ def test_each_direction_has_its_type(name: str) -> None:
     assert kinds_of(mixed.modules_of("decode")) == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("name", ["taesd", "AutoencoderKL", "AutoencoderTiny", "VQModel"])
+@torch.inference_mode()
+def test_an_encoder_in_bfloat16_sums_in_float32(name: str) -> None:
+    """An encoder whose sums are rounded too gives latents that are farther from the latents in float32."""
+    plain = network(name)
+    images = torch.rand(1, 3, 64, 64)
+    latents = plain.encode(images).mean
+    rounded = copy.deepcopy(plain).bfloat16().encode(images).mean
+
+    bring_into_inference_form(plain, CPU, {"encode": torch.bfloat16, "decode": torch.bfloat16})
+
+    encoded = plain.encode(images).mean
+    assert encoded.dtype == FULL
+    assert kinds_of(plain.modules_of("encode")) == {FULL, torch.bfloat16}
+    assert (encoded - latents).square().mean() < (rounded - latents).square().mean()
+
+
 @pytest.mark.parametrize(("device", "is_used"), [("cpu", True), ("meta", False)])
 def test_wide_convolutions_are_winograds_on_a_cpu_alone(device: str, is_used: bool) -> None:
     """A device without data stands for a GPU."""

@@ -1,0 +1,55 @@
+"""Strips: the rows of a large map go through some layers one part after the other.
+
+What the layers compute then lives in a processor's cache, and not in maps of their own: new memory costs time, because
+the system fills it with zeros. The maps took about half of the memory (docs/decisions/0014-sums-in-float32.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..device import dtype_of
+
+_STRIP_NUMBERS = 2**21  # 4 MiB in bfloat16, 8 in float32
+_LEAST_ROWS = 8  # more than the convolutions of a chain: each gives a row less of the first strip
+
+
+def strips_of(features: Tensor) -> list[slice]:
+    """The rows of each strip of maps (B, C, h, w): all rows where the maps are small, or on a GPU."""
+    _, channels, height, width = features.shape
+    count = max(1, channels * height * width // _STRIP_NUMBERS) if features.device.type == "cpu" else 1
+    rows = max(_LEAST_ROWS, ceil(height / count))
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def convolved_in_strips(layers: nn.Sequential, features: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The outputs of 3×3 convolutions (`is_plain_3x3`) with activations between, and their rows, strip by strip.
+
+    A convolution reads one row below the row that it computes, so that each one gives its outputs a row later than the
+    one before. The rows of the features for which outputs came are not read again: the caller may change them.
+    """
+    kind, done = dtype_of(layers), 0
+    # Above and below a map there is a row of zeros; between two strips, the last two rows of the first are read again.
+    above = {layer: _no_row(layer, features, kind) for layer in layers if isinstance(layer, nn.Conv2d)}
+    for strip in strips_of(features):
+        change = features[:, :, strip].to(kind)
+        for layer in layers:
+            if not isinstance(layer, nn.Conv2d):
+                change = layer(change)
+                continue
+            below = [_no_row(layer, features, kind)] if strip.stop == features.shape[2] else []
+            rows = torch.cat([above[layer], change, *below], 2)
+            above[layer] = rows[:, :, -2:].clone()
+            change = F.conv2d(rows, layer.weight, layer.bias, padding=(0, 1))
+        yield slice(done, done + change.shape[2]), change
+        done += change.shape[2]
+
+
+def _no_row(layer: nn.Conv2d, features: Tensor, kind: torch.dtype) -> Tensor:
+    zeros = features.new_zeros(len(features), 1, features.shape[3], layer.in_channels, dtype=kind)
+    return zeros.permute(0, 3, 1, 2)
