@@ -15,10 +15,12 @@ import torch
 
 from model_store import InvalidName, ModelNotFound, ModelVersion, Store, StoredModel
 from model_store.vae.device import choose_device
+from service.compute.batch_plan import BatchPlans
 from service.compute.device import Device
 from service.compute.plan_cache import PlanCache
 from service.compute.runner import Runner
 from service.errors import AnswerMemoryFull, NoDefaultModel, NotServing, Starting
+from service.inference import loader as loading
 from service.inference.load_attempts import LoadAttempts
 from service.inference.loader import Loader
 from service.inference.registry import Registry
@@ -98,6 +100,24 @@ def break_weights(store: Store, version: ModelVersion) -> None:
 async def test_every_model_of_the_store_is_served(registry: Registry) -> None:
     """The store has two models."""
     assert served(registry) == ["colour@1", "grey@1"]
+
+
+async def test_memory_of_the_load_and_of_the_warm_up_is_given_back(
+    store: Store, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    warm_up = Runner.warm_up
+
+    async def noted(runner: Runner, known: BatchPlans | None = None) -> BatchPlans:
+        done.append("warm-up")
+        return await warm_up(runner, known)
+
+    monkeypatch.setattr(Runner, "warm_up", noted)
+    monkeypatch.setattr(loading, "return_freed_memory", lambda: done.append("given back"))
+
+    await make_registry(store, events).refresh()
+
+    assert done == ["warm-up", "given back"] * 2
 
 
 async def test_new_version_is_served_and_the_old_one_too(registry: Registry, store: Store) -> None:
