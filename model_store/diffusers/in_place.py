@@ -45,20 +45,20 @@ def compute_in_place(network: nn.Module, *, folds_doublings: bool) -> None:
 
 
 class InPlaceBlock(Residual):
-    """x + f(x), where f is two times group normalisation, SiLU and convolution: (B, C, h, w) → (B, C', h, w)."""
+    """x + f(x), where f is two times group normalisation, activation and convolution: (B, C, h, w) → (B, C', h, w)."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
         self.norm1, self.conv1, self.norm2, self.conv2 = block.norm1, block.conv1, block.norm2, block.conv2
-        self.conv_shortcut = block.conv_shortcut
+        self.conv_shortcut, self.activation = block.conv_shortcut, _overwrites_its_input(block.nonlinearity)
 
     def forward(self, features: Tensor, temb: None = None) -> Tensor:  # noqa: ARG002  # the library passes it by name
         """(B, C, h, w) → (B, C', h, w)."""
         if len(strips_of(features)) > 1:
             return self._in_strips(features)
-        change: Tensor = as_read_by(self.conv1, F.silu(self.norm1(features), inplace=True))
+        change: Tensor = as_read_by(self.conv1, self.activation(self.norm1(features)))
         change = self.conv1(change)  # the name lets go of a map before the next one is made
-        change = F.silu(self.norm2(change), inplace=True)
+        change = self.activation(self.norm2(change))
         change = self.conv2(change)
         return added(self._shortcut(features), change)
 
@@ -68,11 +68,11 @@ class InPlaceBlock(Residual):
         hidden = features.new_empty(count, height, width, self.conv1.out_channels, dtype=dtype_of(self.conv1))
         hidden = hidden.permute(0, 3, 1, 2)
         for image, outputs in zip(features.split(1), hidden.split(1), strict=True):
-            for rows, change in normalised.convolved_in_strips(self.norm1, self.conv1, image):
+            for rows, change in normalised.convolved_in_strips(self.norm1, self.activation, self.conv1, image):
                 outputs[:, :, rows] = change
         total = self._shortcut(features)
         for image, outputs in zip(hidden.split(1), total.split(1), strict=True):
-            for rows, change in normalised.convolved_in_strips(self.norm2, self.conv2, image):
+            for rows, change in normalised.convolved_in_strips(self.norm2, self.activation, self.conv2, image):
                 outputs[:, :, rows] += change
         return total
 
@@ -91,9 +91,8 @@ class InPlaceTinyBlock(Residual):
     def __init__(self, block: Any) -> None:
         super().__init__()
         self.conv, self.skip = block.conv, block.skip
-        for activation in self.conv:
-            if isinstance(activation, nn.ReLU | nn.SiLU):
-                activation.inplace = True
+        for layer in self.conv:
+            _overwrites_its_input(layer)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) → (B, C', h, w)."""
@@ -101,8 +100,9 @@ class InPlaceTinyBlock(Residual):
             change: Tensor = self.conv(as_read_by(self.conv, features))
             return added(self.skip(features), change).relu_()
         total: Tensor = self.skip(features)
-        for rows, change in convolved_in_strips(self.conv, features):
-            total[:, :, rows].add_(change).relu_()
+        for image, outputs in zip(features.split(1), total.split(1), strict=True):
+            for rows, change in convolved_in_strips(self.conv, image):
+                outputs[:, :, rows].add_(change).relu_()
         return total
 
     def branches(self) -> list[nn.Module]:
@@ -154,7 +154,11 @@ class Halving(nn.Module):
         """(B, C, h, w) → (B, C', h // 2, w // 2)."""
         count, _, height, width = features.shape
         outputs = features.new_empty(count, height // 2, width // 2, self.conv.out_channels).permute(0, 3, 1, 2)
-        for rows in strips_of(outputs):
+        strips = strips_of(outputs)
+        if len(strips) == 1:
+            halved: Tensor = self.conv(F.pad(features, (0, 1, 0, 1)))
+            return halved
+        for rows in strips:
             read = features[:, :, 2 * rows.start : 2 * rows.stop + 1]
             below = 2 * rows.stop + 1 - min(height, 2 * rows.stop + 1)
             outputs[:, :, rows] = self.conv(F.pad(read, (0, 1, 0, below)))
@@ -165,7 +169,14 @@ def _is_plain(block: Any) -> bool:
     """Whether a block has only the steps of `InPlaceBlock`."""
     has_more = block.upsample or block.downsample or block.time_emb_proj or block.dropout.p
     is_scaled = block.output_scale_factor != 1 or block.time_embedding_norm == "scale_shift"
-    return not has_more and not is_scaled and isinstance(block.nonlinearity, nn.SiLU)
+    return not has_more and not is_scaled
+
+
+def _overwrites_its_input(layer: Any) -> Any:
+    """The layer, which writes its outputs over its inputs if it is an activation that can."""
+    if hasattr(layer, "inplace"):
+        layer.inplace = True
+    return layer
 
 
 def _is_residual(block: Any) -> bool:

@@ -109,8 +109,9 @@ class Block(Residual):
         if len(strips_of(features)) == 1:
             change: Tensor = self.conv(as_read_by(self.conv, features))
             return added(features, change).relu_()
-        for rows, change in convolved_in_strips(self.conv, features):
-            features[:, :, rows].add_(change).relu_()
+        for image in features.split(1):
+            for rows, change in convolved_in_strips(self.conv, image):
+                image[:, :, rows].add_(change).relu_()
         return features
 
     def branches(self) -> list[nn.Module]:

@@ -121,6 +121,11 @@ class Runner:
         return self._config.activation_bytes_of(self._config.example_shape)
 
     @property
+    def is_on_cpu(self) -> bool:
+        """Whether the processor computes, and not a GPU."""
+        return self._device.torch_device.type == "cpu"
+
+    @property
     def fingerprint(self) -> str:
         """A digest of the device and its libraries: where it is the same, the same seed gives the same bytes."""
         return self._device.fingerprint

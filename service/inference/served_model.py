@@ -59,18 +59,22 @@ class ServedModel:
     def cost_of(self, image_shape: ImageShape) -> Cost:
         """The memory and the time of a forward pass of an image (C, H, W), in the direction that needs more.
 
-        They follow from what the import has measured for each megapixel in float32. Where it has measured nothing, the
-        memory is the family's bound, and the time is not known. Half precision takes half of both.
+        They follow from what the import has measured for each megapixel in float32, on a CPU. Where it has measured
+        nothing, the memory is the family's bound, and the time is not known; on a GPU, where maps are not computed in
+        strips, the memory is the bound if that is more. Half precision takes half of both; but an encoder in bfloat16
+        takes the whole memory, because its sums are float32.
         """
-        megapixels = prod(image_shape[1:]) / 1e6
+        megapixels, bound = prod(image_shape[1:]) / 1e6, self.card.model.activation_bytes_of(image_shape)
         measured = {name: self._measured(f"{name}_bytes_per_megapixel") for name in ("encode", "decode")}
         if None in measured.values():
-            return Cost(self.card.model.activation_bytes_of(image_shape), 0.0)
+            return Cost(bound, 0.0)
         kinds = self.runner.precisions._asdict()
         shares = {name: (kind or torch.float32).itemsize / torch.float32.itemsize for name, kind in kinds.items()}
-        sizes = [(value or 0) * megapixels * shares[name] for name, value in measured.items()]
         seconds = [(self._measured(f"{name}_s_per_megapixel") or 0.0) * share for name, share in shares.items()]
-        return Cost(int(max(sizes)) + CONSTANT_BYTES, max(seconds) * megapixels)
+        if kinds["encode"] == torch.bfloat16:
+            shares["encode"] = 1.0
+        size = int(max((value or 0) * megapixels * shares[name] for name, value in measured.items())) + CONSTANT_BYTES
+        return Cost(size if self.runner.is_on_cpu else max(size, bound), max(seconds) * megapixels)
 
     def _measured(self, name: str) -> float | None:
         metric = self.card.metric(name)

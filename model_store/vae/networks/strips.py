@@ -1,7 +1,7 @@
 """Strips: the rows of a large map go through some layers one part after the other.
 
-What the layers compute then lives in a processor's cache, and not in maps of their own: new memory costs time, because
-the system fills it with zeros. The maps took about half of the memory (docs/decisions/0014-sums-in-float32.md).
+The layers then need no maps of their own, which take memory, and time: the system fills new memory with zeros. Figures
+are in docs/decisions/0014-sums-in-float32.md.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch.nn import functional as F
 
 from ..device import dtype_of
 
-_STRIP_NUMBERS = 2**21  # 4 MiB in bfloat16, 8 in float32
+_STRIP_NUMBERS = 2**21  # 4 MiB in bfloat16, 8 in float32; in maps so wide that these are few rows, it is more
 _LEAST_ROWS = 8  # more than the convolutions of a chain: each gives a row less of the first strip
 
 
-def strips_of(features: Tensor) -> list[slice]:
-    """The rows of each strip of maps (B, C, h, w): all rows where the maps are small, or on a GPU."""
+def strips_of(features: Tensor, least_rows: int = _LEAST_ROWS) -> list[slice]:
+    """The rows of each strip of maps (B, C, h, w): all rows where a map is small, or on a GPU."""
     _, channels, height, width = features.shape
-    count = max(1, channels * height * width // _STRIP_NUMBERS) if features.device.type == "cpu" else 1
-    rows = max(_LEAST_ROWS, ceil(height / count))
+    count = ceil(channels * height * width / _STRIP_NUMBERS) if features.device.type == "cpu" else 1
+    rows = max(least_rows, ceil(height / count))
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 

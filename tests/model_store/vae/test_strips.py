@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from model_store.inference_form import bring_into_inference_form
 from model_store.taesd import TAESD, TAESDConfig
 from model_store.taesd.model import Block
 from model_store.vae.networks import strips
@@ -92,18 +94,26 @@ def test_a_block_of_a_tiny_autoencoder_is_the_same_in_strips(has_norm: bool, mon
     torch.testing.assert_close(block(features), whole, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.usefixtures("narrow_strips")
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("numbers", [300, 2**21], ids=["strips", "whole"])
 @torch.inference_mode()
-def test_what_the_caller_gave_stays_as_it_is() -> None:
+def test_tensors_of_the_caller_stay_as_they_are(
+    kind: torch.dtype, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A row that is not finite in half precision is computed again from the same inputs."""
+    monkeypatch.setattr(strips, "_STRIP_NUMBERS", numbers)
     config = TAESDConfig(image_shape=(3, None, None), latent_shape=(4, None, None), latent_space="sd1")
-    tiny, images = TAESD(config).eval(), torch.rand(1, 3, 64, 64)
+    tiny, given = TAESD(config).eval(), torch.rand(1, 3, 64, 64)
+    bring_into_inference_form(tiny, torch.device("cpu"), {"encode": kind, "decode": kind})
+    steps: list[Callable[[Tensor], Tensor]] = [
+        tiny.encode_local,
+        lambda features: tiny.encode_whole(features).mean,
+        tiny.decode_whole,
+        lambda features: tiny.decode_local(features).mean,
+    ]
 
-    for compute in (tiny.encode_local, lambda given: tiny.encode_whole(given).mean, tiny.decode_whole):
-        before = images.clone()
-        outputs = compute(images)
-        assert torch.equal(images, before)
-        images = outputs
-    before = images.clone()
-    tiny.decode_local(images)
-    assert torch.equal(images, before)
+    for step in steps:
+        before = given.clone()
+        outputs = step(given)
+        assert torch.equal(given, before)
+        given = outputs

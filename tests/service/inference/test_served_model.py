@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from model_store import Card, ModelVersion
+from model_store.taesd import TAESDConfig
 from model_store.vae.priors import Prior
 from service.compute.batch_plan import BatchPlan
+from service.compute.precision import Precisions
 from service.compute.rows import Rows
 from service.compute.runner import Runner
 from service.inference.batcher import Batcher
@@ -19,6 +21,20 @@ from service.inference.served_model import BatchKey, ServedModel
 pytestmark = pytest.mark.anyio
 
 Batches = list[tuple[BatchKey, int]]
+TINY = TAESDConfig(image_shape=(3, None, None), latent_shape=(4, None, None), latent_space="sd1")
+
+
+def imported(kind: torch.dtype, encode_mib: int, decode_mib: int, *, is_on_cpu: bool = True) -> ServedModel:
+    """A model of which the import has measured the memory of a megapixel; both directions have a type."""
+    measured = {"encode_bytes_per_megapixel": encode_mib * 2**20, "decode_bytes_per_megapixel": decode_mib * 2**20}
+
+    def metric(name: str) -> SimpleNamespace | None:
+        return SimpleNamespace(value=measured[name]) if name in measured else None
+
+    card = SimpleNamespace(model=TINY, metric=metric)
+    runner = SimpleNamespace(precisions=Precisions(kind, kind), is_on_cpu=is_on_cpu)
+    nothing: Any = None
+    return ServedModel(ModelVersion("tiny", 1), cast(Card, card), nothing, nothing, cast(Runner, runner))
 
 
 def make_model(batches: Batches, seconds: dict[int, float]) -> ServedModel:
@@ -39,6 +55,26 @@ def make_model(batches: Batches, seconds: dict[int, float]) -> ServedModel:
     return ServedModel(
         ModelVersion("any-size", 1), cast(Card, nothing), cast(Prior, nothing), batcher, cast(Runner, runner)
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "encode", "decode", "mib"),
+    [
+        pytest.param(torch.float32, 100, 200, 216, id="float32"),
+        pytest.param(torch.bfloat16, 100, 300, 166, id="half of a decoder"),
+        pytest.param(torch.bfloat16, 200, 300, 216, id="all of an encoder, whose sums are float32"),
+    ],
+)
+def test_memory_of_an_image_follows_from_the_import(kind: torch.dtype, encode: int, decode: int, mib: int) -> None:
+    """An image of 1,000×1,000 has one megapixel; 16 MiB are added."""
+    assert imported(kind, encode, decode).cost_of((3, 1000, 1000)).size == mib * 2**20
+
+
+def test_memory_on_a_gpu_is_not_less_than_the_familys_bound() -> None:
+    """The import has measured a CPU, which computes large maps in strips."""
+    model = imported(torch.float32, 1, 1, is_on_cpu=False)
+
+    assert model.cost_of((3, 1000, 1000)).size == TINY.activation_bytes_of((3, 1000, 1000))
 
 
 async def test_rows_of_two_shapes_never_meet_in_one_batch() -> None:
