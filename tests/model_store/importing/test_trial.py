@@ -16,6 +16,7 @@ from model_store.families import Network
 from model_store.importing.peak_memory import with_peak
 from model_store.importing.trial import Trial, try_model
 from model_store.importing.trial_pictures import TrialPictures, generated_picture, pictures_of
+from model_store.inference_form import bring_into_inference_form
 from model_store.taesd import TAESD, TAESDConfig
 from model_store.vae.device import dtype_of
 from model_store.vae.pixels import psnr_db
@@ -114,7 +115,8 @@ def test_numbers_are_the_ones_of_the_definition(tmp_path: Path) -> None:
     images = torch.from_numpy(pictures_of(tmp_path, model.config).pixels[0])[None] / 255
     latents = model.encode(images).mean
     decoded = model.decode(latents).mean
-    half = tiny().bfloat16().eval()
+    half, kind = tiny().eval(), torch.bfloat16
+    bring_into_inference_form(half, torch.device("cpu"), {"encode": kind, "decode": kind})
     noise = (half.encode(images).mean - latents).square().mean()
 
     assert values["psnr_float32_db"] == pytest.approx(psnr_db((decoded - images).square().mean().item()), abs=1e-3)
@@ -159,7 +161,7 @@ def test_model_that_needs_float32_gets_a_warning(tmp_path: Path) -> None:
     class Fragile(TAESD):
         def decode(self, latents: torch.Tensor) -> object:  # type: ignore[override]
             likelihood = super().decode(latents)
-            broken = likelihood.location * (torch.nan if dtype_of(self) == torch.bfloat16 else 1)
+            broken = likelihood.location * (torch.nan if dtype_of(self.decoder) == torch.bfloat16 else 1)
             return type(likelihood)(broken)
 
     trial = trial_of(Fragile(CONFIG), tmp_path)
