@@ -82,11 +82,12 @@ def try_model(model: Network, pictures: TrialPictures, advance: Callable[[], obj
     except (RuntimeError, ValueError) as error:  # of torch, for layers that do not fit each other
         reason = f"it cannot compute a picture ({str(error)[:200]})"
         raise CannotImport("the model", reason, remedy=_ANOTHER) from error
-    metrics = [_psnr("float32", full, originals, where), *_costs(full, originals, where)]
+    metrics = [_psnr("float32", full, originals, where), *_costs("float32", full, originals, where)]
     metrics += _tiled_agreements(full, tiled, where)
     if not all(each.is_finite for each in half):
         return Trial(tuple(metrics), ("In bfloat16 its latents or images are not finite; serve it in float32.",))
-    metrics += [_psnr("bfloat16", half, originals, where), *_agreements(network, full, half, where)]
+    metrics += [_psnr("bfloat16", half, originals, where), *_costs("bfloat16", half, originals, where)]
+    metrics += _agreements(network, full, half, where)
     return Trial(tuple(metrics), ())
 
 
@@ -147,19 +148,22 @@ def _psnr(precision: str, passes: list[Pass], originals: list[Tensor], where: st
     )
 
 
-def _costs(passes: list[Pass], originals: list[Tensor], where: str) -> list[Metric]:
+def _costs(precision: str, passes: list[Pass], originals: list[Tensor], where: str) -> list[Metric]:
     """Seconds and bytes per megapixel of each direction; the bytes are left out where the system does not tell."""
+    kind = "" if precision == "float32" else f"_{precision}"
     megapixels = [images[0, 0].numel() / 1e6 for images in originals]
     metrics = []
     for direction in ("encode", "decode"):
         seconds = sum(getattr(each, f"{direction}_s") for each in passes) / sum(megapixels)
-        protocol = f"single pictures in float32; {where}"
-        metrics.append(Metric(name=f"{direction}_s_per_megapixel", value=seconds, unit="s", protocol=protocol))
+        protocol = f"single pictures in {precision}; {where}"
+        metrics.append(Metric(name=f"{direction}{kind}_s_per_megapixel", value=seconds, unit="s", protocol=protocol))
         peaks = [getattr(each, f"{direction}_bytes") for each in passes]
         if None not in peaks:
             most = max(peak / size for peak, size in zip(peaks, megapixels, strict=True))
-            protocol = f"the most by which the process grew, single pictures in float32; {where}"
-            metrics.append(Metric(name=f"{direction}_bytes_per_megapixel", value=most, unit="B", protocol=protocol))
+            protocol = f"the most by which the process grew, single pictures in {precision}; {where}"
+            metrics.append(
+                Metric(name=f"{direction}{kind}_bytes_per_megapixel", value=most, unit="B", protocol=protocol)
+            )
     return metrics
 
 

@@ -59,22 +59,35 @@ class ServedModel:
     def cost_of(self, image_shape: ImageShape) -> Cost:
         """The memory and the time of a forward pass of an image (C, H, W), in the direction that needs more.
 
-        They follow from what the import has measured for each megapixel in float32, on a CPU. Where it has measured
-        nothing, the memory is the family's bound, and the time is not known; on a GPU, where maps are not computed in
-        strips, the memory is the bound if that is more. Half precision takes half of both; but an encoder in bfloat16
-        takes the whole memory, because its sums are float32.
+        They follow from what the import has measured for each megapixel on a CPU. Where it has measured nothing, the
+        memory is the family's bound, and the time is not known. On a GPU the memory is the bound if that is more: the
+        maps of a GPU are not computed in strips.
         """
-        megapixels, bound = prod(image_shape[1:]) / 1e6, self.card.model.activation_bytes_of(image_shape)
-        measured = {name: self._measured(f"{name}_bytes_per_megapixel") for name in ("encode", "decode")}
-        if None in measured.values():
-            return Cost(bound, 0.0)
+        bound = self.card.model.activation_bytes_of(image_shape)
         kinds = self.runner.precisions._asdict()
-        shares = {name: (kind or torch.float32).itemsize / torch.float32.itemsize for name, kind in kinds.items()}
-        seconds = [(self._measured(f"{name}_s_per_megapixel") or 0.0) * share for name, share in shares.items()]
-        if kinds["encode"] == torch.bfloat16:
-            shares["encode"] = 1.0
-        size = int(max((value or 0) * megapixels * shares[name] for name, value in measured.items())) + CONSTANT_BYTES
-        return Cost(size if self.runner.is_on_cpu else max(size, bound), max(seconds) * megapixels)
+        costs = [self._cost_of_megapixel(direction, kind or torch.float32) for direction, kind in kinds.items()]
+        if None in costs:
+            return Cost(bound, 0.0)
+        megapixels = prod(image_shape[1:]) / 1e6
+        size = int(max(cost.size for cost in costs if cost) * megapixels) + CONSTANT_BYTES
+        seconds = max(cost.seconds for cost in costs if cost) * megapixels
+        return Cost(size if self.runner.is_on_cpu else max(size, bound), seconds)
+
+    def _cost_of_megapixel(self, direction: str, kind: torch.dtype) -> Cost | None:
+        """The cost that the import has measured for a type of numbers, or the cost that follows from float32's.
+
+        Half precision takes half of the time and of the memory; but an encoder in bfloat16 takes the whole memory,
+        because its sums are float32.
+        """
+        half = f"{direction}_bfloat16"
+        if kind == torch.bfloat16 and (size := self._measured(f"{half}_bytes_per_megapixel")) is not None:
+            return Cost(int(size), self._measured(f"{half}_s_per_megapixel") or 0.0)
+        size = self._measured(f"{direction}_bytes_per_megapixel")
+        if size is None:
+            return None
+        share = kind.itemsize / torch.float32.itemsize
+        of_memory = 1.0 if (direction, kind) == ("encode", torch.bfloat16) else share
+        return Cost(int(size * of_memory), (self._measured(f"{direction}_s_per_megapixel") or 0.0) * share)
 
     def _measured(self, name: str) -> float | None:
         metric = self.card.metric(name)

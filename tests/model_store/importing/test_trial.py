@@ -124,7 +124,8 @@ def test_numbers_are_the_ones_of_the_definition(tmp_path: Path) -> None:
         (latents.var(correction=0) / noise).log10().item() * 10, abs=0.1
     )
     assert values["decode_agreement_db"] > 20
-    assert values["decode_s_per_megapixel"] > 0
+    for direction in ("encode", "encode_bfloat16", "decode", "decode_bfloat16"):
+        assert values[f"{direction}_s_per_megapixel"] > 0
 
 
 def agreements_in_tiles(model: Network, height: int, width: int) -> list[float]:

@@ -24,9 +24,10 @@ Batches = list[tuple[BatchKey, int]]
 TINY = TAESDConfig(image_shape=(3, None, None), latent_shape=(4, None, None), latent_space="sd1")
 
 
-def imported(kind: torch.dtype, encode_mib: int, decode_mib: int, *, is_on_cpu: bool = True) -> ServedModel:
-    """A model of which the import has measured the memory of a megapixel; both directions have a type."""
-    measured = {"encode_bytes_per_megapixel": encode_mib * 2**20, "decode_bytes_per_megapixel": decode_mib * 2**20}
+def imported(kind: torch.dtype, encode: int, decode: int, *, is_on_cpu: bool = True, **others: int) -> ServedModel:
+    """A model of which the import has measured the memory of a megapixel, in MiB; both directions have a type."""
+    mib = {"encode": encode, "decode": decode} | others
+    measured = {f"{name}_bytes_per_megapixel": number * 2**20 for name, number in mib.items()}
 
     def metric(name: str) -> SimpleNamespace | None:
         return SimpleNamespace(value=measured[name]) if name in measured else None
@@ -68,6 +69,13 @@ def make_model(batches: Batches, seconds: dict[int, float]) -> ServedModel:
 def test_memory_of_an_image_follows_from_the_import(kind: torch.dtype, encode: int, decode: int, mib: int) -> None:
     """An image of 1,000×1,000 has one megapixel; 16 MiB are added."""
     assert imported(kind, encode, decode).cost_of((3, 1000, 1000)).size == mib * 2**20
+
+
+def test_memory_that_was_measured_in_bfloat16_counts() -> None:
+    """The sums of an encoder are float32, and large maps go in strips: no share of float32's memory says how much."""
+    model = imported(torch.bfloat16, 100, 300, encode_bfloat16=70, decode_bfloat16=50)
+
+    assert model.cost_of((3, 1000, 1000)).size == (70 + 16) * 2**20
 
 
 def test_memory_on_a_gpu_is_not_less_than_the_familys_bound() -> None:
