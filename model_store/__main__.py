@@ -10,6 +10,10 @@ if __name__ == "__main__":  # before the imports below, which take seconds: Ctrl
         if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` and `&` ask their child to ignore it
             signal.signal(number, lambda number, _: os._exit(128 + number))
 
+    from .waiting_threads import let_waiting_threads_sleep
+
+    let_waiting_threads_sleep()
+
 import argparse
 import json
 from collections.abc import Iterator

@@ -39,6 +39,10 @@ if __name__ == "__main__":  # the imports below take seconds: process 1 of a con
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the parent process may have blocked some
     open_standard_streams()
 
+    from model_store.waiting_threads import let_waiting_threads_sleep
+
+    let_waiting_threads_sleep()
+
 # Modules stay until the end. To check them again and again while they were imported took a sixth of the start.
 with collection_paused():
     import argparse

@@ -3,9 +3,10 @@
 `__main__` makes them once and passes them down; no other module reads the environment. No `.env` file is read.
 
 Libraries read variables of their own. Variables that choose hardware, kernels and threads are left to the operator:
-OMP_NUM_THREADS, MKL_*, ATEN_CPU_CAPABILITY, CUDA_VISIBLE_DEVICES, PYTORCH_*. Variables that would break a promise of
-the service are overruled where the library is used: PROMETHEUS_MULTIPROC_DIR (metrics.py), WEB_CONCURRENCY and
-FORWARDED_ALLOW_IPS (server.py), FASTAPI_OTEL_AUTO_CONFIGURE (app.py). UVICORN_* is read by uvicorn's own command alone.
+OMP_NUM_THREADS, MKL_*, ATEN_CPU_CAPABILITY, CUDA_VISIBLE_DEVICES, PYTORCH_*. GOMP_SPINCOUNT has a default of ours
+(`model_store/waiting_threads.py`). Variables that would break a promise of the service are overruled where the library
+is used: PROMETHEUS_MULTIPROC_DIR (metrics.py), WEB_CONCURRENCY and FORWARDED_ALLOW_IPS (server.py),
+FASTAPI_OTEL_AUTO_CONFIGURE (app.py). UVICORN_* is read by uvicorn's own command alone.
 """
 
 from __future__ import annotations

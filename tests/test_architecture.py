@@ -112,6 +112,7 @@ ONLY_KNOWN_TO = {
     "torch.load": ("model_store/importing/taesd_files.py", "training/checkpoint.py"),
     "os.environ": (
         "model_store/store.py",
+        "model_store/waiting_threads.py",  # sets how long torch's threads wait awake
         "service/__main__.py",
         "service/compute/device.py",  # names the variables by which libraries choose their kernels
         "service/compute/onnx_runtime.py",  # tells ONNX Runtime to send no telemetry

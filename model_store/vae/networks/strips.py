@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..device import dtype_of
+from .winograd import WinogradConv2d
 
 _STRIP_NUMBERS = 2**21  # 4 MiB in bfloat16, 8 in float32; in maps so wide that these are few rows, it is more
 _LEAST_ROWS = 8  # more than the convolutions of a chain: each gives a row less of the first strip
@@ -45,9 +46,16 @@ def convolved_in_strips(layers: nn.Sequential, features: Tensor) -> Iterator[tup
             below = [_no_row(layer, features, kind)] if strip.stop == features.shape[2] else []
             rows = torch.cat([above[layer], change, *below], 2)
             above[layer] = rows[:, :, -2:].clone()
-            change = F.conv2d(rows, layer.weight, layer.bias, padding=(0, 1))
+            change = _convolved_inside(layer, rows)
         yield slice(done, done + change.shape[2]), change
         done += change.shape[2]
+
+
+def _convolved_inside(layer: nn.Conv2d, rows: Tensor) -> Tensor:
+    """The outputs (B, C', h - 2, w) of rows (B, C, h, w) that have a row above them and a row below."""
+    if isinstance(layer, WinogradConv2d):
+        return layer.forward_inside(rows)
+    return F.conv2d(rows, layer.weight, layer.bias, padding=(0, 1))
 
 
 def _no_row(layer: nn.Conv2d, features: Tensor, kind: torch.dtype) -> Tensor:

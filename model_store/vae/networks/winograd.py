@@ -20,14 +20,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .doubling import is_plain_3x3
 
 _OUT, _IN, _TAPS = 4, 6, 3  # the sides of a tile's outputs, of its inputs, and of the kernel
-# From 128 channels and 64×64 cells on, it took 0.4 to 0.8 times as long as the direct sum; with less, up to 1.7 times
-# (two cores of an AMD EPYC, November 2026: docs/decisions/0013-winograd.md).
-_LEAST_CHANNELS = 128
-_LEAST_TILES = 256
+# From 64 channels on, if channels times tiles are as many as this, it took 0.4 to 0.8 times as long as the direct sum;
+# with less, up to 1.4 times (two cores of an AMD EPYC, November 2026: docs/decisions/0015-waiting-threads.md).
+_LEAST_CHANNELS = 64
+_LEAST_NUMBERS = 2**15
 _BLOCK_TILES = 128
 _AREAS_BYTES = 128 * 2**20  # of all threads together, at most: with many threads the blocks are smaller
 
@@ -72,10 +73,17 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) → (B, C', h, w)."""
-        tiles = prod(ceil(side / _OUT) for side in features.shape[2:])
-        if features.dtype != torch.float32 or tiles < _LEAST_TILES or torch.is_grad_enabled():
-            return super().forward(features)
-        return convolve(features, self.weight, self.bias)
+        return convolve(features, self.weight, self.bias) if self._pays_for(features) else super().forward(features)
+
+    def forward_inside(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, C', h - 2, w), without the first and the last row, which need rows outside of the map."""
+        if self._pays_for(features):
+            return convolve(features, self.weight, self.bias, zero_rows=0)
+        return F.conv2d(features, self.weight, self.bias, padding=(0, 1))
+
+    def _pays_for(self, features: Tensor) -> bool:
+        numbers = features.shape[1] * prod(ceil(side / _OUT) for side in features.shape[2:])
+        return features.dtype == torch.float32 and numbers >= _LEAST_NUMBERS and not torch.is_grad_enabled()
 
 
 def use_winograd(network: nn.Module) -> None:
@@ -88,18 +96,22 @@ def use_winograd(network: nn.Module) -> None:
                 setattr(parent, name, _as_winograd(layer))
 
 
-def convolve(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Maps float32 (B, C', h, w) of maps (B, C, h, w), a kernel (C', C, 3, 3) and a bias (C'); zeros surround the maps.
+def convolve(inputs: Tensor, weight: Tensor, bias: Tensor | None, zero_rows: int = 1) -> Tensor:
+    """Maps float32 (B, C', h, w) of maps (B, C, h, w), a kernel (C', C, 3, 3) and a bias (C').
+
+    Zeros surround the maps: a column at each side, and `zero_rows` rows (0 or 1) above and below. Without these rows
+    the outputs have two rows less.
 
     Each thread computes blocks of tiles from the inputs to the outputs, in its processor's cache. Threads that shared
     each step would wait for each other in each: that took twenty times as long beside another process.
     """
     threads = torch.get_num_threads()
-    count, _, height, width = inputs.shape
+    count, _, height_in, width = inputs.shape
+    height = height_in + 2 * zero_rows - 2
     outputs = inputs.new_empty(count, height, width, len(weight))
     most_tiles = _AREAS_BYTES // (threads * 2 * _IN**2 * max(weight.shape[:2]) * weight.itemsize)
     rows, columns = _block_sides(ceil(height / _OUT), ceil(width / _OUT), threads, min(_BLOCK_TILES, most_tiles))
-    blocks = _Blocks(inputs.permute(0, 2, 3, 1), _transformed(weight), bias, outputs, rows, columns)
+    blocks = _Blocks(inputs.permute(0, 2, 3, 1), zero_rows, _transformed(weight), bias, outputs, rows, columns)
     corners = deque(
         (index, top, left)
         for index in range(count)
@@ -143,18 +155,23 @@ def _block_sides(rows: int, columns: int, threads: int, most_tiles: int) -> tupl
 
 
 def _transformed(weight: Tensor) -> Tensor:
-    """The matrices (6, 6, C', C) of a kernel (C', C, 3, 3), by row and by column of a tile.
+    """The matrices (36, C, C') of a kernel (C', C, 3, 3), by column and by row of a tile.
 
     They are made at each call: kept, they would take four times the memory of the weights.
     """
     transform = torch.kron(_WEIGHTS, _WEIGHTS).to(weight.dtype)
-    return torch.mm(transform, weight.permute(2, 3, 0, 1).reshape(_TAPS**2, -1)).view(_IN, _IN, *weight.shape[:2])
+    by_place = weight.permute(3, 2, 1, 0)
+    return torch.mm(transform, by_place.reshape(_TAPS**2, -1)).view(_IN**2, *by_place.shape[2:])
 
 
 class _Blocks(NamedTuple):
-    """The inputs and outputs (B, h, w, C) of all blocks, and the number of tiles of a block, down and across."""
+    """The inputs and outputs (B, h, w, C) of all blocks, and the number of tiles of a block, down and across.
+
+    `zero_rows` rows of zeros are above the inputs, and as many below.
+    """
 
     inputs: Tensor
+    zero_rows: int
     weight: Tensor
     bias: Tensor | None
     outputs: Tensor
@@ -167,11 +184,10 @@ class _Blocks(NamedTuple):
 
         A corner is the number of the image, and the place of the block's first output.
         """
-        *_, channels_out, channels_in = self.weight.shape
-        rows, columns = self.rows, self.columns
-        height, width = _OUT * rows, _OUT * columns
+        _, channels_in, channels_out = self.weight.shape
         # A row has a tile more than it needs, of numbers that are not used, so that all tiles lie at equal distances.
-        tiles = rows * (columns + 1)
+        rows, columns = self.rows, self.columns + 1
+        tiles = rows * columns
         # There are two areas of memory: a step reads from one and writes into the other.
         size = _IN**2 * tiles * max(channels_in, channels_out)
         one, two = self.inputs.new_empty(size), self.inputs.new_empty(size)
@@ -179,16 +195,21 @@ class _Blocks(NamedTuple):
         def part(area: Tensor, *shape: int) -> Tensor:
             return area[: prod(shape)].view(shape)
 
-        padded = self.inputs.new_zeros(height + 2, width + _OUT, channels_in)
-        rows_in = padded.view(height + 2, -1).unfold(0, _IN, _OUT).mT
-        by_row = part(one, _IN, rows, (width + _OUT) * channels_in)
-        in_row = one.as_strided((_IN * tiles, _IN, channels_in), (_OUT * channels_in, channels_in, 1))
-        points = part(two, _IN * tiles, _IN, channels_in)
-        factors = part(two, _IN, tiles, _IN, channels_in).transpose(1, 2)
-        products = part(one, _IN, _IN, tiles, channels_out)
-        by_column = part(two, _IN, _OUT, tiles * channels_out)
-        by_place = part(one, _OUT, _OUT * tiles * channels_out)
-        tiles_out = part(one, _OUT, _OUT, rows, columns + 1, channels_out)[:, :, :, :columns].permute(2, 0, 3, 1, 4)
+        # The columns of the inputs are in four parts, each with every fourth: the first columns of all tiles are then
+        # one piece of memory, and so are the second ones. The fifth and sixth are the first two of the next tile.
+        padded = self.inputs.new_zeros(_OUT, _OUT * rows + _IN - _OUT, columns, channels_in)
+        rows_in = padded.flatten(2)
+        by_row = part(one, _OUT, _IN, rows, columns * channels_in)
+        in_row = by_row.flatten(1)
+        in_next = in_row.as_strided(
+            (_IN - _OUT, in_row.shape[1]), in_row.stride(), in_row.storage_offset() + channels_in
+        )
+        points = part(two, _IN, in_row.shape[1])
+        products = part(one, _IN**2, tiles, channels_out)
+        by_column = part(two, _OUT, _IN, tiles * channels_out)
+        by_place = part(one, _OUT, _OUT, tiles * channels_out)
+        tiles_out = by_place.view(_OUT, _OUT, rows, columns, channels_out)[:, :, :, :-1].permute(2, 1, 3, 0, 4)
+        of_tile, of_next = _INPUTS.split([_OUT, _IN - _OUT], 1)
         while corners:
             try:
                 index, top, left = corners.popleft()
@@ -196,23 +217,28 @@ class _Blocks(NamedTuple):
                 return  # another thread has taken the last one
             self._read(padded, index, top, left)
             for row in range(rows):
-                torch.mm(_INPUTS, rows_in[row], out=by_row[:, row])
-            torch.bmm(_INPUTS.expand(_IN * tiles, -1, -1), in_row, out=points)
-            for row in range(_IN):
-                torch.bmm(factors[row], self.weight[row].mT, out=products[row])
-            torch.bmm(_OUTPUTS.expand(_IN, -1, -1), products.view(_IN, _IN, -1), out=by_column)
-            torch.mm(_OUTPUTS, by_column.view(_IN, -1), out=by_place)
+                here = slice(_OUT * row, _OUT * row + _IN)
+                torch.bmm(_INPUTS.expand(_OUT, -1, -1), rows_in[:, here], out=by_row[:, :, row])
+            torch.mm(of_tile, in_row, out=points)
+            torch.addmm(points, of_next, in_next, out=points)
+            torch.bmm(points.view(_IN**2, tiles, channels_in), self.weight, out=products)
+            torch.mm(_OUTPUTS, products.view(_IN, -1), out=by_column.view(_OUT, -1))
+            torch.bmm(_OUTPUTS.expand(_OUT, -1, -1), by_column, out=by_place)
             self._write(tiles_out, index, top, left)
 
     def _read(self, padded: Tensor, index: int, top: int, left: int) -> None:
         """Copy the inputs of a block, with one cell more on each side, and zeros outside of the map."""
         _, height, width, _ = self.inputs.shape
-        above, below = max(0, top - 1), min(height, top - 1 + padded.shape[0])
-        before, after = max(0, left - 1), min(width, left - 1 + padded.shape[1])
-        if below - above < padded.shape[0] or after - before < padded.shape[1]:
+        parts, rows, columns, _ = padded.shape
+        top, left = top - self.zero_rows, left - 1
+        above, below = max(0, top), min(height, top + rows)
+        right = left + parts * columns
+        if below - above < rows or left < 0 or right > width:
             padded.zero_()
-        here = padded[above - top + 1 : below - top + 1, before - left + 1 : after - left + 1]
-        here.copy_(self.inputs[index, above:below, before:after])
+        for first, part in enumerate(padded, left):
+            skipped = 1 if first < 0 else 0
+            here = self.inputs[index, above:below, first + skipped * parts : right : parts]
+            part[above - top : below - top, skipped : skipped + here.shape[1]] = here
 
     def _write(self, tiles: Tensor, index: int, top: int, left: int) -> None:
         """Copy the outputs of a block, (rows, 4, columns, 4, C'), and add the bias."""

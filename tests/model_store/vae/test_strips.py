@@ -14,6 +14,7 @@ from model_store.taesd import TAESD, TAESDConfig
 from model_store.taesd.model import Block
 from model_store.vae.networks import strips
 from model_store.vae.networks.strips import convolved_in_strips, strips_of
+from model_store.vae.networks.winograd import use_winograd
 
 
 @pytest.fixture
@@ -67,6 +68,20 @@ def test_outputs_are_those_of_the_whole_map(channels: tuple[int, ...], count: in
 
     assert rows == list(range(height))
     torch.testing.assert_close(torch.cat(parts, 2), wanted, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_strip_takes_winograds_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outputs differ from the direct sums by rounding, so equal ones would show that it was not used."""
+    monkeypatch.setattr(strips, "_STRIP_NUMBERS", 2**20)
+    chain, features = layers(64, 64, 64), torch.randn(1, 64, 130, 256)
+    direct = chain(features)
+
+    use_winograd(chain)
+    outputs = torch.cat([part.clone() for _, part in convolved_in_strips(chain, features)], 2)
+
+    assert not torch.equal(outputs, direct)
+    torch.testing.assert_close(outputs, direct, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("narrow_strips")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from model_store.vae.networks import winograd
 from model_store.vae.networks.winograd import WinogradConv2d, use_winograd
 
-WIDE = 128
+WIDE = 64
 
 
 Convolve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -61,6 +61,8 @@ def direct(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         pytest.param(3, 2, 2, 33, 1, id="one column"),
         pytest.param(1, 2, 3, 70, 530, id="several blocks"),
         pytest.param(1, 2, 2, 6, 1100, id="wider than a block"),
+        pytest.param(1, 2, 2, 6, 513, id="one column more than whole tiles"),
+        pytest.param(1, 2, 2, 9, 511, id="one column less than whole tiles"),
     ],
 )
 @torch.inference_mode()
@@ -159,7 +161,7 @@ def test_other_convolutions_are_left_as_they_are(other: dict[str, Any]) -> None:
 @torch.inference_mode()
 def test_a_replaced_layer_has_the_same_weights_and_outputs() -> None:
     plain = nn.Sequential(layer(), nn.Sequential(layer(bias=False)))
-    features = torch.randn(1, WIDE, 66, 70)
+    features = torch.randn(1, WIDE, 94, 98)
     wanted, state = plain(features), plain.state_dict()
 
     use_winograd(plain)
@@ -168,11 +170,26 @@ def test_a_replaced_layer_has_the_same_weights_and_outputs() -> None:
     assert plain.state_dict().keys() == state.keys()
 
 
+@pytest.mark.parametrize(
+    ("height", "width"), [pytest.param(3, 5, id="small map"), pytest.param(101, 93, id="large map")]
+)
+@torch.inference_mode()
+def test_the_rows_inside_a_map_need_no_rows_outside_of_it(height: int, width: int) -> None:
+    network, features = nn.Sequential(layer()), torch.randn(2, WIDE, height, width)
+    wanted = network(features)[:, :, 1:-1]
+
+    use_winograd(network)
+
+    convolution = network[0]
+    assert isinstance(convolution, WinogradConv2d)
+    torch.testing.assert_close(convolution.forward_inside(features), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_flow_through_a_replaced_layer() -> None:
     network = nn.Sequential(layer())
     use_winograd(network)
 
-    network(torch.randn(1, WIDE, 64, 64)).sum().backward()
+    network(torch.randn(1, WIDE, 96, 96)).sum().backward()
 
     assert network[0].weight.grad is not None
 
@@ -181,7 +198,7 @@ def test_gradients_flow_through_a_replaced_layer() -> None:
 def test_maps_in_half_precision_are_convolved_directly() -> None:
     plain = layer().bfloat16()
     network = nn.Sequential(plain)
-    features = torch.randn(1, WIDE, 64, 64).bfloat16()
+    features = torch.randn(1, WIDE, 96, 96).bfloat16()
 
     use_winograd(network)
 
