@@ -2,15 +2,15 @@
 
 At the end of a piece of work, the threads of torch's library for them (libgomp) look again and again whether there is
 more, for some milliseconds. Meanwhile other threads wait for the cores: the event loop, and the threads of Winograd's
-convolution, which then took a fifth to a third more time. Threads that sleep at once cost small layers 2 to 3 % of
-their time; with the number below nothing was lost (docs/decisions/0015-waiting-threads.md).
+convolution, with which TAEF2 then took a third more time. With the number below, other layers lost nothing
+(docs/decisions/0015-waiting-threads.md).
 """
 
 from __future__ import annotations
 
 import os
 
-_LOOKS = "20000"
+_SPIN_COUNT = "20000"
 _CHOICES = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}  # a user who sets one has chosen
 
 
@@ -20,4 +20,4 @@ def let_waiting_threads_sleep() -> None:
     Source: GNU libgomp's manual, `GOMP_SPINCOUNT`, read in November 2026.
     """
     if not _CHOICES & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = _LOOKS
+        os.environ["GOMP_SPINCOUNT"] = _SPIN_COUNT

@@ -67,6 +67,7 @@ IGNORANT = {
     "model_store/importing/command.py": ("safetensors", "diffusers", "huggingface_hub", "PIL"),
     "model_store/pictures.py": ("torch",),
     "model_store/taesd": ("numpy", "PIL", "safetensors"),
+    "model_store/waiting_threads.py": ("torch",),
     "model_store/weights.py": ("model_store.importing",),
     "training": ("model_store.importing", "diffusers", "huggingface_hub"),
     "service": ("model_store.importing", "diffusers", "huggingface_hub"),

@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from .doubling import is_plain_3x3
 
 _OUT, _IN, _TAPS = 4, 6, 3  # the sides of a tile's outputs, of its inputs, and of the kernel
-# From 64 channels on, if channels times tiles are as many as this, it took 0.4 to 0.8 times as long as the direct sum;
-# with less, up to 1.4 times (two cores of an AMD EPYC, November 2026: docs/decisions/0015-waiting-threads.md).
+# With as many channels and tiles as these, it took 0.4 to 0.9 times as long as the direct sum; with less, up to 1.4
+# times (two cores of an AMD EPYC, November 2026, threads that soon sleep: docs/decisions/0015-waiting-threads.md).
 _LEAST_CHANNELS = 64
-_LEAST_NUMBERS = 2**15
+_LEAST_TILES, _LEAST_NUMBERS = 256, 2**15  # the second is channels times tiles
 _BLOCK_TILES = 128
 _AREAS_BYTES = 128 * 2**20  # of all threads together, at most: with many threads the blocks are smaller
 
@@ -82,8 +82,9 @@ class WinogradConv2d(nn.Conv2d):
         return F.conv2d(features, self.weight, self.bias, padding=(0, 1))
 
     def _pays_for(self, features: Tensor) -> bool:
-        numbers = features.shape[1] * prod(ceil(side / _OUT) for side in features.shape[2:])
-        return features.dtype == torch.float32 and numbers >= _LEAST_NUMBERS and not torch.is_grad_enabled()
+        tiles = prod(ceil(side / _OUT) for side in features.shape[2:])
+        is_large = tiles >= _LEAST_TILES and features.shape[1] * tiles >= _LEAST_NUMBERS
+        return is_large and features.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
 def use_winograd(network: nn.Module) -> None:
