@@ -26,6 +26,7 @@ from model_store.weights import count_parameters, empty
 
 from . import console, objective
 from .data import Dataset, shuffled_batches
+from .deviation import with_fitted_deviation
 from .devices import autocast, place, resident, to_device
 from .epoch import Epoch
 from .errors import BadRecipe, Diverged
@@ -120,7 +121,7 @@ def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) ->
     """
     pixels = resident(dataset.train, run.device)
     for number in range(len(run.history) + 1, run.recipe.epochs + 1):
-        epoch = train_epoch(run, number, pixels, dataset.validation)
+        epoch = train_epoch(run, number, pixels, dataset)
         best = max((past.validation_nats for past in run.history), default=-math.inf)
         if epoch.validation_nats > best:
             run.best_weights, run.best_epoch = _copy(run.averaged), number
@@ -129,6 +130,7 @@ def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) ->
         run.epochs_saved = number
         console.epoch_line(epoch, run.recipe.epochs, run.measure, best=run.best_epoch == number)
     run.averaged.load_state_dict(run.best_weights)
+    _fit_deviation(run, dataset)
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
@@ -139,8 +141,10 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> Epoch:
+def train_epoch(run: Run, number: int, pixels: Tensor, dataset: Dataset) -> Epoch:
     """Train on all pixels uint8 (N, C, H, W) once, in the order of epoch `number`, and measure the validation images.
+
+    `pixels` are `dataset.train`, on the device if they fit there.
 
     Raises:
         Diverged: the objective of the training or of the validation images is not finite.
@@ -160,7 +164,8 @@ def train_epoch(run: Run, number: int, pixels: Tensor, validation: Tensor) -> Ep
     trained = time.perf_counter()
     if not math.isfinite(train_nats):
         raise Diverged(number, run.recipe.optimiser.learning_rate)
-    validated = validate(run.averaged, validation, run.recipe.objective)
+    _fit_deviation(run, dataset)
+    validated = validate(run.averaged, dataset.validation, run.recipe.objective)
     if not math.isfinite(validated.nats):
         raise Diverged(number, run.recipe.optimiser.learning_rate)
     return Epoch(
@@ -197,6 +202,11 @@ def moving_average(decay: float, averaged: list[Tensor], current: list[Tensor], 
     early = (1 + int(count)) / (10 + int(count))
     move = get_ema_multi_avg_fn(min(decay, early))
     move(averaged, current, count)
+
+
+def _fit_deviation(run: Run, dataset: Dataset) -> None:
+    if run.recipe.objective.fits_deviation:
+        run.averaged.config = with_fitted_deviation(run.averaged, dataset.train)
 
 
 def _copy(model: VAE) -> dict[str, Tensor]:

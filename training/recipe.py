@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from model_store.files import read_file
 from model_store.pictures import Resize
-from model_store.vae import Record, VAEConfig
+from model_store.vae import GaussianConfig, Record, VAEConfig
 from model_store.vae.record import validation_messages
 from model_store.version import check_name
 
@@ -83,13 +83,25 @@ class Recipe(Record):
     def _objective_fits_the_model(self) -> Self:
         """Refuse values that the objective does not use: a card would report a β that did nothing."""
         plain = ObjectiveRecipe()
-        changes_the_elbo = self.objective.model_copy(update={"draws": 1, "importance_weighted": False}) != plain
+        kept = {"draws": 1, "importance_weighted": False, "fits_deviation": False}
+        changes_the_elbo = self.objective.model_copy(update=kept) != plain
         if changes_the_elbo and (self.objective.importance_weighted or "score" not in self.model.can):
             raise ValueError(
                 "objective: kl_weight, kl_warmup_fraction and free_nats change the ELBO alone; leave them out"
             )
         if self.objective.importance_weighted and "score" not in self.model.can:
             raise ValueError(f"objective.importance_weighted needs a posterior; the model's is {self.model.posterior}")
+        likelihood = self.model.likelihood
+        has_deviation = isinstance(likelihood, GaussianConfig) and likelihood.standard_deviation is not None
+        if self.objective.fits_deviation and self.objective.importance_weighted:
+            raise ValueError(
+                "objective.fits_deviation fits the ELBO, and not the importance-weighted bound; leave one out"
+            )
+        if self.objective.fits_deviation and not (has_deviation and "encode" in self.model.can):
+            raise ValueError(
+                "objective.fits_deviation needs an encoder and a gaussian likelihood with a standard_deviation, which "
+                "it replaces; set model.likelihood.standard_deviation=0.1, for example"
+            )
         if self.objective.draws > 1 and "sample" not in self.model.can:
             raise ValueError("objective.draws: a plain autoencoder draws nothing; leave it out")
         return self

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
         ConvConfig,
         DiscretisedLogisticConfig,
         GaussianConfig,
+        LogisticMixtureConfig,
         MLPConfig,
         StandardNormalConfig,
         UniformConfig,
         VAEConfig,
     )
     from .elbo import Bound, Estimate, bits_per_dimension
-    from .likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
+    from .likelihoods import Bernoulli, DiscretisedLogistic, Gaussian, LogisticMixture
     from .model import VAE, NoPosterior
     from .posterior import DiagonalGaussian, Point
     from .priors import StandardNormal, Uniform
@@ -37,6 +38,8 @@ __all__ = [
     "Estimate",
     "Gaussian",
     "GaussianConfig",
+    "LogisticMixture",
+    "LogisticMixtureConfig",
     "MLPConfig",
     "NoPosterior",
     "Point",

@@ -44,7 +44,7 @@ _LARGE_TENSORS = 10
 _FLOAT32_BYTES = 4
 # The rounding of pixels to 8 bits alone has a standard deviation of 1/(255·√12) = 0.0011 on the scale of images. Far
 # below it, the squared errors in log p(x|z) have more digits than float32.
-_MIN_DEVIATION = 1e-3
+MIN_DEVIATION, MAX_DEVIATION = 1e-3, 10.0
 
 
 class MLPConfig(Record):
@@ -79,34 +79,56 @@ class BernoulliConfig(Record):
     """Binary pixels: the decoder gives each pixel's probability of being on."""
 
     kind: Literal["bernoulli"] = "bernoulli"
-    numbers_per_value: ClassVar[int] = 1
     is_binary: ClassVar[bool] = True
     is_8_bit: ClassVar[bool] = False
+
+    def numbers_per_pixel(self, channels: int) -> int:
+        """The number of numbers that the decoder gives for a pixel."""
+        return channels
 
 
 class GaussianConfig(Record):
     """Real-valued pixels: the decoder gives their mean, and their variance unless it is fixed."""
 
     kind: Literal["gaussian"] = "gaussian"
-    standard_deviation: Annotated[float, Field(ge=_MIN_DEVIATION, le=10)] | None = Field(
+    standard_deviation: Annotated[float, Field(ge=MIN_DEVIATION, le=MAX_DEVIATION)] | None = Field(
         default=None, description="of every pixel, where images are in [0, 1]; learned, pixel by pixel, if left out"
     )
     is_binary: ClassVar[bool] = False
     is_8_bit: ClassVar[bool] = False
 
-    @property
-    def numbers_per_value(self) -> int:
-        """The number of numbers that the decoder gives for each pixel and channel."""
-        return 2 if self.standard_deviation is None else 1
+    def numbers_per_pixel(self, channels: int) -> int:
+        """The number of numbers that the decoder gives for a pixel."""
+        return 2 * channels if self.standard_deviation is None else channels
 
 
 class DiscretisedLogisticConfig(Record):
     """8-bit pixels: the decoder gives location and scale of a logistic distribution over the 256 values."""
 
     kind: Literal["discretised_logistic"] = "discretised_logistic"
-    numbers_per_value: ClassVar[int] = 2
     is_binary: ClassVar[bool] = False
     is_8_bit: ClassVar[bool] = True  # only a probability of 8-bit pixels can be given in bits per dimension
+
+    def numbers_per_pixel(self, channels: int) -> int:
+        """The number of numbers that the decoder gives for a pixel."""
+        return 2 * channels
+
+
+class LogisticMixtureConfig(Record):
+    """8-bit pixels: the decoder gives a mixture of discretised logistic distributions for all colours of a pixel."""
+
+    kind: Literal["logistic_mixture"] = "logistic_mixture"
+    components: Annotated[int, Field(ge=1, le=64)] = 5
+    is_binary: ClassVar[bool] = False
+    is_8_bit: ClassVar[bool] = True
+
+    def numbers_per_pixel(self, channels: int) -> int:
+        """The number of numbers that the decoder gives for a pixel: a weight and two for each colour and component.
+
+        The location of a colour also depends on the colours before it: one number more for each pair of colours.
+        """
+        pairs = channels * (channels - 1) // 2
+        return self.components * (1 + 2 * channels + pairs)
 
 
 class StandardNormalConfig(Record):
@@ -122,7 +144,9 @@ class UniformConfig(Record):
 
 
 Posterior = Literal["diagonal_gaussian", "point", "none"]
-Likelihood = Annotated[BernoulliConfig | GaussianConfig | DiscretisedLogisticConfig, Field(discriminator="kind")]
+Likelihood = Annotated[
+    BernoulliConfig | GaussianConfig | DiscretisedLogisticConfig | LogisticMixtureConfig, Field(discriminator="kind")
+]
 Prior = Annotated[StandardNormalConfig | UniformConfig, Field(discriminator="kind")]
 
 
@@ -188,7 +212,7 @@ class VAEConfig(FamilyConfig):
         _, *size = self.image_shape
         network = self.network
         largest = max(
-            prod(self.image_shape) * self.likelihood.numbers_per_value,
+            self.numbers_per_image,
             prod(self.latent_shape) * self.numbers_per_latent,
             max(network.hidden) if isinstance(network, MLPConfig) else network.largest_map(*size),
         )
@@ -212,7 +236,12 @@ class VAEConfig(FamilyConfig):
     @property
     def decoder_channels(self) -> int:
         """The size of the decoder's output along dimension 1."""
-        return self.image_shape[0] * self.likelihood.numbers_per_value
+        return self.likelihood.numbers_per_pixel(self.image_shape[0])
+
+    @property
+    def numbers_per_image(self) -> int:
+        """The number of numbers that the decoder gives for an image."""
+        return self.decoder_channels * prod(self.image_shape[1:])
 
     @model_validator(mode="after")
     def _autoencoder_has_no_prior_to_transform(self) -> Self:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .config import BernoulliConfig, DiscretisedLogisticConfig, GaussianConfig, VAEConfig
+from .config import (
+    MIN_DEVIATION,
+    BernoulliConfig,
+    DiscretisedLogisticConfig,
+    GaussianConfig,
+    LogisticMixtureConfig,
+    VAEConfig,
+)
 
 # The density of 8-bit pixels under a Gaussian grows without bound as its variance shrinks; a standard deviation of
 # 0.0067, two of 256 grey values, is where it stops.
@@ -19,6 +27,7 @@ GAUSSIAN_LOG_VARIANCE_RANGE = (-10.0, 4.0)
 LOGISTIC_LOG_SCALE_RANGE = (-8.0, 2.0)
 
 _GREATEST_VALUE = 255
+_MIDDLE = 0.5  # of the values of a colour
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,16 @@ class Gaussian:
         """The locations as a picture, (B, C, H, W), clipped to [0, 1]."""
         return self.location.clamp(0, 1)
 
+    def with_best_variance(self, images: Tensor) -> Gaussian:
+        """The same locations with the one variance under which the images (B, C, H, W) are most likely.
+
+        It is their mean squared error (Rybkin, Daniilidis and Levine 2021, optimal σ-VAE), and not below the least
+        that a `GaussianConfig` may have. No gradient flows through it: at the optimum, that of the mean of log p(x|z)
+        is zero.
+        """
+        variance = (images - self.location).detach().square().mean()
+        return Gaussian(self.location, variance.clamp(min=MIN_DEVIATION**2).log())
+
     def log_prob(self, images: Tensor) -> Tensor:
         """log p(x|z) in nats, (B,): a density, Kingma and Welling 2014, equation (12).
 
@@ -80,16 +99,48 @@ class DiscretisedLogistic:
     def log_prob(self, images: Tensor) -> Tensor:
         """log p(x|z) of 8-bit images in nats, (B,): a probability, which over all 256 values of a pixel sums to 1.
 
-        Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation (15); the
-        outermost values take the tails, as in Salimans et al. 2017, "PixelCNN++", equation (2). The difference of the
-        two sigmoids is σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b−a)), which avoids cancellation.
+        Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation (15).
         """
-        width = (-self.log_scale).exp() / _GREATEST_VALUE  # of a grey value, in scales: a − b
-        centre = (images - self.location) * (-self.log_scale).exp()
-        below = F.logsigmoid(centre + width / 2).where(images < 1, 0)
-        above = F.logsigmoid(width / 2 - centre).where(images > 0, 0)
-        between = (-torch.expm1(-width)).log().where((images > 0) & (images < 1), 0)
-        return (below + above + between).flatten(1).sum(1)
+        return _logistic_log_mass(images, self.location, self.log_scale).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class LogisticMixture:
+    """8-bit pixels: for each pixel a mixture of K discretised logistic distributions over its colours together.
+
+    `log_weight` is (B, K, H, W), `location` and `log_scale` are (B, K, C, H, W). In a component, the location of a
+    colour moves with the values of the colours before it, by a `coupling` in [−1, 1] for each pair:
+    (B, K, C (C − 1) / 2, H, W), of green with red, blue with red, blue with green.
+
+    Source: Salimans et al. 2017, "PixelCNN++", sections 2.1 and 2.2, equations (1) to (3); colours in [0, 1] here.
+    """
+
+    log_weight: Tensor
+    location: Tensor
+    log_scale: Tensor
+    coupling: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean colours as a picture, (B, C, H, W), clipped to [0, 1]."""
+        colours: list[Tensor] = []
+        for colour in range(self.location.shape[2]):
+            colours.append(self._location_of(colour, colours))
+        means = torch.stack(colours, 2)
+        return (self.log_weight.exp().unsqueeze(2) * means).sum(1).clamp(0, 1)
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        """log p(x|z) of 8-bit images in nats, (B,): a probability, which over all colours of a pixel sums to 1."""
+        given = images.unsqueeze(1).unbind(2)  # for each colour (B, 1, H, W)
+        locations = torch.stack([self._location_of(colour, given) for colour in range(len(given))], 2)
+        mass = _logistic_log_mass(images.unsqueeze(1), locations, self.log_scale).sum(2)  # (B, K, H, W)
+        return (self.log_weight + mass).logsumexp(1).flatten(1).sum(1)
+
+    def _location_of(self, colour: int, before: Sequence[Tensor]) -> Tensor:
+        """The locations of a colour, (B, K, H, W), given those before it."""
+        first = colour * (colour - 1) // 2
+        moves = [self.coupling[:, :, first + other] * (before[other] - _MIDDLE) for other in range(colour)]
+        return sum(moves, self.location[:, :, colour])
 
 
 @dataclass(frozen=True)
@@ -104,11 +155,15 @@ class PointImage:
         return self.location.clamp(0, 1).where(self.location.isfinite(), torch.nan)
 
 
-Likelihood = Bernoulli | Gaussian | DiscretisedLogistic
+Likelihood = Bernoulli | Gaussian | DiscretisedLogistic | LogisticMixture
 
 
 def likelihood(config: VAEConfig, numbers: Tensor) -> Likelihood:
-    """The distribution that a decoder's numbers (B, decoder_channels, H, W) are the parameters of."""
+    """The distribution that a decoder's numbers (B, decoder_channels, H, W) are the parameters of.
+
+    Where a value has two numbers, the locations of all channels come before the others. In a mixture, one component
+    comes after the other: its weight, locations, logarithms of scales, and couplings.
+    """
     match config.likelihood:
         case BernoulliConfig():
             return Bernoulli(logits=numbers)
@@ -120,6 +175,16 @@ def likelihood(config: VAEConfig, numbers: Tensor) -> Likelihood:
         case DiscretisedLogisticConfig():
             location, log_scale = numbers.chunk(2, dim=1)
             return DiscretisedLogistic(location, log_scale.clamp(*LOGISTIC_LOG_SCALE_RANGE))
+        case LogisticMixtureConfig(components=components):
+            channels = config.image_shape[0]
+            parts = [1, channels, channels, channels * (channels - 1) // 2]
+            weight, location, log_scale, coupling = numbers.unflatten(1, (components, -1)).split(parts, 2)
+            return LogisticMixture(
+                weight.squeeze(2).log_softmax(1),
+                location,
+                log_scale.clamp(*LOGISTIC_LOG_SCALE_RANGE),
+                coupling.tanh(),
+            )
 
 
 def decoder_numbers(config: VAEConfig, mean: Tensor, variance: float, images: int) -> Tensor:
@@ -136,5 +201,28 @@ def decoder_numbers(config: VAEConfig, mean: Tensor, variance: float, images: in
         case GaussianConfig():
             return torch.cat([mean, torch.full_like(mean, math.log(variance))])
         case DiscretisedLogisticConfig():
-            scale = math.sqrt(3 * variance) / math.pi  # of a logistic distribution with that variance
-            return torch.cat([mean, torch.full_like(mean, math.log(scale))])
+            return torch.cat([mean, torch.full_like(mean, _log_scale(variance))])
+        case LogisticMixtureConfig(components=components):
+            channels, *size = mean.shape
+            pairs = mean.new_zeros(channels * (channels - 1) // 2, *size)
+            alike = torch.cat([mean.new_zeros(1, *size), mean, torch.full_like(mean, _log_scale(variance)), pairs])
+            return alike.repeat(components, 1, 1)
+
+
+def _log_scale(variance: float) -> float:
+    """The logarithm of the scale of a logistic distribution with that variance."""
+    return math.log(math.sqrt(3 * variance) / math.pi)
+
+
+def _logistic_log_mass(images: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+    """The logarithm of the mass that a logistic distribution gives each value of 8-bit images.
+
+    The outermost values take the tails, as in Salimans et al. 2017, "PixelCNN++", equation (2). The difference of the
+    two sigmoids is σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b−a)), which avoids cancellation.
+    """
+    width = (-log_scale).exp() / _GREATEST_VALUE  # of a grey value, in scales: a − b
+    centre = (images - location) * (-log_scale).exp()
+    below = F.logsigmoid(centre + width / 2).where(images < 1, 0)
+    above = F.logsigmoid(width / 2 - centre).where(images > 0, 0)
+    between = (-torch.expm1(-width)).log().where((images > 0) & (images < 1), 0)
+    return below + above + between

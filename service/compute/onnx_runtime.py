@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model_store.families import Network
 from model_store.vae import VAE
-from model_store.vae.config import VAEConfig
+from model_store.vae.config import BernoulliConfig, DiscretisedLogisticConfig, GaussianConfig, VAEConfig
 from model_store.vae.likelihoods import likelihood
 from model_store.vae.model import LOG_VARIANCE_RANGE
 from model_store.vae.pixels import to_images, to_pixels
@@ -50,14 +50,15 @@ def onnx_forward_passes(model: Network) -> ForwardPasses:
     decoded = compile_graph(decode_graph(model.decoder, config), has_arena=has_arena)
 
     def decode(latents: Tensor) -> Rows:
-        return with_finite_flags(decoded(latents)[0])
+        numbers, *images = decoded(latents)
+        return with_finite_flags(images[0] if images else likelihood(config, numbers).mean)
 
     def render(latents: Tensor) -> Rows:
         images, finite = decode(latents)
         return to_pixels(images), finite
 
     def score(pixels: Tensor, latents: Tensor) -> Rows:
-        numbers = decoded(latents)[1]
+        numbers, *_ = decoded(latents)
         return with_finite_flags(likelihood(config, numbers).log_prob(to_images(pixels)))
 
     passes: ForwardPasses = {"decode": decode, "render": render, "score": score}
@@ -83,18 +84,23 @@ def encode_graph(encoder: nn.Module, config: VAEConfig) -> bytes:
 
 
 def decode_graph(decoder: nn.Module, config: VAEConfig) -> bytes:
-    """Latents (B, *latent_shape) → images (B, C, H, W) in [0, 1], and the numbers that the likelihood interprets."""
+    """Latents (B, *latent_shape) → the numbers that the likelihood interprets, and images (B, C, H, W) in [0, 1].
+
+    The mean of a mixture takes several steps: torch computes it, and the graph gives no images.
+    """
     graph = Graph()
     numbers = graph.layer(decoder, "latents")
+    outputs = {"numbers": numbers}
     # The images are the mean as the likelihoods define it: the probability of a Bernoulli, or a location in [0, 1].
-    if config.likelihood.is_binary:
-        images = graph.node("Sigmoid", numbers)
-    elif config.likelihood.numbers_per_value == 1:
-        images = graph.clip(numbers, 0, 1)
-    else:
-        location, _ = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
-        images = graph.clip(location, 0, 1)
-    return graph.model({"latents": (TensorProto.FLOAT, config.latent_shape)}, {"images": images, "numbers": numbers})
+    match config.likelihood:
+        case BernoulliConfig():
+            outputs["images"] = graph.node("Sigmoid", numbers)
+        case GaussianConfig(standard_deviation=float()):
+            outputs["images"] = graph.clip(numbers, 0, 1)
+        case GaussianConfig() | DiscretisedLogisticConfig():
+            location, _ = graph.nodes("Split", 2, numbers, axis=1, num_outputs=2)
+            outputs["images"] = graph.clip(location, 0, 1)
+    return graph.model({"latents": (TensorProto.FLOAT, config.latent_shape)}, outputs)
 
 
 def compile_graph(content: bytes, *, has_arena: bool = True) -> Callable[[Tensor], Rows]:

@@ -7,12 +7,11 @@ and the service gives the same numbers for the same seed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 
 import torch
 from torch import Tensor
 
-from model_store import VAE
+from model_store import VAE, VAEConfig
 from model_store.vae import Bound, Estimate
 from model_store.vae.noise import derived_seed, standard_normal
 from model_store.vae.pixels import mean_squared_errors, to_images
@@ -25,7 +24,8 @@ EVALUATION_SEED = 0
 EVIDENCE_DRAWS = 1000
 
 _BATCH_IMAGES = 500
-_BATCH_VALUES = 2**24
+_BATCH_NUMBERS = 2**26  # of the decoder
+_EVIDENCE_NUMBERS = 2**24
 
 
 @torch.inference_mode()
@@ -36,12 +36,12 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
         NoPosterior: the model has no posterior distribution.
     """
     device = model.device
-    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), seed), _BATCH_IMAGES)
+    parts = batches_of(model.config, binarised_for_scoring(model.config, pixels.cpu(), seed))
     known = [Estimate(model.posterior(to_images(part.to(device)))) for part in parts]
     numbers = console.track(range(draws), draws, "posterior draws") if draws > 1 else range(draws)
     for number in numbers:
         noise = posterior_noise(seed, number, len(pixels), model.config.latent_shape)
-        for part, estimate, epsilon in zip(parts, known, torch.split(noise, _BATCH_IMAGES), strict=True):
+        for part, estimate, epsilon in zip(parts, known, batches_of(model.config, noise), strict=True):
             normal = estimate.posterior.sample(epsilon.to(device))
             likelihood = model.decode(model.prior.from_normal(normal))
             estimate.add(normal, likelihood.log_prob(to_images(part.to(device))))
@@ -62,7 +62,7 @@ def evidence(model: VAE, pixels: Tensor) -> Tensor:
         device
     )
     likelihood = model.decode(model.prior.sample(noise))
-    together = max(1, _BATCH_VALUES // (EVIDENCE_DRAWS * prod(model.config.image_shape)))
+    together = max(1, _EVIDENCE_NUMBERS // (EVIDENCE_DRAWS * model.config.numbers_per_image))
     parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), EVALUATION_SEED), together)
     return _together(log_evidence(likelihood, to_images(part.to(device))) for part in parts)
 
@@ -71,7 +71,7 @@ def evidence(model: VAE, pixels: Tensor) -> Tensor:
 def point_likelihood(model: VAE, pixels: Tensor) -> Tensor:
     """log p(x|z) of each image at the encoder's point, (N,): not a bound, since a plain autoencoder has no ELBO."""
     device = model.device
-    parts = torch.split(binarised_for_scoring(model.config, pixels.cpu(), EVALUATION_SEED), _BATCH_IMAGES)
+    parts = batches_of(model.config, binarised_for_scoring(model.config, pixels.cpu(), EVALUATION_SEED))
 
     def likelihoods(images: Tensor) -> Tensor:
         return model.decode(model.prior.from_normal(model.encode(images).mean)).log_prob(images)
@@ -89,7 +89,13 @@ def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
         remade = model.decode(model.prior.from_normal(model.encode(images).mean)).mean
         return mean_squared_errors(remade, images)
 
-    return _together(errors(part) for part in torch.split(pixels, _BATCH_IMAGES))
+    return _together(errors(part) for part in batches_of(model.config, pixels))
+
+
+def batches_of(config: VAEConfig, rows: Tensor) -> tuple[Tensor, ...]:
+    """Rows, one for each image, in batches whose images a model computes at once."""
+    images = min(_BATCH_IMAGES, max(1, _BATCH_NUMBERS // config.numbers_per_image))
+    return torch.split(rows, images)
 
 
 def _together(parts: Iterator[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from model_store.vae import ConvConfig, MLPConfig, VAEConfig
-from model_store.vae.config import BernoulliConfig, GaussianConfig
+from model_store.vae.config import BernoulliConfig, GaussianConfig, LogisticMixtureConfig
 
 CONV = ConvConfig(widths=(8, 16), hidden=16)
 GRID = ConvConfig(widths=(8, 16))
@@ -52,8 +52,19 @@ def test_memory_of_one_image_is_ten_tensors_of_the_largest_size() -> None:
             ((1, 16, 16), grid, BernoulliConfig()),
             ((2,), vector.model_copy(update={"hidden": (8192 * 2, 4)}), BernoulliConfig()),
             ((8192,), vector, BernoulliConfig()),
+            ((2,), MLPConfig(hidden=(4,)), LogisticMixtureConfig(components=7)),
         )
-    ] == [40 * values for values in (3 * 64 * 64, 2 * 3 * 64 * 64, 96 * 16 * 16, 16384, 16384)]
+    ] == [
+        40 * values
+        for values in (
+            3 * 64 * 64,
+            2 * 3 * 64 * 64,
+            96 * 16 * 16,
+            16384,
+            16384,
+            7 * (1 + 3 + 3 + 3) * 64 * 64,
+        )
+    ]
 
 
 @pytest.mark.parametrize("deviation", [0.0, 1e-30, 0.00099, -1.0, float("nan"), float("inf")])

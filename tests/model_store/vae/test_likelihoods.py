@@ -13,10 +13,14 @@ from model_store.vae import (
     DiscretisedLogisticConfig,
     Gaussian,
     GaussianConfig,
+    LogisticMixture,
+    LogisticMixtureConfig,
     MLPConfig,
     VAEConfig,
     bits_per_dimension,
 )
+from model_store.vae.likelihoods import decoder_numbers
+from model_store.vae.likelihoods import likelihood as likelihood_of
 
 LEVELS = torch.arange(256) / 255
 
@@ -91,8 +95,88 @@ def test_discretised_logistic_has_finite_gradients_far_from_the_image() -> None:
     assert log_scale.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("likelihood", [GaussianConfig(), DiscretisedLogisticConfig()])
-def test_no_latent_can_make_a_likelihood_infinite(likelihood: GaussianConfig | DiscretisedLogisticConfig) -> None:
+def mixture(count: int, channels: int, components: int = 3, seed: int = 0) -> LogisticMixture:
+    """A random mixture for images (count, channels, 1, 1), wider than a grey value."""
+    pairs = channels * (channels - 1) // 2
+    location = 0.5 + 0.3 * random(1, components, channels, 1, 1, seed=seed)
+    log_scale = -3 + 0.5 * random(1, components, channels, 1, 1, seed=seed + 1)
+    coupling = random(1, components, pairs, 1, 1, seed=seed + 2).tanh()
+    log_weight = random(1, components, 1, 1, seed=seed + 3).log_softmax(1)
+    parts = (log_weight, location, log_scale, coupling)
+    return LogisticMixture(*(part.expand(count, *part.shape[1:]) for part in parts))
+
+
+def test_mixture_sums_to_one_over_all_values_of_a_pixel() -> None:
+    """A grey pixel has 256 values."""
+    total = mixture(256, channels=1).log_prob(LEVELS.view(256, 1, 1, 1)).double().exp().sum()
+
+    assert total.item() == pytest.approx(1, abs=1e-5)
+
+
+def test_mixture_sums_to_one_over_all_colours_of_a_pixel() -> None:
+    """The last colour sums to one given the others: so do the others, whose locations do not depend on the last one."""
+    red, green = 0.2, 0.7
+    colours = torch.stack([torch.full((256,), red), torch.full((256,), green), LEVELS], 1).view(256, 3, 1, 1)
+    whole, front = mixture(256, channels=3), mixture(1, channels=3)
+    pair = LogisticMixture(
+        front.log_weight, front.location[:, :, :2], front.log_scale[:, :, :2], front.coupling[:, :, :1]
+    )
+
+    over_blue = whole.log_prob(colours).double().exp().sum()
+
+    expected = pair.log_prob(torch.tensor([red, green]).view(1, 2, 1, 1)).double().exp()
+    assert over_blue.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_mixture_of_one_component_without_coupling_is_a_discretised_logistic() -> None:
+    location, log_scale, images = random(4, 3, 5, 5), random(4, 3, 5, 5, seed=1) - 3, LEVELS[:25].view(1, 1, 5, 5)
+    images = images.expand(4, 3, 5, 5)
+    one = LogisticMixture(torch.zeros(4, 1, 5, 5), location[:, None], log_scale[:, None], torch.zeros(4, 1, 3, 5, 5))
+    plain = DiscretisedLogistic(location, log_scale)
+
+    torch.testing.assert_close(one.log_prob(images), plain.log_prob(images))
+    torch.testing.assert_close(one.mean, plain.mean)
+
+
+def test_mean_of_a_mixture_is_the_mean_of_its_draws() -> None:
+    """Against draws: of a component, then of one colour after the other with its location moved by those before."""
+    given = mixture(1, channels=3)
+    generator = torch.Generator().manual_seed(0)
+    weights = given.log_weight.flatten().exp()
+    chosen = torch.multinomial(weights, 200_000, replacement=True, generator=generator)
+    location, log_scale, coupling = (
+        part[0, chosen, :, 0, 0] for part in (given.location, given.log_scale, given.coupling)
+    )
+    uniform = torch.rand(200_000, 3, generator=generator).clamp(1e-6, 1 - 1e-6)
+    noise = uniform.logit() * log_scale.exp()
+    red = location[:, 0] + noise[:, 0]
+    green = location[:, 1] + coupling[:, 0] * (red - 0.5) + noise[:, 1]
+    blue = location[:, 2] + coupling[:, 1] * (red - 0.5) + coupling[:, 2] * (green - 0.5) + noise[:, 2]
+
+    drawn = torch.stack([red, green, blue], 1).mean(0)
+
+    torch.testing.assert_close(given.mean.flatten(), drawn.clamp(0, 1), atol=5e-3, rtol=0)
+
+
+def test_mixture_that_gives_the_mean_image_is_a_discretised_logistic() -> None:
+    """All components are alike then."""
+    mean, images = torch.rand(3, 4, 4, dtype=torch.float64), LEVELS[::6][:40].repeat(6)[:240].view(5, 3, 4, 4)
+
+    def nats(kind: DiscretisedLogisticConfig | LogisticMixtureConfig) -> Tensor:
+        config = VAEConfig(image_shape=(3, 4, 4), latent_shape=(2,), network=MLPConfig(hidden=(8,)), likelihood=kind)
+        numbers = decoder_numbers(config, mean, 0.01, 100).float().expand(5, -1, -1, -1)
+        return likelihood_of(config, numbers).log_prob(images)
+
+    torch.testing.assert_close(nats(LogisticMixtureConfig(components=4)), nats(DiscretisedLogisticConfig()))
+
+
+LIKELIHOODS = [GaussianConfig(), DiscretisedLogisticConfig(), LogisticMixtureConfig(components=3)]
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=lambda each: each.kind)
+def test_no_latent_can_make_a_likelihood_infinite(
+    likelihood: GaussianConfig | DiscretisedLogisticConfig | LogisticMixtureConfig,
+) -> None:
     """Scales stay in the range in which the likelihood of every picture is finite."""
     torch.manual_seed(6)
     model = VAE(

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from model_store import VAE, VAEConfig
 from model_store.vae import ConvConfig
-from model_store.vae.config import BernoulliConfig, DiscretisedLogisticConfig, GaussianConfig
+from model_store.vae.config import (
+    BernoulliConfig,
+    DiscretisedLogisticConfig,
+    GaussianConfig,
+    LogisticMixtureConfig,
+)
 from service.compute import onnx_runtime, runtimes
 from service.compute.device import Device
 from service.compute.onnx_graph import Graph, Untranslatable
@@ -38,6 +43,7 @@ KINDS = {
     "gaussian": small_grid(likelihood=GaussianConfig()),
     "fixed-gaussian": small_grid(likelihood=GaussianConfig(standard_deviation=0.1)),
     "discretised-logistic": small_grid(likelihood=DiscretisedLogisticConfig()),
+    "logistic-mixture": small_grid(likelihood=LogisticMixtureConfig(components=3)),
     "point": small_grid(posterior="point"),
     "decoder-alone": small_grid(posterior="none"),
 }

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from training.__main__ import main
 from training.data import Dataset, load_dataset
 from training.errors import NotFinite
 from training.evaluate.__main__ import main as evaluate
-from training.evaluate.quality import mean_image_nats, warnings
+from training.evaluate.quality import largest_variance, mean_image_nats, warnings
 from training.evaluate.report import report
 from training.recipe import Recipe, read_recipe
 
@@ -91,6 +92,31 @@ def test_kl_of_less_than_a_bit_is_a_warning(recipe: Recipe, dataset: Dataset) ->
     (said,) = warnings(VAE(recipe.model), dataset, "elbo_nats", 0.0, 0.01)
 
     assert said.startswith("kl_nats is 0.01, less than one bit (0.69 nats): the posterior has collapsed")
+
+
+def test_largest_variance_is_that_along_the_first_principal_direction() -> None:
+    """Against the covariance's own eigenvalues, which numpy computes."""
+    pixels = torch.randint(0, 256, (300, 1, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    covariance = np.cov(pixels.flatten(1).numpy() / 255, rowvar=False, bias=True)
+
+    assert largest_variance(pixels) == pytest.approx(np.linalg.eigvalsh(covariance)[-1])
+
+
+@pytest.mark.parametrize(
+    ("deviation", "remedy"),
+    [
+        pytest.param(10.0, "standard_deviation of 10 hides the images", id="too wide"),
+        pytest.param(0.01, "raise objective.kl_warmup_fraction", id="narrow"),
+    ],
+)
+def test_collapse_has_its_cause(recipe_file: Path, dataset: Dataset, deviation: float, remedy: str) -> None:
+    """A standard deviation above that of the images in every direction leaves nothing for the latents to say."""
+    wide = config(recipe_file, "likelihood.kind=gaussian", f"likelihood.standard_deviation={deviation}")
+
+    *_, said = warnings(VAE(wide), dataset, "elbo_nats", 0.0, 0.01)
+
+    assert "the posterior has collapsed" in said
+    assert remedy in said
 
 
 @pytest.mark.parametrize(
