@@ -15,7 +15,7 @@ from ..vae.family import Direction
 from ..vae.likelihoods import PointImage
 from ..vae.networks.doubling import fold_doublings
 from ..vae.networks.residual import Residual, added, as_read_by
-from ..vae.networks.strips import convolved_in_strips, strips_of
+from ..vae.networks.strips import convolved_in_strips, halved_in_strips, strips_of
 from ..vae.posterior import Point
 from ..vae.priors import NoPrior
 from .config import WIDTH, TAESDConfig
@@ -25,6 +25,8 @@ _GROUPS = 4
 _LARGE_MAP = 2**16  # cells, of an image of 2048×2048
 # The layers at which the encoder's blocks of the lowest resolution begin, and the decoder's end.
 _ENCODER_MIDDLE, _DECODER_MIDDLE = 11, 6
+# The layers that work at the resolution of the image: five convolutions, each of which reads a row more on each side.
+_ENCODER_HALVED, _HALVED_HALO = 3, 6
 
 
 class TAESD(nn.Module):
@@ -50,7 +52,9 @@ class TAESD(nn.Module):
 
     def encode_local(self, images: Tensor) -> Tensor:
         """Features (B, width, H/8, W/8) of images, each of which depends on a bounded part of its image."""
-        features: Tensor = self.encoder[:_ENCODER_MIDDLE](images.to(dtype_of(self.encoder)))
+        images = images.to(dtype_of(self.encoder))
+        halved = halved_in_strips(self.encoder[:_ENCODER_HALVED], images, WIDTH, _HALVED_HALO)
+        features: Tensor = self.encoder[_ENCODER_HALVED:_ENCODER_MIDDLE](halved)
         return features
 
     def encode_whole(self, features: Tensor) -> Point:

@@ -109,6 +109,20 @@ def test_a_block_of_a_tiny_autoencoder_is_the_same_in_strips(has_norm: bool, mon
     torch.testing.assert_close(block(features), whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("numbers", [64 * 2 * 40, 64 * 16 * 40, 64 * 30 * 40], ids=["two rows", "16", "30"])
+@torch.inference_mode()
+def test_an_encoder_of_a_tiny_autoencoder_is_the_same_in_strips(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map of the image's size then never exists as a whole."""
+    torch.manual_seed(0)
+    config = TAESDConfig(image_shape=(3, None, None), latent_shape=(4, None, None), latent_space="sd1")
+    tiny, images = TAESD(config).eval(), torch.rand(2, 3, 88, 40)
+    whole = tiny.encode(images).mean
+
+    monkeypatch.setattr(strips, "_STAGE_NUMBERS", numbers)
+
+    torch.testing.assert_close(tiny.encode(images).mean, whole, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("numbers", [300, 2**21], ids=["strips", "whole"])
 @torch.inference_mode()
