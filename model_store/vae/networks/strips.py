@@ -18,7 +18,7 @@ from .winograd import WinogradConv2d
 
 _STRIP_NUMBERS = 2**21  # 4 MiB in bfloat16, 8 in float32; in maps so wide that these are few rows, it is more
 # 64 MiB in float32. TAEF2's encoder then takes 193 MiB for 1024×1024 where it took 367, and 439 for 2048×2048 where it
-# took 1358, in 3 to 9 % more time (bfloat16, and float32 alike; two cores of an AMD EPYC, November 2026).
+# took 1358, in 1 to 9 % more time (bfloat16 and float32; two cores of an AMD EPYC, November 2026).
 _STAGE_NUMBERS = 2**24
 _LEAST_ROWS = 8  # more than the convolutions of a chain: each gives a row less of the first strip
 
