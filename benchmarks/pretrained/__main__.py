@@ -91,7 +91,7 @@ TITLES = {
 ABOUT = {
     "ours": "one process, default settings but for a longer deadline; `dtype=auto`, and float32",
     "ours in the image": "with the allocator of our Dockerfile, tcmalloc; all others with the system's",
-    "plain route": "diffusers (for TAEF2 our network, since diffusers has none for it) in float32 in a FastAPI route",
+    "plain route": "diffusers (for TAEF2 its authors' table of layers) in float32 in a FastAPI route",
     "peak": "the most proportional memory (PSS) of all processes of a server, in a round that is not timed",
     "answers": "PSNR of our answer to the plain route's: 8-bit pictures, and latents relative to their range",
 }

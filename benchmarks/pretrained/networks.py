@@ -1,6 +1,6 @@
 """The networks that are compared, from the files that people have, and computed as their documentation shows.
 
-TAEF2 is a tiny autoencoder for which diffusers has no class: the plain route and the bare loop compute our network.
+TAEF2 is a tiny autoencoder for which diffusers has no class: its authors' table of layers is computed.
 The other is an `AutoencoderKL` of the size of Stable Diffusion's, with random weights.
 """
 
@@ -10,15 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from model_store.importing.candidate import Wishes
-from model_store.importing.taesd_files import read_taesd_files
-from model_store.taesd import TAESD
+from . import taef2
 
 KL, TAEF2 = "kl", "taef2"
 WIDTHS, QUICK_WIDTHS = (128, 256, 512, 512), (32, 32)  # of Stable Diffusion's, and of a run that tries the benchmark
@@ -55,8 +53,8 @@ def put_into(store: Path, name: str, source: Path, photos: Path) -> None:
 def load(name: str, source: Path) -> Functions:
     """A network in float32: through diffusers, but for TAEF2."""
     if name == TAEF2:
-        tiny = cast(TAESD, read_taesd_files(source, Wishes(name)).model.float().eval())
-        return Functions(lambda images: tiny.encode(images).mean, lambda latents: tiny.decode(latents).mean)
+        halves = taef2.read(source)
+        return Functions(halves.encoder, lambda latents: halves.decoder(latents).clamp(0, 1))
     vae = AutoencoderKL.from_pretrained(source).eval()
     return Functions(
         lambda images: vae.encode(images * 2 - 1).latent_dist.mode(),

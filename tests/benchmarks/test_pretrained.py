@@ -2,16 +2,19 @@
 
 import io
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 from torch.nn import functional as F
 
 from benchmarks.pretrained.__main__ import AUTO, BARE, FLOAT32, IMAGE, PLAIN, Cell, Seen, agreement_db, tables_of
-from benchmarks.pretrained.networks import Functions
+from benchmarks.pretrained.networks import TAEF2, Functions, load
 from benchmarks.pretrained.plain_route import make_app
+from model_store.taesd import TAESD, TAESDConfig
 
 
 def test_agreement_of_pixels_is_relative_to_255() -> None:
@@ -59,3 +62,19 @@ def test_plain_route_gives_latents_and_pixels() -> None:
     assert np.load(io.BytesIO(latents)).shape == (1, 3, 2, 4)
     assert pixels.shape == (4, 8, 3)
     assert pixels[0, 0].tolist() == [255, 0, 51]
+
+
+@torch.inference_mode()
+def test_plain_network_of_taef2_gives_what_ours_gives(tmp_path: Path) -> None:
+    """The rival of our network computes the same function of the same files, and shares no code with it."""
+    config = TAESDConfig(
+        image_shape=(3, None, None), latent_shape=(32, None, None), latent_space="flux2", has_middle_norm=True
+    )
+    ours = TAESD(config).eval()
+    for half in ("encoder", "decoder"):
+        torch.save(getattr(ours, half).state_dict(), tmp_path / f"taef2_{half}.pth")
+    plain = load(TAEF2, tmp_path)
+    images, latents = torch.rand(1, 3, 32, 48), torch.randn(1, 32, 4, 6)
+
+    torch.testing.assert_close(plain.encode(images), ours.encode(images).mean)
+    torch.testing.assert_close(plain.decode(latents), ours.decode(latents).mean)
