@@ -53,12 +53,11 @@ class _Squash(nn.Module):
 
 
 def _encoder() -> nn.Sequential:
-    halve = {"stride": 2, "bias": False}
     return nn.Sequential(
         *(_conv(3, WIDTH), _Block()),
-        *(_conv(**halve), _Block(), _Block(), _Block()),
-        *(_conv(**halve), _Block(), _Block(), _Block()),
-        *(_conv(**halve), *(_Block(has_norm=True) for _ in range(3))),
+        *(_conv(stride=2, bias=False), _Block(), _Block(), _Block()),
+        *(_conv(stride=2, bias=False), _Block(), _Block(), _Block()),
+        *(_conv(stride=2, bias=False), *(_Block(has_norm=True) for _ in range(3))),
         _conv(WIDTH, LATENT_CHANNELS),
     )
 
