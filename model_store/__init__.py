@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .aliases import Aliases
+    from .calibration import Calibration
     from .card import (
         Card,
         DataSummary,
         LatentSummary,
         Metric,
-        ScoreQuantiles,
         Source,
         SourceFile,
         TrainingSummary,
@@ -39,11 +39,13 @@ if TYPE_CHECKING:
         TooManyAliases,
         UnknownFormat,
         UnusableAliases,
+        UnusableCalibration,
         UnusableDefault,
         UnusableNumber,
         VersionExists,
     )
     from .importing.state_dict import publish_state_dict
+    from .score_statistics import ScoreQuantiles
     from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
     from .vae import VAE, VAEConfig
     from .version import ModelVersion, newest, parse_reference
@@ -53,6 +55,7 @@ __all__ = [
     "VAE",
     "AliasNotFound",
     "Aliases",
+    "Calibration",
     "CannotBuild",
     "CannotChooseDefault",
     "CannotDelete",
@@ -82,6 +85,7 @@ __all__ = [
     "TrainingSummary",
     "UnknownFormat",
     "UnusableAliases",
+    "UnusableCalibration",
     "UnusableDefault",
     "UnusableNumber",
     "VAEConfig",
@@ -93,7 +97,17 @@ __all__ = [
     "store_folder",
 ]
 
-_MODULES = ("errors", "version", "aliases", "card", "store", "vae", "importing.state_dict")
+_MODULES = (
+    "errors",
+    "version",
+    "aliases",
+    "card",
+    "calibration",
+    "score_statistics",
+    "store",
+    "vae",
+    "importing.state_dict",
+)
 
 
 def __getattr__(name: str) -> Any:

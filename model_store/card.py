@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_val
 
 from .errors import UnknownFormat
 from .families import ModelConfig
+from .score_statistics import ScoreQuantiles
 from .vae import Record
 from .vae.record import Count, validation_messages
 from .vae.sentences import counted
@@ -21,6 +22,7 @@ from .version import NAME
 
 FORMAT: Final = 1
 MAX_CARD_BYTES = 2**20
+MOST_LATENT_VALUES = 4096  # that a card lists; more would make it unreadable
 MAX_LICENCE_CHARACTERS = 50_000  # the longest licences of published weights have about 20,000
 
 
@@ -108,19 +110,6 @@ class LatentSummary(Record):
     mean: tuple[float, ...]
     standard_deviation: tuple[float, ...]
     kl_nats: tuple[float, ...] | None
-
-
-class ScoreQuantiles(Record):
-    """The 0th to 100th percentile of the test images' ELBO in nats, with which the service compares other images."""
-
-    elbo_nats: Annotated[tuple[float, ...], Field(min_length=101, max_length=101)]
-    protocol: str
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if list(self.elbo_nats) != sorted(self.elbo_nats):
-            raise ValueError("elbo_nats are quantiles, which never fall, but these fall; sort them")
-        return self
 
 
 class Card(Record):

@@ -5,6 +5,7 @@ TrainingError
 ├── DataNotFound         a place without images
 ├── BadData              images that cannot be read, or that do not fit the recipe
 ├── DownloadFailed       no mirror gave the expected file
+├── CannotMeasure        a model that lacks the operation that would be measured
 ├── NotText              a path that is not UTF-8
 ├── RunNotFound          a folder without a run that can be resumed
 ├── WrongRun             a run that was begun with other images
@@ -63,6 +64,13 @@ class DownloadFailed(TrainingError):
             "Where there is a network, run the recipe with --download and the same --cache; or download it yourself, "
             "and name its folder with --data."
         )
+
+
+class CannotMeasure(TrainingError):
+    """A model lacks the operation that would be measured."""
+
+    def __init__(self, model: object, reason: str, remedy: str) -> None:
+        super().__init__(f"{model} {reason}; {remedy}.")
 
 
 class NotText(TrainingError):

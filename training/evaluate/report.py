@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from model_store import VAE, LatentSummary, Metric, ScoreQuantiles
+from model_store.card import MOST_LATENT_VALUES
 from model_store.vae import Bound, bits_per_dimension
 from model_store.vae.pixels import psnr_db
 from model_store.vae.scoring_protocol import describe_protocol
@@ -21,10 +21,9 @@ from .latents import ACTIVE_VARIANCE, LatentUse, latent_use
 from .novelty import IMAGES as NOVELTY_IMAGES
 from .novelty import novelty
 from .quality import warnings
+from .statistics import scored
 
 IMPORTANCE_SAMPLES = 50
-
-_MAX_LATENT_VALUES = 4096  # more would make the card unreadable
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
             suspicious = warnings(model, dataset, known.name, nats)
             return Report([known, *novelty_metrics(model, dataset)], warnings=suspicious)
         use = latent_use(model, test)
-        latents = use.summary() if len(use.mean) <= _MAX_LATENT_VALUES else None
+        latents = use.summary() if len(use.mean) <= MOST_LATENT_VALUES else None
         errors = error_metrics(squared_errors(model, test))
         if "score" not in can:
             nats = point_likelihood(model, test).mean().item()
@@ -63,7 +62,8 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
         metrics = [*bound_metrics(model, once, often), *errors, *latent_metrics(use, len(test))]
         nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
         suspicious = warnings(model, dataset, "elbo_nats", nats, kl_nats)
-        return Report([*metrics, *novelty_metrics(model, dataset)], latents, score_quantiles(model, once), suspicious)
+        quantiles = scored(model, test, latents).quantiles()
+        return Report([*metrics, *novelty_metrics(model, dataset)], latents, quantiles, suspicious)
     except ValidationError as error:  # a record of the card refuses a number that is not finite
         raise NotFinite(len(test)) from error
 
@@ -121,18 +121,8 @@ def novelty_metrics(model: VAE, dataset: Dataset) -> list[Metric]:
     ]
 
 
-def score_quantiles(model: VAE, bound: Bound) -> ScoreQuantiles:
-    """The percentiles of the test images' ELBO, from one draw for each image."""
-    quantiles = torch.quantile(bound.elbo_nats, torch.linspace(0, 1, 101, dtype=torch.float64))
-    return ScoreQuantiles(
-        elbo_nats=tuple(round(value, 3) for value in quantiles.tolist()),
-        protocol=_protocol(model, len(bound.kl_nats), "one posterior draw each", mean=False),
-    )
-
-
-def _protocol(model: VAE, images: int, draws: str, *, mean: bool = True) -> str:
-    scored = describe_protocol(model.config)
-    return f"{'mean of ' if mean else ''}{_images(images, 'test')}, {scored}, {draws}, seed {EVALUATION_SEED}"
+def _protocol(model: VAE, images: int, draws: str) -> str:
+    return f"mean of {_images(images, 'test')}, {describe_protocol(model.config)}, {draws}, seed {EVALUATION_SEED}"
 
 
 def _images(number: int, split: str) -> str:

@@ -31,6 +31,8 @@ from .conftest import results
 
 pytestmark = pytest.mark.anyio
 
+PASSES = ("encode", "decode", "render", "score", "error_map")
+
 
 class Limited(VAE):
     """A model whose device has memory for a few images, or fails."""
@@ -227,11 +229,11 @@ async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
 
 async def test_known_plans_are_not_measured_again(device: Device) -> None:
     """With known plans, each forward pass runs once, in its largest size."""
-    sound = {name: BatchPlan({1: 0.1, 8: 0.2}, inline_images=1) for name in ("encode", "decode", "render", "score")}
+    sound = {name: BatchPlan({1: 0.1, 8: 0.2}, inline_images=1) for name in PASSES}
     model = Limited()
 
     assert await Runner(model, device, max_batch_images=8).warm_up(sound) == sound
-    assert model.computed == [8, 8, 8]
+    assert model.computed == [8, 8, 8, 8]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ async def test_odd_plans_are_measured_again(device: Device, odd: BatchPlan) -> N
     sound = BatchPlan({1: 0.1})
     runner = Runner(Limited(), device, max_batch_images=4)
 
-    await runner.warm_up({"encode": sound, "decode": sound, "render": sound, "score": odd})
+    await runner.warm_up({**dict.fromkeys(PASSES, sound), "score": odd})
 
     assert runner.plans["score"] != odd
     assert 1 <= runner.max_images("score") <= 4
@@ -311,7 +313,7 @@ async def test_plans_of_other_forward_passes_are_measured_again(device: Device) 
     """Plans for other forward passes, of another release for example, are measured again."""
     runner = Runner(make_model(GREY), device, max_batch_images=4)
 
-    assert (await runner.warm_up({"dream": BatchPlan({1: 0.0})})).keys() == {"encode", "decode", "render", "score"}
+    assert (await runner.warm_up({"dream": BatchPlan({1: 0.0})})).keys() == set(PASSES)
 
 
 @pytest.mark.parametrize("name", ["decode", "render"])

@@ -58,7 +58,8 @@ def assert_alike(model: VAE, ours: ForwardPasses) -> None:
     """Every forward pass of ONNX Runtime agrees with torch to about six digits."""
     theirs, pixels = torch_forward_passes(model), pixels_of(model.config)
     latents = torch.randn(5, *model.config.latent_shape)
-    asked = {"encode": (pixels,), "decode": (latents,), "render": (latents,), "score": (pixels, latents)}
+    scored = {"score": (pixels, latents), "error_map": (pixels, latents)}
+    asked = {"encode": (pixels,), "decode": (latents,), "render": (latents,), **scored}
     for name, compute in ours.items():
         for got, expected in zip(compute(*asked[name]), theirs[name](*asked[name]), strict=True):
             torch.testing.assert_close(got.float(), expected.float(), atol=1 if name == "render" else 1e-4, rtol=1e-4)
@@ -71,7 +72,9 @@ def test_every_kind_of_model_answers_as_with_torch(config: VAEConfig) -> None:
 
     passes = onnx_forward_passes(model)
 
-    assert passes.keys() == {"decode", "render", "score"} | ({"encode"} if config.posterior != "none" else set())
+    assert passes.keys() == {"decode", "render", "score", "error_map"} | (
+        {"encode"} if config.posterior != "none" else set()
+    )
     assert_alike(model, passes)
 
 
