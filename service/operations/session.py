@@ -1,6 +1,7 @@
 """Session: the model, limits, memory and timings that the operation of one request works with. It knows no HTTP.
 
-An operation is a composition of the few forward passes that a device computes: encode, decode, render and score.
+An operation is a composition of the few forward passes that a device computes: encode, decode, render, score
+and error map.
 """
 
 from __future__ import annotations
