@@ -32,7 +32,7 @@ async def paths(client: httpx.AsyncClient) -> dict[str, Any]:
         ("decode", "post", LATENTS, PICTURES),
         ("sample", "get", set(), PICTURES),
         ("reconstruct", "post", IMAGES_IN, PICTURES),
-        ("score", "post", IMAGES_IN, {"application/json"}),
+        ("score", "post", IMAGES_IN, PICTURES - {"application/vnd.safetensors"}),
         ("interpolate", "post", IMAGES_IN, PICTURES),
         ("traverse", "get", set(), PICTURES),
     ],
