@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch
 
 from model_store import Card, ModelVersion
 from model_store.vae.family import ImageShape
-from model_store.vae.priors import NoPrior, Prior
+from model_store.vae.priors import Prior
 
 from ..compute.rows import Rows, length, split
 from ..compute.runner import Runner
@@ -38,13 +39,17 @@ class BatchKey(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A version that is served: its card, its prior, and the batcher in front of its runner."""
+    """A version that is served: its card, its prior, and the batcher in front of its runner.
+
+    `samplers` are distributions of latents by their kind, which were fitted to the model after its training.
+    """
 
     version: ModelVersion
     card: Card
-    prior: Prior | NoPrior
+    prior: Prior
     batcher: Batcher[BatchKey, Rows, Rows]
     runner: Runner
+    samplers: Mapping[str, Prior] = field(default_factory=dict)
 
     @cached_property
     def name(self) -> str:

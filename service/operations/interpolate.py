@@ -26,6 +26,8 @@ async def interpolate(
     are_images = pair.dtype == torch.uint8
     image_shape = (session.limits.check_images if are_images else session.limits.check_latents)(session.model, pair)
     session.admit(steps, image_shape, latents=6, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type])
-    start, end = (await session.encode_raw(pair)).mean if are_images else session.prior.to_normal(pair)
+    prior = session.prior
+    ends = (await session.encode_raw(pair)).mean if are_images else prior.coordinates_of(pair)
+    start, end = await session.by_prior(prior, ends.nbytes, prior.to_normal, ends)
     normal = await offload(4 * steps * start.numel(), latent_paths.between, start, end, steps, path)
-    return await session.images_of(session.prior.from_normal(normal), pixel_type)
+    return await session.images_of(await session.by_prior(prior, normal.nbytes, prior.sample, normal), pixel_type)

@@ -61,14 +61,14 @@ async def score(
     seed = draw_seed() if seed is None else seed
     config = cast("VAEConfig", session.config)  # no other family can score
     binarised = await offload(pixels.nbytes, binarised_for_scoring, config, pixels, seed, binarise)
-    estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)))
+    estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)), session.prior)
     for first in range(0, importance_samples, repeats):
         draws = range(first, min(first + repeats, importance_samples))
         size = len(draws) * (binarised.nbytes + 4 * estimate.posterior.mean.numel())
-        normal = await offload(size, posterior_draws, estimate.posterior, draws, seed)
+        drawn = await offload(size, posterior_draws, estimate.posterior, draws, seed)
         repeated = await offload(size, binarised.repeat, len(draws), 1, 1, 1)
-        (nats,) = await session.forward("score", repeated, session.prior.from_normal(normal))
-        await offload(size, estimate.add, normal, nats)
+        (nats,) = await session.forward("score", repeated, session.prior.latents_of(drawn))
+        await session.by_prior(session.prior, size, estimate.add, drawn, nats)
     return _score(session.model.card, config, estimate, binarise, seed)
 
 
@@ -80,7 +80,7 @@ def repeats_per_batch(card: Card, images: int) -> int:
 
 
 def posterior_draws(posterior: DiagonalGaussian, draws: range, seed: int) -> Tensor:
-    """Draws in normal coordinates, (len(draws)·B, *latent_shape): all images of the first draw, then of the next."""
+    """Draws from the posterior, (len(draws)·B, *latent_shape): all images of the first draw, then of the next."""
     count, *shape = posterior.mean.shape
     return torch.cat([posterior.sample(posterior_noise(seed, number, count, tuple(shape))) for number in draws])
 
