@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .card import (
         Card,
         DataSummary,
+        FitSummary,
         LatentSummary,
         Metric,
         ScoreQuantiles,
@@ -60,6 +61,7 @@ __all__ = [
     "Card",
     "CorruptWeights",
     "DataSummary",
+    "FitSummary",
     "InvalidAlias",
     "InvalidName",
     "LatentSummary",

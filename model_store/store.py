@@ -21,6 +21,7 @@ from .aliases import MAX_ALIASES_BYTES, Aliases, parse_aliases
 from .card import (
     MAX_CARD_BYTES,
     Card,
+    FitSummary,
     LatentSummary,
     Metric,
     ScoreQuantiles,
@@ -342,6 +343,7 @@ class Store:
         source: Source | None = None,
         preview: str | None = None,
         training: TrainingSummary | None = None,
+        fit: FitSummary | None = None,
         metrics: Sequence[Metric] = (),
         latents: LatentSummary | None = None,
         scores: ScoreQuantiles | None = None,
@@ -373,6 +375,7 @@ class Store:
             source=source,
             preview=preview,
             training=training,
+            fit=fit,
             metrics=tuple(metrics),
             latents=latents,
             scores=scores,
