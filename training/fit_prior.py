@@ -20,7 +20,7 @@ import torch
 from pydantic import ValidationError
 
 from model_store import VAE, FitSummary, ModelVersion, Store, StoredModel, StoreError, VAEConfig, store_folder
-from model_store.vae import Flow, FlowConfig, Mixture, MixtureConfig
+from model_store.vae import Flow, FlowConfig, Mixture, MixtureConfig, UniformConfig
 from model_store.vae.device import NoSuchDevice, choose_device, dtype_of
 from model_store.vae.record import validation_messages
 
@@ -123,6 +123,9 @@ def with_distribution(
     """
     vae, config = stored.vae, stored.vae.config
     others = tuple(sampler for sampler in config.samplers if sampler.kind != learned.kind)
+    if role == "prior" and isinstance(config.prior, UniformConfig):
+        problem = f"as the prior of {stored.version}: its decoder reads latents in [0, 1], as of a uniform prior"
+        raise CannotFit(problem, "fit a sampler with --as sampler")
     change = {"prior": learned} if role == "prior" else {"samplers": (*others, learned)}
     try:
         model = VAE(VAEConfig.model_validate({**dict(config), **change}))

@@ -86,6 +86,14 @@ class VAE(nn.Module):
             raise KeyError(name)
         return self.prior if name == "prior" else cast("Prior", self.samplers[name])
 
+    def sample(self, noise: Tensor, sampler: SamplerName | None = None) -> Tensor:
+        """Latents (B, *latent_shape) from standard normal noise, by the sampler of a name, or the first.
+
+        Raises:
+            KeyError: the model has no such sampler.
+        """
+        return self.prior.latents_of(self.sampler(sampler).from_normal(noise))
+
     def modules_of(self, direction: Direction) -> list[nn.Module]:
         """The modules that compute a direction; a decoder without an encoder has none that encode."""
         module = self.encoder if direction == "encode" else self.decoder

@@ -56,9 +56,9 @@ class Prior(ABC):
         """The posterior's coordinates of latents: the inverse of `latents_of`."""
         return latents
 
-    def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """Latents from standard normal noise, whose standard deviation `temperature` scales."""
-        return self.latents_of(self.from_normal(temperature * noise))
+    def sample(self, noise: Tensor) -> Tensor:
+        """Latents from standard normal noise."""
+        return self.latents_of(self.from_normal(noise))
 
 
 class StandardNormal(Prior):
@@ -87,7 +87,7 @@ class Uniform(StandardNormal):
     support: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def latents_of(self, coordinates: Tensor) -> Tensor:
-        """Latents in [0, 1]; a `temperature` below 1 gathers samples around ½."""
+        """Latents in [0, 1]; noise with a deviation below 1 gathers them around ½."""
         latents: Tensor = torch.special.ndtr(coordinates)
         return latents
 

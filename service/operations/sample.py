@@ -52,7 +52,8 @@ async def sample(
     check_sample(session, n, pixel_type, sampler)
     session.check_room(n)
     seed = draw_seed() if seed is None else seed
-    prior = session.sampler(sampler)
-    noise = await normal_noise(seed, n, *session.config.example_latent_shape)
-    latents = await session.by_prior(prior, noise.nbytes, prior.sample, noise, temperature)
+    distribution = session.sampler(sampler)
+    noise = temperature * await normal_noise(seed, n, *session.config.example_latent_shape)
+    drawn = await session.by_prior(distribution, noise.nbytes, distribution.from_normal, noise)
+    latents = session.prior.latents_of(drawn)
     return Samples(await session.images_of(latents, pixel_type), latents, seed)

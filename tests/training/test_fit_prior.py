@@ -89,6 +89,7 @@ def test_sampler_of_a_model_with_a_prior_leaves_the_bounds(
     [
         (["model.posterior=none"], [], "posterior none has no latents of images"),
         (["model.posterior=point"], ["--as", "prior"], "leave prior out"),
+        (["model.prior.kind=uniform"], [], "fit a sampler with --as sampler"),
         (["model.latent_shape=[1]"], [], "latents of 2 to 1024 values"),
         ([], ["--components", "3"], "components"),
         ([], ["--width", "100000"], "1024"),

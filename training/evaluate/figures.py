@@ -37,7 +37,7 @@ def figures(model: VAE, test: Tensor) -> dict[str, bytes]:
 @torch.inference_mode()
 def samples(model: VAE, seed: int = 0) -> bytes:
     """A grid of the mean images of latents that are drawn from the prior, or from the first sampler."""
-    latents = model.sampler().sample(standard_normal(seed, SAMPLES, model.config.latent_shape))
+    latents = model.sample(standard_normal(seed, SAMPLES, model.config.latent_shape))
     return _png(contact_sheet(to_pixels(model.decode(latents).mean).numpy()))
 
 

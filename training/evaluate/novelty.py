@@ -33,7 +33,7 @@ def novelty(model: VAE, train: Tensor, test: Tensor) -> Novelty:
     """Measure the novelty of a thousand samples against uint8 pixels (N, C, H, W)."""
     device = model.device
     noise = standard_normal(SEED, IMAGES, model.config.latent_shape).to(device)
-    parts = torch.split(model.sampler().sample(noise), 100)
+    parts = torch.split(model.sample(noise), 100)
     samples = torch.cat([model.decode(part).mean for part in parts])
     return Novelty(
         samples=nearest(samples.cpu(), train).median().item(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import httpx
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from model_store import VAE, LatentSummary, Store
-from model_store.vae import FlowConfig, GaussianConfig, MixtureConfig, MLPConfig, VAEConfig
+from model_store.vae import Flow, FlowConfig, GaussianConfig, MixtureConfig, MLPConfig, UniformConfig, VAEConfig
+from model_store.vae.family import SamplerName
 from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_pixels
 from service.settings import Settings
@@ -43,6 +45,7 @@ MODELS = {
     "ae": POINT(samplers=(FLOW, MIXTURE)),
     "ae-plain": POINT(),
     "both": small(samplers=(MIXTURE,)),
+    "uniform": small(prior=UniformConfig(), samplers=(FLOW,)),
 }
 
 
@@ -51,6 +54,10 @@ def store(store: Store) -> Store:
     """A store with each kind of model."""
     for name, config in MODELS.items():
         store.publish(name, bent(config), latents=SPREAD)
+    steep = bent(MODELS["flow"])
+    for parameter in cast("Flow", steep.prior).couplings.parameters():
+        parameter.mul_(1e4)
+    store.publish("steep", steep)
     return store
 
 
@@ -74,17 +81,17 @@ async def samples(client: httpx.AsyncClient, model: str, query: str = "", n: int
         ("ae", "", "flow"),
         ("ae", "&sampler=mixture", "mixture"),
         ("both", "", "prior"),
+        ("uniform", "&sampler=flow", "flow"),
         ("both", "&sampler=mixture&temperature=0.5", "mixture"),
     ],
 )
 async def test_sample_is_drawn_from_the_sampler(
-    client: httpx.AsyncClient, model: str, query: str, sampler: str
+    client: httpx.AsyncClient, model: str, query: str, sampler: SamplerName
 ) -> None:
     """The distribution itself gives the same latents; without a name it is the model's first one."""
     network = bent(MODELS[model])
-    distribution = network.prior if sampler == "prior" else network.samplers[sampler]
     temperature = 0.5 if "temperature" in query else 1.0
-    latents = distribution.sample(standard_normal(7, 3, (3,)), temperature)  # type: ignore[operator]
+    latents = network.sample(temperature * standard_normal(7, 3, (3,)), sampler)
     expected = to_pixels(network.decode(latents).mean).permute(0, 2, 3, 1).numpy()
 
     found = await samples(client, model, query)
@@ -167,6 +174,15 @@ async def test_interpolation_ends_where_its_images_are(client: httpx.AsyncClient
     ]
 
     assert np.abs(between[[0, -1]].astype(int) - rebuilt).max() <= 1
+
+
+@pytest.mark.usefixtures("unharmed")
+async def test_path_that_leaves_the_numbers_of_float32_is_422(client: httpx.AsyncClient) -> None:
+    """A flow can bring latents, which no image has, out of all bounds; the fault is the client's."""
+    response = await client.post("/v1/models/steep/interpolate", json={"latents": [[0.1, 0.2, 0.3], [9e3, -9e3, 9e3]]})
+
+    assert response.status_code == 422
+    assert "send latents that encode gave" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("query", ["", "&seed=3"])
