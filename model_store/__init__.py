@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .card import (
         Card,
         DataSummary,
+        FitSummary,
         LatentSummary,
         Metric,
         Source,
@@ -64,6 +65,7 @@ __all__ = [
     "Card",
     "CorruptWeights",
     "DataSummary",
+    "FitSummary",
     "InvalidAlias",
     "InvalidName",
     "LatentSummary",

@@ -62,6 +62,25 @@ class TrainingSummary(Record):
     torch: str
 
 
+class FitSummary(Record):
+    """A distribution that was fitted to the latents of a stored `model`, whose encoder and decoder this version has.
+
+    `log_density_nats` is the mean log-density of held-out latents, by the `protocol`.
+    """
+
+    model: str
+    kind: Literal["flow", "mixture"]
+    role: Literal["prior", "sampler"]
+    steps: Count
+    seconds: float
+    seed: Count
+    log_density_nats: float
+    protocol: str
+    git_commit: str | None
+    device: str
+    torch: str
+
+
 class Metric(Record):
     """A measured number, its unit, and the protocol: how it was measured."""
 
@@ -102,9 +121,10 @@ class Source(Record):
 
 
 class LatentSummary(Record):
-    """The distribution of the test images' latents, in normal coordinates: a number for each latent value, in order.
+    """The distribution of the test images' latents: a number for each value, in order, in the posterior's coordinates.
 
-    Mean and standard deviation belong to the aggregate posterior. The KL is None for a model without a posterior.
+    Mean and standard deviation belong to the aggregate posterior. The KL is None for a model without a posterior or
+    with a learned prior.
     """
 
     mean: tuple[float, ...]
@@ -130,6 +150,7 @@ class Card(Record):
         ),
     ] = None
     training: TrainingSummary | None = None
+    fit: Annotated[FitSummary | None, Field(exclude_if=lambda fit: fit is None)] = None
     metrics: tuple[Metric, ...] = ()
     latents: LatentSummary | None = None
     scores: ScoreQuantiles | None = None

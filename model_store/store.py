@@ -22,6 +22,7 @@ from .calibration import MAX_CALIBRATION_BYTES, MAX_CALIBRATIONS, Calibration, p
 from .card import (
     MAX_CARD_BYTES,
     Card,
+    FitSummary,
     LatentSummary,
     Metric,
     Source,
@@ -388,6 +389,7 @@ class Store:
         source: Source | None = None,
         preview: str | None = None,
         training: TrainingSummary | None = None,
+        fit: FitSummary | None = None,
         metrics: Sequence[Metric] = (),
         latents: LatentSummary | None = None,
         scores: ScoreQuantiles | None = None,
@@ -419,6 +421,7 @@ class Store:
             source=source,
             preview=preview,
             training=training,
+            fit=fit,
             metrics=tuple(metrics),
             latents=latents,
             scores=scores,

@@ -103,6 +103,14 @@ def epoch_bar(number: int, epochs: int, images: int, measure: str) -> Iterator[E
         yield EpochBar(progress, task, measure)
 
 
+@contextmanager
+def steps_bar(what: str, steps: int) -> Iterator[Callable[[int, str], None]]:
+    """Show a bar for the duration of some steps; the function sets the number of the step and a note."""
+    with _bar(BarColumn(bar_width=30), TextColumn("{task.fields[note]}"), TimeRemainingColumn()) as progress:
+        task = progress.add_task(what, total=steps, note="")
+        yield lambda step, note: progress.update(task, completed=step, note=note)
+
+
 def epoch_line(epoch: Epoch, epochs: int, measure: str, *, best: bool) -> None:
     """Print the results of an epoch."""
     kl = "" if epoch.validation_kl_nats is None else f"  KL {epoch.validation_kl_nats:6.2f} nats"

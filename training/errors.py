@@ -11,6 +11,7 @@ TrainingError
 ├── WrongRun             a run that was begun with other images
 ├── CannotKeepRun        a folder that cannot keep a run
 ├── CannotPublish        a store that cannot be published into
+├── CannotFit            a distribution that does not fit a model's latents
 ├── NotFinite            a trained model whose numbers are not finite
 └── Diverged             a training objective that is no longer finite
 """
@@ -111,6 +112,13 @@ class CannotPublish(TrainingError):
     def __init__(self, store: Path, reason: Exception) -> None:
         said = getattr(reason, "strerror", None) or str(reason).rstrip(".")
         super().__init__(f"Cannot publish into the store {store}: {said}. Fix this, or name another with --store.")
+
+
+class CannotFit(TrainingError):
+    """A distribution cannot be fitted to the latents of a model."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"Cannot fit a distribution {_clause(problem)}{remedy and '; '}{remedy}.")
 
 
 class NotFinite(TrainingError):

@@ -88,18 +88,21 @@ def compute(model: VAE, images: Tensor, noise: Tensor, objective: ObjectiveRecip
     posterior = model.posterior(images)
     draws = len(noise)
     repeated = posterior.repeated(draws)
-    normal = repeated.sample(noise.flatten(0, 1))  # (L·B, *latent_shape), in normal coordinates
+    drawn = repeated.sample(noise.flatten(0, 1))  # (L·B, *latent_shape), in the posterior's coordinates
     repeated_images = images.repeat(draws, 1, 1, 1)
-    decoded = _calibrated(model.decode(model.prior.from_normal(normal)), repeated_images, objective)
+    decoded = _calibrated(model.decode(model.prior.latents_of(drawn)), repeated_images, objective)
     log_likelihoods = decoded.log_prob(repeated_images)  # (L·B,)
     if objective.importance_weighted:
-        weights = log_weight(repeated, normal, log_likelihoods).view(draws, -1)
+        weights = log_weight(repeated, model.prior, drawn, log_likelihoods).view(draws, -1)
         return _plain(weights.logsumexp(0) - math.log(draws))
     reconstruction = log_likelihoods.mean()
-    # The KL of each dimension, a mean over the batch, counts as at least `free_nats`.
-    kl = posterior.kl_nats_per_dimension().mean(0).clamp(min=objective.free_nats).sum()
-    loss = kl_weight(objective, progress) * kl - reconstruction
-    return Objective(loss, reconstruction - posterior.kl_nats().mean())
+    if model.prior.is_learned:
+        kl = kl_with_free_nats = (repeated.log_prob(drawn) - model.prior.log_prob(drawn)).mean()
+    else:
+        kl = posterior.kl_nats().mean()
+        # The KL of each dimension, a mean over the batch, counts as at least `free_nats`.
+        kl_with_free_nats = posterior.kl_nats_per_dimension().mean(0).clamp(min=objective.free_nats).sum()
+    return Objective(kl_weight(objective, progress) * kl_with_free_nats - reconstruction, reconstruction - kl)
 
 
 def log_evidence(likelihood: Likelihood, images: Tensor) -> Tensor:

@@ -102,6 +102,14 @@ class Recipe(Record):
                 "objective.fits_deviation needs an encoder and a gaussian likelihood with a standard_deviation, which "
                 "it replaces; set model.likelihood.standard_deviation=0.1, for example"
             )
+        if self.objective.free_nats and self.model.has_learned_prior:
+            raise ValueError(
+                "objective.free_nats counts the KL of each dimension, which a learned prior does not have; leave it out"
+            )
+        if self.model.samplers:
+            raise ValueError(
+                "model.samplers are fitted to a model that is trained: python -m training.fit_prior; leave them out"
+            )
         if self.objective.draws > 1 and "sample" not in self.model.can:
             raise ValueError("objective.draws: a plain autoencoder draws nothing; leave it out")
         return self

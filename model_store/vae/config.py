@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .family import FamilyConfig, ImageShape, Lack, Operation, ShapeMismatch
+from .family import FamilyConfig, ImageShape, Lack, Operation, SamplerName, ShapeMismatch
 from .record import Record
 
 Width = Annotated[int, Field(ge=1, le=8192)]
@@ -25,7 +25,7 @@ _NO_ENCODER = Lack("has no encoder", "sample, decode and traverse work, and inte
 _LACKS: dict[tuple[str, Operation], Lack] = {
     ("point", "sample"): Lack(
         "is a plain autoencoder, which has no prior to draw from",
-        "decode latents, or interpolate between images",
+        "decode latents, interpolate between images, or fit a sampler with python -m training.fit_prior",
     ),
     ("point", "score"): Lack(
         "is a plain autoencoder and gives a point where a score needs a distribution q(z|x)",
@@ -45,6 +45,9 @@ _FLOAT32_BYTES = 4
 # The rounding of pixels to 8 bits alone has a standard deviation of 1/(255·√12) = 0.0011 on the scale of images. Far
 # below it, the squared errors in log p(x|z) have more digits than float32.
 MIN_DEVIATION, MAX_DEVIATION = 1e-3, 10.0
+# A coupling has a layer for all values of a latent, and a mixture holds a number for each value of each component.
+MAX_LEARNED_VALUES = 1024
+MAX_MIXTURE_NUMBERS = 2**18
 
 
 class MLPConfig(Record):
@@ -143,18 +146,35 @@ class UniformConfig(Record):
     kind: Literal["uniform"] = "uniform"
 
 
+class FlowConfig(Record):
+    """p(z) is learned: a normalising flow of affine couplings, each with a network of two layers of `width` units."""
+
+    kind: Literal["flow"] = "flow"
+    couplings: Annotated[int, Field(ge=1, le=64)] = 12
+    width: Annotated[int, Field(ge=1, le=1024)] = 256
+
+
+class MixtureConfig(Record):
+    """p(z) is learned: a mixture of Gaussians with diagonal covariances."""
+
+    kind: Literal["mixture"] = "mixture"
+    components: Annotated[int, Field(ge=1, le=4096)] = 100
+
+
+Learned = Annotated[FlowConfig | MixtureConfig, Field(discriminator="kind")]
 Posterior = Literal["diagonal_gaussian", "point", "none"]
 Likelihood = Annotated[
     BernoulliConfig | GaussianConfig | DiscretisedLogisticConfig | LogisticMixtureConfig, Field(discriminator="kind")
 ]
-Prior = Annotated[StandardNormalConfig | UniformConfig, Field(discriminator="kind")]
+Prior = Annotated[StandardNormalConfig | UniformConfig | FlowConfig | MixtureConfig, Field(discriminator="kind")]
 
 
 class VAEConfig(FamilyConfig):
     """A variational autoencoder: image shape (C, H, W), latent shape, network, posterior, likelihood and prior.
 
     `latent_shape` is `(D,)` for a vector and `(C, H, W)` for a grid. The posterior is `point` for a plain
-    autoencoder, whose encoder gives one latent, and `none` for a generator without an encoder.
+    autoencoder, whose encoder gives one latent, and `none` for a generator without an encoder. The `samplers` are
+    distributions that were fitted to the latents of images, from which samples can be drawn.
 
     Raises:
         ValueError: the parts do not fit each other; the message names both values.
@@ -168,6 +188,8 @@ class VAEConfig(FamilyConfig):
     posterior: Posterior = "diagonal_gaussian"
     likelihood: Likelihood = BernoulliConfig()
     prior: Prior = StandardNormalConfig()
+    # not written without a value: cards of models without samplers keep their text
+    samplers: Annotated[tuple[Learned, ...], Field(max_length=2, exclude_if=lambda samplers: not samplers)] = ()
 
     def latent_shape_of(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The latent shape of the model, which takes only images of its one shape.
@@ -191,7 +213,20 @@ class VAEConfig(FamilyConfig):
 
     def lacks(self, operation: Operation) -> Lack | None:
         """Why the model cannot do an operation; None if it can."""
+        if operation == "sample" and self.samplers:
+            return None
         return _LACKS.get((self.posterior, operation))
+
+    @property
+    def sampler_names(self) -> tuple[SamplerName, ...]:
+        """The names of the distributions from which samples can be drawn; the first is the default."""
+        own: tuple[SamplerName, ...] = () if self.is_posterior_a_point else ("prior",)
+        return own + tuple(sampler.kind for sampler in self.samplers)
+
+    @property
+    def has_learned_prior(self) -> bool:
+        """Whether the prior has weights, so that its KL is measured by draws."""
+        return isinstance(self.prior, FlowConfig | MixtureConfig)
 
     def fitting_shape(self, height: int, width: int) -> ImageShape:  # noqa: ARG002  # one shape fits all
         """The image shape of the model, for images of every size."""
@@ -247,6 +282,28 @@ class VAEConfig(FamilyConfig):
     def _autoencoder_has_no_prior_to_transform(self) -> Self:
         if self.posterior == "point" and not isinstance(self.prior, StandardNormalConfig):
             raise ValueError("posterior point is a plain autoencoder, which has no prior; leave prior out")
+        return self
+
+    @model_validator(mode="after")
+    def _learned_distributions_fit_the_model(self) -> Self:
+        if self.posterior == "none" and (self.has_learned_prior or self.samplers):
+            raise ValueError(
+                "posterior none has no latents of images, to which a flow or a mixture could be fitted; leave them out"
+            )
+        if len({sampler.kind for sampler in self.samplers}) < len(self.samplers):
+            raise ValueError("samplers has two of the same kind; a kind is the name of a sampler, so leave one out")
+        values = prod(self.latent_shape)
+        for place, learned in (("prior", self.prior), *(("samplers", sampler) for sampler in self.samplers)):
+            if isinstance(learned, FlowConfig | MixtureConfig) and not 2 <= values <= MAX_LEARNED_VALUES:
+                raise ValueError(
+                    f"{place} {learned.kind} is for latents of 2 to {MAX_LEARNED_VALUES} values, but latent_shape "
+                    f"{self.latent_shape} has {values}; use another latent_shape or leave it out"
+                )
+            if isinstance(learned, MixtureConfig) and learned.components * values > MAX_MIXTURE_NUMBERS:
+                raise ValueError(
+                    f"{place} mixture may have {MAX_MIXTURE_NUMBERS} means, but {learned.components} components of "
+                    f"{values} values are {learned.components * values}; use fewer components"
+                )
         return self
 
     @model_validator(mode="after")

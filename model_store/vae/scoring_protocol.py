@@ -55,7 +55,13 @@ def _number(seed: int | None) -> int:
 
 
 def describe_protocol(config: VAEConfig, how: Binarise = "sample") -> str:
-    """The words that describe `binarised_for_scoring`, for the protocol beside a number."""
+    """The words that describe how images are scored, for the protocol beside a number."""
+    scored = _describe_pixels(config, how)
+    return f"{scored}, the KL to the {config.prior.kind} by the posterior draws" if config.has_learned_prior else scored
+
+
+def _describe_pixels(config: VAEConfig, how: Binarise) -> str:
+    """The words that describe `binarised_for_scoring`."""
     if config.likelihood.is_binary:
         return "binarised at the middle grey" if how == "threshold" else "each binarised once by its grey values"
     if config.likelihood.is_8_bit:

@@ -12,7 +12,7 @@ import torch
 
 from model_store import Calibration, Card, ModelVersion
 from model_store.vae.family import ImageShape
-from model_store.vae.priors import NoPrior, Prior
+from model_store.vae.priors import Prior
 
 from ..compute.rows import Rows, length, split
 from ..compute.runner import Runner
@@ -41,14 +41,16 @@ class BatchKey(NamedTuple):
 class ServedModel:
     """A version that is served: its card, its prior, and the batcher in front of its runner.
 
-    Its calibrations come and go while it is served; a model with others is another record with the same batcher.
+    `samplers` are distributions of latents by their kind, which were fitted to the model after its training. Its
+    calibrations come and go while it is served: a model with others is another record with the same batcher.
     """
 
     version: ModelVersion
     card: Card
-    prior: Prior | NoPrior
+    prior: Prior
     batcher: Batcher[BatchKey, Rows, Rows]
     runner: Runner
+    samplers: Mapping[str, Prior] = field(default_factory=dict)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     @cached_property

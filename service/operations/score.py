@@ -111,21 +111,21 @@ async def score(
     value_bytes = 16 + 2 * repeats + (4 * (repeats + 3) if wish.error_map else 0)
     session.admit(len(pixels), image_shape, latents=4 + 10 * repeats, value_bytes=value_bytes)
     binarised = await offload(pixels.nbytes, binarised_for_scoring, config, pixels, seed, binarise)
-    estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)))
+    estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)), session.prior)
     error_map = torch.zeros(len(pixels), *image_shape[1:]) if wish.error_map else None
     for first in range(0, importance_samples, repeats):
         draws = range(first, min(first + repeats, importance_samples))
         size = len(draws) * (binarised.nbytes + 4 * estimate.posterior.mean.numel())
         drawn = await offload(size, posterior_draws, estimate.posterior, draws, seed)
         repeated = await offload(size, binarised.repeat, len(draws), 1, 1, 1)
-        latents = session.prior.from_normal(drawn)
+        latents = session.prior.latents_of(drawn)
         if error_map is None:
             (nats,) = await session.forward("score", repeated, latents)
         else:
             (maps,) = await session.forward("error_map", repeated, latents)
             error_map -= maps.view(len(draws), *error_map.shape).sum(0) / importance_samples
             nats = maps.flatten(1).sum(1)
-        await offload(size, estimate.add, drawn, nats)
+        await session.by_prior(session.prior, size, estimate.add, drawn, nats)
     found = await offload(_CODEC_COST * binarised.nbytes, statistics_of, estimate, binarised, normal)
     percentiles = {each: normal.scores.percentiles(each, found) if normal else None for each in STATISTICS}
     if error_map is not None and wish.error_map == "colours" and normal and normal.scores.pixel_nats:
@@ -154,7 +154,7 @@ def repeats_per_batch(card: Card, images: int) -> int:
 
 
 def posterior_draws(posterior: DiagonalGaussian, draws: range, seed: int | None) -> Tensor:
-    """Draws in normal coordinates, (len(draws)·B, *latent_shape): all images of the first draw, then of the next."""
+    """Draws from the posterior, (len(draws)·B, *latent_shape): all images of the first draw, then of the next."""
     count, *shape = posterior.mean.shape
     return torch.cat([posterior.sample(posterior_noise(seed, number, count, tuple(shape))) for number in draws])
 

@@ -65,6 +65,20 @@ def test_kl_weight_rises_through_the_warm_up() -> None:
     assert [objective.kl_weight(recipe, progress) for progress in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
 
 
+@pytest.mark.parametrize("kind", ["flow", "mixture"])
+def test_kl_to_a_learned_prior_is_measured_by_the_draws(kind: str) -> None:
+    """The number is the evaluation's bound, β weighs the KL of the draws, and the prior has a gradient."""
+    torch.manual_seed(0)
+    config = {"image_shape": (1, 4, 4), "latent_shape": (3,), "network": NETWORK, "prior": {"kind": kind}}
+    vae = VAE(VAEConfig.model_validate(config))
+    found, bound = compute(vae), bound_of(vae, IMAGES, noise(vae, ObjectiveRecipe())[0])
+    found.loss.backward()
+
+    torch.testing.assert_close(found.nats, bound.elbo_nats.mean())
+    torch.testing.assert_close(compute(vae, kl_weight=3.0).loss, found.loss + 2 * bound.kl_nats.mean())
+    assert all(parameter.grad is not None for parameter in vae.parameters())
+
+
 def test_free_nats_are_not_punished() -> None:
     """A dimension whose mean KL is below λ counts as λ and has no gradient; other dimensions count as they are."""
     vae = model()
@@ -126,6 +140,25 @@ def test_objective_that_would_do_nothing_is_refused(
     """A recipe cannot ask for a change that training would ignore."""
     values = recipe.model_dump(mode="json")
     values["model"]["posterior"] = posterior
+    values["objective"].update(changes)
+
+    with pytest.raises(ValidationError, match=message):
+        Recipe.model_validate(values, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ({"prior": {"kind": "flow"}}, {"free_nats": 1.0}, "which a learned prior does not have"),
+        ({"samplers": ({"kind": "flow"},)}, {}, "model.samplers are fitted to a model that is trained"),
+    ],
+)
+def test_learned_distribution_that_training_does_not_take_is_refused(
+    recipe: Recipe, model: dict[str, object], changes: dict[str, object], message: str
+) -> None:
+    """The message names the remedy."""
+    values = recipe.model_dump(mode="json")
+    values["model"].update(model)
     values["objective"].update(changes)
 
     with pytest.raises(ValidationError, match=message):

@@ -19,10 +19,10 @@ _DIGITS = 5
 
 @dataclass(frozen=True)
 class LatentUse:
-    """Statistics over images for each latent dimension, (D,) float64, in normal coordinates.
+    """Statistics over images for each latent dimension, (D,) float64, in the posterior's coordinates.
 
     `mean_variance` is the variance of the posteriors' means; `standard_deviation` belongs to the aggregate
-    posterior; the KL is None for a model that gives points.
+    posterior; the KL is None for a model that gives points, and to a learned prior, which has no dimensions of its own.
     """
 
     mean: Tensor
@@ -66,7 +66,7 @@ def latent_use(model: VAE, pixels: Tensor) -> LatentUse:
         return LatentUse(means.mean(0), between, between.sqrt(), None)
     within = torch.cat([each.log_variance.flatten(1).double().exp().cpu() for each in gaussians]).mean(0)
     kl = torch.cat([each.kl_nats_per_dimension().flatten(1).double().cpu() for each in gaussians]).mean(0)
-    return LatentUse(means.mean(0), between, (between + within).sqrt(), kl)
+    return LatentUse(means.mean(0), between, (between + within).sqrt(), None if model.prior.is_learned else kl)
 
 
 def _rounded(numbers: Tensor) -> tuple[float, ...]:

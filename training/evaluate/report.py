@@ -57,7 +57,8 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
         errors = error_metrics(squared_errors(model, test))
         if "score" not in can:
             nats = point_likelihood(model, test).mean().item()
-            return Report(errors, latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
+            metrics = [*errors, *(novelty_metrics(model, dataset) if "sample" in can else [])]
+            return Report(metrics, latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
         once, often = score(model, test), score(model, test, importance_samples)
         metrics = [*bound_metrics(model, once, often), *errors, *latent_metrics(use, len(test))]
         nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
@@ -100,10 +101,11 @@ def latent_metrics(use: LatentUse, images: int) -> list[Metric]:
     active = f"of {len(use.mean)} latent dimensions those whose mean has a variance above {ACTIVE_VARIANCE}"
     aggregate = "KL to N(0, I) of a diagonal Gaussian with the aggregate posterior's mean and variance"
     over = f"over {_images(images, 'test')}, read as grey"
-    return [
-        Metric(name="active_units", value=use.active, unit="dimensions", protocol=f"{active}, {over}"),
-        Metric(name="aggregate_kl_nats", value=use.aggregate_kl_nats, unit="nats", protocol=f"{aggregate}, {over}"),
-    ]
+    units = Metric(name="active_units", value=use.active, unit="dimensions", protocol=f"{active}, {over}")
+    if use.kl_nats is None:  # N(0, I) is not the prior
+        return [units]
+    nats = use.aggregate_kl_nats
+    return [units, Metric(name="aggregate_kl_nats", value=nats, unit="nats", protocol=f"{aggregate}, {over}")]
 
 
 def novelty_metrics(model: VAE, dataset: Dataset) -> list[Metric]:

@@ -59,13 +59,13 @@ def scored(model: VAE, pixels: Tensor, latents: LatentSummary | None, draws: int
     for part in console.track(parts, len(parts), "scores"):
         binarised = binarised_for_scoring(config, part.cpu(), None)
         images = to_images(binarised.to(device))
-        estimate = Estimate(model.posterior(images))
+        estimate = Estimate(model.posterior(images), model.prior)
         pixel_nats = images.new_zeros(len(images), *images.shape[2:])
         for number in range(draws):
             noise = posterior_noise(None, number, len(images), config.latent_shape).to(device)
-            normal = estimate.posterior.sample(noise)
-            log_likelihoods = model.decode(model.prior.from_normal(normal)).log_prob_of_pixels(images)
-            estimate.add(normal, log_likelihoods.flatten(1).sum(1))
+            drawn = estimate.posterior.sample(noise)
+            log_likelihoods = model.decode(model.prior.latents_of(drawn)).log_prob_of_pixels(images)
+            estimate.add(drawn, log_likelihoods.flatten(1).sum(1))
             pixel_nats -= log_likelihoods / draws
         errors.append(pixel_nats.flatten()[::every].double().cpu().numpy())
         found.append(_statistics(estimate, binarised, latents))
