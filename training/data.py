@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -140,17 +139,6 @@ def shuffled_batches(pixels: Tensor, batch_images: int, generator: torch.Generat
     order = torch.randperm(len(pixels), generator=generator, device=generator.device).to(pixels.device)
     for indices in torch.split(order, batch_images):
         yield pixels[indices]
-
-
-def path_argument(text: str) -> Path:
-    """The path that a flag names.
-
-    Raises:
-        ArgumentTypeError: the text is empty, as after `--data $UNSET`; `Path("")` would be the current folder.
-    """
-    if not text:
-        raise ArgumentTypeError("the path is empty; name one, or leave the flag out")
-    return Path(text)
 
 
 def absolute_text(path: Path) -> str:

@@ -69,6 +69,10 @@ class Recipe(Record):
     name: Annotated[str, AfterValidator(check_name), Field(description="the name to publish the model under")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="end the run after that many epochs without a better validation; by default it trains every epoch",
+    )
     begin_from: str | None = Field(
         default=None,
         description="a stored model, such as mnist@1 or mnist@stable, whose weights the run begins with; by default "

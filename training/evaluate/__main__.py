@@ -21,7 +21,9 @@ from model_store.vae.device import NoSuchDevice, choose_device
 from model_store.vae.record import validation_messages
 
 from .. import console
-from ..data import Dataset, load_dataset, load_test_images, path_argument
+from ..arguments import at_least_one, path_argument
+from ..data import Dataset, load_dataset, load_test_images
+from ..devices import use_threads
 from ..errors import BadData, BadRecipe, TrainingError
 from ..recipe import Recipe
 from ..sources.download import DEFAULT_CACHE
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = argument_parser().parse_args(arguments)
     with raise_stopped():
         try:
+            use_threads(options.threads)
             store = Store(options.store)
             stored = store.load(store.resolve(options.model))
             dataset = load_test(stored.card, options.data, options.cache, options.resize)
@@ -81,17 +84,6 @@ def load_test(card: Card, place: Path | None, cache: Path = DEFAULT_CACHE, resiz
     return dataset
 
 
-def at_least_one(text: str) -> int:
-    """Read a whole number of at least 1.
-
-    Raises:
-        ArgumentTypeError: the text is not such a number.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return int(text)
-
-
 def argument_parser() -> argparse.ArgumentParser:
     """The parser of the command's arguments; its help names the store in use."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
@@ -124,6 +116,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=at_least_one, metavar="N", help="measure the first N test images only")
     parser.add_argument(
         "--device", default="auto", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto"
+    )
+    parser.add_argument(
+        "--threads", type=at_least_one, metavar="N", help="threads that compute on a CPU; default: one for each core"
     )
     parser.add_argument(
         "--cache",
