@@ -25,7 +25,7 @@ from model_store.vae.pixels import binarise, to_images
 from model_store.weights import count_parameters, empty
 
 from . import console, objective
-from .data import Dataset, shuffled_batches
+from .data import Dataset, flipped, shuffled_batches
 from .deviation import with_fitted_deviation
 from .devices import autocast, place, resident, to_device
 from .epoch import Epoch
@@ -176,7 +176,10 @@ def train_epoch(run: Run, number: int, pixels: Tensor, dataset: Dataset) -> Epoc
         for step, batch in enumerate(shuffled_batches(pixels, run.recipe.optimiser.batch_images, generator)):
             # the middle of the step: at both ends of a run the learning rate is zero, and a step would change nothing
             progress = (number - 1 + (step + 0.5) / batches) / run.recipe.epochs
-            nats = train_step(run, to_device(batch, run.device), progress, generator)
+            images = to_device(batch, run.device)
+            if run.recipe.data.flips:
+                images = flipped(images, generator)
+            nats = train_step(run, images, progress, generator)
             total += nats.double() * len(batch)
             bar.step(len(batch), nats)
     train_nats = total.item() / len(pixels)

@@ -60,7 +60,8 @@ async def score(
     session.admit(len(pixels), image_shape, latents=4 + 10 * repeats, value_bytes=16 + 2 * repeats)
     seed = draw_seed() if seed is None else seed
     config = cast("VAEConfig", session.config)  # no other family can score
-    binarised = await offload(pixels.nbytes, binarised_for_scoring, config, pixels, seed, binarise)
+    known = await session.negatives_if_trained_so(pixels)
+    binarised = await offload(pixels.nbytes, binarised_for_scoring, config, known, seed, binarise)
     estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)))
     for first in range(0, importance_samples, repeats):
         draws = range(first, min(first + repeats, importance_samples))

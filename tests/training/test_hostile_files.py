@@ -19,7 +19,7 @@ from training import checkpoint
 from training.data import read_splits
 from training.errors import BadData, BadRecipe, RunNotFound
 from training.loop import start
-from training.recipe import Recipe, read_recipe
+from training.recipe import DataRecipe, Recipe, read_recipe
 from training.sources import arrays, folder, idx
 
 from .conftest import bars, idx_bytes
@@ -46,7 +46,7 @@ OTHER_KINDS: dict[str, Callable[[Path], None]] = {
 
 def read_picture(path: Path) -> None:
     """Read a picture, and raise the reason why it cannot be read."""
-    result = folder.read_picture(path, (1, 8, 8), "none")
+    result = folder.read_picture(path, (1, 8, 8), DataRecipe())
     assert isinstance(result, BadData)
     raise result
 
@@ -233,7 +233,7 @@ def test_images_that_fit_only_before_they_are_unpacked_or_resized_are_refused(tm
     with pytest.raises(BadData, match="takes 6,400,000 bytes"):
         arrays.read_arrays(tmp_path / "bits.npy", (1, 8, 8))
     with pytest.raises(BadData, match="takes 4,194,304 bytes"):
-        read_splits(tmp_path / "small.npy", (1, 1024, 1024), "stretch", strict=False)
+        read_splits(tmp_path / "small.npy", (1, 1024, 1024), DataRecipe(resize="stretch"), strict=False)
 
 
 @pytest.mark.usefixtures("mib_free")
@@ -243,4 +243,4 @@ def test_pictures_that_do_not_fit_into_the_memory_together_are_refused(tmp_path:
         Image.new("L", (8, 8)).save(tmp_path / f"{number}.png")
 
     with pytest.raises(BadData, match="takes 6,291,456 bytes"):
-        read_splits(tmp_path, (1, 1024, 1024), "stretch", strict=False)
+        read_splits(tmp_path, (1, 1024, 1024), DataRecipe(resize="stretch"), strict=False)

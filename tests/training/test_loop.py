@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model_store import VAE
-from training import checkpoint, objective
+from training import checkpoint, loop, objective
 from training.data import Dataset, load_dataset
 from training.errors import Diverged, RunNotFound
 from training.evaluate.bounds import score
@@ -132,6 +132,29 @@ def test_divergence_is_an_error_that_names_the_remedy(recipe_file: Path, dataset
 
     with pytest.raises(Diverged, match=r"a learning rate of 1e\+30; try a smaller one"):
         train(start(recipe, CPU), dataset, forget)
+
+
+def test_only_training_images_are_flipped(
+    recipe_file: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The validation images are measured as they are, and each epoch trains on some mirrored images."""
+    seen: list[torch.Tensor] = []
+
+    def watched(run: Run, pixels: torch.Tensor, *more: Any) -> torch.Tensor:
+        seen.append(pixels)
+        return step(run, pixels, *more)
+
+    step = loop.train_step
+    monkeypatch.setattr("training.loop.train_step", watched)
+    monkeypatch.setattr("training.loop.validate", lambda _, pixels, __: seen.append(pixels) or Validation(0.0, None))
+    run = start(read_recipe(str(recipe_file), ["data.flips=true", "epochs=1", "optimiser.batch_images=1000"]), CPU)
+    train(run, dataset, forget)
+    trained, validated = seen
+    known = {tuple(image) for image in dataset.train.flatten(1).tolist()}
+
+    assert {tuple(image) for image in trained.flip(-1).flatten(1).tolist()} | known > known
+    assert not torch.equal(trained.sum(0), dataset.train.sum(0))
+    assert torch.equal(validated, dataset.validation)
 
 
 def test_learning_rate_rises_and_falls(recipe: Recipe) -> None:

@@ -1,6 +1,7 @@
 """A folder of pictures, at any depth and of any size.
 
-A folder that has `train` and also `val` (or `valid`, `validation`) or `test` is divided by these subfolders.
+A folder that has `train` and also `val` (or `valid`, `validation`) or `test` is divided by these subfolders. The recipe
+may name another folder of validation pictures.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from model_store.files import open_file
-from model_store.pictures import Resize, UnusablePicture, picture_to_pixels
+from model_store.pictures import UnusablePicture, picture_to_pixels
 
 from ..console import track, warn
 from ..errors import HOW_TO_RESIZE, BadData, DataNotFound
+from ..recipe import DataRecipe
+from .groups import check_apart, groups_of
 from .listing import is_hidden, list_pictures
 from .memory import check_memory
 from .splits import Splits
@@ -52,6 +55,13 @@ _BYTES_PER_PIXEL = 24  # of four channels, in the picture and in copies of it
 _one_large_picture = threading.Lock()  # each of the threads has room for a small one
 
 
+class Pictures(NamedTuple):
+    """Pixels uint8 (N, C, H, W), and the path of each picture inside its folder, with slashes."""
+
+    pixels: Tensor
+    names: list[str]
+
+
 class Misfit(NamedTuple):
     """A picture of another size than the recipe's, where the recipe does not resize."""
 
@@ -60,24 +70,41 @@ class Misfit(NamedTuple):
     width: int
 
 
-def read_folder(folder: Path, image_shape: Shape, resize: Resize, *, strict: bool) -> Splits:
+def read_folder(folder: Path, image_shape: Shape, rules: DataRecipe, *, strict: bool) -> Splits:
     """Read the pictures in the order of their paths, resized to `image_shape`.
 
     A picture that cannot be used, or has another size where `resize` is `none`, is skipped with a warning.
 
     Raises:
         BadData: a picture would be skipped and `strict` is true; every picture has another size; two subfolders are the
-            same split.
-        DataNotFound: no picture is left.
+            same split; a group is in two splits.
+        DataNotFound: no picture is left, or the recipe's validation folder is missing.
     """
     parts = split_folders(folder)
-    if "train" not in parts or len(parts) == 1:
-        return Splits(read_pictures(folder, image_shape, resize, strict))
+    named = None if rules.validation is None else folder / rules.validation
+    if named is not None and not named.is_dir():
+        raise DataNotFound(named, "data.validation names it, but it is not a folder inside the folder of --data")
+    if "train" not in parts or (len(parts) == 1 and named is None):
+        parts = {"train": folder}
+    if named is not None:
+        parts["validation"] = named
+    if folder not in parts.values():
+        _warn_of_others(folder, parts)
+    read = {split: read_pictures(path, image_shape, rules, strict, without=named) for split, path in parts.items()}
+    groups = {}
+    if rules.groups is not None:
+        groups = {split: groups_of(folder, pictures.names, rules.groups) for split, pictures in read.items()}
+        check_apart(folder, groups)
+    pixels = {split: pictures.pixels for split, pictures in read.items()}
+    return Splits(pixels["train"], pixels.get("validation"), pixels.get("test"), groups.get("train"))
+
+
+def _warn_of_others(folder: Path, parts: dict[str, Path]) -> None:
+    """Name the files and folders that are in none of the parts of a folder."""
     beside = sorted(path.name for path in folder.iterdir() if path not in parts.values() and not is_hidden(path.name))
     if beside:
         names = ", ".join(path.name for path in parts.values())
         warn(f"Left out of {folder}, because it is outside {names}: {', '.join(beside[:_NAMED])}.")
-    return Splits(**{split: read_pictures(path, image_shape, resize, strict) for split, path in parts.items()})
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
@@ -97,16 +124,19 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return parts
 
 
-def read_pictures(folder: Path, image_shape: Shape, resize: Resize, strict: bool) -> Tensor:
+def read_pictures(
+    folder: Path, image_shape: Shape, rules: DataRecipe, strict: bool, without: Path | None = None
+) -> Pictures:
     """Read the pictures of a folder at any depth, in the order of their paths, as uint8 pixels (N, *image_shape).
 
-    A picture that cannot be used is skipped with a warning.
+    A picture that cannot be used is skipped with a warning. Pictures inside the folder `without` are left out, unless
+    that is `folder` itself.
 
     Raises:
         BadData: a picture would be skipped and `strict` is true; every picture has another size.
         DataNotFound: no picture is left.
     """
-    listing = list_pictures(folder, SUFFIXES)
+    listing = list_pictures(folder, SUFFIXES, without)
     for line in listing.left_out():
         warn(f"Left out of {folder}: {line}.")
     paths = listing.pictures
@@ -115,9 +145,9 @@ def read_pictures(folder: Path, image_shape: Shape, resize: Resize, strict: bool
     check_memory(folder, 2 * len(paths) * prod(image_shape))  # each picture, and all of them in one tensor
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.filterwarnings("ignore", module="PIL")  # broken metadata, which is not used here
-        results = pool.map(lambda path: read_picture(path, image_shape, resize), paths)
+        results = pool.map(lambda path: read_picture(path, image_shape, rules), paths)
         found = list(track(results, len(paths), f"reading {folder.name}"))
-    pixels = [result for result in found if isinstance(result, Tensor)]
+    usable = [(path, result) for path, result in zip(paths, found, strict=True) if isinstance(result, Tensor)]
     broken = [result for result in found if isinstance(result, BadData)]
     misfits = [result for result in found if isinstance(result, Misfit)]
     problems = [*broken[:_NAMED], *([_wrong_sizes(folder, misfits, len(paths), image_shape)] if misfits else [])]
@@ -129,12 +159,13 @@ def read_pictures(folder: Path, image_shape: Shape, resize: Resize, strict: bool
         skipped = f"Skipped {len(broken) + len(misfits):,} of {len(paths):,} pictures"
         unnamed = f", {len(broken) - _NAMED:,} more than are named here" if len(broken) > _NAMED else ""
         warn(f"{skipped}{unnamed}; python -m training --strict stops at the first instead.")
-    if not pixels:
+    if not usable:
         raise DataNotFound(folder, f"none of its {len(paths):,} pictures can be used")
-    return torch.stack(pixels)
+    names = [path.relative_to(folder).as_posix() for path, _ in usable]
+    return Pictures(torch.stack([pixels for _, pixels in usable]), names)
 
 
-def read_picture(path: Path, image_shape: Shape, resize: Resize) -> Tensor | Misfit | BadData:
+def read_picture(path: Path, image_shape: Shape, rules: DataRecipe) -> Tensor | Misfit | BadData:
     """Read a picture as uint8 pixels of `image_shape`, or return the reason why it cannot be used."""
     try:
         file = open_file(path)
@@ -148,7 +179,7 @@ def read_picture(path: Path, image_shape: Shape, resize: Resize) -> Tensor | Mis
             with _one_large_picture if is_large else nullcontext():
                 check_memory(path, _BYTES_PER_PIXEL * picture.width * picture.height)
                 picture.load()
-                pixels = torch.from_numpy(picture_to_pixels(picture, image_shape, resize))
+                pixels = torch.from_numpy(picture_to_pixels(picture, image_shape, rules.resize, rules.background))
     except BadData as error:
         return error
     except Exception as error:  # Pillow raises many kinds of errors for broken files
