@@ -84,9 +84,11 @@ class DataRecipe(Record):
 class OptimiserRecipe(Record):
     """Adam, with a learning rate that rises and then falls to zero along a cosine, and averaged weights."""
 
-    batch_images: Annotated[int, Field(ge=1)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    batch_images: Annotated[int, Field(ge=1, description="the images of one step")]
+    learning_rate: Annotated[float, Field(gt=0, description="the highest of the run, after its rise")]
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.02, description="the part of the run in which the learning rate rises"
+    )
     average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.999, description="decay per step of the averaged weights, which are evaluated and published"
     )
@@ -102,8 +104,10 @@ class Recipe(Record):
     """A recipe, read and checked."""
 
     name: Annotated[str, AfterValidator(check_name), Field(description="the name to publish the model under")]
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    epochs: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        default=0, description="of the first weights, the order of the images, all noise, and the splits that are drawn"
+    )
+    epochs: Annotated[int, Field(ge=1, description="the times that the run goes through all training images")]
     patience: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description="end the run after that many epochs without a better validation; by default it trains every epoch",
