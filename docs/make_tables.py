@@ -1,7 +1,8 @@
 """`make tables`: brings the tables of settings.md and recipes.md and the tree of architecture.md up to date.
 
-The settings come from `service/settings.py`, and the keys of recipes from `training/recipe.py`. The tree keeps its remarks; a new file gets the first sentence of its
-docstring, and a moved file keeps its remark. Shorten the new remarks by hand.
+The settings come from `service/settings.py`, and the keys of recipes from `training/recipe.py`. The tree keeps its
+remarks; a new file gets the first sentence of its docstring, and a moved file keeps its remark. Shorten the new remarks
+by hand.
 """
 
 from __future__ import annotations

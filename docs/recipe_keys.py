@@ -10,15 +10,15 @@ from training.recipe import Recipe
 
 Schema = dict[str, Any]
 
-_BOUNDS = {"minimum": "≥ {:g}", "exclusiveMinimum": "> {:g}", "maximum": "≤ {:g}", "exclusiveMaximum": "< {:g}"}
+_BOUNDS = {"minimum": "≥ {:,}", "exclusiveMinimum": "> {:,}", "maximum": "≤ {:,}", "exclusiveMaximum": "< {:,}"}
 _WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
 _HEAD = "| key | values | default | |\n|---|---|---|---|\n"
 
 
 def recipe_keys() -> str:
-    """The sections of all tables of a recipe: its own keys first, then those of each table inside it."""
+    """The sections of all tables of a recipe: its own keys first, then the keys of each table inside it."""
     schema = Recipe.model_json_schema()
-    return "\n".join(_sections("the recipe itself", "", schema, schema["$defs"]))
+    return "\n".join(_sections("The recipe itself", "", schema, schema["$defs"]))
 
 
 def _sections(title: str, prefix: str, record: Schema, known: Schema) -> Iterator[str]:

@@ -50,8 +50,8 @@ def picture_to_pixels(
 ) -> Pixels:
     """The picture as pixels uint8 (C, H, W): upright, on the background, channels and size of `image_shape`.
 
-    `contain` fits the whole picture and pads it with the background, `cover` fills the size and crops, `stretch` does not keep
-    the proportions, `none` keeps the size of the picture.
+    `contain` fits the whole picture and pads it with the background, `cover` fills the size and crops, `stretch` does
+    not keep the proportions, `none` keeps the size of the picture.
 
     Raises:
         UnusablePicture: the range of the values is not known, or Pillow cannot convert the colours.

@@ -160,7 +160,7 @@ def finish(run: Run, dataset: Dataset, store: Store, folder: Path, description: 
 
 
 def wants_best(run: Run, stopped: Stopped) -> bool:
-    """After Ctrl-C on a terminal, ask whether to publish the best epoch so far, if there is one."""
+    """After Ctrl-C on a terminal, ask whether to publish the best epoch so far."""
     has_best = 0 < run.best_epoch <= run.epochs_saved
     question = f"Publish the weights of epoch {run.best_epoch}, the best so far, as a version?"
     return stopped.is_by_hand and has_best and console.confirm(question)
@@ -210,8 +210,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description=__doc__,
-        epilog="Ctrl-C or SIGTERM stops a run; on a terminal, Ctrl-C offers to publish the best epoch so far. --resume "
-        "continues a run and gives the same model as a run that was never stopped. The run remembers its flags; a flag that is given beside --resume replaces the remembered one.",
+        epilog="Ctrl-C or SIGTERM stops a run; on a terminal, Ctrl-C offers to publish the best epoch so far. "
+        "--resume continues a run and gives the same model as a run that was never stopped. The run remembers its "
+        "flags; a flag that is given beside --resume replaces the remembered one.",
     )
     parser.add_argument("recipe", nargs="?", help=f"one of {', '.join(SHIPPED)}, or the path of a TOML file")
     parser.add_argument(

@@ -77,20 +77,22 @@ def load_dataset(
     return divide(name, splits, recipe)
 
 
-def load_test_images(place: Path, image_shape: tuple[int, int, int], resize: Resize) -> Dataset:
-    """Read images to test a model whose training images are unknown: the test images of the place, or all images.
+def load_test_images(place: Path, image_shape: tuple[int, int, int], rules: DataRecipe) -> Dataset:
+    """Read images to test a model that was not trained on them: the test images of the place, or all images.
 
     Raises:
         DataNotFound, BadData: the place has no such images.
     """
-    splits = read_splits(place, image_shape, DataRecipe(resize=resize), strict=False)
+    splits = read_splits(place, image_shape, rules, strict=False)
     none = splits.train[:0]
     return Dataset(
         name=place_name(place),
         train=none,
         validation=none,
         test=splits.train if splits.test is None else splits.test,
-        resize=resize,
+        resize=rules.resize,
+        background=rules.background,
+        is_inverted=rules.invert,
     )
 
 

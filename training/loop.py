@@ -122,9 +122,7 @@ def start(recipe: Recipe, device: torch.device) -> Run:
     return Run(recipe, model, average, optimiser, best_weights=_copy(model))
 
 
-def train(
-    run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None], *, hours: float | None = None
-) -> None:
+def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None], *, hours: float | None = None) -> None:
     """Train until the run is finished or has no time, and save after each epoch; `averaged` then has the best weights.
 
     The first epoch is trained in any case.

@@ -17,6 +17,12 @@ from .conftest import running
 pytestmark = pytest.mark.anyio
 
 PNG = {"Content-Type": "image/png"}
+RULES: dict[str, dict[str, object]] = {
+    "plain": {},
+    "white": {"background": "white"},
+    "negative": {"invert": True},
+    "both": {"background": "white", "invert": True},
+}
 NPY = {"Content-Type": "application/x-npy"}
 
 
@@ -34,12 +40,7 @@ def trained(**rules: object) -> TrainingSummary:
 @pytest.fixture
 async def models(settings: Settings, store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """A service with the same network four times, of which each has other rules for pictures."""
-    for name, rules in {
-        "plain": {},
-        "white": {"background": "white"},
-        "negative": {"invert": True},
-        "both": {"background": "white", "invert": True},
-    }.items():
+    for name, rules in RULES.items():
         store.publish(name, make_model(GREY), training=trained(**rules))
     async with running(settings) as (_, client):
         yield client

@@ -59,7 +59,7 @@ def only_run(tmp_path: Path) -> str:
 def test_run_ends_after_epochs_that_are_not_better(
     call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of 50 epochs it trains five, since the third to fifth are worse than the second."""
+    """The run trains five of 50 epochs, since the third to fifth are worse than the second."""
     assert main([*call, "--set", "epochs=50", "patience=3"]) == 0
 
     assert epochs(tmp_path / "the store", "bars@1") == (5, 2)

@@ -134,9 +134,7 @@ def test_divergence_is_an_error_that_names_the_remedy(recipe_file: Path, dataset
         train(start(recipe, CPU), dataset, forget)
 
 
-def test_only_training_images_are_flipped(
-    recipe_file: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_training_images_are_flipped(recipe_file: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """The validation images are measured as they are, and each epoch trains on some mirrored images."""
     seen: list[torch.Tensor] = []
 
@@ -146,7 +144,7 @@ def test_only_training_images_are_flipped(
 
     step = loop.train_step
     monkeypatch.setattr("training.loop.train_step", watched)
-    monkeypatch.setattr("training.loop.validate", lambda _, pixels, __: seen.append(pixels) or Validation(0.0, None))
+    monkeypatch.setattr("training.loop.validate", lambda _, pixels, __: (seen.append(pixels), Validation(0.0, None))[1])
     run = start(read_recipe(str(recipe_file), ["data.flips=true", "epochs=1", "optimiser.batch_images=1000"]), CPU)
     train(run, dataset, forget)
     trained, validated = seen

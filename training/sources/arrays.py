@@ -1,8 +1,8 @@
 """Images in NumPy's files: (N, H, W), (N, H, W, C) with C from 1 to 4, or binary images as packed bits (N, C·H·W/8).
 
 As in the service, values are uint8, uint16, booleans, or floats in [0, 1], and alpha (the last of 2 or 4 channels) is
-composited on the background. An `.npy` holds one array. An `.npz` holds `images`, or `train` and `test`, or `x_train` and
-`x_test`; the images that choose the weights are `val`, `valid` or `validation`.
+composited on the background. An `.npy` holds one array. An `.npz` holds `images`, or `train` and `test`, or `x_train`
+and `x_test`; the images that choose the weights are `val`, `valid` or `validation`.
 """
 
 import os

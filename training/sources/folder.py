@@ -167,6 +167,17 @@ def read_pictures(
 
 def read_picture(path: Path, image_shape: Shape, rules: DataRecipe) -> Tensor | Misfit | BadData:
     """Read a picture as uint8 pixels of `image_shape`, or return the reason why it cannot be used."""
+    pixels = decode_picture(path, image_shape, rules)
+    if isinstance(pixels, BadData) or pixels.shape == image_shape:
+        return pixels
+    return Misfit(path, *pixels.shape[1:])
+
+
+def decode_picture(path: Path, image_shape: Shape, rules: DataRecipe) -> Tensor | BadData:
+    """Read a picture as uint8 pixels (C, H, W), resized by the rules, or return the reason why it cannot be used.
+
+    Where the rules do not resize, the picture keeps its size, and `image_shape` gives only the channels.
+    """
     try:
         file = open_file(path)
     except OSError as error:
@@ -179,13 +190,11 @@ def read_picture(path: Path, image_shape: Shape, rules: DataRecipe) -> Tensor | 
             with _one_large_picture if is_large else nullcontext():
                 check_memory(path, _BYTES_PER_PIXEL * picture.width * picture.height)
                 picture.load()
-                pixels = torch.from_numpy(picture_to_pixels(picture, image_shape, rules.resize, rules.background))
+                return torch.from_numpy(picture_to_pixels(picture, image_shape, rules.resize, rules.background))
     except BadData as error:
         return error
     except Exception as error:  # Pillow raises many kinds of errors for broken files
         return BadData(path, _why_unreadable(error))
-    _, height, width = pixels.shape
-    return pixels if pixels.shape == image_shape else Misfit(path, height, width)
 
 
 def _why_unreadable(error: Exception) -> str:

@@ -32,9 +32,7 @@ def groups_of(place: Path, names: Sequence[str], groups: str) -> list[str]:
     found = [re.search(groups, name) for name in names]
     if not any(found):
         raise BadData(place, f"data.groups={groups} does not match the path of any picture, such as {names[0]}")
-    return [
-        match[min(1, match.re.groups)] or name if match else name for match, name in zip(found, names, strict=True)
-    ]
+    return [match[min(1, match.re.groups)] or name if match else name for match, name in zip(found, names, strict=True)]
 
 
 def check_apart(place: Path, groups: Mapping[str, Sequence[str]]) -> None:
@@ -74,7 +72,7 @@ def draw_groups(name: str, groups: Sequence[str], parts: Sequence[int], generato
         some = ", ".join(list(members)[:_NAMED])
         raise BadData(
             name,
-            f"its pictures are in {counted(len(members), 'groups')} ({some}), too few or too large to train on some, and "
-            "to choose the weights by and test with others; make the groups smaller, or leave out data.groups",
+            f"its pictures are in {counted(len(members), 'groups')} ({some}), too few or too large to train on some, "
+            "and to choose the weights by and test with others; make the groups smaller, or leave out data.groups",
         )
     return [torch.tensor(indices, dtype=torch.int64) for indices in (*drawn, rest)]
