@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +12,15 @@ import torch
 from torch import Tensor
 
 from model_store import DataSummary
-from model_store.pictures import Background, Resize, picture_to_pixels, pixels_to_picture
-from model_store.vae.pixels import inverted
+from model_store.pictures import Background, Resize
 from model_store.vae.sentences import counted
 
-from .errors import HOW_TO_RESIZE, BadData, DataNotFound, NotText
+from .errors import BadData, DataNotFound, NotText
 from .recipe import DataRecipe, Recipe
 from .sources import read
 from .sources.download import DATASETS, DEFAULT_CACHE, fetch
 from .sources.groups import draw_groups
-from .sources.memory import check_memory
+from .sources.mapped import rows_of
 from .sources.splits import Splits
 
 
@@ -43,7 +40,7 @@ class Dataset:
         """Summarise the images for a card."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
-            digest.update(split.numpy().tobytes())
+            digest.update(np.ascontiguousarray(split.numpy()).data)  # not its bytes: it may not fit into the memory
         return DataSummary(
             name=self.name,
             train_images=len(self.train),
@@ -73,17 +70,19 @@ def load_dataset(
     else:
         known = " or ".join(DATASETS)
         raise DataNotFound("the recipe", f"it has no data.source to download ({known}); name images with --data")
-    splits = read_splits(place, recipe.model.image_shape, recipe.data, strict=strict)
+    splits = read(place, recipe.model.image_shape, recipe.data, strict=strict, cache=cache or DEFAULT_CACHE)
     return divide(name, splits, recipe)
 
 
-def load_test_images(place: Path, image_shape: tuple[int, int, int], rules: DataRecipe) -> Dataset:
+def load_test_images(
+    place: Path, image_shape: tuple[int, int, int], rules: DataRecipe, cache: Path = DEFAULT_CACHE
+) -> Dataset:
     """Read images to test a model that was not trained on them: the test images of the place, or all images.
 
     Raises:
         DataNotFound, BadData: the place has no such images.
     """
-    splits = read_splits(place, image_shape, rules, strict=False)
+    splits = read(place, image_shape, rules, strict=False, cache=cache)
     none = splits.train[:0]
     return Dataset(
         name=place_name(place),
@@ -94,34 +93,6 @@ def load_test_images(place: Path, image_shape: tuple[int, int, int], rules: Data
         background=rules.background,
         is_inverted=rules.invert,
     )
-
-
-def read_splits(place: Path, shape: tuple[int, int, int], rules: DataRecipe, *, strict: bool) -> Splits:
-    """Read the images of a place, bring all of them to `shape` (C, H, W), and invert them where the rules say so.
-
-    Raises:
-        DataNotFound: the place has no images.
-        BadData: the images cannot be used, or have another size and `resize` is `none`.
-    """
-    splits = read(place, shape, rules, strict=strict)
-    fitted = {
-        split: _fit(place, pixels, shape, rules)
-        for split in ("train", "validation", "test")
-        if (pixels := getattr(splits, split)) is not None
-    }
-    return dataclasses.replace(splits, **fitted)
-
-
-def _fit(place: Path, pixels: Tensor, shape: tuple[int, int, int], rules: DataRecipe) -> Tensor:
-    if pixels.shape[1:] != shape:
-        if rules.resize == "none" and pixels.shape[2:] != shape[1:]:
-            found = tuple(pixels.shape[1:])
-            raise BadData(place, f"its images are {found} (C, H, W), but the model takes {shape}; {HOW_TO_RESIZE}")
-        check_memory(place, 2 * len(pixels) * prod(shape))  # each image, and all of them in one tensor
-        pictures = map(pixels_to_picture, pixels.numpy())
-        rows = [picture_to_pixels(picture, shape, rules.resize, rules.background) for picture in pictures]
-        pixels = torch.from_numpy(np.stack(rows))
-    return inverted(pixels) if rules.invert else pixels
 
 
 def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
@@ -146,9 +117,13 @@ def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
         drawn_test, drawn_validation, rest = draw_groups(name, splits.groups, [tests, validations], generator)
     return Dataset(
         name=name,
-        train=splits.train[rest],
-        validation=splits.train[drawn_validation] if splits.validation is None else splits.validation,
-        test=splits.train[drawn_test] if splits.test is None else splits.test,
+        train=rows_of(splits.train, rest, splits.folder, "train"),
+        validation=(
+            rows_of(splits.train, drawn_validation, splits.folder, "validation")
+            if splits.validation is None
+            else splits.validation
+        ),
+        test=rows_of(splits.train, drawn_test, splits.folder, "test") if splits.test is None else splits.test,
         resize=recipe.data.resize,
         background=recipe.data.background,
         is_inverted=recipe.data.invert,

@@ -136,7 +136,7 @@ def load_test(
         if place is None:
             raise BadRecipe("of the card", NAMES_NO_IMAGES)
         rules = DataRecipe(resize=resize or "none", background=card.background, invert=card.is_inverted)
-        return load_test_images(place, card.model.example_shape, rules)
+        return load_test_images(place, card.model.example_shape, rules, cache)
     if resize is not None:
         raise BadRecipe("of the card", "the recipe itself has data.resize; leave out --resize")
     try:

@@ -25,7 +25,7 @@ from ..console import track, warn
 from ..data import place_name
 from ..errors import BadData, DataNotFound, NotFinite
 from ..recipe import DataRecipe
-from ..sources import read
+from ..sources import read_arrays
 from ..sources.folder import SUFFIXES, decode_picture
 from ..sources.listing import list_pictures
 from .figures import PAIRS, reconstructions
@@ -127,8 +127,8 @@ def common_crops(pictures: Sequence[Tensor], config: FamilyConfig) -> Tensor:
 
 def _pictures(place: Path, channels: int) -> Sequence[Path | Pixels]:
     """The pictures of a folder, or the images of an array."""
-    paths = list_pictures(place, SUFFIXES).pictures if place.is_dir() else []
-    return paths or read(place, (channels, 1, 1), DataRecipe(), strict=False).train.numpy()
+    arrays = read_arrays(place, (channels, 1, 1), DataRecipe())
+    return list_pictures(place, SUFFIXES).pictures if arrays is None else list(arrays.train.numpy())
 
 
 def _pixels(picture: Path | Pixels, channels: int) -> Tensor | BadData:
