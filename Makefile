@@ -45,7 +45,7 @@ format: $(VENV)/.dev ## correct the style
 	$(IN)/ruff format .
 	$(IN)/ruff check --fix .
 
-tables: $(VENV)/.use ## bring the table of docs/settings.md and the tree of docs/architecture.md up to date
+tables: $(VENV)/.use ## bring the tables of docs/settings.md and docs/recipes.md and the tree of docs/architecture.md up to date
 	$(IN)/python -m docs.make_tables
 
 locks: $(VENV)-locks/bin/uv $(VENV)/.use ## the exact packages of the images, with their hashes, into deploy/locks

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_val
 
 from .errors import UnknownFormat
 from .families import ModelConfig
+from .pictures import Background
 from .score_statistics import ScoreQuantiles
 from .vae import Record
 from .vae.record import Count, validation_messages
@@ -38,7 +39,10 @@ class WeightsSummary(Record):
 
 
 class DataSummary(Record):
-    """The images that a model was trained on. `sha256` is the hash of the uint8 pixels of all splits, in order."""
+    """The images that a model was trained on. `sha256` is the hash of the uint8 pixels of all splits, in order.
+
+    The service reads pictures as the training has read them: on the same background, and inverted if they were.
+    """
 
     name: str
     train_images: Count
@@ -46,6 +50,9 @@ class DataSummary(Record):
     test_images: Count
     sha256: str
     resize: str
+    # not written if they are the default: the cards of earlier releases keep their text
+    background: Annotated[Background, Field(exclude_if=lambda background: background == "black")] = "black"
+    invert: Annotated[bool, Field(exclude_if=lambda invert: not invert)] = False
 
 
 class TrainingSummary(Record):
@@ -169,6 +176,16 @@ class Card(Record):
         if min(self.latents.standard_deviation) < 0:
             raise ValueError("latents.standard_deviation has a negative value; all must be 0 or more")
         return self
+
+    @property
+    def background(self) -> Background:
+        """The background of transparent pictures and of padding in the training, and so in the service."""
+        return self.training.data.background if self.training else "black"
+
+    @property
+    def is_inverted(self) -> bool:
+        """Whether the network knows images as their negatives, so that the service inverts them on both ways."""
+        return self.training is not None and self.training.data.invert
 
     def metric(self, name: str) -> Metric | None:
         """The metric with that name; None if the card does not have it."""

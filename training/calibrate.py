@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast, get_args
 
-from model_store import Calibration, ModelVersion, Store, StoreError, store_folder
+from model_store import Calibration, Card, Store, StoreError, store_folder
 from model_store.card import MOST_LATENT_VALUES
 from model_store.pictures import Resize
 from model_store.vae import VAE
@@ -24,9 +24,10 @@ from model_store.vae.device import NoSuchDevice, choose_device
 from model_store.vae.sentences import counted
 
 from . import console
-from .data import Dataset, load_test_images, path_argument
+from .arguments import at_least_one, path_argument
+from .data import Dataset
 from .errors import CannotMeasure, TrainingError
-from .evaluate.__main__ import at_least_one, load_test
+from .evaluate.__main__ import load_test
 from .evaluate.latents import latent_use
 from .evaluate.statistics import scored
 from .sources.download import DEFAULT_CACHE
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             stored = store.load(version)
             if (lack := stored.card.model.lacks("score")) is not None:
                 raise CannotMeasure(version, *lack)
-            dataset = normal_images(store, version, options.data, options.resize, options.cache)
+            dataset = normal_images(stored.card, options.data, options.resize, options.cache)
             model = stored.vae.to(choose_device(options.device))
             found = calibration(model, dataset, stored.card.weights.sha256, options.importance_samples)
             file = store.add_calibration(version, options.name, found)
@@ -66,20 +67,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def normal_images(
-    store: Store, version: ModelVersion, place: Path | None, resize: Resize | None, cache: Path
-) -> Dataset:
+def normal_images(card: Card, place: Path | None, resize: Resize | None, cache: Path) -> Dataset:
     """The images of a place, which count as normal; without a place the test images of the model's recipe.
 
     Raises:
         BadRecipe: the card has no recipe, and no place is given.
         DataNotFound, BadData, DownloadFailed: there are no images, or they cannot be used.
     """
-    card = store.card(version)
     if place is None:
         return load_test(card, None, cache)
     as_trained = cast("Resize", card.training.data.resize) if card.training else "none"
-    return load_test_images(place, card.model.example_shape, resize or as_trained)
+    return load_test(card, place, cache, resize or as_trained, is_other=True)
 
 
 def calibration(model: VAE, dataset: Dataset, weights_sha256: str, draws: int = 1) -> Calibration:

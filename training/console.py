@@ -52,6 +52,16 @@ def fail(text: str) -> None:
     say(text, style="red")
 
 
+def confirm(question: str) -> bool:
+    """Ask a question on a terminal; without one, as in a pipe or a job, the answer is no."""
+    if not (console.is_terminal and sys.stdin is not None and sys.stdin.isatty()):
+        return False
+    try:
+        return console.input(f"{question} [y/N] ", markup=False).strip().lower() in {"y", "yes"}
+    except (EOFError, OSError, UnicodeDecodeError):
+        return False
+
+
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield the items and show a bar that moves with each item."""
     with _bar(BarColumn(), MofNCompleteColumn()) as bar:

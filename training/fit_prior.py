@@ -25,10 +25,11 @@ from model_store.vae.device import NoSuchDevice, choose_device, dtype_of
 from model_store.vae.record import validation_messages
 
 from . import console
-from .data import Dataset, path_argument
+from .arguments import at_least_one, path_argument
+from .data import Dataset
 from .devices import device_name
 from .errors import BadData, CannotFit, CannotPublish, TrainingError
-from .evaluate.__main__ import at_least_one, load_test
+from .evaluate.__main__ import load_test
 from .evaluate.figures import figures
 from .evaluate.report import report
 from .fitting import BINARISATIONS, fit, posteriors_of

@@ -110,7 +110,8 @@ async def score(
     # To binarise, pixels become float32 a few times. A draw is made, transformed and weighted. A map is float32.
     value_bytes = 16 + 2 * repeats + (4 * (repeats + 3) if wish.error_map else 0)
     session.admit(len(pixels), image_shape, latents=4 + 10 * repeats, value_bytes=value_bytes)
-    binarised = await offload(pixels.nbytes, binarised_for_scoring, config, pixels, seed, binarise)
+    known = await session.negatives_if_trained_so(pixels)
+    binarised = await offload(pixels.nbytes, binarised_for_scoring, config, known, seed, binarise)
     estimate = Estimate(DiagonalGaussian(*await session.forward("encode", binarised)), session.prior)
     error_map = torch.zeros(len(pixels), *image_shape[1:]) if wish.error_map else None
     for first in range(0, importance_samples, repeats):

@@ -17,6 +17,7 @@ from torch import Tensor
 from model_store.families import ModelConfig
 from model_store.vae import DiagonalGaussian, Point
 from model_store.vae.family import Direction, ImageShape, Operation, SamplerName
+from model_store.vae.pixels import inverted
 from model_store.vae.priors import Prior
 
 from ..compute.precision import direction_of
@@ -231,6 +232,7 @@ class Session:
         self.check_can("encode")
         self.limits.check_images(self.model, pixels)
         _, channels, height, width = pixels.shape
+        pixels = await self.negatives_if_trained_so(pixels)
 
         async def compute(grid: Grid | None) -> Rows:
             if grid is None:
@@ -254,7 +256,15 @@ class Session:
                 return images
             return await decode_in_tiles(self.forward, self.config, latents, grid, is_rendered=is_rendered)
 
-        return await self._in_memory(self.config.image_shape_of(tuple(latents.shape[1:])), compute)
+        images = await self._in_memory(self.config.image_shape_of(tuple(latents.shape[1:])), compute)
+        return await self.negatives_if_trained_so(images)
+
+    async def negatives_if_trained_so(self, images: Tensor) -> Tensor:
+        """Pixels or images as the network knows them, or the network's as a client knows them.
+
+        They are negatives where the training has inverted its images.
+        """
+        return await offload(images.nbytes, inverted, images) if self.model.card.is_inverted else images
 
     async def _in_memory(self, image_shape: ImageShape, compute: Callable[[Grid | None], Awaitable[T]]) -> T:
         """Compute images of a shape: in tiles where one would take too much memory, in smaller ones if memory runs out.

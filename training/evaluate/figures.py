@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_store import VAE
+from model_store.families import Network
 from model_store.pictures import Pixels, contact_sheet, pixels_to_picture
 from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_images, to_pixels
@@ -42,11 +43,11 @@ def samples(model: VAE, seed: int = 0) -> bytes:
 
 
 @torch.inference_mode()
-def reconstructions(model: VAE, test: Tensor) -> bytes:
+def reconstructions(model: Network, test: Tensor) -> bytes:
     """Two rows of test images; under each row their reconstructions from the mean of their latents."""
     originals = test[:PAIRS]
-    latents = model.prior.latents_of(model.encode(to_images(originals)).mean)
-    remade = to_pixels(model.decode(latents).mean)
+    latents = model.prior.latents_of(model.encode(to_images(originals).to(model.device)).mean)
+    remade = to_pixels(model.decode(latents).mean).cpu()
     half = (len(originals) + 1) // 2
     starts = range(0, len(originals), half)  # a single image has no second row
     rows = [part for start in starts for part in (originals[start : start + half], remade[start : start + half])]
