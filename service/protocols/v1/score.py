@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
 from model_store.score_statistics import Statistic
 from model_store.vae.family import ImageShape
 from model_store.vae.scoring_protocol import Binarise
-from model_store.version import NAME
+from model_store.version import NAME, is_name
 
 from ...formats import pictures, tensors
 from ...http.call import Call
@@ -27,6 +28,19 @@ from .openapi import images_body, responses
 from .parameters import INT32_MAX, AnswerFormat, Parameters, PictureParameters, PictureResize, Seed, offered
 
 _FLOAT32_BYTES = 4
+_THRESHOLD = re.compile(r"^q(0[1-9]|[1-4][0-9]|50)$")
+
+
+def _check_threshold(threshold: str | None) -> str | None:
+    if threshold is not None and not _THRESHOLD.match(threshold):
+        raise ValueError("must be a percentile from q01 to q50, such as q01 for one false alarm in a hundred")
+    return threshold
+
+
+def _check_calibration(name: str | None) -> str | None:
+    if name is not None and not is_name(name):
+        raise ValueError("must be the name of a calibration: 1 to 64 letters, digits, '-', '_' and '.'")
+    return name
 
 
 class ScoreParameters(Parameters, PictureParameters):
@@ -44,8 +58,9 @@ class ScoreParameters(Parameters, PictureParameters):
     resize: PictureResize = "none"
     calibration: Annotated[
         str | None,
+        AfterValidator(_check_calibration),
         Field(
-            pattern=NAME.pattern,
+            json_schema_extra={"pattern": NAME.pattern},
             description="the normal images to compare with, by the name that training.calibrate gave them; "
             "if left out, default, else the test images of the model",
         ),
@@ -53,8 +68,9 @@ class ScoreParameters(Parameters, PictureParameters):
     statistic: Annotated[Statistic, Field(description="the statistic of percentile and anomalous")] = "elbo"
     threshold: Annotated[
         str | None,
+        AfterValidator(_check_threshold),
         Field(
-            pattern=r"^q(0[1-9]|[1-4][0-9]|50)$",
+            json_schema_extra={"pattern": _THRESHOLD.pattern},
             description="such as q01: an image is anomalous if fewer than 1 % of the normal ones are as unusual",
         ),
     ] = None
