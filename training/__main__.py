@@ -266,7 +266,10 @@ def argument_parser() -> argparse.ArgumentParser:
         help="only download the recipe's data set into the cache; a training without a network then finds it there",
     )
     parser.add_argument(
-        "--cache", type=path_argument, metavar="DIR", help=f"the folder to keep downloads in; default: {DEFAULT_CACHE}"
+        "--cache",
+        type=path_argument,
+        metavar="DIR",
+        help=f"the folder to keep downloads, and pixels that do not fit into the memory; default: {DEFAULT_CACHE}",
     )
     return parser
 
