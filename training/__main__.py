@@ -146,8 +146,11 @@ def finish(run: Run, dataset: Dataset, store: Store, folder: Path, description: 
                 return stopped.status
             take_best(run, dataset)
         else:
-            if len(run.history) < run.recipe.epochs:
-                console.say(f"The run is {why_ended(run, description)}.")
+            if (epochs := len(run.history)) < run.recipe.epochs:
+                console.say(
+                    f"The run is {why_ended(run, description)}. Its learning rate has not fallen to zero; a new run "
+                    f"with --set epochs={epochs} takes the same time, and its learning rate falls."
+                )
         version = publish(run, dataset, store, commit=description.git_commit, name=publication(run, description))
         announce(version, store)
     except Stopped as stopped:
