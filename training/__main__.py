@@ -146,8 +146,11 @@ def finish(run: Run, dataset: Dataset, store: Store, folder: Path, description: 
                 return stopped.status
             take_best(run, dataset)
         else:
-            if len(run.history) < run.recipe.epochs:
-                console.say(f"The run is {why_ended(run, description)}.")
+            if (epochs := len(run.history)) < run.recipe.epochs:
+                console.say(
+                    f"The run is {why_ended(run, description)}. Its learning rate has not fallen to zero; a new run "
+                    f"with --set epochs={epochs} takes the same time, and its learning rate falls."
+                )
         version = publish(run, dataset, store, commit=description.git_commit, name=publication(run, description))
         announce(version, store)
     except Stopped as stopped:
@@ -266,7 +269,10 @@ def argument_parser() -> argparse.ArgumentParser:
         help="only download the recipe's data set into the cache; a training without a network then finds it there",
     )
     parser.add_argument(
-        "--cache", type=path_argument, metavar="DIR", help=f"the folder to keep downloads in; default: {DEFAULT_CACHE}"
+        "--cache",
+        type=path_argument,
+        metavar="DIR",
+        help=f"the folder to keep downloads, and pixels that do not fit into the memory; default: {DEFAULT_CACHE}",
     )
     return parser
 

@@ -100,11 +100,12 @@ def test_same_recipe_and_data_give_the_same_weights(recipe: Recipe, dataset: Dat
     assert_equal_states(runs[0].state(), runs[1].state())
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize(("epochs", "flips"), [(1, "false"), (2, "false"), (1, "true")])
 def test_resumed_run_is_the_run_that_was_not_stopped(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path, epochs: int
+    recipe_file: Path, dataset: Dataset, tmp_path: Path, epochs: int, flips: str
 ) -> None:
     """Weights, averages, optimiser and history agree bit for bit after a stop and a checkpoint on the disk."""
+    recipe = read_recipe(str(recipe_file), [f"data.flips={flips}"])
     whole = start(recipe, CPU)
     train(whole, dataset, forget)
 

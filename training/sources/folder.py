@@ -31,7 +31,7 @@ from ..recipe import DataRecipe
 from .download import DEFAULT_CACHE
 from .groups import check_apart, groups_of
 from .listing import is_hidden, list_pictures
-from .mapped import PixelFile, cache_folder, check_disk, locked
+from .mapped import PixelFile, cache_folder, check_disk, locked, pictures_at_once
 from .memory import check_memory
 from .splits import Splits
 
@@ -57,7 +57,6 @@ _MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow refuses larger picture
 _SIZES = 3
 _LARGE_PIXELS = 2**22
 _BYTES_PER_PIXEL = 24  # of four channels, in the picture and in copies of it
-_READ_AT_ONCE = 1000
 _one_large_picture = threading.Lock()  # each of the threads has room for a small one
 
 
@@ -227,8 +226,9 @@ def results_of(paths: Sequence[Path], image_shape: Shape, rules: DataRecipe) -> 
     """Read pictures in several threads, and yield the results in order, of which few wait in memory."""
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.filterwarnings("ignore", module="PIL")  # broken metadata, which is not used here
-        for first in range(0, len(paths), _READ_AT_ONCE):
-            some = paths[first : first + _READ_AT_ONCE]
+        at_once = pictures_at_once(image_shape)
+        for first in range(0, len(paths), at_once):
+            some = paths[first : first + at_once]
             yield from pool.map(lambda path: read_picture(path, image_shape, rules), some)
 
 

@@ -51,28 +51,33 @@ def check_apart(place: Path, groups: Mapping[str, Sequence[str]]) -> None:
 
 
 def draw_groups(name: str, groups: Sequence[str], parts: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """The indices of the images of each part, and of the rest, where each part has at least that many images.
+    """The indices of the images of each part, and of the rest, where a part should have that many images.
 
-    Whole groups are drawn, in a random order, until a part has its images; so a part may have more.
+    Groups are drawn in a random order, and a part takes each group that it has room for. If it has room for none, it
+    takes the smallest group. So large groups are in the rest, which is trained on.
 
     Raises:
         BadData: the groups are too few.
     """
-    members: defaultdict[str, list[int]] = defaultdict(list)
+    waiting: defaultdict[str, list[int]] = defaultdict(list)
     for index in torch.randperm(len(groups), generator=generator).tolist():
-        members[groups[index]].append(index)
-    waiting, drawn = list(members.values()), []
+        waiting[groups[index]].append(index)
+    known, drawn = list(waiting), []
     for images in parts:
-        part: list[int] = []
-        while waiting and len(part) < images:
-            part += waiting.pop(0)
-        drawn.append(part)
-    rest = [index for group in waiting for index in group]
+        taken, room = [], images
+        for group, members in waiting.items():
+            if len(members) <= room:
+                taken.append(group)
+                room -= len(members)
+        if images and waiting and not taken:
+            taken.append(min(waiting, key=lambda group: len(waiting[group])))
+        drawn.append([index for group in taken for index in waiting.pop(group)])
+    rest = [index for members in waiting.values() for index in members]
     if not rest:
-        some = ", ".join(list(members)[:_NAMED])
+        some = ", ".join(known[:_NAMED])
         raise BadData(
             name,
-            f"its pictures are in {counted(len(members), 'groups')} ({some}), too few or too large to train on some, "
-            "and to choose the weights by and test with others; make the groups smaller, or leave out data.groups",
+            f"its pictures are in {counted(len(known), 'groups')} ({some}), too few to train on some, and "
+            "to choose the weights by and test with others; make the groups smaller, or leave out data.groups",
         )
     return [torch.tensor(indices, dtype=torch.int64) for indices in (*drawn, rest)]

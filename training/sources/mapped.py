@@ -32,8 +32,8 @@ Shape = tuple[int, int, int]
 _FORMAT = 1  # of the pixels: a higher number makes old files unused
 _FOLDER = "pixels"
 _PIXELS, _PROGRESS, _LOCK = "pictures.bin", "progress.json", "lock"
-_SAVED_EVERY = 1000  # pictures
-_ROWS = 1000  # copied at once
+_PIECE_BYTES = 2**26  # in memory at once
+_PIECE_PICTURES = 1000
 _MAX_PROGRESS_BYTES = 2**28
 
 
@@ -48,6 +48,11 @@ def cache_folder(cache: Path, paths: Sequence[Path], shape: Shape, rules: DataRe
         known = (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
         digest.update(json.dumps([os.fspath(path), *known]).encode())
     return cache.expanduser() / _FOLDER / digest.hexdigest()[:32]
+
+
+def pictures_at_once(shape: Shape) -> int:
+    """The number of pictures (C, H, W) of which so few are in memory together that they take little of it."""
+    return max(1, min(_PIECE_PICTURES, _PIECE_BYTES // prod(shape)))
 
 
 @dataclass
@@ -90,7 +95,7 @@ class PixelFile:
         if pixels is None:
             self.skipped.append(self.read + len(self._waiting))
         self._waiting.append(b"" if pixels is None else pixels.numpy().tobytes())
-        if len(self._waiting) == _SAVED_EVERY:
+        if len(self._waiting) >= pictures_at_once(self.shape):
             self.save()
 
     def save(self) -> None:
@@ -162,7 +167,7 @@ def rows_of(pixels: Tensor, indices: Tensor, folder: Path | None, split: str) ->
         if not path.exists():
             partial = path.with_suffix(".partial")
             with open(partial, "wb") as file:
-                for some in torch.split(indices, _ROWS):
+                for some in torch.split(indices, pictures_at_once(shape)):
                     file.write(pixels[some].numpy().tobytes())
                 file.flush()
                 os.fsync(file.fileno())

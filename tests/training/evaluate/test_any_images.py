@@ -74,6 +74,8 @@ def test_model_of_any_size_is_measured_on_a_folder(
     assert value(measured, "mse") == pytest.approx(mse, rel=1e-3)
     assert value(measured, "mae") == pytest.approx(np.mean([np.abs(each).mean() for each in errors]), rel=1e-3)
     assert value(measured, "psnr_db") == pytest.approx(-10 * np.log10(mse), abs=0.01)
+    each_db = [-10 * np.log10(np.square(each).mean()) for each in errors]
+    assert value(measured, "mean_psnr_db") == pytest.approx(np.mean(each_db), abs=0.01)
     assert all("3 pictures of pictures, cropped to 16×24 … 24×16" in metric.protocol for metric in measured.metrics)
     assert measured.weights == card(store, "tiny@1").weights
     with Image.open(store.folder(store.resolve("tiny@2")) / "reconstructions.png", formats=["PNG"]) as figure:

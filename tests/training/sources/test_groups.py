@@ -10,7 +10,7 @@ from PIL import Image
 from training.data import Dataset, load_dataset
 from training.errors import BadData, BadRecipe, DataNotFound
 from training.recipe import Recipe, read_recipe
-from training.sources.groups import groups_of
+from training.sources.groups import draw_groups, groups_of
 
 PEOPLE = 12
 EACH = 5
@@ -51,7 +51,27 @@ def test_no_group_is_in_two_splits(recipe_file: Path, people: Path, groups: str,
 
     assert sum(map(len, found)) == len(set.union(*found)) == PEOPLE
     assert sum(map(len, splits(dataset))) == PEOPLE * EACH
-    assert [len(split) for split in splits(dataset)] == [30, 15, 15]  # 12 pictures, rounded up to whole people
+    assert [len(split) for split in splits(dataset)] == [40, 10, 10]  # a fifth is 12 pictures: two people
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_large_group_is_trained_on(seed: int) -> None:
+    """A group with most of the pictures would leave nothing to learn from if it were drawn for the test."""
+    groups = ["large"] * 80 + [f"small {number}" for number in range(20)]
+
+    test, validation, rest = draw_groups("a place", groups, [10, 5], torch.Generator().manual_seed(seed))
+
+    assert [len(test), len(validation), len(rest)] == [10, 5, 85]
+    assert set(range(80)) <= set(rest.tolist())
+
+
+def test_part_has_the_smallest_group_if_none_fits() -> None:
+    """A split without an image could not be measured."""
+    groups = ["a"] * 5 + ["b"] * 3 + ["c"] * 4
+
+    test, validation, rest = draw_groups("a place", groups, [1, 1], torch.Generator().manual_seed(0))
+
+    assert [sorted(part.tolist()) for part in (test, validation, rest)] == [[5, 6, 7], [8, 9, 10, 11], [0, 1, 2, 3, 4]]
 
 
 def test_groups_are_drawn_by_the_seed(recipe_file: Path, people: Path) -> None:

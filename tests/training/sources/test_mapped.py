@@ -36,10 +36,9 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that has no memory for several pictures, and saves its progress after every ten."""
+    """A machine that has no memory for all pictures: ten are in memory at once."""
     monkeypatch.setattr("training.sources.folder.memory_shortage", lambda _: "takes too much")
-    monkeypatch.setattr("training.sources.mapped._SAVED_EVERY", 10)
-    monkeypatch.setattr("training.sources.mapped._ROWS", 7)
+    monkeypatch.setattr("training.sources.mapped._PIECE_BYTES", 640)
 
 
 def load(recipe: Recipe, pictures: Path, cache: Path) -> Dataset:
@@ -124,7 +123,6 @@ def test_reading_goes_on_where_it_was_stopped(
 
     with monkeypatch.context() as patch:
         watch(patch, at_most=35)
-        patch.setattr(folder, "_READ_AT_ONCE", 5)
         with pytest.raises(KeyboardInterrupt):
             load(recipe, pictures, tmp_path / "cache")
     with open(only_folder(tmp_path / "cache") / "pictures.bin", "ab") as file:
