@@ -1,6 +1,7 @@
 """The objective: each change of the bound does what its paper says, and the reported number has none of them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -82,7 +83,7 @@ def test_kl_to_a_learned_prior_is_measured_by_the_draws(kind: str) -> None:
 @pytest.mark.parametrize(
     "changes", [{}, {"importance_weighted": True, "draws": 2}], ids=["elbo", "importance-weighted"]
 )
-def test_learned_prior_follows_the_draws_in_the_first_part_of_a_run(changes: dict[str, object]) -> None:
+def test_learned_prior_follows_the_draws_in_the_first_part_of_a_run(changes: dict[str, Any]) -> None:
     """Until then the networks have the gradient of a model with N(0, I), and the prior that of its log-density."""
     config = {"image_shape": (1, 4, 4), "latent_shape": (3,), "network": NETWORK}
     usual = VAE(VAEConfig.model_validate(config))
