@@ -126,7 +126,12 @@ class Recipe(Record):
     def _objective_fits_the_model(self) -> Self:
         """Refuse values that the objective does not use: a card would report a β that did nothing."""
         plain = ObjectiveRecipe()
-        kept = {"draws": 1, "importance_weighted": False, "fits_deviation": False}
+        kept = {
+            "draws": 1,
+            "importance_weighted": False,
+            "fits_deviation": False,
+            "prior_from_fraction": plain.prior_from_fraction,
+        }
         changes_the_elbo = self.objective.model_copy(update=kept) != plain
         if changes_the_elbo and (self.objective.importance_weighted or "score" not in self.model.can):
             raise ValueError(
@@ -149,6 +154,8 @@ class Recipe(Record):
             raise ValueError(
                 "objective.free_nats counts the KL of each dimension, which a learned prior does not have; leave it out"
             )
+        if self.objective.prior_from_fraction != plain.prior_from_fraction and not self.model.has_learned_prior:
+            raise ValueError("objective.prior_from_fraction is for a learned prior, flow or mixture; leave it out")
         if self.model.samplers:
             raise ValueError(
                 "model.samplers are fitted to a model that is trained: python -m training.fit_prior; leave them out"

@@ -1,6 +1,7 @@
 """The objective: each change of the bound does what its paper says, and the reported number has none of them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +80,27 @@ def test_kl_to_a_learned_prior_is_measured_by_the_draws(kind: str) -> None:
     assert all(parameter.grad is not None for parameter in vae.parameters())
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"importance_weighted": True, "draws": 2}], ids=["elbo", "importance-weighted"]
+)
+def test_learned_prior_follows_the_draws_in_the_first_part_of_a_run(changes: dict[str, Any]) -> None:
+    """Until then the networks have the gradient of a model with N(0, I), and the prior that of its log-density."""
+    config = {"image_shape": (1, 4, 4), "latent_shape": (3,), "network": NETWORK}
+    usual = VAE(VAEConfig.model_validate(config))
+    vae = VAE(VAEConfig.model_validate({**config, "prior": {"kind": "mixture", "components": 2}}))
+    vae.load_state_dict(usual.state_dict(), strict=False)
+    early, expected = (compute(each, progress=0.1, **changes) for each in (vae, usual))
+    early.loss.backward()
+    expected.loss.backward()
+    own = {name: parameter.grad for name, parameter in vae.named_parameters()}
+
+    torch.testing.assert_close(early.nats, expected.nats)
+    for name, parameter in usual.named_parameters():
+        torch.testing.assert_close(own[name], parameter.grad)
+    assert (own["prior.means"] != 0).all()  # type: ignore[union-attr]
+    assert compute(vae, progress=0.1, prior_from_fraction=0.0, **changes).loss == compute(vae, **changes).loss
+
+
 def test_free_nats_are_not_punished() -> None:
     """A dimension whose mean KL is below λ counts as λ and has no gradient; other dimensions count as they are."""
     vae = model()
@@ -150,6 +172,7 @@ def test_objective_that_would_do_nothing_is_refused(
     ("model", "changes", "message"),
     [
         ({"prior": {"kind": "flow"}}, {"free_nats": 1.0}, "which a learned prior does not have"),
+        ({}, {"prior_from_fraction": 0.2}, "prior_from_fraction is for a learned prior"),
         ({"samplers": ({"kind": "flow"},)}, {}, "model.samplers are fitted to a model that is trained"),
     ],
 )
