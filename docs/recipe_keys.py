@@ -74,6 +74,8 @@ def _values(field: Schema) -> str:
         return " or ".join(_values(each) for each in field["anyOf"] if each.get("type") != "null")
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
+    if kinds := field.get("discriminator", {}).get("mapping"):
+        return f"tables of kind {' or '.join(f'`{kind}`' for kind in kinds)}"
     if "const" in field:
         return f"`{field['const']}`"
     if "prefixItems" in field:

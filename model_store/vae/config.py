@@ -189,7 +189,14 @@ class VAEConfig(FamilyConfig):
     likelihood: Likelihood = BernoulliConfig()
     prior: Prior = StandardNormalConfig()
     # not written without a value: cards of models without samplers keep their text
-    samplers: Annotated[tuple[Learned, ...], Field(max_length=2, exclude_if=lambda samplers: not samplers)] = ()
+    samplers: Annotated[
+        tuple[Learned, ...],
+        Field(
+            max_length=2,
+            exclude_if=lambda samplers: not samplers,
+            description="written by python -m training.fit_prior; a recipe cannot have them",
+        ),
+    ] = ()
 
     def latent_shape_of(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The latent shape of the model, which takes only images of its one shape.
