@@ -72,12 +72,10 @@ def _values(field: Schema) -> str:
     """The values that a key takes, in words."""
     if "anyOf" in field:
         return " or ".join(_values(each) for each in field["anyOf"] if each.get("type") != "null")
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "enum" in field or "const" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     if kinds := field.get("discriminator", {}).get("mapping"):
         return f"tables of kind {' or '.join(f'`{kind}`' for kind in kinds)}"
-    if "const" in field:
-        return f"`{field['const']}`"
     if "prefixItems" in field:
         return f"list of {len(field['prefixItems'])}: {'; '.join(map(_values, field['prefixItems']))}"
     if field.get("type") == "array":
