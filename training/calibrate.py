@@ -29,6 +29,7 @@ from .data import Dataset
 from .errors import CannotMeasure, TrainingError
 from .evaluate.__main__ import load_test
 from .evaluate.latents import latent_use
+from .evaluate.report import tested_images
 from .evaluate.statistics import scored
 from .sources.download import DEFAULT_CACHE
 
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     if found.images < FEW_IMAGES:
         images = counted(found.images, "images")
         console.warn(f"Warning: the first percentile of {images} is hardly known; use {FEW_IMAGES} or more.")
-    console.say(f"{version} has the calibration {options.name}: {found.scores.protocol}, of {found.data}.\n{file}")
+    console.say(f"{version} has the calibration {options.name}: {found.scores.protocol}.\n{file}")
     parameter = "" if options.name == "default" else f"calibration={options.name}&"
     console.say(
         f"curl --data-binary @picture.png -H 'Content-Type: image/png' "
@@ -89,7 +90,7 @@ def calibration(model: VAE, dataset: Dataset, weights_sha256: str, draws: int = 
         weights_sha256=weights_sha256,
         data=dataset.name,
         images=len(dataset.test),
-        scores=scored(model, dataset.test, latents, draws).quantiles(),
+        scores=scored(model, dataset.test, latents, draws).quantiles(tested_images(dataset)),
         latents=latents,
     )
 

@@ -46,7 +46,7 @@ def main() -> None:
     digits, garments = family(options.mnist), family(options.fashion)
     photos = sorted(path for path in options.photos.iterdir() if path.suffix in (".png", ".jpg"))
     command = "python -m benchmarks.anomalies --mnist DIR --fashion DIR --photos DIR"
-    tables = [page.Table("The run", ("", ""), list(machine(command).items()))]
+    tables = [page.Table("The run", ("", ""), list(machine(command).items()), NOTE)]
     with tempfile.TemporaryDirectory() as scratch:
         shipped, own = Store(), Store(Path(scratch, "store"))
         for name, model, normal, others in (
@@ -84,7 +84,7 @@ def measured(title: str, model: VAE, normal: Tensor, calibration: int, unusual: 
     """A table with a row for each kind of unusual images, and one for normal ones."""
     first, rest = normal[:calibration], normal[calibration : calibration + COMPARED]
     latents = latent_use(model, first).summary()
-    quantiles = scored(model, first, latents).quantiles()
+    quantiles = scored(model, first, latents).quantiles(f"{len(first)} images")
 
     def percentiles(pixels: Tensor) -> dict[str, NDArray[np.float64]]:
         statistics = scored(model, pixels, latents).statistics
@@ -96,7 +96,7 @@ def measured(title: str, model: VAE, normal: Tensor, calibration: int, unusual: 
         found = percentiles(pixels)
         cells = (f"{auroc(usual[each], found[each]):.3f} ({np.mean(found[each] < THRESHOLD):.0%})" for each in found)
         rows.append([label, *cells])
-    return page.Table(title, ["", *STATISTICS], rows, NOTE)
+    return page.Table(title, ["", *STATISTICS], rows)
 
 
 def auroc(normal: NDArray[np.float64], unusual: NDArray[np.float64]) -> float:

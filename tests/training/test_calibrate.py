@@ -58,7 +58,7 @@ def test_image_of_the_calibration_has_its_rank(store: Store) -> None:
     found = scored(model, pixels, latent_use(model, pixels).summary())
 
     for statistic in ("elbo", "reconstruction", "kl", "distance", "complexity"):
-        percentiles = found.quantiles().percentiles(statistic, found.statistics)
+        percentiles = found.quantiles("400 images").percentiles(statistic, found.statistics)
         assert np.mean(np.array(percentiles) < 10) == pytest.approx(0.1, abs=0.03), statistic
 
 
@@ -78,7 +78,7 @@ def test_command_says_how_to_use_it(store: Store, normal: Path, capsys: pytest.C
     shown = capsys.readouterr().out
 
     assert "/v1/models/grey@1/score?calibration=line-3&threshold=q01" in shown
-    assert "150 images" in shown
+    assert "150 test images of good.npy" in shown
 
 
 def test_few_images_are_warned_of(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

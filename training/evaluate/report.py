@@ -67,7 +67,7 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
         metrics = [*bound_metrics(model, once, often, tested), *errors, *latent_metrics(use, tested)]
         nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
         suspicious = warnings(model, dataset, "elbo_nats", nats, kl_nats)
-        quantiles = scored(model, test, latents).quantiles()
+        quantiles = scored(model, test, latents).quantiles(tested)
         return Report([*metrics, *novelty_metrics(model, dataset)], latents, quantiles, suspicious)
     except ValidationError as error:  # a record of the card refuses a number that is not finite
         raise NotFinite(len(test)) from error

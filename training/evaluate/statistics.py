@@ -34,10 +34,12 @@ class Scored:
     pixel_nats: Numbers
     protocol: str
 
-    def quantiles(self) -> ScoreQuantiles:
-        """The quantiles of all statistics and of the pixels' errors, of images that count as normal."""
+    def quantiles(self, images: str) -> ScoreQuantiles:
+        """The quantiles of all statistics and of the pixels' errors; `images` are words for images that are normal."""
         found = {name: quantiles_of(numbers) for name, numbers in vars(self.statistics).items() if numbers is not None}
-        scores = ScoreQuantiles(**found, pixel_nats=quantiles_of(self.pixel_nats), protocol=self.protocol)
+        scores = ScoreQuantiles(
+            **found, pixel_nats=quantiles_of(self.pixel_nats), protocol=f"{images}, {self.protocol}"
+        )
         ranks = scores.two_sided_ranks(self.statistics.elbo_nats)
         return scores.model_copy(update={"typicality": quantiles_of(ranks)})
 
@@ -70,7 +72,7 @@ def scored(model: VAE, pixels: Tensor, latents: LatentSummary | None, draws: int
         errors.append(pixel_nats.flatten()[::every].double().cpu().numpy())
         found.append(_statistics(estimate, binarised, latents))
     protocol = f"{describe_protocol(config)}, K = {draws} posterior draws, {describe_seed(None)}"
-    return Scored(_together(found), np.concatenate(errors), f"{len(pixels)} images, {protocol}")
+    return Scored(_together(found), np.concatenate(errors), protocol)
 
 
 def _statistics(estimate: Estimate, binarised: Tensor, latents: LatentSummary | None) -> Statistics:
