@@ -61,7 +61,7 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
             metrics = [*errors, *(novelty_metrics(model, dataset) if "sample" in can else [])]
             return Report(metrics, latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
         once, often = score(model, test), score(model, test, importance_samples)
-        metrics = [*bound_metrics(model, once, often), *errors, *latent_metrics(use, len(test))]
+        metrics = [*bound_metrics(model, once, often), *errors, *latent_metrics(model, use, len(test))]
         nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
         suspicious = warnings(model, dataset, "elbo_nats", nats, kl_nats)
         return Report([*metrics, *novelty_metrics(model, dataset)], latents, score_quantiles(model, once), suspicious)
@@ -96,13 +96,13 @@ def error_metrics(errors: Tensor) -> list[Metric]:
     ]
 
 
-def latent_metrics(use: LatentUse, images: int) -> list[Metric]:
+def latent_metrics(model: VAE, use: LatentUse, images: int) -> list[Metric]:
     """The number of active latent dimensions, and the distance of the aggregate posterior from the prior."""
     active = f"of {len(use.mean)} latent dimensions those whose mean has a variance above {ACTIVE_VARIANCE}"
     aggregate = "KL to N(0, I) of a diagonal Gaussian with the aggregate posterior's mean and variance"
     over = f"over {_images(images, 'test')}, read as grey"
     units = Metric(name="active_units", value=use.active, unit="dimensions", protocol=f"{active}, {over}")
-    if use.kl_nats is None:  # N(0, I) is not the prior
+    if model.prior.is_learned:  # N(0, I) is not the prior
         return [units]
     nats = use.aggregate_kl_nats
     return [units, Metric(name="aggregate_kl_nats", value=nats, unit="nats", protocol=f"{aggregate}, {over}")]
