@@ -130,8 +130,8 @@ class Source(Record):
 class LatentSummary(Record):
     """The distribution of the test images' latents: a number for each value, in order, in the posterior's coordinates.
 
-    Mean and standard deviation belong to the aggregate posterior. The KL is None for a model without a posterior or
-    with a learned prior.
+    Mean and standard deviation belong to the aggregate posterior. The KL is None for a model without a posterior; with
+    a learned prior, it is to the Gaussian of this mean and standard deviation.
     """
 
     mean: tuple[float, ...]

@@ -64,7 +64,7 @@ def report(model: VAE, dataset: Dataset, importance_samples: int = IMPORTANCE_SA
             metrics = [*errors, *(novelty_metrics(model, dataset) if "sample" in can else [])]
             return Report(metrics, latents, warnings=warnings(model, dataset, "log p(x|z) in nats", nats))
         once, often = score(model, test), score(model, test, importance_samples)
-        metrics = [*bound_metrics(model, once, often, tested), *errors, *latent_metrics(use, tested)]
+        metrics = [*bound_metrics(model, once, often, tested), *errors, *latent_metrics(model, use, tested)]
         nats, kl_nats = once.elbo_nats.mean().item(), once.kl_nats.mean().item()
         suspicious = warnings(model, dataset, "elbo_nats", nats, kl_nats)
         quantiles = scored(model, test, latents).quantiles(tested)
@@ -109,13 +109,13 @@ def error_metrics(errors: Tensor, tested: str) -> list[Metric]:
     ]
 
 
-def latent_metrics(use: LatentUse, tested: str) -> list[Metric]:
+def latent_metrics(model: VAE, use: LatentUse, tested: str) -> list[Metric]:
     """The number of active latent dimensions, and the distance of the aggregate posterior from the prior."""
     active = f"of {len(use.mean)} latent dimensions those whose mean has a variance above {ACTIVE_VARIANCE}"
     aggregate = "KL to N(0, I) of a diagonal Gaussian with the aggregate posterior's mean and variance"
     over = f"over {tested}, read as grey"
     units = Metric(name="active_units", value=use.active, unit="dimensions", protocol=f"{active}, {over}")
-    if use.kl_nats is None:  # N(0, I) is not the prior
+    if model.prior.is_learned:  # N(0, I) is not the prior
         return [units]
     nats = use.aggregate_kl_nats
     return [units, Metric(name="aggregate_kl_nats", value=nats, unit="nats", protocol=f"{aggregate}, {over}")]
