@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .config import MLPConfig, VAEConfig
+from .config import ConvConfig, MLPConfig, ShortcutConvConfig, VAEConfig
 from .device import dtype_of
 from .family import Direction
 from .likelihoods import Likelihood, likelihood
 from .networks.conv import ConvDecoder, ConvEncoder
 from .networks.mlp import MLPDecoder, MLPEncoder
+from .networks.shortcut_conv import ShortcutConvDecoder, ShortcutConvEncoder
 from .posterior import DiagonalGaussian, Point
 from .priors import prior
 
@@ -80,10 +81,20 @@ class VAE(nn.Module):
 
 
 def _encoder(config: VAEConfig) -> nn.Module:
-    network = config.network
-    return MLPEncoder(config, network) if isinstance(network, MLPConfig) else ConvEncoder(config, network)
+    match config.network:
+        case MLPConfig() as network:
+            return MLPEncoder(config, network)
+        case ConvConfig() as network:
+            return ConvEncoder(config, network)
+        case ShortcutConvConfig() as network:
+            return ShortcutConvEncoder(config, network)
 
 
 def _decoder(config: VAEConfig) -> nn.Module:
-    network = config.network
-    return MLPDecoder(config, network) if isinstance(network, MLPConfig) else ConvDecoder(config, network)
+    match config.network:
+        case MLPConfig() as network:
+            return MLPDecoder(config, network)
+        case ConvConfig() as network:
+            return ConvDecoder(config, network)
+        case ShortcutConvConfig() as network:
+            return ShortcutConvDecoder(config, network)
