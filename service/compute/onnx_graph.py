@@ -14,6 +14,7 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped] 
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from model_store.vae.config import VALUES_OF_A_SQUARE
 from model_store.vae.networks.conv import ResidualBlock
 from model_store.vae.networks.shortcut_conv import ShortcutDoubling, ShortcutHalving
 from model_store.vae.networks.straight_lines import Doubling, ExtendedConv2d
@@ -134,9 +135,15 @@ class Graph:
         return rows
 
     def doubling(self, layer: Doubling, rows: str) -> str:
-        """Add a doubling of the resolution behind a value; return the name of its output."""
-        _, *bias = self.weights(layer)
-        return self.node("ConvTranspose", self.extended(rows), self.tensor(layer.kernel()), *bias, **geometry(layer))
+        """Add a doubling of the resolution behind a value; return the name of its output.
+
+        The four places of a square are four channels of a 3×3 convolution: ONNX Runtime's transposed convolution keeps
+        every product in memory, 36 times the channels.
+        """
+        _, bias = layer.parameters(recurse=False)
+        weights = self.tensor(layer.kernel_of_places()), self.tensor(bias.repeat_interleave(VALUES_OF_A_SQUARE))
+        places = self.node("Conv", self.extended(rows), *weights)
+        return self.node("DepthToSpace", places, blocksize=2, mode="CRD")
 
     def extended(self, rows: str) -> str:
         """Add the values around a map that continue it in straight lines; return the name of the larger map."""

@@ -3,7 +3,7 @@
 A convolution that reads zeros around a map, or values that are repeated, bends each gradient at the edge of a picture:
 the picture gets a frame. A doubling of the resolution whose four places of a square have weights of their own turns
 a gradient into stairs: the picture gets a checkerboard (Odena, Dumoulin and Olah 2016, "Deconvolution and checkerboard
-artifacts"). The layers of this module do neither, whatever their weights are.
+artifacts"). The layers of this module do neither, with any weights.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ class Doubling(nn.ConvTranspose2d):
         """The part of the weights that counts: (C, C', 6, 6)."""
         kept = (smooth_part if self.is_smooth else straight_part)(self.weight.device).to(self.weight.dtype)
         return (self.weight.flatten(2) @ kept).view_as(self.weight)
+
+    def kernel_of_places(self) -> Tensor:
+        """The kernel as a 3×3 convolution of an extended map, (4C', C, 3, 3): the places of a square are channels."""
+        taps = self.kernel().unflatten(3, (3, 2)).unflatten(2, (3, 2))  # (C, C', 3, 2, 3, 2)
+        return taps.flip(2, 4).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)
 
 
 class _Extended(torch.autograd.Function):

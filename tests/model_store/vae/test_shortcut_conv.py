@@ -62,7 +62,7 @@ def errors_after_training(config: VAEConfig) -> Tensor:
 
 @pytest.fixture(scope="module")
 def errors() -> Tensor:
-    """Of a network that was trained for some seconds."""
+    """The errors of a network that was trained for some seconds."""
     return errors_after_training(
         VAEConfig(
             image_shape=(3, SIDE, SIDE),

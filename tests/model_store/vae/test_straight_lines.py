@@ -43,7 +43,7 @@ def test_ring_is_twice_the_outermost_value_minus_the_value_before() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (3, 5)])
 def test_gradient_of_an_extended_map_is_right(height: int, width: int) -> None:
-    """It is written by hand, and compared with differences."""
+    """The gradient is written by hand, and compared with differences."""
     features = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
 
     assert torch.autograd.gradcheck(extended, (features,))
@@ -109,3 +109,13 @@ def test_halving_without_weights_gives_means_of_squares(channels_out: int) -> No
     squares = torch.nn.functional.pixel_unshuffle(features, 2)
 
     torch.testing.assert_close(layer(features), squares.unflatten(1, (channels_out, -1)).mean(2))
+
+
+def test_places_of_a_doubling_are_channels_of_a_convolution() -> None:
+    """ONNX Runtime computes a doubling in this way."""
+    layer, features = Doubling(3, 5), torch.randn(2, 3, 4, 6)
+    assert layer.bias is not None
+
+    places = torch.conv2d(extended(features), layer.kernel_of_places(), layer.bias.repeat_interleave(4))
+
+    torch.testing.assert_close(torch.pixel_shuffle(places, 2), layer(features))
