@@ -60,7 +60,8 @@ class Doubling(nn.ConvTranspose2d):
     def kernel_of_places(self) -> Tensor:
         """The kernel as a 3×3 convolution of an extended map, (4C', C, 3, 3): the places of a square are channels."""
         taps = self.kernel().unflatten(3, (3, 2)).unflatten(2, (3, 2))  # (C, C', 3, 2, 3, 2)
-        return taps.flip(2, 4).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)
+        places: Tensor = taps.flip(2, 4).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)
+        return places
 
 
 class _Extended(torch.autograd.Function):
