@@ -6,6 +6,7 @@ This module knows no tensors: `model.py` builds the network.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -36,6 +37,8 @@ _LACKS: dict[tuple[str, Operation], Lack] = {
     ("none", "score"): _NO_ENCODER,
 }
 
+VALUES_OF_A_SQUARE = 4  # of 2×2 values, which become one where the resolution is halved
+MIN_SIDE_OF_A_MAP = 2  # two values make a straight line
 MAX_LATENT_VALUES = 2**20
 MAX_ACTIVATION_BYTES = 2**30
 # The memory of a forward pass is a few tensors of the size of its largest one: 3 to 6 such tensors for most networks,
@@ -58,10 +61,10 @@ class MLPConfig(Record):
     activation: Activation = "tanh"
 
 
-class ConvConfig(Record):
-    """Residual convolutional networks: each entry of `widths` halves the resolution and gives its channels."""
+class ConvolutionsConfig(Record):
+    """Each entry of `widths` halves the resolution and gives its channels."""
 
-    kind: Literal["conv"] = "conv"
+    kind: str
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]
     blocks: Annotated[int, Field(ge=0, le=16, description="residual blocks at each resolution")] = 1
     hidden: Annotated[
@@ -73,9 +76,50 @@ class ConvConfig(Record):
         """The number of pixels of a side that become one cell of the smallest feature map."""
         return int(2 ** len(self.widths))
 
+    def smallest_map(self, image_shape: ImageShape) -> tuple[int, int, int]:
+        """The shape (C, h, w) of the smallest feature map of an image (C, H, W)."""
+        _, height, width = image_shape
+        return (self.widths[-1], height // self.reduction, width // self.reduction)
+
+
+class ConvConfig(ConvolutionsConfig):
+    """Residual convolutional networks, whose decoder gives pixels by a transposed convolution."""
+
+    kind: Literal["conv"] = "conv"
+
     def largest_map(self, height: int, width: int) -> int:
         """The values of the largest feature map of an image of that size."""
         return max(channels * (height * width >> 2 * level) for level, channels in enumerate(self.widths, start=1))
+
+
+class ShortcutConvConfig(ConvolutionsConfig):
+    """Residual convolutional networks for pictures, which leave neither a frame nor a checkerboard in them.
+
+    Each width is one, two or four times the width before, as the shortcuts between resolutions need it.
+    """
+
+    kind: Literal["shortcut_conv"] = "shortcut_conv"
+
+    def largest_map(self, height: int, width: int) -> int:
+        """The values of the largest feature map of an image of that size.
+
+        A map has a ring around it. Before it is doubled, the means of its channels lie beside it.
+        """
+        means = (0, *self.widths)
+        return max(
+            (channels + means[level - 1]) * ((height >> level) + 2) * ((width >> level) + 2)
+            for level, channels in enumerate(self.widths, start=1)
+        )
+
+    @model_validator(mode="after")
+    def _shortcuts_fit_the_widths(self) -> Self:
+        for narrow, wide in pairwise(self.widths):
+            if wide not in (narrow, 2 * narrow, VALUES_OF_A_SQUARE * narrow):
+                raise ValueError(
+                    f"widths has {wide} after {narrow}, but a width must be 1, 2 or 4 times the width before it, for "
+                    f"example {2 * narrow}"
+                )
+        return self
 
 
 class BernoulliConfig(Record):
@@ -184,7 +228,7 @@ class VAEConfig(FamilyConfig):
     family: Annotated[Literal["vae"], Field(exclude_if=lambda family: family == "vae")] = "vae"
     image_shape: tuple[Literal[1, 3], Side, Side]
     latent_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
-    network: Annotated[MLPConfig | ConvConfig, Field(discriminator="kind")]
+    network: Annotated[MLPConfig | ConvConfig | ShortcutConvConfig, Field(discriminator="kind")]
     posterior: Posterior = "diagonal_gaussian"
     likelihood: Likelihood = BernoulliConfig()
     prior: Prior = StandardNormalConfig()
@@ -326,7 +370,7 @@ class VAEConfig(FamilyConfig):
 
     @model_validator(mode="after")
     def _network_fits_the_shapes(self) -> Self:
-        if not isinstance(self.network, ConvConfig):
+        if isinstance(self.network, MLPConfig):
             return self
         _, height, width = self.image_shape
         reduction = self.network.reduction
@@ -335,9 +379,14 @@ class VAEConfig(FamilyConfig):
                 f"network.widths has a length of {len(self.network.widths)} and reduces each side {reduction} times, "
                 f"but {height}×{width} images cannot be divided by {reduction}; use fewer widths or another size"
             )
-        smallest = (height // reduction, width // reduction)
+        _, *smallest = self.network.smallest_map(self.image_shape)
+        if isinstance(self.network, ShortcutConvConfig) and min(smallest) < MIN_SIDE_OF_A_MAP:
+            raise ValueError(
+                f"network.widths has a length of {len(self.network.widths)}, with which the smallest feature map of "
+                f"{height}×{width} images is {smallest[0]}×{smallest[1]}, but it must be at least 2×2; use fewer widths"
+            )
         is_vector = len(self.latent_shape) == 1 and self.network.hidden is not None
-        is_grid = self.latent_shape[1:] == smallest and self.network.hidden is None
+        is_grid = self.latent_shape[1:] == tuple(smallest) and self.network.hidden is None
         if not (is_vector or is_grid):
             raise ValueError(
                 f"latent_shape {self.latent_shape} does not fit the network: with network.hidden it is a vector "

@@ -7,7 +7,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .config import FlowConfig, MixtureConfig, MLPConfig, StandardNormalConfig, UniformConfig, VAEConfig
+from .config import (
+    ConvConfig,
+    FlowConfig,
+    MixtureConfig,
+    MLPConfig,
+    ShortcutConvConfig,
+    StandardNormalConfig,
+    UniformConfig,
+    VAEConfig,
+)
 from .device import dtype_of
 from .family import Direction, SamplerName
 from .flow import Flow
@@ -15,6 +24,7 @@ from .likelihoods import Likelihood, likelihood
 from .mixture import Mixture
 from .networks.conv import ConvDecoder, ConvEncoder
 from .networks.mlp import MLPDecoder, MLPEncoder
+from .networks.shortcut_conv import ShortcutConvDecoder, ShortcutConvEncoder
 from .posterior import DiagonalGaussian, Point
 from .priors import Prior, StandardNormal, Uniform
 
@@ -123,10 +133,20 @@ def _distribution(
 
 
 def _encoder(config: VAEConfig) -> nn.Module:
-    network = config.network
-    return MLPEncoder(config, network) if isinstance(network, MLPConfig) else ConvEncoder(config, network)
+    match config.network:
+        case MLPConfig() as network:
+            return MLPEncoder(config, network)
+        case ConvConfig() as network:
+            return ConvEncoder(config, network)
+        case ShortcutConvConfig() as network:
+            return ShortcutConvEncoder(config, network)
 
 
 def _decoder(config: VAEConfig) -> nn.Module:
-    network = config.network
-    return MLPDecoder(config, network) if isinstance(network, MLPConfig) else ConvDecoder(config, network)
+    match config.network:
+        case MLPConfig() as network:
+            return MLPDecoder(config, network)
+        case ConvConfig() as network:
+            return ConvDecoder(config, network)
+        case ShortcutConvConfig() as network:
+            return ShortcutConvDecoder(config, network)

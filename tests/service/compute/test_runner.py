@@ -11,7 +11,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from model_store import VAE, VAEConfig
-from model_store.vae import ConvConfig, MLPConfig
+from model_store.vae import ConvConfig, MLPConfig, ShortcutConvConfig
 from model_store.vae.device import choose_device
 from model_store.vae.likelihoods import Bernoulli
 from model_store.vae.pixels import to_pixels
@@ -91,11 +91,18 @@ async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "network",
-    [MLPConfig(hidden=(50, 50), activation="silu"), ConvConfig(widths=(16, 32), blocks=1, hidden=100)],
-    ids=["mlp", "conv"],
+    [
+        MLPConfig(hidden=(50, 50), activation="silu"),
+        ConvConfig(widths=(16, 32), blocks=1, hidden=100),
+        ShortcutConvConfig(widths=(16, 32), blocks=1, hidden=100),
+    ],
+    ids=["mlp", "conv", "shortcut-conv"],
 )
 async def test_layers_that_fill_no_vector_agree_to_rounding(
-    device: Device, network: MLPConfig | ConvConfig, threads: int, with_threads: Callable[[int], None]
+    device: Device,
+    network: MLPConfig | ConvConfig | ShortcutConvConfig,
+    threads: int,
+    with_threads: Callable[[int], None],
 ) -> None:
     """Torch computes the values after the last full vector otherwise; a warm-up can miss what few images show."""
     with_threads(threads)

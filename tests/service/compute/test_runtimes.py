@@ -11,7 +11,7 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from model_store import VAE, VAEConfig
-from model_store.vae import ConvConfig
+from model_store.vae import ConvConfig, ShortcutConvConfig
 from model_store.vae.config import (
     BernoulliConfig,
     DiscretisedLogisticConfig,
@@ -38,6 +38,12 @@ small_grid = partial(
 KINDS = {
     "residual-vector": VAEConfig(
         image_shape=(1, 8, 8), latent_shape=(3,), network=ConvConfig(widths=(4, 8), blocks=2, hidden=6)
+    ),
+    "shortcut-vector": VAEConfig(
+        image_shape=(1, 8, 8), latent_shape=(3,), network=ShortcutConvConfig(widths=(4, 8), blocks=0, hidden=6)
+    ),
+    "shortcut-grid": VAEConfig(
+        image_shape=(3, 16, 24), latent_shape=(2, 2, 3), network=ShortcutConvConfig(widths=(4, 4, 16), blocks=1)
     ),
     "bernoulli": small_grid(likelihood=BernoulliConfig()),
     "gaussian": small_grid(likelihood=GaussianConfig()),
@@ -88,7 +94,11 @@ def test_network_of_every_recipe_has_a_translation(name: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("config", [GREY, COLOUR, KINDS["residual-vector"]], ids=["mlp", "conv-grid", "residual"])
+@pytest.mark.parametrize(
+    "config",
+    [GREY, COLOUR, KINDS["residual-vector"], KINDS["shortcut-grid"]],
+    ids=["mlp", "conv-grid", "residual", "shortcut"],
+)
 async def test_image_has_the_same_bits_alone_and_in_any_batch(config: VAEConfig) -> None:
     """On a CPU, every runtime promises this."""
     runner = Runner(make_model(config), Device(CPU, runtime="onnxruntime"), max_batch_images=16)
