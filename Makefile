@@ -6,7 +6,7 @@ IN := $(VENV)/bin
 RECIPE ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test coverage test-ray test-container lint format tables locks figures bench bench-quick bench-gpu bench-train bench-pretrained fuzz siege soak audit clean
+.PHONY: help serve train test coverage test-ray test-container lint format tables locks figures bench bench-quick bench-gpu bench-train bench-pretrained bench-anomalies fuzz siege soak audit clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -45,7 +45,7 @@ format: $(VENV)/.dev ## correct the style
 	$(IN)/ruff format .
 	$(IN)/ruff check --fix .
 
-tables: $(VENV)/.use ## bring the table of docs/settings.md and the tree of docs/architecture.md up to date
+tables: $(VENV)/.use ## bring the tables of docs/settings.md and docs/recipes.md and the tree of docs/architecture.md up to date
 	$(IN)/python -m docs.make_tables
 
 locks: $(VENV)-locks/bin/uv $(VENV)/.use ## the exact packages of the images, with their hashes, into deploy/locks
@@ -68,6 +68,9 @@ bench-train: $(VENV)/.use ## our training loop beside a plain one, the bare step
 
 bench-pretrained: $(VENV)/.dev ## pretrained autoencoders beside diffusers in a route: make bench-pretrained TAEF2=DIR PHOTO=FILE
 	$(IN)/python -m benchmarks.pretrained --taef2 $(TAEF2) --photo $(PHOTO) --out docs/benchmarks.md $(ARGS)
+
+bench-anomalies: $(VENV)/.use ## which statistic tells which unusual image: make bench-anomalies MNIST=DIR FASHION=DIR PHOTOS=DIR
+	$(IN)/python -m benchmarks.anomalies --mnist $(MNIST) --fashion $(FASHION) --photos $(PHOTOS) --out docs/anomalies.md $(ARGS)
 
 fuzz: $(VENV)/.dev ## look for inputs that break the service, into docs/reliability.md (ten minutes)
 	$(IN)/python -m tests.reliability.fuzz --out docs/reliability.md $(ARGS)

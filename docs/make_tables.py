@@ -1,7 +1,8 @@
-"""`make tables`: brings the table of settings.md and the tree of architecture.md up to date.
+"""`make tables`: brings the tables of settings.md and recipes.md and the tree of architecture.md up to date.
 
-The settings come from `service/settings.py`. The tree keeps its remarks; a new file gets the first sentence of its
-docstring, and a moved file keeps its remark. Shorten the new remarks by hand.
+The settings come from `service/settings.py`, and the keys of recipes from `training/recipe.py`. The tree keeps its
+remarks; a new file gets the first sentence of its docstring, and a moved file keeps its remark. Shorten the new remarks
+by hand.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from pathlib import Path
 
 from service.settings import Settings
 
+from .recipe_keys import recipe_keys
+
 ROOT = Path(__file__).parents[1]
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 TREE_PAGE = ROOT / "docs" / "architecture.md"
+RECIPES_PAGE = ROOT / "docs" / "recipes.md"
 TABLE = re.compile(r"(?<=^\| setting \| default \| \|\n\|---\|---\|---\|\n).*?(?=^$|\Z)", re.MULTILINE | re.DOTALL)
+KEYS = re.compile(r"(?<=^## Every key\n\n).*\Z", re.MULTILINE | re.DOTALL)
 TREE = re.compile(r"(?<=^## The tree\n\n```\n).*?(?=^```)", re.MULTILINE | re.DOTALL)
 
 PACKAGES = ("model_store", "training", "service", "deploy")
@@ -80,9 +85,11 @@ def find_remark(path: str, remarks: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the three pages."""
     page = SETTINGS_PAGE.read_text(encoding="utf-8")
     SETTINGS_PAGE.write_text(TABLE.sub(lambda _: settings_table(), page), encoding="utf-8")
+    page = RECIPES_PAGE.read_text(encoding="utf-8")
+    RECIPES_PAGE.write_text(KEYS.sub(lambda _: recipe_keys(), page), encoding="utf-8")
     page = TREE_PAGE.read_text(encoding="utf-8")
     TREE_PAGE.write_text(TREE.sub(lambda old: write_tree(read_remarks(old[0])), page), encoding="utf-8")
 

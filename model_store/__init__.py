@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .aliases import Aliases
+    from .calibration import Calibration
     from .card import (
         Card,
         DataSummary,
+        FitSummary,
         LatentSummary,
         Metric,
-        ScoreQuantiles,
         Source,
         SourceFile,
         TrainingSummary,
@@ -37,13 +38,16 @@ if TYPE_CHECKING:
         StoreError,
         StoreNotFound,
         TooManyAliases,
+        TooManyCalibrations,
         UnknownFormat,
         UnusableAliases,
+        UnusableCalibration,
         UnusableDefault,
         UnusableNumber,
         VersionExists,
     )
     from .importing.state_dict import publish_state_dict
+    from .score_statistics import ScoreQuantiles
     from .store import DEFAULT_ROOT, Store, StoredModel, store_folder
     from .vae import VAE, VAEConfig
     from .version import ModelVersion, newest, parse_reference
@@ -53,6 +57,7 @@ __all__ = [
     "VAE",
     "AliasNotFound",
     "Aliases",
+    "Calibration",
     "CannotBuild",
     "CannotChooseDefault",
     "CannotDelete",
@@ -60,6 +65,7 @@ __all__ = [
     "Card",
     "CorruptWeights",
     "DataSummary",
+    "FitSummary",
     "InvalidAlias",
     "InvalidName",
     "LatentSummary",
@@ -79,9 +85,11 @@ __all__ = [
     "StoreNotFound",
     "StoredModel",
     "TooManyAliases",
+    "TooManyCalibrations",
     "TrainingSummary",
     "UnknownFormat",
     "UnusableAliases",
+    "UnusableCalibration",
     "UnusableDefault",
     "UnusableNumber",
     "VAEConfig",
@@ -93,7 +101,17 @@ __all__ = [
     "store_folder",
 ]
 
-_MODULES = ("errors", "version", "aliases", "card", "store", "vae", "importing.state_dict")
+_MODULES = (
+    "errors",
+    "version",
+    "aliases",
+    "card",
+    "calibration",
+    "score_statistics",
+    "store",
+    "vae",
+    "importing.state_dict",
+)
 
 
 def __getattr__(name: str) -> Any:

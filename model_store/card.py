@@ -14,6 +14,8 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_val
 
 from .errors import UnknownFormat
 from .families import ModelConfig
+from .pictures import Background
+from .score_statistics import ScoreQuantiles
 from .vae import Record
 from .vae.record import Count, validation_messages
 from .vae.sentences import counted
@@ -21,6 +23,7 @@ from .version import NAME
 
 FORMAT: Final = 1
 MAX_CARD_BYTES = 2**20
+MOST_LATENT_VALUES = 4096  # that a card lists; more would make it unreadable
 MAX_LICENCE_CHARACTERS = 50_000  # the longest licences of published weights have about 20,000
 
 
@@ -36,7 +39,10 @@ class WeightsSummary(Record):
 
 
 class DataSummary(Record):
-    """The images that a model was trained on. `sha256` is the hash of the uint8 pixels of all splits, in order."""
+    """The images that a model was trained on. `sha256` is the hash of the uint8 pixels of all splits, in order.
+
+    The service reads pictures as the training has read them: on the same background, and inverted if they were.
+    """
 
     name: str
     train_images: Count
@@ -44,6 +50,9 @@ class DataSummary(Record):
     test_images: Count
     sha256: str
     resize: str
+    # not written if they are the default: the cards of earlier releases keep their text
+    background: Annotated[Background, Field(exclude_if=lambda background: background == "black")] = "black"
+    invert: Annotated[bool, Field(exclude_if=lambda invert: not invert)] = False
 
 
 class TrainingSummary(Record):
@@ -56,6 +65,25 @@ class TrainingSummary(Record):
     epochs: Count
     best_epoch: Count
     seconds: float
+    device: str
+    torch: str
+
+
+class FitSummary(Record):
+    """A distribution that was fitted to the latents of a stored `model`, whose encoder and decoder this version has.
+
+    `log_density_nats` is the mean log-density of held-out latents, by the `protocol`.
+    """
+
+    model: str
+    kind: Literal["flow", "mixture"]
+    role: Literal["prior", "sampler"]
+    steps: Count
+    seconds: float
+    seed: Count
+    log_density_nats: float
+    protocol: str
+    git_commit: str | None
     device: str
     torch: str
 
@@ -100,27 +128,15 @@ class Source(Record):
 
 
 class LatentSummary(Record):
-    """The distribution of the test images' latents, in normal coordinates: a number for each latent value, in order.
+    """The distribution of the test images' latents: a number for each value, in order, in the posterior's coordinates.
 
-    Mean and standard deviation belong to the aggregate posterior. The KL is None for a model without a posterior.
+    Mean and standard deviation belong to the aggregate posterior. The KL is None for a model without a posterior; with
+    a learned prior, it is to the Gaussian of this mean and standard deviation.
     """
 
     mean: tuple[float, ...]
     standard_deviation: tuple[float, ...]
     kl_nats: tuple[float, ...] | None
-
-
-class ScoreQuantiles(Record):
-    """The 0th to 100th percentile of the test images' ELBO in nats, with which the service compares other images."""
-
-    elbo_nats: Annotated[tuple[float, ...], Field(min_length=101, max_length=101)]
-    protocol: str
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if list(self.elbo_nats) != sorted(self.elbo_nats):
-            raise ValueError("elbo_nats are quantiles, which never fall, but these fall; sort them")
-        return self
 
 
 class Card(Record):
@@ -141,6 +157,7 @@ class Card(Record):
         ),
     ] = None
     training: TrainingSummary | None = None
+    fit: Annotated[FitSummary | None, Field(exclude_if=lambda fit: fit is None)] = None
     metrics: tuple[Metric, ...] = ()
     latents: LatentSummary | None = None
     scores: ScoreQuantiles | None = None
@@ -159,6 +176,16 @@ class Card(Record):
         if min(self.latents.standard_deviation) < 0:
             raise ValueError("latents.standard_deviation has a negative value; all must be 0 or more")
         return self
+
+    @property
+    def background(self) -> Background:
+        """The background of transparent pictures and of padding in the training, and so in the service."""
+        return self.training.data.background if self.training else "black"
+
+    @property
+    def is_inverted(self) -> bool:
+        """Whether the network knows images as their negatives, so that the service inverts them on both ways."""
+        return self.training is not None and self.training.data.invert
 
     def metric(self, name: str) -> Metric | None:
         """The metric with that name; None if the card does not have it."""

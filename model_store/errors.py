@@ -9,6 +9,8 @@ StoreError
 ├── NoEarlierVersion    an alias cannot go back: no other version that it named is in the store
 ├── TooManyAliases      the model has as many aliases as it can have
 ├── UnusableAliases     the file with the aliases of a model holds something else
+├── UnusableCalibration a calibration of a version cannot be read, or belongs to other weights
+├── TooManyCalibrations a version has as many calibrations as it can have
 ├── CannotDelete        a version is not deleted, since an alias or the default model names it
 ├── NoDefault           no default model was chosen, and the store does not have exactly one model
 ├── UnusableDefault     the file for the default model does not name a model
@@ -106,6 +108,23 @@ class UnusableAliases(StoreError):
             f"The file {path} must hold the aliases of a model, but {reason}. Delete it, and make them again: "
             "python -m model_store alias NAME@VERSION ALIAS."
         )
+
+
+class UnusableCalibration(StoreError):
+    """A calibration of a version cannot be read, or belongs to other weights."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The file {path} must hold a calibration, but {reason}. Delete it, and make it again: "
+            "python -m training.calibrate MODEL --data PATH --name NAME."
+        )
+
+
+class TooManyCalibrations(StoreError):
+    """A version has as many calibrations as it can have."""
+
+    def __init__(self, version: object, limit: int, folder: Path) -> None:
+        super().__init__(f"{version} has {limit} calibrations, and cannot have more. Delete one from {folder}.")
 
 
 class CannotDelete(StoreError):

@@ -13,6 +13,7 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 Resize = Literal["none", "contain", "cover", "stretch"]
+Background = Literal["black", "white", "grey"]  # behind transparent pixels, and around a picture that is padded
 
 LINE = 1  # pixels between two tiles of a contact sheet
 
@@ -44,32 +45,36 @@ class UnusablePicture(ValueError):
         super().__init__(f"{found}; {remedy}")
 
 
-def picture_to_pixels(picture: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> Pixels:
-    """The picture as pixels uint8 (C, H, W): upright, transparent parts black, channels and size of `image_shape`.
+def picture_to_pixels(
+    picture: Image.Image, image_shape: tuple[int, int, int], resize: Resize, background: Background = "black"
+) -> Pixels:
+    """The picture as pixels uint8 (C, H, W): upright, on the background, channels and size of `image_shape`.
 
-    `contain` fits the whole picture and pads it with black, `cover` fills the size and crops, `stretch` does not keep
-    the proportions, `none` keeps the size of the picture.
+    `contain` fits the whole picture and pads it with the background, `cover` fills the size and crops, `stretch` does
+    not keep the proportions, `none` keeps the size of the picture.
 
     Raises:
         UnusablePicture: the range of the values is not known, or Pillow cannot convert the colours.
     """
     channels, height, width = image_shape
-    return resized_pixels(upright_picture(picture, channels), (width, height), resize)
+    return resized_pixels(upright_picture(picture, channels, background), (width, height), resize, background)
 
 
-def upright_picture(picture: Image.Image, channels: int) -> Image.Image:
-    """The picture upright, transparent parts black, in grey for one channel or in RGB.
+def upright_picture(picture: Image.Image, channels: int, background: Background = "black") -> Image.Image:
+    """The picture upright, on the background, in grey for one channel or in RGB.
 
     Raises:
         UnusablePicture: the range of the values is not known, or Pillow cannot convert the colours.
     """
     upright = turn_upright(to_8_bits(picture), picture)
-    return _in_mode(on_black(upright), "L" if channels == 1 else "RGB")
+    return _in_mode(on_background(upright, background), "L" if channels == 1 else "RGB")
 
 
-def resized_pixels(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Pixels:
+def resized_pixels(
+    picture: Image.Image, size: tuple[int, int], resize: Resize, background: Background = "black"
+) -> Pixels:
     """Pixels uint8 (C, H, W) of a grey or RGB picture with the width and height of `size`."""
-    sized = resize_picture(picture, size, resize)
+    sized = resize_picture(picture, size, resize, background)
     values = np.frombuffer(bytearray(sized.tobytes()), np.uint8)  # `np.asarray` of a picture takes a third longer
     return np.ascontiguousarray(values.reshape(sized.height, sized.width, -1).transpose(2, 0, 1))
 
@@ -171,13 +176,12 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(to_uint8(values, white=2**bits - 1 if bits < 16 else _UINT16_WHITE))
 
 
-def on_black(picture: Image.Image) -> Image.Image:
-    """The picture without transparency, on a black background."""
+def on_background(picture: Image.Image, background: Background) -> Image.Image:
+    """The picture without transparency, on a background."""
     if not picture.has_transparency_data:
         return picture
     picture = _in_mode(picture, "RGBA")
-    black = Image.new("RGBA", picture.size, "black")
-    return Image.alpha_composite(black, picture)
+    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
 
 
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
@@ -189,7 +193,9 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
         raise UnusablePicture(f"its colours are {picture.mode}", "save it as RGB or as grey") from error
 
 
-def resize_picture(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+def resize_picture(
+    picture: Image.Image, size: tuple[int, int], resize: Resize, background: Background = "black"
+) -> Image.Image:
     """The picture with the width and height of `size`, by the rule `resize` (see `picture_to_pixels`).
 
     A much larger picture is first reduced by whole numbers, so that a long side costs no more than its pixels.
@@ -203,12 +209,12 @@ def resize_picture(picture: Image.Image, size: tuple[int, int], resize: Resize) 
         used = min(picture.width, picture.height * width / height), min(picture.height, picture.width * height / width)
         left, top = (picture.width - used[0]) / 2, (picture.height - used[1]) / 2
         return picture.resize(size, _SMOOTH, (left, top, left + used[0], top + used[1]), _REDUCING_GAP)
-    # `ImageOps.pad` of Pillow gives a very long picture a side of 0 pixels: all black
+    # `ImageOps.pad` of Pillow gives a very long picture a side of 0 pixels: all background
     if picture.width * height > width * picture.height:
         fitted = (width, max(1, round(picture.height / picture.width * width)))
     else:
         fitted = (max(1, round(picture.width / picture.height * height)), height)
     inside = picture.resize(fitted, _SMOOTH, reducing_gap=_REDUCING_GAP)
-    black = Image.new(picture.mode, size)
-    black.paste(inside, (round((width - fitted[0]) / 2), round((height - fitted[1]) / 2)))
-    return black
+    padded = Image.new(picture.mode, size, background)
+    padded.paste(inside, (round((width - fitted[0]) / 2), round((height - fitted[1]) / 2)))
+    return padded

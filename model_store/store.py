@@ -18,12 +18,13 @@ from pathlib import Path
 
 from . import weights
 from .aliases import MAX_ALIASES_BYTES, Aliases, parse_aliases
+from .calibration import MAX_CALIBRATION_BYTES, MAX_CALIBRATIONS, Calibration, parse_calibration
 from .card import (
     MAX_CARD_BYTES,
     Card,
+    FitSummary,
     LatentSummary,
     Metric,
-    ScoreQuantiles,
     Source,
     TrainingSummary,
     WeightsSummary,
@@ -37,13 +38,16 @@ from .errors import (
     NoDefault,
     OtherFamily,
     StoreError,
+    TooManyCalibrations,
     UnknownFormat,
     UnusableAliases,
+    UnusableCalibration,
     UnusableDefault,
 )
 from .families import Network
 from .free_memory import memory_shortage
 from .places.folder import CARD, Fingerprint, Folder, Listing, VersionFolder
+from .score_statistics import ScoreQuantiles
 from .vae import VAE
 from .version import ModelVersion, check_alias, check_name, is_name, newest, parse_reference
 
@@ -325,6 +329,49 @@ class Store:
         """
         return _read(self._place.files(version), version)
 
+    def calibrations(self, version: ModelVersion) -> dict[str, tuple[int, ...] | None]:
+        """The names of a version's calibrations, each with numbers that change when its file does.
+
+        Raises:
+            OSError: they cannot be listed.
+        """
+        return self._place.calibrations(version)
+
+    def calibration(self, version: ModelVersion, name: str) -> Calibration:
+        """A calibration of a version.
+
+        Raises:
+            UnusableCalibration: it is not there, cannot be read, or belongs to other weights.
+            UnknownFormat: the card of the version cannot be read.
+        """
+        file = self._place.calibration_file(version, name)
+        try:
+            content = self._place.read_calibration(version, name, MAX_CALIBRATION_BYTES)
+        except OSError as error:
+            raise UnusableCalibration(file, error.strerror or str(error)) from error
+        found = parse_calibration(file, content)
+        if found.weights_sha256 != self.card(version).weights.sha256:
+            raise UnusableCalibration(file, f"it belongs to other weights than {version} has")
+        return found
+
+    def add_calibration(self, version: ModelVersion, name: str, calibration: Calibration) -> Path:
+        """Write a calibration beside a version, or replace the one of that name; returns its file.
+
+        Raises:
+            InvalidName: no calibration can have that name.
+            ModelNotFound: there is no such version.
+            TooManyCalibrations: the version cannot have another.
+            OSError: the store cannot be written.
+        """
+        check_name(name)
+        with self._place.lock(version.name):
+            self.resolve(str(version))
+            others = self._place.calibrations(version).keys() - {name}
+            if len(others) >= MAX_CALIBRATIONS:
+                raise TooManyCalibrations(version, MAX_CALIBRATIONS, self._place.calibration_file(version, name).parent)
+            self._place.write_calibration(version, name, calibration.to_json())
+        return self._place.calibration_file(version, name)
+
     def prepare(self, name: str) -> None:
         """Try to write where `publish` will write, so that a read-only store is found before a long training.
 
@@ -342,6 +389,7 @@ class Store:
         source: Source | None = None,
         preview: str | None = None,
         training: TrainingSummary | None = None,
+        fit: FitSummary | None = None,
         metrics: Sequence[Metric] = (),
         latents: LatentSummary | None = None,
         scores: ScoreQuantiles | None = None,
@@ -373,6 +421,7 @@ class Store:
             source=source,
             preview=preview,
             training=training,
+            fit=fit,
             metrics=tuple(metrics),
             latents=latents,
             scores=scores,
@@ -391,16 +440,18 @@ class Store:
     def copy(self, version: ModelVersion, target: Store, name: str | None = None) -> ModelVersion:
         """Copy a version into another store, or into this one, as the next version of `name`, else of its own name.
 
-        The copy is read back before readers can see it. A store that is not there is made. Files and folders whose
-        names begin with `.` or `_` are left out.
+        Its calibrations are copied too. The copy is read back before readers can see it. A store that is not there is
+        made. Files and folders whose names begin with `.` or `_` are left out.
 
         Raises:
             InvalidName: no model can have that name.
             UnknownFormat, CorruptWeights: the version cannot be read, or the copy does not read back.
+            UnusableCalibration: a calibration of the version cannot be read.
             NoNumberLeft, UnusableNumber, VersionExists: the other store cannot give the copy a number.
             OSError: a file cannot be read or written; a version has only regular files.
         """
         name, source = check_name(name or version.name), self._place.files(version)
+        calibrations = {each: self.calibration(version, each) for each in self._place.calibrations(version)}
         with target._place.lock(name):
             copy = target._place.next_version(name)
             with target._place.incoming(copy, source.paths()) as incoming:
@@ -409,6 +460,8 @@ class Store:
                 except StoreError:
                     self.load(version)  # if the fault is in the original, the message names its files
                     raise
+        for each, calibration in calibrations.items():
+            target.add_calibration(copy, each, calibration)
         return copy
 
     def delete(self, version: ModelVersion, *, force: bool = False) -> None:

@@ -50,12 +50,15 @@ def facts(card: Card) -> Table:
     table.add_row("images", f"{shape_text(model.image_shape)} (C×H×W)")
     table.add_row("latents", shape_text(model.latent_shape))
     for name, value in model.model_dump(exclude={"family", "image_shape", "latent_shape"}).items():
-        table.add_row(name, _describe(value) if isinstance(value, dict) else str(value))
+        parts = value if name == "samplers" else [value]
+        table.add_row(name, "; ".join(_describe(part) if isinstance(part, dict) else str(part) for part in parts))
     table.add_row("weights", f"{card.weights.parameters:,} parameters, {card.weights.bytes / 1e6:.1f} MB")
     table.add_row("sha256", card.weights.sha256)
     table.add_row("created", f"{card.created:%Y-%m-%d %H:%M} UTC")
     if card.source:
         _add_source(table, card.source)
+    if card.fit:
+        table.add_row("fitted", f"{card.fit.kind}, as the {card.fit.role}, to {escape(card.fit.model)}")
     for warning in card.warnings:
         table.add_row("[yellow]warning[/yellow]", f"[yellow]{escape(warning)}[/yellow]")
     if trained is None:

@@ -9,8 +9,8 @@ from model_store.vae import VAE, Bound, Estimate
 
 def bound_of(model: VAE, images: Tensor, *noises: Tensor) -> Bound:
     """The bound of `images` by one posterior draw from each of the `noises`, which are (B, *latent_shape)."""
-    estimate = Estimate(model.posterior(images))
+    estimate = Estimate(model.posterior(images), model.prior)
     for noise in noises:
-        normal = estimate.posterior.sample(noise)
-        estimate.add(normal, model.decode(model.prior.from_normal(normal)).log_prob(images))
+        drawn = estimate.posterior.sample(noise)
+        estimate.add(drawn, model.decode(model.prior.latents_of(drawn)).log_prob(images))
     return estimate.bound

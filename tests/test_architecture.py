@@ -122,6 +122,7 @@ ONLY_KNOWN_TO = {
         "service/probe.py",
         "service/telemetry/metrics.py",  # keeps prometheus_client from sharing counts in files
         "training/__main__.py",
+        "training/fit_prior.py",
     ),
 }
 

@@ -10,6 +10,7 @@ from model_store.__main__ import main as look
 from service.__main__ import read_settings
 from training.__main__ import main as train
 from training.evaluate.__main__ import main as evaluate
+from training.fit_prior import main as fit_prior
 
 from .training.conftest import SMALL, bars, idx_bytes
 
@@ -65,8 +66,8 @@ def test_empty_setting_counts_as_not_set(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     ("command", "arguments"),
-    [(look, ["list", "--help"]), (train, ["--help"]), (evaluate, ["--help"])],
-    ids=["model_store", "training", "evaluate"],
+    [(look, ["list", "--help"]), (train, ["--help"]), (evaluate, ["--help"]), (fit_prior, ["--help"])],
+    ids=["model_store", "training", "evaluate", "fit_prior"],
 )
 @pytest.mark.usefixtures("named")
 def test_help_says_where_the_default_comes_from(

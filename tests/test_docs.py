@@ -1,14 +1,19 @@
 """The pages in docs/ are up to date: their links, proofs, settings and tree."""
 
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from docs.make_tables import PACKAGES, TABLE, TREE, read_remarks, settings_table, write_tree
+from docs.make_tables import KEYS, PACKAGES, TABLE, TREE, read_remarks, settings_table, write_tree
+from docs.recipe_keys import recipe_keys
 from service.app import create_app
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
+from training.recipe import SHELF, SHIPPED
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -57,6 +62,25 @@ def test_settings_page_lists_every_setting_with_its_default() -> None:
 
     assert re.findall(r"^\| `LATENTD_(\w+)`", table, re.MULTILINE) == [name.upper() for name in Settings.model_fields]
     assert table == settings_table(), "run `make tables`"
+
+
+def test_recipes_page_lists_every_key_as_the_records_have_it() -> None:
+    """`make tables` writes the page from the records. Each key that a shipped recipe sets has a row."""
+    (tables,) = KEYS.findall((DOCS / "recipes.md").read_text(encoding="utf-8"))
+    named = set(re.findall(r"^\| `([\w.]+)`", tables, re.MULTILINE))
+    shipped = {key for name in SHIPPED for key in keys_of(tomllib.loads((SHELF / f"{name}.toml").read_text("utf-8")))}
+
+    assert {key for key in shipped if not key.endswith(".kind")} <= named
+    assert tables == recipe_keys(), "run `make tables`"
+
+
+def keys_of(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all values of a recipe."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def test_places_for_new_things_exist() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from model_store import VAE, Store
 from model_store.vae.pixels import to_images
 from training.evaluate.bounds import score
+from training.recipe import DataRecipe
 from training.sources import read
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -28,7 +29,7 @@ def model() -> VAE:
 
 def first(name: str) -> Tensor:
     """The first thousand test images of a data set, uint8 (1000, 1, 28, 28)."""
-    test = read(DATA / name, (1, 28, 28), "none", strict=False).test
+    test = read(DATA / name, (1, 28, 28), DataRecipe(), strict=False).test
     assert test is not None
     return test[:DIGITS]
 

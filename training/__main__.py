@@ -19,12 +19,15 @@ from model_store.vae.device import NoSuchDevice, choose_device
 from model_store.weights import count_parameters
 
 from . import checkpoint, console
-from .data import Dataset, absolute_text, load_dataset, path_argument
+from .arguments import at_least_one, hours_argument, path_argument
+from .data import Dataset, absolute_text, load_dataset
+from .devices import use_threads
 from .errors import CannotKeepRun, CannotPublish, DataNotFound, RunNotFound, TrainingError, WrongRun
-from .loop import Run, start, train
+from .loop import Run, start, take_best, train
 from .publish import git_commit, prepare, publish, published
 from .recipe import SHIPPED, read_recipe
 from .sources.download import DATASETS, DEFAULT_CACHE, fetch
+from .suitability import likelihood_warning
 from .warm_start import pinned, warm_start
 
 EXIT_FAILED = 1
@@ -69,6 +72,7 @@ def begin(options: argparse.Namespace) -> int:
     store = Store(options.store or store_folder())
     named = {"data": options.data, "store": store.root, "cache": options.cache, "runs": options.runs}
     places = {name: path and absolute_text(path) for name, path in named.items()}
+    use_threads(options.threads)
     recipe = pinned(read_recipe(options.recipe, options.set), store)
     prepare(store, recipe.name)
     dataset = load_dataset(recipe, options.data, cache=options.cache, strict=options.strict)
@@ -84,6 +88,8 @@ def begin(options: argparse.Namespace) -> int:
         cache=places["cache"],
         device=options.device or "auto",
         strict=options.strict,
+        threads=options.threads,
+        hours=options.hours,
     )
     folder = checkpoint.begin(options.runs, description, run.state())
     return finish(run, dataset, store, folder, description)
@@ -96,16 +102,17 @@ def resume(options: argparse.Namespace) -> int:
     before = checkpoint.describe(folder)
     flags = {name: value for name, value in vars(options).items() if value}
     given = {name: absolute_text(flags[name]) for name in flags.keys() & {"data", "store", "cache"}}
-    given |= {name: flags[name] for name in flags.keys() & {"device", "strict"}}
+    given |= {name: flags[name] for name in flags.keys() & {"device", "strict", "threads", "hours"}}
     description = before.model_copy(update=given)
     recipe, store = description.recipe, Store(Path(description.store))
+    use_threads(description.threads)
     run = start(recipe, choose_device(description.device))
     try:
         run.restore(checkpoint.load(folder, run.device))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise RunNotFound(folder, f"its checkpoint is of another release ({error})") from error
-    if run.is_finished and (version := published(run, store, before.id)):
-        console.say(f"The run in {folder} is finished: it is {version} in {store.folder(version)}.")
+    if (ending := why_ended(run, description)) and (version := published(run, store, publication(run, before))):
+        console.say(f"The run in {folder} is {ending}: it is {version} in {store.folder(version)}.")
         return 0
     prepare(store, recipe.name)
     data, cache = (Path(text) if text else None for text in (description.data, description.cache))
@@ -118,15 +125,33 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def finish(run: Run, dataset: Dataset, store: Store, folder: Path, description: checkpoint.RunDescription) -> int:
-    """Train to the last epoch and publish. After an early stop, name the kept files and the command to continue."""
+    """Train to the end of the run and publish.
+
+    After a stop, name the kept files and the command to continue. After Ctrl-C, publish the best epoch if the user
+    wants it.
+    """
     console.say(
         f"{run.recipe.name}: {len(dataset.train):,} images of {dataset.name} to train on, "
         f"{len(dataset.validation):,} to choose the weights by, {len(dataset.test):,} to test with; "
         f"{count_parameters(run.model):,} parameters on {run.device}; the run is kept in {folder}"
     )
+    if warning := likelihood_warning(run.recipe.model, dataset.train):
+        console.warn(f"Warning: {warning}")
     try:
-        train(run, dataset, save=partial(checkpoint.save, folder))
-        version = publish(run, dataset, store, commit=description.git_commit, name=description.id)
+        try:
+            train(run, dataset, save=partial(checkpoint.save, folder), hours=description.hours)
+        except Stopped as stopped:
+            console.say(f"Stopped. {how_to_continue(run, folder)}")
+            if not wants_best(run, stopped):
+                return stopped.status
+            take_best(run, dataset)
+        else:
+            if (epochs := len(run.history)) < run.recipe.epochs:
+                console.say(
+                    f"The run is {why_ended(run, description)}. Its learning rate has not fallen to zero; a new run "
+                    f"with --set epochs={epochs} takes the same time, and its learning rate falls."
+                )
+        version = publish(run, dataset, store, commit=description.git_commit, name=publication(run, description))
         announce(version, store)
     except Stopped as stopped:
         console.say(f"Stopped. {how_to_continue(run, folder)}")
@@ -135,6 +160,32 @@ def finish(run: Run, dataset: Dataset, store: Store, folder: Path, description: 
         console.fail(f"{str(error).rstrip('.')}. {how_to_continue(run, folder)}")
         return EXIT_FAILED
     return 0
+
+
+def wants_best(run: Run, stopped: Stopped) -> bool:
+    """After Ctrl-C on a terminal, ask whether to publish the best epoch so far."""
+    has_best = 0 < run.best_epoch <= run.epochs_saved
+    question = f"Publish the weights of epoch {run.best_epoch}, the best so far, as a version?"
+    return stopped.is_by_hand and has_best and console.confirm(question)
+
+
+def why_ended(run: Run, description: checkpoint.RunDescription) -> str | None:
+    """The reason why a run trains no further epoch, to follow "the run is"; None if it trains one."""
+    epochs = len(run.history)
+    if epochs >= run.recipe.epochs:
+        return "finished"
+    if run.is_finished:
+        return f"finished after epoch {epochs} of {run.recipe.epochs}: {run.recipe.patience} epochs were not better"
+    if not run.has_time(description.hours):
+        return f"at the end of its {description.hours:g} hours, at epoch {epochs} of {run.recipe.epochs}"
+    return None
+
+
+def publication(run: Run, description: checkpoint.RunDescription) -> str | None:
+    """The name under which a run is published once; a run that can go on has one for each epoch."""
+    if run.is_finished or description.id is None:
+        return description.id
+    return f"{description.id}-{len(run.history)}"
 
 
 def how_to_continue(run: Run, folder: Path) -> str:
@@ -162,8 +213,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description=__doc__,
-        epilog="Ctrl-C or SIGTERM stops a run. --resume continues it and gives the same model as a run that was never "
-        "stopped. The run remembers its flags; a flag that is given beside --resume replaces the remembered one.",
+        epilog="Ctrl-C or SIGTERM stops a run; on a terminal, Ctrl-C offers to publish the best epoch so far. "
+        "--resume continues a run and gives the same model as a run that was never stopped. The run remembers its "
+        "flags; a flag that is given beside --resume replaces the remembered one.",
     )
     parser.add_argument("recipe", nargs="?", help=f"one of {', '.join(SHIPPED)}, or the path of a TOML file")
     parser.add_argument(
@@ -195,6 +247,16 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto")
     parser.add_argument(
+        "--threads", type=at_least_one, metavar="N", help="threads that compute on a CPU; default: one for each core"
+    )
+    parser.add_argument(
+        "--hours",
+        type=hours_argument,
+        metavar="H",
+        help="end the run and publish its best epoch before an epoch that would end later than this; the time of "
+        "sessions before --resume counts",
+    )
+    parser.add_argument(
         "--runs",
         type=path_argument,
         default=Path("runs"),
@@ -207,7 +269,10 @@ def argument_parser() -> argparse.ArgumentParser:
         help="only download the recipe's data set into the cache; a training without a network then finds it there",
     )
     parser.add_argument(
-        "--cache", type=path_argument, metavar="DIR", help=f"the folder to keep downloads in; default: {DEFAULT_CACHE}"
+        "--cache",
+        type=path_argument,
+        metavar="DIR",
+        help=f"the folder to keep downloads, and pixels that do not fit into the memory; default: {DEFAULT_CACHE}",
     )
     return parser
 

@@ -43,6 +43,8 @@ class RunDescription(Record):
     cache: str | None
     device: str
     strict: bool
+    threads: int | None = None
+    hours: float | None = None  # of all epochs together
 
 
 def begin(runs: Path, description: RunDescription, state: dict[str, Any]) -> Path:

@@ -52,6 +52,16 @@ def fail(text: str) -> None:
     say(text, style="red")
 
 
+def confirm(question: str) -> bool:
+    """Ask a question on a terminal; without one, as in a pipe or a job, the answer is no."""
+    if not (console.is_terminal and sys.stdin is not None and sys.stdin.isatty()):
+        return False
+    try:
+        return console.input(f"{question} [y/N] ", markup=False).strip().lower() in {"y", "yes"}
+    except (EOFError, OSError, UnicodeDecodeError):
+        return False
+
+
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield the items and show a bar that moves with each item."""
     with _bar(BarColumn(), MofNCompleteColumn()) as bar:
@@ -101,6 +111,14 @@ def epoch_bar(number: int, epochs: int, images: int, measure: str) -> Iterator[E
     with _bar(BarColumn(bar_width=30), TextColumn("{task.fields[note]}"), TimeRemainingColumn()) as progress:
         task = progress.add_task(f"epoch {number}/{epochs}", total=images, note="")
         yield EpochBar(progress, task, measure)
+
+
+@contextmanager
+def steps_bar(what: str, steps: int) -> Iterator[Callable[[int, str], None]]:
+    """Show a bar for the duration of some steps; the function sets the number of the step and a note."""
+    with _bar(BarColumn(bar_width=30), TextColumn("{task.fields[note]}"), TimeRemainingColumn()) as progress:
+        task = progress.add_task(what, total=steps, note="")
+        yield lambda step, note: progress.update(task, completed=step, note=note)
 
 
 def epoch_line(epoch: Epoch, epochs: int, measure: str, *, best: bool) -> None:

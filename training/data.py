@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +12,15 @@ import torch
 from torch import Tensor
 
 from model_store import DataSummary
-from model_store.pictures import Resize, picture_to_pixels, pixels_to_picture
+from model_store.pictures import Background, Resize
 from model_store.vae.sentences import counted
 
-from .errors import HOW_TO_RESIZE, BadData, DataNotFound, NotText
-from .recipe import Recipe
+from .errors import BadData, DataNotFound, NotText
+from .recipe import DataRecipe, Recipe
 from .sources import read
 from .sources.download import DATASETS, DEFAULT_CACHE, fetch
-from .sources.memory import check_memory
+from .sources.groups import draw_groups
+from .sources.mapped import rows_of
 from .sources.splits import Splits
 
 
@@ -35,12 +33,14 @@ class Dataset:
     validation: Tensor
     test: Tensor
     resize: Resize
+    background: Background = "black"
+    is_inverted: bool = False
 
     def summary(self) -> DataSummary:
         """Summarise the images for a card."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
-            digest.update(split.numpy().tobytes())
+            digest.update(np.ascontiguousarray(split.numpy()).data)  # not its bytes: it may not fit into the memory
         return DataSummary(
             name=self.name,
             train_images=len(self.train),
@@ -48,6 +48,8 @@ class Dataset:
             test_images=len(self.test),
             sha256=digest.hexdigest(),
             resize=self.resize,
+            background=self.background,
+            invert=self.is_inverted,
         )
 
 
@@ -68,56 +70,39 @@ def load_dataset(
     else:
         known = " or ".join(DATASETS)
         raise DataNotFound("the recipe", f"it has no data.source to download ({known}); name images with --data")
-    splits = read_splits(place, recipe.model.image_shape, recipe.data.resize, strict=strict)
+    splits = read(place, recipe.model.image_shape, recipe.data, strict=strict, cache=cache or DEFAULT_CACHE)
     return divide(name, splits, recipe)
 
 
-def load_test_images(place: Path, image_shape: tuple[int, int, int], resize: Resize) -> Dataset:
-    """Read images to test a model whose training images are unknown: the test images of the place, or all images.
+def load_test_images(
+    place: Path, image_shape: tuple[int, int, int], rules: DataRecipe, cache: Path = DEFAULT_CACHE
+) -> Dataset:
+    """Read images to test a model that was not trained on them: the test images of the place, or all images.
 
     Raises:
         DataNotFound, BadData: the place has no such images.
     """
-    splits = read_splits(place, image_shape, resize, strict=False)
+    splits = read(place, image_shape, rules, strict=False, cache=cache)
     none = splits.train[:0]
     return Dataset(
         name=place_name(place),
         train=none,
         validation=none,
         test=splits.train if splits.test is None else splits.test,
-        resize=resize,
+        resize=rules.resize,
+        background=rules.background,
+        is_inverted=rules.invert,
     )
 
 
-def read_splits(place: Path, shape: tuple[int, int, int], resize: Resize, *, strict: bool) -> Splits:
-    """Read the images of a place, and bring all of them to `shape` (C, H, W).
-
-    Raises:
-        DataNotFound: the place has no images.
-        BadData: the images cannot be used, or have another size and `resize` is `none`.
-    """
-    splits = read(place, shape, resize, strict=strict)
-    fitted = {}
-    for split, pixels in vars(splits).items():
-        if pixels is None or pixels.shape[1:] == shape:
-            continue
-        if resize == "none" and pixels.shape[2:] != shape[1:]:
-            found = tuple(pixels.shape[1:])
-            raise BadData(place, f"its images are {found} (C, H, W), but the model takes {shape}; {HOW_TO_RESIZE}")
-        check_memory(place, 2 * len(pixels) * prod(shape))  # each image, and all of them in one tensor
-        rows = [picture_to_pixels(pixels_to_picture(image), shape, resize) for image in pixels.numpy()]
-        fitted[split] = torch.from_numpy(np.stack(rows))
-    return dataclasses.replace(splits, **fitted)
-
-
 def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
-    """Make the three splits. If the source lacks a split, the recipe's seed draws its images.
+    """Make the three splits. If the source lacks a split, the recipe's seed draws its images, or its groups.
 
     Raises:
-        BadData: the training images are too few to divide.
+        BadData: the training images or their groups are too few to divide.
     """
     count = len(splits.train)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(recipe.seed))
+    generator = torch.Generator().manual_seed(recipe.seed)
     tests = 0 if splits.test is not None else max(1, round(count * recipe.data.test_fraction))
     validations = 0 if splits.validation is not None else max(1, round(count * recipe.data.validation_fraction))
     if count <= tests + validations:
@@ -125,13 +110,23 @@ def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
             name,
             f"it has {counted(count, 'images')}, too few to train on, to choose the weights by, and to test with",
         )
-    drawn_test, drawn_validation, rest = torch.split(order, [tests, validations, count - tests - validations])
+    if splits.groups is None:
+        order = torch.randperm(count, generator=generator)
+        drawn_test, drawn_validation, rest = torch.split(order, [tests, validations, count - tests - validations])
+    else:
+        drawn_test, drawn_validation, rest = draw_groups(name, splits.groups, [tests, validations], generator)
     return Dataset(
         name=name,
-        train=splits.train[rest],
-        validation=splits.train[drawn_validation] if splits.validation is None else splits.validation,
-        test=splits.train[drawn_test] if splits.test is None else splits.test,
+        train=rows_of(splits.train, rest, splits.folder, "train"),
+        validation=(
+            rows_of(splits.train, drawn_validation, splits.folder, "validation")
+            if splits.validation is None
+            else splits.validation
+        ),
+        test=rows_of(splits.train, drawn_test, splits.folder, "test") if splits.test is None else splits.test,
         resize=recipe.data.resize,
+        background=recipe.data.background,
+        is_inverted=recipe.data.invert,
     )
 
 
@@ -142,15 +137,10 @@ def shuffled_batches(pixels: Tensor, batch_images: int, generator: torch.Generat
         yield pixels[indices]
 
 
-def path_argument(text: str) -> Path:
-    """The path that a flag names.
-
-    Raises:
-        ArgumentTypeError: the text is empty, as after `--data $UNSET`; `Path("")` would be the current folder.
-    """
-    if not text:
-        raise ArgumentTypeError("the path is empty; name one, or leave the flag out")
-    return Path(text)
+def flipped(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Pixels (B, C, H, W), of which each image is mirrored left to right with a probability of a half."""
+    is_mirrored = torch.rand(len(pixels), generator=generator, device=pixels.device) < 0.5
+    return torch.where(is_mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
 
 
 def absolute_text(path: Path) -> str:

@@ -41,7 +41,7 @@ def mean_squared_error_of_draws(model: VAE, pixels: Tensor) -> float:
     noise = posterior_noise(EVALUATION_SEED, 0, len(pixels), model.config.latent_shape)
     for part, epsilon in zip(batches_of(model.config, pixels), batches_of(model.config, noise), strict=True):
         images = to_images(part.to(device))
-        decoded = model.decode(model.prior.from_normal(model.encode(images).sample(epsilon.to(device))))
+        decoded = model.decode(model.prior.latents_of(model.encode(images).sample(epsilon.to(device))))
         if not isinstance(decoded, Gaussian):
             raise TypeError(f"A likelihood {model.config.likelihood.kind} has no standard deviation")
         total += (images - decoded.location).double().square().sum().item()

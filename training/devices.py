@@ -15,6 +15,12 @@ Precision = Literal["float32", "bfloat16"]
 _RESIDENT_FRACTION = 0.5
 
 
+def use_threads(threads: int | None) -> None:
+    """Let that many threads compute on a CPU; None leaves torch's choice, one for each core."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Compute matrix products and convolutions of this block in `precision`; weights and sums stay float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

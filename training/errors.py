@@ -5,11 +5,13 @@ TrainingError
 ├── DataNotFound         a place without images
 ├── BadData              images that cannot be read, or that do not fit the recipe
 ├── DownloadFailed       no mirror gave the expected file
+├── CannotMeasure        a model that lacks the operation that would be measured
 ├── NotText              a path that is not UTF-8
 ├── RunNotFound          a folder without a run that can be resumed
 ├── WrongRun             a run that was begun with other images
 ├── CannotKeepRun        a folder that cannot keep a run
 ├── CannotPublish        a store that cannot be published into
+├── CannotFit            a distribution that does not fit a model's latents
 ├── NotFinite            a trained model whose numbers are not finite
 └── Diverged             a training objective that is no longer finite
 """
@@ -65,6 +67,13 @@ class DownloadFailed(TrainingError):
         )
 
 
+class CannotMeasure(TrainingError):
+    """A model lacks the operation that would be measured."""
+
+    def __init__(self, model: object, reason: str, remedy: str) -> None:
+        super().__init__(f"{model} {reason}; {remedy}.")
+
+
 class NotText(TrainingError):
     """A path is not UTF-8, so that neither a run nor a card can hold it."""
 
@@ -103,6 +112,13 @@ class CannotPublish(TrainingError):
     def __init__(self, store: Path, reason: Exception) -> None:
         said = getattr(reason, "strerror", None) or str(reason).rstrip(".")
         super().__init__(f"Cannot publish into the store {store}: {said}. Fix this, or name another with --store.")
+
+
+class CannotFit(TrainingError):
+    """A distribution cannot be fitted to the latents of a model."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"Cannot fit a distribution {_clause(problem)}{remedy and '; '}{remedy}.")
 
 
 class NotFinite(TrainingError):

@@ -25,7 +25,7 @@ from model_store.vae.pixels import binarise, to_images
 from model_store.weights import count_parameters, empty
 
 from . import console, objective
-from .data import Dataset, shuffled_batches
+from .data import Dataset, flipped, shuffled_batches
 from .deviation import with_fitted_deviation
 from .devices import autocast, place, resident, to_device
 from .epoch import Epoch
@@ -33,6 +33,7 @@ from .errors import BadRecipe, Diverged
 from .recipe import Recipe
 from .validation import validate
 
+_SECONDS_PER_HOUR = 3600
 _COPIES = 6  # the weights, their gradients, average and best, and the two moments of Adam
 
 
@@ -51,8 +52,16 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the recipe's last epoch has been trained."""
-        return len(self.history) >= self.recipe.epochs
+        """Whether the recipe's last epoch has been trained, or `patience` epochs have not improved the validation."""
+        epochs, patience = len(self.history), self.recipe.patience
+        return epochs >= self.recipe.epochs or (patience is not None and epochs - self.best_epoch >= patience)
+
+    def has_time(self, hours: float | None) -> bool:
+        """Whether another epoch, as long as the last one, would end within `hours` of all epochs together."""
+        if hours is None or not self.history:
+            return True
+        seconds = [epoch.seconds for epoch in self.history]
+        return sum(seconds) + seconds[-1] <= hours * _SECONDS_PER_HOUR
 
     @property
     def device(self) -> torch.device:
@@ -113,14 +122,17 @@ def start(recipe: Recipe, device: torch.device) -> Run:
     return Run(recipe, model, average, optimiser, best_weights=_copy(model))
 
 
-def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) -> None:
-    """Train until the recipe's last epoch, and save after each; `averaged` then has the best weights of all epochs.
+def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None], *, hours: float | None = None) -> None:
+    """Train until the run is finished or has no time, and save after each epoch; `averaged` then has the best weights.
+
+    The first epoch is trained in any case.
 
     Raises:
         Diverged: the objective is no longer finite.
     """
     pixels = resident(dataset.train, run.device)
-    for number in range(len(run.history) + 1, run.recipe.epochs + 1):
+    while not run.is_finished and run.has_time(hours):
+        number = len(run.history) + 1
         epoch = train_epoch(run, number, pixels, dataset)
         best = max((past.validation_nats for past in run.history), default=-math.inf)
         if epoch.validation_nats > best:
@@ -129,6 +141,11 @@ def train(run: Run, dataset: Dataset, save: Callable[[dict[str, Any]], None]) ->
         save(run.state())
         run.epochs_saved = number
         console.epoch_line(epoch, run.recipe.epochs, run.measure, best=run.best_epoch == number)
+    take_best(run, dataset)
+
+
+def take_best(run: Run, dataset: Dataset) -> None:
+    """Give `averaged` the best weights of all epochs, to be published."""
     run.averaged.load_state_dict(run.best_weights)
     _fit_deviation(run, dataset)
 
@@ -157,7 +174,10 @@ def train_epoch(run: Run, number: int, pixels: Tensor, dataset: Dataset) -> Epoc
         for step, batch in enumerate(shuffled_batches(pixels, run.recipe.optimiser.batch_images, generator)):
             # the middle of the step: at both ends of a run the learning rate is zero, and a step would change nothing
             progress = (number - 1 + (step + 0.5) / batches) / run.recipe.epochs
-            nats = train_step(run, to_device(batch, run.device), progress, generator)
+            images = to_device(batch, run.device)
+            if run.recipe.data.flips:
+                images = flipped(images, generator)
+            nats = train_step(run, images, progress, generator)
             total += nats.double() * len(batch)
             bar.step(len(batch), nats)
     train_nats = total.item() / len(pixels)

@@ -6,6 +6,7 @@ The same recipe, images and device give the same model. An unknown key is an err
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from model_store.files import read_file
-from model_store.pictures import Resize
+from model_store.pictures import Background, Resize
 from model_store.vae import GaussianConfig, Record, VAEConfig
 from model_store.vae.record import validation_messages
 from model_store.version import check_name
@@ -31,13 +32,47 @@ _MAX_BYTES = 2**20
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+def check_groups(groups: str) -> str:
+    """The value of `data.groups` again.
+
+    Raises:
+        ValueError: it is not a regular expression.
+    """
+    try:
+        re.compile(groups)
+    except re.error as error:
+        raise ValueError(f"is neither the word folder nor a regular expression ({error})") from error
+    return groups
+
+
 class DataRecipe(Record):
-    """The data set, the rule for images of another size, and the sizes of the splits."""
+    """The data set, the way in which pictures become pixels, and the splits."""
 
     source: str | None = Field(
         default=None, description="the data set to download when --data is not given; see sources/download.py"
     )
-    resize: Resize = "none"
+    resize: Resize = Field(
+        default="none",
+        description="images of another size than the model's: an error, padded (contain), cropped (cover) or stretched",
+    )
+    background: Background = Field(
+        default="black", description="the colour behind transparent pixels, and around padded pictures"
+    )
+    invert: bool = Field(
+        default=False, description="the model learns the negatives, as white on black; the service inverts as well"
+    )
+    flips: bool = Field(
+        default=False, description="in each epoch, a random half of the training images is mirrored left to right"
+    )
+    validation: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="a folder inside the folder of --data, whose pictures choose the weights and are not trained on",
+    )
+    groups: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_groups)] | None = Field(
+        default=None,
+        description="pictures of a group are in one split only: `folder`, or a regular expression for a picture's path "
+        "inside the folder of --data, whose parentheses match the name of the group",
+    )
     validation_fraction: Fraction = Field(
         default=0.05, description="the part of the training images that chooses the weights"
     )
@@ -49,9 +84,11 @@ class DataRecipe(Record):
 class OptimiserRecipe(Record):
     """Adam, with a learning rate that rises and then falls to zero along a cosine, and averaged weights."""
 
-    batch_images: Annotated[int, Field(ge=1)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    batch_images: Annotated[int, Field(ge=1, description="the images of one step")]
+    learning_rate: Annotated[float, Field(gt=0, description="the highest of the run, after its rise")]
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.02, description="the part of the run in which the learning rate rises"
+    )
     average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.999, description="decay per step of the averaged weights, which are evaluated and published"
     )
@@ -67,8 +104,14 @@ class Recipe(Record):
     """A recipe, read and checked."""
 
     name: Annotated[str, AfterValidator(check_name), Field(description="the name to publish the model under")]
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    epochs: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        default=0, description="of the first weights, the order of the images, all noise, and the splits that are drawn"
+    )
+    epochs: Annotated[int, Field(ge=1, description="the times that the run goes through all training images")]
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="end the run after that many epochs without a better validation; by default it trains every epoch",
+    )
     begin_from: str | None = Field(
         default=None,
         description="a stored model, such as mnist@1 or mnist@stable, whose weights the run begins with; by default "
@@ -83,7 +126,12 @@ class Recipe(Record):
     def _objective_fits_the_model(self) -> Self:
         """Refuse values that the objective does not use: a card would report a β that did nothing."""
         plain = ObjectiveRecipe()
-        kept = {"draws": 1, "importance_weighted": False, "fits_deviation": False}
+        kept = {
+            "draws": 1,
+            "importance_weighted": False,
+            "fits_deviation": False,
+            "prior_from_fraction": plain.prior_from_fraction,
+        }
         changes_the_elbo = self.objective.model_copy(update=kept) != plain
         if changes_the_elbo and (self.objective.importance_weighted or "score" not in self.model.can):
             raise ValueError(
@@ -101,6 +149,16 @@ class Recipe(Record):
             raise ValueError(
                 "objective.fits_deviation needs an encoder and a gaussian likelihood with a standard_deviation, which "
                 "it replaces; set model.likelihood.standard_deviation=0.1, for example"
+            )
+        if self.objective.free_nats and self.model.has_learned_prior:
+            raise ValueError(
+                "objective.free_nats counts the KL of each dimension, which a learned prior does not have; leave it out"
+            )
+        if self.objective.prior_from_fraction != plain.prior_from_fraction and not self.model.has_learned_prior:
+            raise ValueError("objective.prior_from_fraction is for a learned prior, flow or mixture; leave it out")
+        if self.model.samplers:
+            raise ValueError(
+                "model.samplers are fitted to a model that is trained: python -m training.fit_prior; leave them out"
             )
         if self.objective.draws > 1 and "sample" not in self.model.can:
             raise ValueError("objective.draws: a plain autoencoder draws nothing; leave it out")

@@ -18,6 +18,7 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
+        self.is_by_hand = number == signal.SIGINT  # Ctrl-C on a terminal
         self.status = 128 + number  # as a shell reports a command that the signal ended: 130, 143 or 129
 
 

@@ -6,7 +6,8 @@ nothing but such a folder, which the next one removes. Models and versions may b
 version may not be links. Names that begin with `.` or `_` are ignored.
 The file `_default` names the default model. The file `.last-<name>` holds the highest number that was given to a
 version of that model, so that the number is not given again when the version was removed. The file `.aliases-<name>`
-holds the aliases of its versions.
+holds the aliases of its versions. The folder `<name>/calibrations/<version>` holds calibrations of a version, which may
+come and go.
 
 This module does not interpret the content of the files.
 """
@@ -30,6 +31,8 @@ from ..version import ModelVersion, is_name, is_number
 
 CARD = "card.json"  # a folder with this file is a version
 
+_CALIBRATIONS = "calibrations"
+_JSON = ".json"
 _DEFAULT = "_default"  # with a name that no model can have
 _ALIASES = ".aliases-"
 _MAX_DEFAULT_BYTES = 1000
@@ -190,6 +193,45 @@ class Folder:
         """
         replace_file(self.aliases_file(name), content.encode())
 
+    def calibration_file(self, version: ModelVersion, name: str) -> Path:
+        """The file of a calibration of a version."""
+        return self._calibrations(version) / f"{name}{_JSON}"
+
+    def calibrations(self, version: ModelVersion) -> dict[str, tuple[int, ...] | None]:
+        """The names of a version's calibrations, in order, each with its file's inode, size and times.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        folder = self._calibrations(version)
+        try:
+            entries = sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return {}
+        names = (entry.removesuffix(_JSON) for entry in entries if entry.endswith(_JSON))
+        return {name: _identity(folder / f"{name}{_JSON}") for name in names if is_name(name)}
+
+    def read_calibration(self, version: ModelVersion, name: str, at_most: int) -> bytes:
+        """The content of a calibration of a version.
+
+        Raises:
+            OSError: it cannot be read, is not a regular file, or is larger.
+        """
+        return read_file(self.calibration_file(version, name), at_most)
+
+    def write_calibration(self, version: ModelVersion, name: str, content: str) -> None:
+        """Write a calibration of a version, or replace it in one step. The lock must be held.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        file = self.calibration_file(version, name)
+        make_folder(file.parent)
+        replace_file(file, content.encode())
+
+    def _calibrations(self, version: ModelVersion) -> Path:
+        return self.root / version.name / _CALIBRATIONS / str(version.number)
+
     def try_to_write(self, name: str) -> None:
         """Write a folder where a version would be written, and remove it; and write the last number.
 
@@ -284,6 +326,7 @@ class Folder:
         path.rename(outgoing)
         sync_folder(path.parent)
         shutil.rmtree(outgoing)
+        shutil.rmtree(self._calibrations(version), ignore_errors=True)  # the number is not given again
 
     def _highest_number(self, name: str) -> tuple[int, Path]:
         """The highest number that is there or was ever given, and the file or folder that has it."""

@@ -12,18 +12,23 @@ if TYPE_CHECKING:
         BernoulliConfig,
         ConvConfig,
         DiscretisedLogisticConfig,
+        FlowConfig,
         GaussianConfig,
         LogisticMixtureConfig,
+        MixtureConfig,
         MLPConfig,
+        ShortcutConvConfig,
         StandardNormalConfig,
         UniformConfig,
         VAEConfig,
     )
     from .elbo import Bound, Estimate, bits_per_dimension
+    from .flow import Flow
     from .likelihoods import Bernoulli, DiscretisedLogistic, Gaussian, LogisticMixture
+    from .mixture import Mixture
     from .model import VAE, NoPosterior
     from .posterior import DiagonalGaussian, Point
-    from .priors import StandardNormal, Uniform
+    from .priors import Prior, StandardNormal, Uniform
     from .record import Record
 
 __all__ = [
@@ -36,14 +41,20 @@ __all__ = [
     "DiscretisedLogistic",
     "DiscretisedLogisticConfig",
     "Estimate",
+    "Flow",
+    "FlowConfig",
     "Gaussian",
     "GaussianConfig",
     "LogisticMixture",
     "LogisticMixtureConfig",
     "MLPConfig",
+    "Mixture",
+    "MixtureConfig",
     "NoPosterior",
     "Point",
+    "Prior",
     "Record",
+    "ShortcutConvConfig",
     "StandardNormal",
     "StandardNormalConfig",
     "Uniform",
@@ -52,7 +63,7 @@ __all__ = [
     "bits_per_dimension",
 ]
 
-_MODULES = ("record", "config", "likelihoods", "posterior", "priors", "elbo", "model")
+_MODULES = ("record", "config", "likelihoods", "posterior", "priors", "flow", "mixture", "elbo", "model")
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ OpenShape = tuple[int | None, ...]
 Operation = Literal["encode", "decode", "sample", "reconstruct", "score", "interpolate", "traverse"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 Direction = Literal["encode", "decode"]
+SamplerName = Literal["prior", "flow", "mixture"]
 
 
 class Lack(NamedTuple):
@@ -86,6 +87,11 @@ class FamilyConfig(Record, ABC):
     @abstractmethod
     def is_posterior_a_point(self) -> bool:
         """Whether the encoder gives one latent for each image, and not a distribution."""
+
+    @property
+    def sampler_names(self) -> tuple[SamplerName, ...]:
+        """The names of the distributions from which samples can be drawn, the default first; none in most families."""
+        return ()
 
     @property
     def space(self) -> str | None:

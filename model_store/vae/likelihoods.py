@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,8 +31,24 @@ _GREATEST_VALUE = 255
 _MIDDLE = 0.5  # of the values of a colour
 
 
+class IndependentPixels(ABC):
+    """A distribution of images whose pixels are independent of each other, given the latents."""
+
+    @abstractmethod
+    def _of_values(self, images: Tensor) -> Tensor:
+        """The logarithms of densities or probabilities (B, ·, H, W), whose sum over dimension 1 belongs to a pixel."""
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        """log p(x|z) of images (B, C, H, W) in nats, (B,)."""
+        return self._of_values(images).flatten(1).sum(1)
+
+    def log_prob_of_pixels(self, images: Tensor) -> Tensor:
+        """log p(x|z) of each pixel of images (B, C, H, W) in nats, all of its colours together, (B, H, W)."""
+        return self._of_values(images).sum(1)
+
+
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(IndependentPixels):
     """Binary pixels, each on with the probability sigmoid(logits); `logits` are (B, C, H, W)."""
 
     logits: Tensor
@@ -41,17 +58,16 @@ class Bernoulli:
         """Each pixel's probability of being on, (B, C, H, W) in [0, 1]: the picture that people look at."""
         return self.logits.sigmoid()
 
-    def log_prob(self, images: Tensor) -> Tensor:
-        """log p(x|z) of binary images in nats, (B,): Kingma and Welling 2014, equation (11).
+    def _of_values(self, images: Tensor) -> Tensor:
+        """The log-probability of binary images: Kingma and Welling 2014, equation (11).
 
         Grey images give a cross-entropy here, which is not a likelihood: binarise them first.
         """
-        nats = F.binary_cross_entropy_with_logits(self.logits, images, reduction="none")
-        return -nats.flatten(1).sum(1)
+        return -F.binary_cross_entropy_with_logits(self.logits, images, reduction="none")
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(IndependentPixels):
     """Real-valued pixels around a `location`, (B, C, H, W), with a `log_variance` each, or one for all of them."""
 
     location: Tensor
@@ -72,17 +88,17 @@ class Gaussian:
         variance = (images - self.location).detach().square().mean()
         return Gaussian(self.location, variance.clamp(min=MIN_DEVIATION**2).log())
 
-    def log_prob(self, images: Tensor) -> Tensor:
-        """log p(x|z) in nats, (B,): a density, Kingma and Welling 2014, equation (12).
+    def _of_values(self, images: Tensor) -> Tensor:
+        """A density: Kingma and Welling 2014, equation (12).
 
         With a fixed variance the result is the squared error, scaled and shifted.
         """
         squared = (images - self.location).square() * (-self.log_variance).exp()
-        return -0.5 * (squared + self.log_variance + math.log(2 * math.pi)).flatten(1).sum(1)
+        return -0.5 * (squared + self.log_variance + math.log(2 * math.pi))
 
 
 @dataclass(frozen=True)
-class DiscretisedLogistic:
+class DiscretisedLogistic(IndependentPixels):
     """8-bit pixels: a logistic distribution whose mass is gathered on the 256 grey values k/255.
 
     `location` and `log_scale` are (B, C, H, W), on the scale of images in [0, 1].
@@ -96,16 +112,16 @@ class DiscretisedLogistic:
         """The locations as a picture, (B, C, H, W), clipped to [0, 1]."""
         return self.location.clamp(0, 1)
 
-    def log_prob(self, images: Tensor) -> Tensor:
-        """log p(x|z) of 8-bit images in nats, (B,): a probability, which over all 256 values of a pixel sums to 1.
+    def _of_values(self, images: Tensor) -> Tensor:
+        """The log-probability of 8-bit images; the probabilities of all 256 values of a colour sum to 1.
 
         Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation (15).
         """
-        return _logistic_log_mass(images, self.location, self.log_scale).flatten(1).sum(1)
+        return _logistic_log_mass(images, self.location, self.log_scale)
 
 
 @dataclass(frozen=True)
-class LogisticMixture:
+class LogisticMixture(IndependentPixels):
     """8-bit pixels: for each pixel a mixture of K discretised logistic distributions over its colours together.
 
     `log_weight` is (B, K, H, W), `location` and `log_scale` are (B, K, C, H, W). In a component, the location of a
@@ -129,12 +145,12 @@ class LogisticMixture:
         means = torch.stack(colours, 2)
         return (self.log_weight.exp().unsqueeze(2) * means).sum(1).clamp(0, 1)
 
-    def log_prob(self, images: Tensor) -> Tensor:
-        """log p(x|z) of 8-bit images in nats, (B,): a probability, which over all colours of a pixel sums to 1."""
+    def _of_values(self, images: Tensor) -> Tensor:
+        """The log-probability of 8-bit images, (B, 1, H, W); the probabilities of all colours of a pixel sum to 1."""
         given = images.unsqueeze(1).unbind(2)  # for each colour (B, 1, H, W)
         locations = torch.stack([self._location_of(colour, given) for colour in range(len(given))], 2)
         mass = _logistic_log_mass(images.unsqueeze(1), locations, self.log_scale).sum(2)  # (B, K, H, W)
-        return (self.log_weight + mass).logsumexp(1).flatten(1).sum(1)
+        return (self.log_weight + mass).logsumexp(1, keepdim=True)
 
     def _location_of(self, colour: int, before: Sequence[Tensor]) -> Tensor:
         """The locations of a colour, (B, K, H, W), given those before it."""

@@ -22,6 +22,11 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def inverted(images: Tensor) -> Tensor:
+    """The negatives of uint8 pixels, or of float images in [0, 1]."""
+    return 255 - images if images.dtype == torch.uint8 else 1 - images
+
+
 def binarise(pixels: Tensor, uniform: Tensor) -> Tensor:
     """Binary images: each pixel is 1 with its grey value as the probability, drawn by `uniform` noise in [0, 1).
 

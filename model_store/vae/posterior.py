@@ -1,4 +1,4 @@
-"""The approximate posterior q(z|x) that an encoder gives, in normal coordinates (see `priors.py`)."""
+"""The approximate posterior q(z|x) that an encoder gives, in its own coordinates (see `priors.py`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DiagonalGaussian:
         return -0.5 * (squared + self.log_variance + math.log(2 * math.pi)).flatten(1).sum(1)
 
     def kl_nats(self) -> Tensor:
-        """KL(q(z|x) ‖ p(z)) in nats, (B,); the same for every prior, since no transform changes it."""
+        """KL(q(z|x) ‖ N(0, I)) in nats, (B,): the KL to every prior that is not learned."""
         return self.kl_nats_per_dimension().flatten(1).sum(1)
 
     def kl_nats_per_dimension(self) -> Tensor:

@@ -1,94 +1,102 @@
 """The prior p(z): the distribution of latents before an image is seen.
 
-Every prior is reached from the standard normal: inference happens in *normal coordinates*, where the posterior is a
-Gaussian, and `from_normal` carries the result to the latents that a decoder reads. The KL, and any ratio of densities,
-is the same on both sides of such a transform, so that nothing else needs to know which prior a model has.
+Latents have three systems of coordinates. The noise of a draw is in *normal coordinates*, where the prior is the
+standard normal. The encoder's posterior is a Gaussian in the *posterior's coordinates*. The decoder reads *latents*.
+
+    normal coordinates ── from_normal ──► the posterior's coordinates ── latents_of ──► latents
+                       ◄── to_normal ──                               ◄─ coordinates_of ─
+
+A prior that is learned bends the first arrow, so that the density that the posterior is compared with changes. A
+uniform prior bends the second one: densities before and after it have the same ratios, and the KL keeps its closed
+form. So nothing else needs to know which prior a model has.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .config import UniformConfig, VAEConfig
+SMALLEST_DEVIATION = 1e-3  # with which a fit begins: a latent that never changes has no deviation of its own
 
 
-@dataclass(frozen=True)
-class StandardNormal:
-    """p(z) = N(0, I)."""
+class Prior(ABC):
+    """A distribution of latents, by its maps to and from normal coordinates and its density.
+
+    Rows belong to each other by their number: every tensor is (B, *latent_shape), and a density is (B,).
+
+    Attributes:
+        support: the range of a latent.
+        is_learned: whether the density has weights; then its KL to a posterior has no closed form.
+    """
 
     support: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    is_learned: ClassVar[bool] = False
 
+    @abstractmethod
     def from_normal(self, normal: Tensor) -> Tensor:
-        """Latents (B, *latent_shape) from normal coordinates, which are the same numbers."""
-        return normal
+        """The posterior's coordinates of normal coordinates."""
 
-    def to_normal(self, latents: Tensor) -> Tensor:
-        """Normal coordinates of latents: the same."""
+    @abstractmethod
+    def to_normal(self, coordinates: Tensor) -> Tensor:
+        """The normal coordinates of the posterior's coordinates: the inverse of `from_normal`."""
+
+    @abstractmethod
+    def log_prob(self, coordinates: Tensor) -> Tensor:
+        """The log of the density in the posterior's coordinates, in nats, (B,)."""
+
+    def latents_of(self, coordinates: Tensor) -> Tensor:
+        """The latents that a decoder reads, from the posterior's coordinates."""
+        return coordinates
+
+    def coordinates_of(self, latents: Tensor) -> Tensor:
+        """The posterior's coordinates of latents: the inverse of `latents_of`."""
         return latents
 
-    def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """Latents from standard normal noise; `temperature` scales their standard deviation."""
-        return temperature * noise
-
-    def log_prob(self, latents: Tensor) -> Tensor:
-        """log p(z) in nats, (B,)."""
-        return -0.5 * (latents.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+    def sample(self, noise: Tensor) -> Tensor:
+        """Latents from standard normal noise."""
+        return self.latents_of(self.from_normal(noise))
 
 
-@dataclass(frozen=True)
-class Uniform:
+class StandardNormal(Prior):
+    """p(z) = N(0, I)."""
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """The same numbers."""
+        return normal
+
+    def to_normal(self, coordinates: Tensor) -> Tensor:
+        """The same numbers."""
+        return coordinates
+
+    def log_prob(self, coordinates: Tensor) -> Tensor:
+        """log N(z; 0, I) in nats, (B,)."""
+        return -0.5 * (coordinates.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+
+
+class Uniform(StandardNormal):
     """p(z) = U(0, 1) in every dimension, by the probability integral transform u = Φ(z) of a standard normal z.
 
     The inversion method for random numbers (Devroye 1986, "Non-uniform random variate generation", II.2) is used
-    backwards here: Φ of a normal variable is uniform.
+    backwards here: Φ of a normal variable is uniform. The posterior is a Gaussian before the transform.
     """
 
     support: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
-    def from_normal(self, normal: Tensor) -> Tensor:
-        """Latents in [0, 1], (B, *latent_shape), from normal coordinates."""
-        latents: Tensor = torch.special.ndtr(normal)
+    def latents_of(self, coordinates: Tensor) -> Tensor:
+        """Latents in [0, 1]; noise with a deviation below 1 gathers them around ½."""
+        latents: Tensor = torch.special.ndtr(coordinates)
         return latents
 
-    def to_normal(self, latents: Tensor) -> Tensor:
-        """Normal coordinates of latents in [0, 1]; the ends, which lie at infinity, are moved in by float32's grain."""
+    def coordinates_of(self, latents: Tensor) -> Tensor:
+        """Coordinates of latents in [0, 1]; the ends, which lie at infinity, are moved in by float32's grain."""
         grain = torch.finfo(torch.float32).eps
-        normal: Tensor = torch.special.ndtri(latents.clamp(grain, 1 - grain))
-        return normal
-
-    def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """Latents from standard normal noise; a `temperature` below 1 gathers them around ½."""
-        return self.from_normal(temperature * noise)
-
-    def log_prob(self, latents: Tensor) -> Tensor:
-        """log p(z) in nats, (B,): 0 inside the unit cube, −∞ outside."""
-        inside = ((latents >= 0) & (latents <= 1)).flatten(1).all(1)
-        return torch.zeros(len(latents)).to(latents).where(inside, -torch.inf)
+        coordinates: Tensor = torch.special.ndtri(latents.clamp(grain, 1 - grain))
+        return coordinates
 
 
-@dataclass(frozen=True)
-class NoPrior:
+class NoPrior(StandardNormal):
     """No prior is known: latents have no other coordinates, and none can be drawn."""
-
-    support: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
-
-    def from_normal(self, normal: Tensor) -> Tensor:
-        """Latents (B, *latent_shape): the same numbers."""
-        return normal
-
-    def to_normal(self, latents: Tensor) -> Tensor:
-        """Latents: the same numbers."""
-        return latents
-
-
-Prior = StandardNormal | Uniform
-
-
-def prior(config: VAEConfig) -> Prior:
-    """The prior that a configuration names."""
-    return Uniform() if isinstance(config.prior, UniformConfig) else StandardNormal()

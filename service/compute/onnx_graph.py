@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # its stubs are another package
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
+from model_store.vae.config import VALUES_OF_A_SQUARE
 from model_store.vae.networks.conv import ResidualBlock
+from model_store.vae.networks.shortcut_conv import ShortcutDoubling, ShortcutHalving
+from model_store.vae.networks.straight_lines import Doubling, ExtendedConv2d
 
 _OPSET, _IR = 21, 10  # both of March 2024
 
@@ -69,9 +72,13 @@ class Graph:
         """Add an operator that brings numbers into [low, high]; return the name of its output."""
         return self.node("Clip", value, self.constant(np.float32(low)), self.constant(np.float32(high)))
 
+    def tensor(self, values: Tensor) -> str:
+        """Add a tensor as a constant; return its name."""
+        return self.constant(values.detach().numpy())
+
     def weights(self, layer: nn.Module) -> list[str]:
         """Add a layer's weight, and its bias if it has one; return their names."""
-        return [self.constant(weights.detach().numpy()) for weights in layer.parameters(recurse=False)]
+        return [self.tensor(weights) for weights in layer.parameters(recurse=False)]
 
     def layer(self, layer: nn.Module, rows: str) -> str:
         """Add a layer of a network behind a value; return the name of its output.
@@ -80,17 +87,11 @@ class Graph:
             Untranslatable: the layer has no translation.
         """
         match layer:
-            case ResidualBlock():  # the first case, since a residual block is a Sequential too
+            case ResidualBlock():  # before Sequential, since a residual block is a Sequential too
                 rows = self.node("Add", rows, self.layer(nn.Sequential(*layer), rows))
             case nn.Sequential():
                 for each in layer:
                     rows = self.layer(each, rows)
-            case nn.Conv2d():
-                rows = self.node("Conv", rows, *self.weights(layer), **geometry(layer))
-            case nn.ConvTranspose2d():
-                rows = self.node("ConvTranspose", rows, *self.weights(layer), **geometry(layer))
-            case nn.Linear():
-                rows = self.node("Gemm", rows, *self.weights(layer), transB=1)
             case nn.Flatten():
                 rows = self.node("Flatten", rows)
             case nn.Unflatten():
@@ -104,7 +105,55 @@ class Graph:
             case nn.ReLU():
                 rows = self.node("Relu", rows)
             case _:
+                rows = self.weighted(layer, rows)
+        return rows
+
+    def weighted(self, layer: nn.Module, rows: str) -> str:
+        """Add a layer with weights behind a value; return the name of its output.
+
+        Raises:
+            Untranslatable: the layer has no translation.
+        """
+        match layer:
+            case ShortcutHalving():
+                kept = self.node("Conv", rows, self.tensor(layer.shortcut()), strides=[2, 2])
+                rows = self.node("Add", self.layer(layer.convolution, self.layer(nn.SiLU(), rows)), kept)
+            case ShortcutDoubling():  # before Doubling, and Doubling before ConvTranspose2d
+                means = self.node("Conv", rows, self.tensor(layer.shortcut()))
+                rows = self.doubling(layer, self.node("Concat", self.layer(nn.SiLU(), rows), means, axis=1))
+            case Doubling():
+                rows = self.doubling(layer, rows)
+            case nn.Conv2d():
+                rows = self.extended(rows) if isinstance(layer, ExtendedConv2d) else rows
+                rows = self.node("Conv", rows, *self.weights(layer), **geometry(layer))
+            case nn.ConvTranspose2d():
+                rows = self.node("ConvTranspose", rows, *self.weights(layer), **geometry(layer))
+            case nn.Linear():
+                rows = self.node("Gemm", rows, *self.weights(layer), transB=1)
+            case _:
                 raise Untranslatable(f"A layer {layer} has no translation into ONNX.")
+        return rows
+
+    def doubling(self, layer: Doubling, rows: str) -> str:
+        """Add a doubling of the resolution behind a value; return the name of its output.
+
+        The four places of a square are four channels of a 3×3 convolution: ONNX Runtime's transposed convolution keeps
+        every product in memory, 36 times the channels.
+        """
+        _, bias = layer.parameters(recurse=False)
+        weights = self.tensor(layer.kernel_of_places()), self.tensor(bias.repeat_interleave(VALUES_OF_A_SQUARE))
+        places = self.node("Conv", self.extended(rows), *weights)
+        return self.node("DepthToSpace", places, blocksize=2, mode="CRD")
+
+    def extended(self, rows: str) -> str:
+        """Add the values around a map that continue it in straight lines; return the name of the larger map."""
+        for axis in (2, 3):
+            last, before = (
+                self.node("Gather", rows, self.constant(np.array(places)), axis=axis) for places in ([0, -1], [1, -2])
+            )
+            beyond = self.node("Sub", self.node("Add", last, last), before)
+            first, end = self.nodes("Split", 2, beyond, axis=axis, num_outputs=2)
+            rows = self.node("Concat", first, rows, end, axis=axis)
         return rows
 
 

@@ -61,7 +61,11 @@ def onnx_forward_passes(model: Network) -> ForwardPasses:
         numbers, *_ = decoded(latents)
         return with_finite_flags(likelihood(config, numbers).log_prob(to_images(pixels)))
 
-    passes: ForwardPasses = {"decode": decode, "render": render, "score": score}
+    def error_map(pixels: Tensor, latents: Tensor) -> Rows:
+        numbers, *_ = decoded(latents)
+        return with_finite_flags(likelihood(config, numbers).log_prob_of_pixels(to_images(pixels)))
+
+    passes: ForwardPasses = {"decode": decode, "render": render, "score": score, "error_map": error_map}
     if encoder is None:
         return passes
     encoded = compile_graph(encode_graph(encoder, config), has_arena=has_arena)

@@ -22,7 +22,7 @@ from .batch_plan import BatchPlan, BatchPlans
 from .device import Device
 from .precision import RECOMPUTED, Precisions, RecomputedRows
 from .rows import Rows, aligned, concatenate, first, last, length, pad, same_bytes, split
-from .torch_runtime import OPERATION_OF, STAGES, ForwardPass
+from .torch_runtime import OPERATION_OF, SAME_PLAN_AS, STAGES, ForwardPass
 
 EXAMPLES_S = 1.0  # a model that needs longer for all examples is tried with fewer
 TIMED_RUNS = 3  # of which the quickest counts: the first one prepares things, and any may be disturbed
@@ -148,15 +148,16 @@ class Runner:
         number = min(max(largest, batch_plan.EXAMPLES), max(1, BATCH_BYTES // self._example_bytes))
         inputs = await self._device.prepare(examples, self._config, number)
         inputs = {name: rows for name, rows in inputs.items() if name in self.plans}
+        alike = {name: other for name, other in SAME_PLAN_AS.items() if name in self.plans}
         if (
             known is None
-            or known.keys() != {*inputs, "render"}
+            or known.keys() != {*inputs, *alike}
             or not all(plan.is_possible(largest) for plan in known.values())
         ):
             known = {name: await self._measure(name, first(rows, number)) for name, rows in inputs.items()}
-            known["render"] = known["decode"]
+            known |= {name: known[other] for name, other in alike.items()}
         self.plans = known | self._plans_of_stages(known)
-        for name, rows in {**inputs, "render": inputs["decode"]}.items():
+        for name, rows in {**inputs, **{name: inputs[other] for name, other in alike.items()}}.items():
             # On a GPU each size has a CUDA graph of its own; on a CPU the largest size prepares everything.
             for size in known[name].sizes[-1:] if self._device.is_exact else known[name].sizes:
                 await self._try(name, last(rows, max(size, TRIED)), size)
@@ -308,7 +309,7 @@ class Runner:
 
 
 def examples(config: FamilyConfig, number: int) -> dict[ForwardPass, Rows]:
-    """Rows for each forward pass that is measured; `render` takes the plan of `decode`.
+    """Rows for each forward pass that is measured; the others take the plan of one of them.
 
     The first `number` rows are noise. Behind them are images of one grey value, and at the end is a latent of zeros.
     """

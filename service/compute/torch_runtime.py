@@ -25,6 +25,7 @@ ForwardPass = Literal[
     "decode",
     "render",
     "score",
+    "error_map",
     "encode_local",
     "encode_whole",
     "decode_whole",
@@ -37,7 +38,10 @@ OPERATION_OF: Mapping[ForwardPass, Operation] = {
     "decode": "decode",
     "render": "decode",
     "score": "score",
+    "error_map": "score",
 }
+# A forward pass that takes as long as another one, and is computed in the same batches.
+SAME_PLAN_AS: Mapping[ForwardPass, ForwardPass] = {"render": "decode", "error_map": "score"}
 Compute = Callable[..., Rows]
 ForwardPasses = Mapping[ForwardPass, Compute]
 
@@ -67,6 +71,11 @@ def render(model: Network, latents: Tensor) -> Rows:
 def score(model: VAE, pixels: Tensor, latents: Tensor) -> Rows:
     """log p(x|z) in nats, (B,), of uint8 pixels (B, C, H, W) given latents float32 (B, *latent_shape)."""
     return with_finite_flags(model.decode(latents).log_prob(to_images(pixels)))
+
+
+def error_map(model: VAE, pixels: Tensor, latents: Tensor) -> Rows:
+    """log p(x|z) of each pixel in nats, (B, H, W): `score` before the sum over the pixels."""
+    return with_finite_flags(model.decode(latents).log_prob_of_pixels(to_images(pixels)))
 
 
 def encode_local(model: TAESD, pixels: Tensor) -> Rows:
@@ -115,7 +124,13 @@ STAGES: Mapping[ForwardPass, Compute] = {
 
 def torch_forward_passes(model: Network) -> ForwardPasses:
     """All forward passes by name, also those that the model lacks: they raise an error when they are called."""
-    known: dict[ForwardPass, Compute] = {"encode": encode, "decode": decode, "render": render, "score": score}
+    known: dict[ForwardPass, Compute] = {
+        "encode": encode,
+        "decode": decode,
+        "render": render,
+        "score": score,
+        "error_map": error_map,
+    }
     if model.config.halo is not None:
         known |= STAGES
     return {name: partial(compute, model) for name, compute in known.items()}

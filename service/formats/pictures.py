@@ -262,9 +262,9 @@ def decode_picture(opened: Opened, target: Target) -> Pixels:
     try:
         opened.picture.load()
         _drop_metadata(opened.name, opened.picture)  # again: metadata can follow the pixels
-        upright = upright_picture(opened.picture, target.image_shape[0])
+        upright = upright_picture(opened.picture, target.image_shape[0], target.background)
         _, height, width = target.shape_of(upright.height, upright.width)
-        pixels = resized_pixels(upright, (width, height), target.resize)
+        pixels = resized_pixels(upright, (width, height), target.resize, target.background)
     except _BOMB as error:
         raise target.image_too_large(opened.name) from error
     except UnusablePicture as error:

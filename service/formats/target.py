@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model_store.pictures import Resize
+from model_store.pictures import Background, Resize
 from model_store.vae.family import ImageShape
 from model_store.version import ModelVersion
 
@@ -18,7 +18,8 @@ class Target:
     """The shape of a model's images, the way to resize other images, and the number of pixels that may be decoded.
 
     A model that takes any size has None for both sides in `image_shape`, and each side is a multiple of `multiple`.
-    Images that `are_padded` later keep their size here.
+    Images that `are_padded` later keep their size here. The `background` is behind transparent pixels and around
+    pictures that `contain` fits.
     """
 
     model: ModelVersion
@@ -28,6 +29,7 @@ class Target:
     max_request_pixels: int
     multiple: int = 1
     are_padded: bool = False
+    background: Background = "black"
 
     def shape_of(self, height: int, width: int) -> ImageShape:
         """The shape (C, H, W) to which an image of that size is resized."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
-from model_store import Card, ModelVersion, Store
+from model_store import VAE, Card, ModelVersion, Store
 from model_store.free_memory import return_freed_memory
+from model_store.vae import Prior
 
 from ..compute.device import Device
 from ..compute.plan_cache import PlanCache
 from ..compute.precision import choose_precisions
+from ..compute.prior_in_blocks import in_blocks
 from ..compute.rows import Rows
 from ..compute.runner import Runner, is_out_of_memory
 from ..errors import OutOfMemory
@@ -86,6 +88,9 @@ class Loader:
 
     async def _load(self, version: ModelVersion, *, is_undisturbed: bool) -> ServedModel:
         stored = await asyncio.to_thread(self.store.load, version)
+        prior = in_blocks(stored.model.prior)  # before the network is changed for its device
+        fitted = stored.model.samplers.items() if isinstance(stored.model, VAE) else ()
+        samplers = {kind: in_blocks(cast("Prior", sampler)) for kind, sampler in fitted}
         try:
             runner = await self.device.prepare(
                 Runner,
@@ -113,7 +118,7 @@ class Loader:
             batch_computed=lambda key, images: self._events.batch_computed(key.forward_pass, images),
             queue_changed=partial(self._events.queue_changed, str(version)),
         )
-        return ServedModel(version, stored.card, stored.model.prior, batcher, runner)
+        return ServedModel(version, stored.card, prior, batcher, runner, samplers)
 
     async def _warm_up(self, runner: Runner, card: Card, *, is_undisturbed: bool) -> None:
         """Take the plans from the cache, if the same weights were served before, or measure them."""

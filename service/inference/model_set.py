@@ -13,7 +13,7 @@ from .served_model import ServedModel
 
 @dataclass(frozen=True)
 class ModelSet:
-    """The models that were loaded when the store was read, and the default model and aliases that it had then.
+    """The models that were loaded when the store was read, and its default model, aliases and calibrations of then.
 
     Attributes:
         default: a name, name@version or name@alias; or the reason for which there is no default.
@@ -26,9 +26,13 @@ class ModelSet:
 
     @cached_property
     def number(self) -> int:
-        """A number by which workers tell whether they have loaded the same models, default and aliases."""
+        """A number by which workers tell whether they have loaded the same models with all that belongs to them."""
         weights = [(str(version), self.models[version].card.weights.sha256) for version in sorted(self.models)]
-        everything = weights, str(self.default), sorted(self.aliases.items())
+        calibrations = [
+            (str(version), sorted((name, each.created) for name, each in self.models[version].calibrations.items()))
+            for version in sorted(self.models)
+        ]
+        everything = weights, str(self.default), sorted(self.aliases.items()), calibrations
         return int.from_bytes(blake2b(repr(everything).encode(), digest_size=8).digest())
 
     def find(self, reference: str) -> ServedModel:

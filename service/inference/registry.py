@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from typing import Protocol
 
@@ -29,12 +30,14 @@ from model_store import (
 )
 from model_store.places.folder import Fingerprint
 
+from ..compute.rows import Rows
 from ..errors import NoDefaultModel, NotServing, ServiceError, Starting, Unavailable
 from .agreement import Agreement
+from .batcher import Batcher
 from .loader import Loader
 from .model_set import ModelSet
 from .refusals import Refusal, Refusals, may_pass, without_path
-from .served_model import ServedModel
+from .served_model import BatchKey, ServedModel
 from .store_watch import Reading, StoreWatch
 
 AGREE_S = 60.0  # for all workers to load new models; a worker that cannot load them does not hold the others up longer
@@ -68,7 +71,7 @@ class Registry:
         self._events = events
         self._watch = StoreWatch(loader.store, default_model)
         self._store_warnings: list[str] = []
-        self._alias_warnings: list[str] = []
+        self._model_warnings: list[str] = []
         self._aliases: dict[str, list[ModelVersion]] = {}  # of the store: what each has named, the present version last
         self._unusable_aliases: dict[str, UnusableAliases] = {}
         self._versions_per_model = versions_per_model
@@ -80,7 +83,9 @@ class Registry:
         self._found: dict[str | None, ServedModel] = {}  # by reference; cleared when the served models change
         self._refusals = Refusals(loader.store.root, events.version_refused)
         self._failed: set[ModelVersion] = set()  # in this refresh, which does not load them twice
-        self._leaving: dict[ModelVersion, weakref.ref[ServedModel]] = {}  # perhaps still used by requests
+        self._leaving: dict[
+            ModelVersion, weakref.ref[Batcher[BatchKey, Rows, Rows]]
+        ] = {}  # perhaps still used by requests
         self._refreshing = asyncio.Lock()  # made outside an event loop: it only needs one when two tasks wait for it
         self._refreshed = False
         self.agreement = Agreement()
@@ -209,15 +214,16 @@ class Registry:
             reading = await asyncio.to_thread(self._watch.read, set(self._served.models))
             self._failed.clear()
             self._refusals.note_misplaced(reading.misplaced)
-            self._note_warnings([*reading.warnings, *self._alias_warnings])
+            self._note_warnings([*reading.warnings, *self._model_warnings])
             wanted: dict[ModelVersion, ServedModel] = {}
             for _, versions in groupby(reading.versions, key=lambda version: version.name):
                 wanted |= await self._load_newest(list(versions))
             aliases = await self._load_named(reading, wanted)
+            wanted, faults = await asyncio.to_thread(self._calibrated, wanted)
             self._refreshed, self._unreadable, self._published = True, None, reading.versions
             self._aliases, self._unusable_aliases = reading.aliases, reading.unusable_aliases
-            self._alias_warnings = list(_alias_warnings(reading.aliases, aliases))
-            self._note_warnings([*reading.warnings, *self._alias_warnings])
+            self._model_warnings = [*_alias_warnings(reading.aliases, aliases), *faults]
+            self._note_warnings([*reading.warnings, *self._model_warnings])
             self._refusals.keep_only(reading.versions)
             if self._next is None:
                 self._switch_by = time.monotonic() + self._patience_s
@@ -262,11 +268,11 @@ class Registry:
         for version in now.keys() - before.keys():
             self._leaving.pop(version, None)
             log.info("serving", model=str(version), device=str(self.device), runtime=now[version].runner.runtime)
-        for version in [version for version, model in self._leaving.items() if model() is None]:
+        for version in [version for version, batcher in self._leaving.items() if batcher() is None]:
             del self._leaving[version]
             self._events.version_left(str(version))
         for version in before.keys() - now.keys():
-            self._leaving[version] = weakref.ref(before[version])
+            self._leaving[version] = weakref.ref(before[version].batcher)
             log.info("no longer serving", model=str(version))
 
     async def refresh_forever(self, every_s: float) -> None:
@@ -333,6 +339,17 @@ class Registry:
                     wanted[version], meanings[reference] = model, version
                     break
         return meanings
+
+    def _calibrated(self, models: dict[ModelVersion, ServedModel]) -> tuple[dict[ModelVersion, ServedModel], list[str]]:
+        """The models with the calibrations that the store has for them now, and what an operator must mend."""
+        warnings: list[str] = []
+        calibrated = {}
+        for version, model in models.items():
+            calibrations, faults = self._watch.calibrations(version)
+            is_same = calibrations == model.calibrations
+            calibrated[version] = model if is_same else replace(model, calibrations=calibrations)
+            warnings += faults
+        return calibrated, warnings
 
     async def _load(self, version: ModelVersion) -> ServedModel | None:
         """Load a version, unless it is loaded already; None if it cannot be served."""

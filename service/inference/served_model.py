@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 import torch
 
-from model_store import Card, ModelVersion
+from model_store import Calibration, Card, ModelVersion
 from model_store.vae.family import ImageShape
-from model_store.vae.priors import NoPrior, Prior
+from model_store.vae.priors import Prior
 
 from ..compute.rows import Rows, length, split
 from ..compute.runner import Runner
@@ -38,13 +39,19 @@ class BatchKey(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A version that is served: its card, its prior, and the batcher in front of its runner."""
+    """A version that is served: its card, its prior, and the batcher in front of its runner.
+
+    `samplers` are distributions of latents by their kind, which were fitted to the model after its training. Its
+    calibrations come and go while it is served: a model with others is another record with the same batcher.
+    """
 
     version: ModelVersion
     card: Card
-    prior: Prior | NoPrior
+    prior: Prior
     batcher: Batcher[BatchKey, Rows, Rows]
     runner: Runner
+    samplers: Mapping[str, Prior] = field(default_factory=dict)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     @cached_property
     def name(self) -> str:

@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from model_store import Aliases, Card, ModelVersion, NoDefault, Store, StoreError, UnusableAliases, UnusableDefault
+from model_store import (
+    Aliases,
+    Calibration,
+    Card,
+    ModelVersion,
+    NoDefault,
+    Store,
+    StoreError,
+    UnusableAliases,
+    UnusableDefault,
+)
 from model_store.places.folder import Fingerprint, Listing
 
 ALL_GONE = (
@@ -46,6 +56,14 @@ class Reading(NamedTuple):
     warnings: list[str]
 
 
+class ReadCalibration(NamedTuple):
+    """A calibration as it was read last, the numbers of its file then, and the fault that it has now."""
+
+    identity: tuple[int, ...] | None
+    calibration: Calibration | None
+    fault: str | None
+
+
 class StoreWatch:
     """Reads one store. `default_model` is the setting; without it the store says which model is the default."""
 
@@ -58,6 +76,8 @@ class StoreWatch:
         self._cards: dict[ModelVersion, Card] = {}  # of every version that was ever served
         self._files: dict[ModelVersion, Fingerprint] = {}
         self._changed: dict[ModelVersion, str] = {}
+        self._hidden: dict[ModelVersion, str] = {}  # served versions that cannot be read now, each with its folder
+        self._calibrations: dict[tuple[ModelVersion, str], ReadCalibration] = {}
 
     def read(self, served: Collection[ModelVersion]) -> Reading:
         """Read the store. Versions that are `served` and may still be there are among the versions.
@@ -72,7 +92,7 @@ class StoreWatch:
         default, (aliases, unusable) = self._read_default(), self._store.aliases()
         listing = self._store.listing()
         misplaced = self._store.misplaced()
-        hidden = {version: path for version in served if (path := _unreadable(version, listing))}
+        hidden = self._hidden = {version: path for version in served if (path := _unreadable(version, listing))}
         if served and not (listing.versions or hidden):
             return self._reading(self._default, served, misplaced, [ALL_GONE])
         self._unusable_aliases = unusable
@@ -104,6 +124,38 @@ class StoreWatch:
             for alias, history in of_model.aliases.items()
         }
         return Reading(default, aliases, self._unusable_aliases, sorted(versions), misplaced, warnings)
+
+    def calibrations(self, version: ModelVersion) -> tuple[dict[str, Calibration], list[str]]:
+        """The calibrations of a version, and what an operator must mend. A file is read when it has changed.
+
+        A calibration that cannot be read any more stays as it was read last.
+        """
+        found: dict[str, Calibration] = {}
+        warnings: list[str] = []
+        before = {name: known for (of, name), known in self._calibrations.items() if of == version}
+        try:
+            files = self._store.calibrations(version)
+        except OSError as error:
+            fault = f"The calibrations of {version} cannot be listed ({error.strerror}). They stay as they are."
+            kept = {name: known.calibration for name, known in before.items() if known.calibration}
+            return kept, [] if version in self._hidden else [fault]
+        for name, identity in files.items():
+            known = before.get(name)
+            if known is None or known.identity != identity or known.fault:
+                known = self._calibrations[version, name] = self._read_calibration(version, name, identity, known)
+            if known.calibration:
+                found[name] = known.calibration
+            if known.fault:
+                warnings.append(known.fault)
+        return found, warnings
+
+    def _read_calibration(
+        self, version: ModelVersion, name: str, identity: tuple[int, ...] | None, before: ReadCalibration | None
+    ) -> ReadCalibration:
+        try:
+            return ReadCalibration(identity, self._store.calibration(version, name), None)
+        except StoreError as error:
+            return ReadCalibration(identity, before.calibration if before else None, str(error))
 
     def check(self, version: ModelVersion, card: Card, files: Fingerprint) -> None:
         """Remember the card of a version that is going to be served, and the files that it was read from.

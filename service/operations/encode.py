@@ -20,7 +20,7 @@ Draw = Literal["mean", "sample"]
 
 @dataclass(frozen=True)
 class Encoding:
-    """Latents of images, and the posterior they come from, in normal coordinates; all (B, *latent_shape).
+    """Latents of images, and the posterior they come from, in its own coordinates; all (B, *latent_shape).
 
     The log-variance is None for a plain autoencoder. The seed is None where nothing was drawn.
     """
@@ -57,11 +57,11 @@ async def encode(
     session.check_can("encode")
     admit_encode(session, {session.limits.check_images(session.model, pixels): len(pixels)})
     posterior = await session.encode_raw(pixels)
-    normal = posterior.mean
+    mean = posterior.mean
     if draw == "mean" or isinstance(posterior, Point):
-        return Encoding(session.prior.from_normal(normal), normal, posterior.log_variance, seed=None)
+        return Encoding(session.prior.latents_of(mean), mean, posterior.log_variance, seed=None)
     seed = draw_seed() if seed is None else seed
     # images of another shape have a stream of their own, or noise for all images before them would be drawn too
     stream = derived_seed(seed, f"image {first}") if first else seed
-    drawn = posterior.sample(await normal_noise(stream, *normal.shape))
-    return Encoding(session.prior.from_normal(drawn), normal, posterior.log_variance, seed)
+    drawn = posterior.sample(await normal_noise(stream, *mean.shape))
+    return Encoding(session.prior.latents_of(drawn), mean, posterior.log_variance, seed)

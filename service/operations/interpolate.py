@@ -26,6 +26,14 @@ async def interpolate(
     are_images = pair.dtype == torch.uint8
     image_shape = (session.limits.check_images if are_images else session.limits.check_latents)(session.model, pair)
     session.admit(steps, image_shape, latents=6, value_bytes=2 + 2 * PIXEL_BYTES[pixel_type])
-    start, end = (await session.encode_raw(pair)).mean if are_images else session.prior.to_normal(pair)
+    prior = session.prior
+    ends = (await session.encode_raw(pair)).mean if are_images else prior.coordinates_of(pair)
+    start, end = await session.by_prior(prior, ends.nbytes, prior.to_normal, ends)
     normal = await offload(4 * steps * start.numel(), latent_paths.between, start, end, steps, path)
-    return await session.images_of(session.prior.from_normal(normal), pixel_type)
+    latents = await session.by_prior(prior, normal.nbytes, prior.sample, normal)
+    if prior.is_learned and not latents.isfinite().all():
+        raise BadValue(
+            f"The path is not finite: its ends are too far from the latents of images for the prior of "
+            f"{session.model.version}; send latents that encode gave, or images."
+        )
+    return await session.images_of(latents, pixel_type)

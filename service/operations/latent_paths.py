@@ -1,4 +1,4 @@
-"""Paths through the latents, in normal coordinates: from one latent to another, and along single dimensions."""
+"""Paths through the latents: from one to another in normal coordinates, and along single dimensions."""
 
 from __future__ import annotations
 

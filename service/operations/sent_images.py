@@ -41,6 +41,7 @@ def target_of(session: Session, resize: Resize, fit: Fit = "none") -> Target:
         limits.pixels,
         config.multiple,
         are_padded=are_padded(fit, config),
+        background=session.model.card.background,
     )
 
 

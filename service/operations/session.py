@@ -1,6 +1,7 @@
 """Session: the model, limits, memory and timings that the operation of one request works with. It knows no HTTP.
 
-An operation is a composition of the few forward passes that a device computes: encode, decode, render and score.
+An operation is a composition of the few forward passes that a device computes: encode, decode, render, score
+and error map.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from math import prod
-from typing import Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from torch import Tensor
 
 from model_store.families import ModelConfig
 from model_store.vae import DiagonalGaussian, Point
-from model_store.vae.family import Direction, ImageShape, Operation
-from model_store.vae.priors import NoPrior, Prior
+from model_store.vae.family import Direction, ImageShape, Operation, SamplerName
+from model_store.vae.pixels import inverted
+from model_store.vae.priors import Prior
 
 from ..compute.precision import direction_of
 from ..compute.rows import Rows, concatenate, nbytes
@@ -25,7 +27,7 @@ from ..errors import LargeImagesWait, NotSupportedByModel, OutOfMemory, WrongLat
 from ..inference.registry import Registry
 from ..inference.served_model import ServedModel
 from ..memory import Reservation
-from ..offload import offload
+from ..offload import LIGHT_ARRAY_BYTES, offload
 from ..offload.fair_semaphore import FairSemaphore, NoPlace
 from ..telemetry.timings import Timings
 from .limits import Limits
@@ -33,6 +35,7 @@ from .tiling import Grid, TileWish, decode_in_tiles, encode_in_tiles, grid_of, s
 
 MOST_TILED = 64  # requests that wait until their images are computed in tiles
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 PixelType = Literal["float32", "uint8"]  # of images: in [0, 1], or rounded to 0 … 255, which is a quarter of the bytes
@@ -125,9 +128,27 @@ class Session:
         return own == other
 
     @property
-    def prior(self) -> Prior | NoPrior:
-        """The prior of the model, which maps normal coordinates to latents."""
+    def prior(self) -> Prior:
+        """The prior of the model, which maps normal coordinates to latents and back."""
         return self.model.prior
+
+    def sampler(self, name: SamplerName | None = None) -> Prior:
+        """The distribution of a name from which samples can be drawn; without a name the model's first.
+
+        Raises:
+            NotSupportedByModel: the model has none of that name; the message names the samplers that it has.
+        """
+        self.check_can("sample")
+        known = self.config.sampler_names
+        name = name or known[0]
+        if name not in known:
+            remedy = f"ask for sampler={' or '.join(known)}, or fit one with python -m training.fit_prior"
+            raise NotSupportedByModel(str(self.model.version), f"has no sampler {name}", remedy)
+        return self.prior if name == "prior" else self.model.samplers[name]
+
+    async def by_prior(self, prior: Prior, size: int, function: Callable[P, T], *rows: P.args, **more: P.kwargs) -> T:
+        """Call a function of a prior and of rows of that many bytes; in a thread for many rows, or a learned prior."""
+        return await offload(LIGHT_ARRAY_BYTES + 1 if prior.is_learned else size, function, *rows, **more)
 
     @property
     def precision(self) -> str | None:
@@ -201,7 +222,7 @@ class Session:
         self.model.batcher.check_room(images, self.client)
 
     async def encode_raw(self, pixels: Tensor) -> DiagonalGaussian | Point:
-        """The encoder's answer to uint8 pixels (B, C, H, W), in normal coordinates.
+        """The encoder's answer to uint8 pixels (B, C, H, W), in the posterior's coordinates.
 
         Raises:
             NotSupportedByModel: the model has no encoder.
@@ -211,6 +232,7 @@ class Session:
         self.check_can("encode")
         self.limits.check_images(self.model, pixels)
         _, channels, height, width = pixels.shape
+        pixels = await self.negatives_if_trained_so(pixels)
 
         async def compute(grid: Grid | None) -> Rows:
             if grid is None:
@@ -234,7 +256,15 @@ class Session:
                 return images
             return await decode_in_tiles(self.forward, self.config, latents, grid, is_rendered=is_rendered)
 
-        return await self._in_memory(self.config.image_shape_of(tuple(latents.shape[1:])), compute)
+        images = await self._in_memory(self.config.image_shape_of(tuple(latents.shape[1:])), compute)
+        return await self.negatives_if_trained_so(images)
+
+    async def negatives_if_trained_so(self, images: Tensor) -> Tensor:
+        """Pixels or images as the network knows them, or the network's as a client knows them.
+
+        They are negatives where the training has inverted its images.
+        """
+        return await offload(images.nbytes, inverted, images) if self.model.card.is_inverted else images
 
     async def _in_memory(self, image_shape: ImageShape, compute: Callable[[Grid | None], Awaitable[T]]) -> T:
         """Compute images of a shape: in tiles where one would take too much memory, in smaller ones if memory runs out.

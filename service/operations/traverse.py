@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model_store import Card
+from model_store import Card, LatentSummary
 
 from ..errors import BadValue, NotSupportedByModel
 from ..offload import offload
@@ -49,8 +49,8 @@ async def traverse(
     if wrong := [dim for dim in dims if not 0 <= dim < values]:
         raise BadValue(f"There is no dimension {wrong[0]} in {model.version}; take 0 to {values - 1}.")
     centre, spread = await _centre_and_spread(session, seed)
-    normal = await offload(4 * steps * len(dims) * values, latent_paths.along, centre, spread, dims, steps, span)
-    return await session.images_of(session.prior.from_normal(normal), pixel_type)
+    moved = await offload(4 * steps * len(dims) * values, latent_paths.along, centre, spread, dims, steps, span)
+    return await session.images_of(session.prior.latents_of(moved), pixel_type)
 
 
 def informative_dimensions(card: Card) -> list[int]:
@@ -67,15 +67,24 @@ def informative_dimensions(card: Card) -> list[int]:
 
 
 async def _centre_and_spread(session: Session, seed: int | None) -> tuple[Tensor, Tensor]:
-    """A latent to start from, and the length of one standard deviation, both (*latent_shape) in normal coordinates."""
+    """A latent to start from, and the length of one standard deviation, both (*latent_shape).
+
+    They are in the posterior's coordinates. Where the latents have a learned distribution, the card knows their
+    standard deviation; without the card's numbers, it counts as 1.
+    """
     card, version = session.model.card, session.model.version
     shape = card.model.example_latent_shape
-    if seed is not None:
-        session.check_can("sample")
-        return (await normal_noise(seed, 1, *shape))[0], torch.ones(shape)
-    if "sample" in card.model.can:
-        return torch.zeros(shape), torch.ones(shape)
+    if seed is not None or "sample" in card.model.can:
+        prior = session.sampler()
+        noise = torch.zeros(1, *shape) if seed is None else await normal_noise(seed, 1, *shape)
+        (centre,) = await session.by_prior(prior, noise.nbytes, prior.from_normal, noise)
+        return centre, _spread(card.latents, shape) if prior.is_learned and card.latents else torch.ones(shape)
     if card.latents is None:
         reason = "is a plain autoencoder whose card does not say where its latents lie"
         raise NotSupportedByModel(str(version), reason, "decode latents of your own")
-    return torch.tensor(card.latents.mean).view(shape), torch.tensor(card.latents.standard_deviation).view(shape)
+    return torch.tensor(card.latents.mean).view(shape), _spread(card.latents, shape)
+
+
+def _spread(latents: LatentSummary, shape: tuple[int, ...]) -> Tensor:
+    """The standard deviation of each value of the latents of test images."""
+    return torch.tensor(latents.standard_deviation).view(shape)

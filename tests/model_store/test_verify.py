@@ -217,7 +217,7 @@ def test_file_that_is_not_safetensors_is_found(store: Store) -> None:
         pytest.param(lambda card: card.pop("format"), "its format is None", id="no-format"),
         pytest.param(
             lambda card: card.update(colour="blue"),
-            "colour is not known; the known names are created, format",
+            "colour is not known; the known names are created, fit, format",
             id="unknown-key",
         ),
         pytest.param(

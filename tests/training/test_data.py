@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from training.data import load_dataset, shuffled_batches
+from training.data import flipped, load_dataset, shuffled_batches
 from training.errors import BadData, DataNotFound, NotText
 from training.recipe import Recipe, read_recipe
 
@@ -110,3 +111,55 @@ def test_batches_hold_every_image_once_in_a_drawn_order() -> None:
     assert sorted(number for batch in batches(0) for number in batch) == list(range(10))
     assert batches(0) == batches(0)
     assert batches(0) != batches(1)
+
+
+def test_inverted_images_are_negatives(recipe_file: Path, idx_folder: Path) -> None:
+    """Black on white becomes white on black, in every split; the card says so."""
+    plain, negative = (
+        load_dataset(read_recipe(str(recipe_file), [f"data.invert={word}"]), idx_folder) for word in ("false", "true")
+    )
+
+    assert torch.equal(negative.train, 255 - plain.train)
+    assert torch.equal(negative.test, 255 - plain.test)
+    assert negative.summary().invert
+    assert "invert" not in plain.summary().model_dump()
+
+
+@pytest.mark.parametrize(("background", "value"), [("black", 0), ("white", 255), ("grey", 128)])
+def test_background_is_behind_transparent_pixels_and_around_padded_pictures(
+    recipe_file: Path, tmp_path: Path, background: str, value: int
+) -> None:
+    """The upper half of each picture is transparent, and `contain` pads its left and right."""
+    for number in range(30):
+        picture = Image.new("RGBA", (8, 16), (60, 60, 60, 255))
+        picture.paste((0, 0, 0, 0), (0, 0, 8, 8))
+        picture.save(tmp_path / f"{number}.png")
+    (tmp_path / "bars.toml").write_text(recipe_file.read_text())
+    changes = ["data.resize=contain", f"data.background={background}"]
+
+    image = load_dataset(read_recipe(str(recipe_file), changes), tmp_path).train[0, 0]
+
+    assert image[0].unique().tolist() == [value]
+    assert image[:, 0].unique().tolist() == [value]
+    assert image[-1, 4] == 60
+
+
+def test_alpha_of_arrays_is_composited_on_the_background(recipe_file: Path, tmp_path: Path) -> None:
+    """Arrays follow the same rule as pictures."""
+    np.save(tmp_path / "clear.npy", np.zeros((30, 8, 8, 2), np.uint8))
+
+    dataset = load_dataset(read_recipe(str(recipe_file), ["data.background=white"]), tmp_path / "clear.npy")
+
+    assert dataset.train.unique().tolist() == [255]
+
+
+def test_flips_mirror_about_half_of_the_images_of_a_batch() -> None:
+    """The generator draws which, so that the same seed mirrors the same images."""
+    pixels = torch.arange(1000 * 2, dtype=torch.int64).view(1000, 1, 1, 2)
+    batches = [flipped(pixels, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    is_mirrored = (batches[0] != pixels).flatten(1).all(1)
+
+    assert 400 < int(is_mirrored.sum()) < 600
+    assert torch.equal(batches[0][is_mirrored], pixels[is_mirrored].flip(-1))
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], batches[2])

@@ -16,11 +16,10 @@ from PIL import Image
 
 from model_store import free_memory
 from training import checkpoint
-from training.data import read_splits
 from training.errors import BadData, BadRecipe, RunNotFound
 from training.loop import start
-from training.recipe import Recipe, read_recipe
-from training.sources import arrays, folder, idx
+from training.recipe import DataRecipe, Recipe, read_recipe
+from training.sources import arrays, folder, idx, read
 
 from .conftest import bars, idx_bytes
 
@@ -46,7 +45,7 @@ OTHER_KINDS: dict[str, Callable[[Path], None]] = {
 
 def read_picture(path: Path) -> None:
     """Read a picture, and raise the reason why it cannot be read."""
-    result = folder.read_picture(path, (1, 8, 8), "none")
+    result = folder.read_picture(path, (1, 8, 8), DataRecipe())
     assert isinstance(result, BadData)
     raise result
 
@@ -233,14 +232,17 @@ def test_images_that_fit_only_before_they_are_unpacked_or_resized_are_refused(tm
     with pytest.raises(BadData, match="takes 6,400,000 bytes"):
         arrays.read_arrays(tmp_path / "bits.npy", (1, 8, 8))
     with pytest.raises(BadData, match="takes 4,194,304 bytes"):
-        read_splits(tmp_path / "small.npy", (1, 1024, 1024), "stretch", strict=False)
+        read(tmp_path / "small.npy", (1, 1024, 1024), DataRecipe(resize="stretch"), strict=False)
 
 
 @pytest.mark.usefixtures("mib_free")
-def test_pictures_that_do_not_fit_into_the_memory_together_are_refused(tmp_path: Path) -> None:
+def test_pictures_that_do_not_fit_into_the_memory_together_are_kept_in_the_cache(tmp_path: Path) -> None:
     """The number of files and the shape of the recipe say how much they take."""
     for number in range(3):
-        Image.new("L", (8, 8)).save(tmp_path / f"{number}.png")
+        Image.new("L", (8, 8), 77).save(tmp_path / f"{number}.png")
+    shape, cache = (1, 1024, 1024), tmp_path / ".cache"
 
-    with pytest.raises(BadData, match="takes 6,291,456 bytes"):
-        read_splits(tmp_path, (1, 1024, 1024), "stretch", strict=False)
+    train = read(tmp_path, shape, DataRecipe(resize="stretch"), strict=False, cache=cache).train
+
+    assert (train.shape, train.unique().tolist()) == ((3, *shape), [77])
+    assert [path.stat().st_size for path in cache.rglob("*.bin")] == [3 * 2**20]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model_store import VAE
-from training import checkpoint, objective
+from training import checkpoint, loop, objective
 from training.data import Dataset, load_dataset
 from training.errors import Diverged, RunNotFound
 from training.evaluate.bounds import score
@@ -100,11 +100,12 @@ def test_same_recipe_and_data_give_the_same_weights(recipe: Recipe, dataset: Dat
     assert_equal_states(runs[0].state(), runs[1].state())
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize(("epochs", "flips"), [(1, "false"), (2, "false"), (1, "true")])
 def test_resumed_run_is_the_run_that_was_not_stopped(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path, epochs: int
+    recipe_file: Path, dataset: Dataset, tmp_path: Path, epochs: int, flips: str
 ) -> None:
     """Weights, averages, optimiser and history agree bit for bit after a stop and a checkpoint on the disk."""
+    recipe = read_recipe(str(recipe_file), [f"data.flips={flips}"])
     whole = start(recipe, CPU)
     train(whole, dataset, forget)
 
@@ -132,6 +133,35 @@ def test_divergence_is_an_error_that_names_the_remedy(recipe_file: Path, dataset
 
     with pytest.raises(Diverged, match=r"a learning rate of 1e\+30; try a smaller one"):
         train(start(recipe, CPU), dataset, forget)
+
+
+def either_way(pixels: torch.Tensor) -> list[Any]:
+    """The images, each as it is or mirrored, in an order that does not tell which."""
+    return sorted(min(image.tolist(), image.flip(-1).tolist()) for image in pixels)
+
+
+def test_only_training_images_are_flipped(recipe_file: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The validation images are measured as they are, and each epoch trains on some mirrored images."""
+    seen: list[torch.Tensor] = []
+
+    def watched(run: Run, pixels: torch.Tensor, *more: Any) -> torch.Tensor:
+        seen.append(pixels)
+        return step(run, pixels, *more)
+
+    def measured(_: VAE, pixels: torch.Tensor, __: ObjectiveRecipe) -> Validation:
+        seen.append(pixels)
+        return Validation(0.0, None)
+
+    step = loop.train_step
+    monkeypatch.setattr("training.loop.train_step", watched)
+    monkeypatch.setattr("training.loop.validate", measured)
+    run = start(read_recipe(str(recipe_file), ["data.flips=true", "epochs=1", "optimiser.batch_images=1000"]), CPU)
+    train(run, dataset, forget)
+    trained, validated = seen
+
+    assert either_way(trained) == either_way(dataset.train)
+    assert sorted(trained.tolist()) != sorted(dataset.train.tolist())
+    assert torch.equal(validated, dataset.validation)
 
 
 def test_learning_rate_rises_and_falls(recipe: Recipe) -> None:

@@ -1,6 +1,7 @@
 """The objective: each change of the bound does what its paper says, and the reported number has none of them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,41 @@ def test_kl_weight_rises_through_the_warm_up() -> None:
     assert [objective.kl_weight(recipe, progress) for progress in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
 
 
+@pytest.mark.parametrize("kind", ["flow", "mixture"])
+def test_kl_to_a_learned_prior_is_measured_by_the_draws(kind: str) -> None:
+    """The number is the evaluation's bound, β weighs the KL of the draws, and the prior has a gradient."""
+    torch.manual_seed(0)
+    config = {"image_shape": (1, 4, 4), "latent_shape": (3,), "network": NETWORK, "prior": {"kind": kind}}
+    vae = VAE(VAEConfig.model_validate(config))
+    found, bound = compute(vae), bound_of(vae, IMAGES, noise(vae, ObjectiveRecipe())[0])
+    found.loss.backward()
+
+    torch.testing.assert_close(found.nats, bound.elbo_nats.mean())
+    torch.testing.assert_close(compute(vae, kl_weight=3.0).loss, found.loss + 2 * bound.kl_nats.mean())
+    assert all(parameter.grad is not None for parameter in vae.parameters())
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"importance_weighted": True, "draws": 2}], ids=["elbo", "importance-weighted"]
+)
+def test_learned_prior_follows_the_draws_in_the_first_part_of_a_run(changes: dict[str, Any]) -> None:
+    """Until then the networks have the gradient of a model with N(0, I), and the prior that of its log-density."""
+    config = {"image_shape": (1, 4, 4), "latent_shape": (3,), "network": NETWORK}
+    usual = VAE(VAEConfig.model_validate(config))
+    vae = VAE(VAEConfig.model_validate({**config, "prior": {"kind": "mixture", "components": 2}}))
+    vae.load_state_dict(usual.state_dict(), strict=False)
+    early, expected = (compute(each, progress=0.1, **changes) for each in (vae, usual))
+    early.loss.backward()
+    expected.loss.backward()
+    own = {name: parameter.grad for name, parameter in vae.named_parameters()}
+
+    torch.testing.assert_close(early.nats, expected.nats)
+    for name, parameter in usual.named_parameters():
+        torch.testing.assert_close(own[name], parameter.grad)
+    assert (own["prior.means"] != 0).all()  # type: ignore[union-attr]
+    assert compute(vae, progress=0.1, prior_from_fraction=0.0, **changes).loss == compute(vae, **changes).loss
+
+
 def test_free_nats_are_not_punished() -> None:
     """A dimension whose mean KL is below λ counts as λ and has no gradient; other dimensions count as they are."""
     vae = model()
@@ -126,6 +162,26 @@ def test_objective_that_would_do_nothing_is_refused(
     """A recipe cannot ask for a change that training would ignore."""
     values = recipe.model_dump(mode="json")
     values["model"]["posterior"] = posterior
+    values["objective"].update(changes)
+
+    with pytest.raises(ValidationError, match=message):
+        Recipe.model_validate(values, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ({"prior": {"kind": "flow"}}, {"free_nats": 1.0}, "which a learned prior does not have"),
+        ({}, {"prior_from_fraction": 0.2}, "prior_from_fraction is for a learned prior"),
+        ({"samplers": ({"kind": "flow"},)}, {}, "model.samplers are fitted to a model that is trained"),
+    ],
+)
+def test_learned_distribution_that_training_does_not_take_is_refused(
+    recipe: Recipe, model: dict[str, object], changes: dict[str, object], message: str
+) -> None:
+    """The message names the remedy."""
+    values = recipe.model_dump(mode="json")
+    values["model"].update(model)
     values["objective"].update(changes)
 
     with pytest.raises(ValidationError, match=message):

@@ -75,7 +75,7 @@ def test_all_problems_are_named_at_once(recipe_file: Path) -> None:
 
 def test_unknown_name_lists_the_shelf() -> None:
     """The message lists the shipped recipes."""
-    with pytest.raises(BadRecipe, match="one of burda, fashion, mnist, mnist-autoencoder, mnist-mlp, mnist-tighter"):
+    with pytest.raises(BadRecipe, match=f"one of {', '.join(SHIPPED)}"):
         read_recipe("celeba")
 
 

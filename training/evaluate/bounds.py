@@ -37,14 +37,14 @@ def score(model: VAE, pixels: Tensor, draws: int = 1, seed: int = EVALUATION_SEE
     """
     device = model.device
     parts = batches_of(model.config, binarised_for_scoring(model.config, pixels.cpu(), seed))
-    known = [Estimate(model.posterior(to_images(part.to(device)))) for part in parts]
+    known = [Estimate(model.posterior(to_images(part.to(device))), model.prior) for part in parts]
     numbers = console.track(range(draws), draws, "posterior draws") if draws > 1 else range(draws)
     for number in numbers:
         noise = posterior_noise(seed, number, len(pixels), model.config.latent_shape)
         for part, estimate, epsilon in zip(parts, known, batches_of(model.config, noise), strict=True):
-            normal = estimate.posterior.sample(epsilon.to(device))
-            likelihood = model.decode(model.prior.from_normal(normal))
-            estimate.add(normal, likelihood.log_prob(to_images(part.to(device))))
+            drawn = estimate.posterior.sample(epsilon.to(device))
+            likelihood = model.decode(model.prior.latents_of(drawn))
+            estimate.add(drawn, likelihood.log_prob(to_images(part.to(device))))
     bounds = [estimate.bound for estimate in known]
     return Bound(
         _together(bound.log_likelihood_nats for bound in bounds),
@@ -74,7 +74,7 @@ def point_likelihood(model: VAE, pixels: Tensor) -> Tensor:
     parts = batches_of(model.config, binarised_for_scoring(model.config, pixels.cpu(), EVALUATION_SEED))
 
     def likelihoods(images: Tensor) -> Tensor:
-        return model.decode(model.prior.from_normal(model.encode(images).mean)).log_prob(images)
+        return model.decode(model.prior.latents_of(model.encode(images).mean)).log_prob(images)
 
     return _together(likelihoods(to_images(part.to(device))) for part in parts)
 
@@ -86,7 +86,7 @@ def squared_errors(model: VAE, pixels: Tensor) -> Tensor:
 
     def errors(part: Tensor) -> Tensor:
         images = to_images(part.to(device))
-        remade = model.decode(model.prior.from_normal(model.encode(images).mean)).mean
+        remade = model.decode(model.prior.latents_of(model.encode(images).mean)).mean
         return mean_squared_errors(remade, images)
 
     return _together(errors(part) for part in batches_of(model.config, pixels))

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_store import VAE
+from model_store.families import Network
 from model_store.pictures import Pixels, contact_sheet, pixels_to_picture
 from model_store.vae.noise import standard_normal
 from model_store.vae.pixels import to_images, to_pixels
@@ -23,7 +24,8 @@ _MIN_SIDE = 448
 def figures(model: VAE, test: Tensor) -> dict[str, bytes]:
     """The figures by file name, from a model on the CPU and uint8 test pixels (N, C, H, W).
 
-    A plain autoencoder cannot sample, and a model without an encoder cannot reconstruct: they have no such figure.
+    A plain autoencoder without a sampler cannot sample, and a model without an encoder cannot reconstruct: they have no
+    such figure.
     """
     found = {}
     if "sample" in model.config.can:
@@ -35,17 +37,17 @@ def figures(model: VAE, test: Tensor) -> dict[str, bytes]:
 
 @torch.inference_mode()
 def samples(model: VAE, seed: int = 0) -> bytes:
-    """A grid of the mean images of latents that are drawn from the prior."""
-    latents = model.prior.sample(standard_normal(seed, SAMPLES, model.config.latent_shape))
+    """A grid of the mean images of latents that are drawn from the prior, or from the first sampler."""
+    latents = model.sample(standard_normal(seed, SAMPLES, model.config.latent_shape))
     return _png(contact_sheet(to_pixels(model.decode(latents).mean).numpy()))
 
 
 @torch.inference_mode()
-def reconstructions(model: VAE, test: Tensor) -> bytes:
+def reconstructions(model: Network, test: Tensor) -> bytes:
     """Two rows of test images; under each row their reconstructions from the mean of their latents."""
     originals = test[:PAIRS]
-    latents = model.prior.from_normal(model.encode(to_images(originals)).mean)
-    remade = to_pixels(model.decode(latents).mean)
+    latents = model.prior.latents_of(model.encode(to_images(originals).to(model.device)).mean)
+    remade = to_pixels(model.decode(latents).mean).cpu()
     half = (len(originals) + 1) // 2
     starts = range(0, len(originals), half)  # a single image has no second row
     rows = [part for start in starts for part in (originals[start : start + half], remade[start : start + half])]

@@ -19,10 +19,11 @@ _DIGITS = 5
 
 @dataclass(frozen=True)
 class LatentUse:
-    """Statistics over images for each latent dimension, (D,) float64, in normal coordinates.
+    """Statistics over images for each latent dimension, (D,) float64, in the posterior's coordinates.
 
     `mean_variance` is the variance of the posteriors' means; `standard_deviation` belongs to the aggregate
-    posterior; the KL is None for a model that gives points.
+    posterior. The KL is to N(0, 1); to a learned prior, which has no dimensions of its own, it is to the Gaussian of
+    the aggregate posterior in that dimension, so that it says how much the dimension tells. None for points.
     """
 
     mean: Tensor
@@ -65,8 +66,15 @@ def latent_use(model: VAE, pixels: Tensor) -> LatentUse:
     if not gaussians:
         return LatentUse(means.mean(0), between, between.sqrt(), None)
     within = torch.cat([each.log_variance.flatten(1).double().exp().cpu() for each in gaussians]).mean(0)
-    kl = torch.cat([each.kl_nats_per_dimension().flatten(1).double().cpu() for each in gaussians]).mean(0)
-    return LatentUse(means.mean(0), between, (between + within).sqrt(), kl)
+    deviation = (between + within).sqrt()
+    if model.prior.is_learned:
+        # the mean of KL(N(μ, σ²) ‖ N(m, s²)), where m and s² are the moments of all of them
+        kl = deviation.log() - torch.cat(
+            [0.5 * each.log_variance.flatten(1).double().cpu() for each in gaussians]
+        ).mean(0)
+    else:
+        kl = torch.cat([each.kl_nats_per_dimension().flatten(1).double().cpu() for each in gaussians]).mean(0)
+    return LatentUse(means.mean(0), between, deviation, kl)
 
 
 def _rounded(numbers: Tensor) -> tuple[float, ...]:

@@ -32,8 +32,8 @@ class Novelty:
 def novelty(model: VAE, train: Tensor, test: Tensor) -> Novelty:
     """Measure the novelty of a thousand samples against uint8 pixels (N, C, H, W)."""
     device = model.device
-    noise = standard_normal(SEED, IMAGES, model.config.latent_shape)
-    parts = torch.split(model.prior.sample(noise).to(device), 100)
+    noise = standard_normal(SEED, IMAGES, model.config.latent_shape).to(device)
+    parts = torch.split(model.sample(noise), 100)
     samples = torch.cat([model.decode(part).mean for part in parts])
     return Novelty(
         samples=nearest(samples.cpu(), train).median().item(),

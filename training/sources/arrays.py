@@ -1,8 +1,8 @@
 """Images in NumPy's files: (N, H, W), (N, H, W, C) with C from 1 to 4, or binary images as packed bits (N, C·H·W/8).
 
 As in the service, values are uint8, uint16, booleans, or floats in [0, 1], and alpha (the last of 2 or 4 channels) is
-composited on black. An `.npy` holds one array. An `.npz` holds `images`, or `train` and `test`, or `x_train` and
-`x_test`; the images that choose the weights are `val`, `valid` or `validation`.
+composited on the background. An `.npy` holds one array. An `.npz` holds `images`, or `train` and `test`, or `x_train`
+and `x_test`; the images that choose the weights are `val`, `valid` or `validation`.
 """
 
 import os
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_store.files import open_file
-from model_store.pictures import UnusablePicture, picture_to_pixels, pixels_to_picture, to_uint8
+from model_store.pictures import Background, UnusablePicture, picture_to_pixels, pixels_to_picture, to_uint8
 
 from ..console import warn
 from ..errors import BadData
@@ -31,7 +31,7 @@ _TEST = ("test", "x_test")
 _ON = 255
 
 
-def read_arrays(path: Path, image_shape: Shape) -> Splits:
+def read_arrays(path: Path, image_shape: Shape, background: Background = "black") -> Splits:
     """Read the images of an array file; only packed bits need `image_shape`.
 
     Raises:
@@ -42,9 +42,9 @@ def read_arrays(path: Path, image_shape: Shape) -> Splits:
             check_memory(path, 2 * unpacked_bytes(file))  # the arrays and the pixels made of them
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
-                return Splits(array_to_pixels(path, content, image_shape))
+                return Splits(array_to_pixels(path, content, image_shape, background))
             with content:
-                return archive_splits(path, content, image_shape)
+                return archive_splits(path, content, image_shape, background)
     except BadData:
         raise
     except Exception as error:  # NumPy, zipfile and zlib raise many kinds of errors for broken files
@@ -63,7 +63,7 @@ def unpacked_bytes(file: BinaryIO) -> int:
     return total + file.seek(0)
 
 
-def archive_splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape) -> Splits:
+def archive_splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape, background: Background) -> Splits:
     """Read the arrays of an `.npz` by their names; a warning names the arrays that are left out.
 
     Raises:
@@ -79,13 +79,13 @@ def archive_splits(path: Path, content: np.lib.npyio.NpzFile, image_shape: Shape
     if others := [name for name in content if name not in found]:
         warn(f"Left out of {path}: the arrays {', '.join(others)}.")
     return Splits(
-        array_to_pixels(path, content[train], image_shape),
-        None if validation is None else array_to_pixels(path, content[validation], image_shape),
-        None if test is None else array_to_pixels(path, content[test], image_shape),
+        array_to_pixels(path, content[train], image_shape, background),
+        None if validation is None else array_to_pixels(path, content[validation], image_shape, background),
+        None if test is None else array_to_pixels(path, content[test], image_shape, background),
     )
 
 
-def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) -> Tensor:
+def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape, background: Background) -> Tensor:
     """An array of images, or of packed bits, as pixels uint8 (N, C, H, W); `path` names its file in errors.
 
     Raises:
@@ -114,5 +114,5 @@ def array_to_pixels(path: Path, array: NDArray[np.generic], image_shape: Shape) 
         return pixels
     opaque = np.empty((count, channels - 1, height, width), np.uint8)
     for row, image in zip(opaque, pixels.numpy(), strict=True):
-        row[:] = picture_to_pixels(pixels_to_picture(image), (channels - 1, height, width), "none")
+        row[:] = picture_to_pixels(pixels_to_picture(image), (channels - 1, height, width), "none", background)
     return torch.from_numpy(opaque)

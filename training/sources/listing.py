@@ -41,16 +41,22 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _GENERATED
 
 
-def list_pictures(folder: Path, suffixes: frozenset[str]) -> Listing:
-    """List the pictures of a folder at any depth. Links to folders are followed; no folder is entered twice."""
+def list_pictures(folder: Path, suffixes: frozenset[str], without: Path | None = None) -> Listing:
+    """List the pictures of a folder at any depth, except those inside the folder `without`.
+
+    Links to folders are followed; no folder is entered twice.
+    """
     listing = Listing()
     root = folder.resolve()
     seen = {_identity(place) for place in (root, *root.parents)}
+    apart = None if without is None else _identity(without)
     for place, folders, files in os.walk(folder, followlinks=True, onerror=listing.unreadable.append):
         listing.hidden += (name for name in (*folders, *files) if is_hidden(name))
         to_enter = []
         for name in sorted(name for name in folders if not is_hidden(name)):
             identity = _identity(path := Path(place, name))
+            if identity == apart:
+                continue
             if identity in seen:
                 listing.known_folders.append(str(path))
             else:

@@ -9,20 +9,23 @@ keeps deep networks trainable.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
-from math import prod
 
 from torch import Tensor, nn
 
 from ..config import ConvConfig, VAEConfig
+from .heads import from_latent, to_latent
+
+_WITH_ZEROS_AROUND = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
 class ResidualBlock(nn.Sequential):
     """x + f(x), where f is two 3×3 convolutions and zero when training begins: (B, width, h, w) → the same shape."""
 
-    def __init__(self, width: int) -> None:
-        first = nn.Conv2d(width, width, kernel_size=3, padding=1)
-        second = nn.Conv2d(width, width, kernel_size=3, padding=1)
+    def __init__(self, width: int, convolution: Callable[[int, int], nn.Conv2d] = _WITH_ZEROS_AROUND) -> None:
+        first, second = convolution(width, width), convolution(width, width)
         for parameter in second.parameters():
             nn.init.zeros_(parameter)
         super().__init__(OrderedDict(activation_1=nn.SiLU(), first=first, activation_2=nn.SiLU(), second=second))
@@ -40,7 +43,7 @@ class ConvEncoder(nn.Sequential):
     def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
         channels = (config.image_shape[0], *network.widths)
         stages = nn.Sequential(*(_down(i, o, network.blocks) for i, o in pairwise(channels)))
-        super().__init__(OrderedDict(stages=stages, activation=nn.SiLU(), head=_encoder_head(config, network)))
+        super().__init__(OrderedDict(stages=stages, activation=nn.SiLU(), head=to_latent(config, network)))
 
 
 class ConvDecoder(nn.Sequential):
@@ -51,7 +54,7 @@ class ConvDecoder(nn.Sequential):
 
     def __init__(self, config: VAEConfig, network: ConvConfig) -> None:
         channels = (*network.widths[::-1], config.decoder_channels)
-        head = _decoder_head(config, network)
+        head = from_latent(config, network)
         stages = nn.Sequential(*(_up(i, o, network.blocks) for i, o in pairwise(channels)))
         super().__init__(OrderedDict(head=head, stages=stages))
 
@@ -69,29 +72,3 @@ def _up(width_in: int, width_out: int, blocks: int) -> nn.Sequential:
         nn.SiLU(),
         nn.ConvTranspose2d(width_in, width_out, kernel_size=4, stride=2, padding=1),
     )
-
-
-def _encoder_head(config: VAEConfig, network: ConvConfig) -> nn.Module:
-    outputs = config.encoder_channels
-    if network.hidden is None:
-        return nn.Conv2d(network.widths[-1], outputs, kernel_size=1)
-    flat = prod(_smallest_map(config, network))
-    return nn.Sequential(nn.Flatten(), nn.Linear(flat, network.hidden), nn.SiLU(), nn.Linear(network.hidden, outputs))
-
-
-def _decoder_head(config: VAEConfig, network: ConvConfig) -> nn.Module:
-    inputs = config.latent_shape[0]
-    if network.hidden is None:
-        return nn.Conv2d(inputs, network.widths[-1], kernel_size=1)
-    smallest = _smallest_map(config, network)
-    return nn.Sequential(
-        nn.Linear(inputs, network.hidden),
-        nn.SiLU(),
-        nn.Linear(network.hidden, prod(smallest)),
-        nn.Unflatten(1, smallest),
-    )
-
-
-def _smallest_map(config: VAEConfig, network: ConvConfig) -> tuple[int, int, int]:
-    _, height, width = config.image_shape
-    return (network.widths[-1], height // network.reduction, width // network.reduction)

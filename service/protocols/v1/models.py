@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from model_store import Card
 from model_store.vae.config import Side, Width
-from model_store.vae.family import OPERATIONS, Operation
+from model_store.vae.family import OPERATIONS, Operation, SamplerName
 from model_store.vae.record import Count
 
 from ...http.problems import documented_errors
@@ -40,6 +40,7 @@ class ModelSummary(Answer):
     downscale: Side | None = Field(description="each side is a multiple of it; null for a model of one size")
     latent_space: str = Field(description="its name; a model decodes latents of its own space")
     operations: list[Operation] = Field(description="what the model can do")
+    samplers: list[SamplerName] = Field(description="from which samples can be drawn; the first is the default")
     limits: ModelLimits
     parameters: Count
     aliases: list[str] = Field(description="names that an operator has given to this version, as in mnist@stable")
@@ -98,6 +99,7 @@ async def models(request: Request, state: CurrentState) -> ModelsAnswer:
             downscale=model.card.model.multiple if model.card.model.takes_any_size else None,
             latent_space=model.space,
             operations=[operation for operation in OPERATIONS if operation in model.card.model.can],
+            samplers=list(model.card.model.sampler_names),
             limits=limits,
             parameters=model.card.weights.parameters,
             aliases=aliases.get(model.version, []),

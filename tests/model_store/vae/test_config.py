@@ -5,10 +5,11 @@ from typing import Literal
 import pytest
 from pydantic import ValidationError
 
-from model_store.vae import ConvConfig, MLPConfig, VAEConfig
+from model_store.vae import ConvConfig, MLPConfig, ShortcutConvConfig, VAEConfig
 from model_store.vae.config import BernoulliConfig, GaussianConfig, LogisticMixtureConfig
 
 CONV = ConvConfig(widths=(8, 16), hidden=16)
+SHORTCUT = ShortcutConvConfig(widths=(8, 16), hidden=16)
 GRID = ConvConfig(widths=(8, 16))
 
 
@@ -19,6 +20,10 @@ GRID = ConvConfig(widths=(8, 16))
         pytest.param((1, 28, 28), (8, 7, 7), CONV, r"with network.hidden it is a vector", id="grid-with-hidden"),
         pytest.param((1, 28, 28), (8,), GRID, r"without it a grid \(C, 7, 7\)", id="vector-without-hidden"),
         pytest.param((1, 28, 28), (8, 14, 14), GRID, r"a grid \(C, 7, 7\)", id="grid-of-wrong-size"),
+        pytest.param((1, 28, 28), (8, 7, 7), SHORTCUT, "with network.hidden it is a vector", id="shortcut-with-hidden"),
+        pytest.param(
+            (1, 4, 28), (8,), SHORTCUT, r"is 1×7, but it must be at least 2×2; use fewer", id="map-of-one-row"
+        ),
         pytest.param((2, 28, 28), (8,), CONV, "Input should be 1 or 3", id="two-channels"),
         pytest.param((1, 0, 28), (8,), CONV, "greater than or equal to 1", id="no-height"),
         pytest.param((1, 4097, 28), (8,), CONV, "less than or equal to 4096", id="too-high"),
@@ -65,6 +70,21 @@ def test_memory_of_one_image_is_ten_tensors_of_the_largest_size() -> None:
             7 * (1 + 3 + 3 + 3) * 64 * 64,
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("widths", "wrong"), [((8, 4), "4 after 8"), ((8, 8, 24), "24 after 8"), ((1, 8), "8 after 1")]
+)
+def test_widths_that_shortcuts_cannot_join_are_refused(widths: tuple[int, ...], wrong: str) -> None:
+    """Groups of channels are averaged, so that one width divides the other."""
+    with pytest.raises(ValidationError, match=f"widths has {wrong}, but a width must be 1, 2 or 4 times"):
+        ShortcutConvConfig(widths=widths)
+
+
+def test_maps_of_shortcuts_have_a_ring_and_means_beside_them() -> None:
+    """The largest map is the one before the last doubling, or before the pixels."""
+    assert ShortcutConvConfig(widths=(8, 32)).largest_map(64, 64) == (32 + 8) * 18 * 18
+    assert ShortcutConvConfig(widths=(8, 8)).largest_map(64, 64) == 8 * 34 * 34
 
 
 @pytest.mark.parametrize("deviation", [0.0, 1e-30, 0.00099, -1.0, float("nan"), float("inf")])

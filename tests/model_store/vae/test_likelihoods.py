@@ -1,6 +1,7 @@
 """Likelihoods against torch.distributions, and against a sum over every value of a pixel."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.distributions import Independent, Normal
 
 from model_store.vae import (
     VAE,
+    BernoulliConfig,
     DiscretisedLogistic,
     DiscretisedLogisticConfig,
     Gaussian,
@@ -168,6 +170,32 @@ def test_mixture_that_gives_the_mean_image_is_a_discretised_logistic() -> None:
         return likelihood_of(config, numbers).log_prob(images)
 
     torch.testing.assert_close(nats(LogisticMixtureConfig(components=4)), nats(DiscretisedLogisticConfig()))
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        BernoulliConfig(),
+        GaussianConfig(),
+        GaussianConfig(standard_deviation=0.1),
+        DiscretisedLogisticConfig(),
+        LogisticMixtureConfig(components=3),
+    ],
+    ids=repr,
+)
+def test_log_probability_of_an_image_is_the_sum_over_its_pixels(likelihood: Any) -> None:
+    """A pixel's number depends on the colours of that pixel alone."""
+    torch.manual_seed(7)
+    config = VAEConfig(image_shape=(3, 4, 5), latent_shape=(2,), network=MLPConfig(hidden=(8,)), likelihood=likelihood)
+    given = likelihood_of(config, torch.randn(2, config.decoder_channels, 4, 5))
+    images = torch.randint(0, 2, (2, 3, 4, 5)).float()
+    other = images.clone()
+    other[0, :, 1, 2] = 1 - other[0, :, 1, 2]
+
+    pixels, of_other = given.log_prob_of_pixels(images), given.log_prob_of_pixels(other)
+
+    torch.testing.assert_close(pixels.flatten(1).sum(1), given.log_prob(images))
+    assert (of_other != pixels).nonzero().tolist() == [[0, 1, 2]]
 
 
 LIKELIHOODS = [GaussianConfig(), DiscretisedLogisticConfig(), LogisticMixtureConfig(components=3)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_store.vae import VAE, ConvConfig, MLPConfig, VAEConfig
+from model_store.vae import VAE, ConvConfig, MLPConfig, ShortcutConvConfig, VAEConfig
 from model_store.vae.networks.conv import ResidualBlock
 
 CONFIGS = {
@@ -14,6 +14,12 @@ CONFIGS = {
     ),
     "conv-grid": VAEConfig(
         image_shape=(3, 16, 8), latent_shape=(2, 4, 2), network=ConvConfig(widths=(8, 16), blocks=2)
+    ),
+    "shortcut-conv": VAEConfig(
+        image_shape=(1, 12, 8), latent_shape=(5,), network=ShortcutConvConfig(widths=(8, 16), blocks=1, hidden=16)
+    ),
+    "shortcut-conv-grid": VAEConfig(
+        image_shape=(3, 16, 8), latent_shape=(2, 4, 2), network=ShortcutConvConfig(widths=(8, 8), blocks=2)
     ),
 }
 

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from model_store import VAE, VAEConfig
-from model_store.vae import ConvConfig, MLPConfig
+from model_store.vae import ConvConfig, MLPConfig, ShortcutConvConfig
 from model_store.vae.device import choose_device
 from model_store.vae.likelihoods import Bernoulli
 from model_store.vae.pixels import to_pixels
@@ -30,6 +30,8 @@ from ...conftest import COLOUR, GREY, make_model
 from .conftest import results
 
 pytestmark = pytest.mark.anyio
+
+PASSES = ("encode", "decode", "render", "score", "error_map")
 
 
 class Limited(VAE):
@@ -89,11 +91,18 @@ async def test_image_is_decoded_to_the_same_bytes_alone_and_in_any_batch(
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "network",
-    [MLPConfig(hidden=(50, 50), activation="silu"), ConvConfig(widths=(16, 32), blocks=1, hidden=100)],
-    ids=["mlp", "conv"],
+    [
+        MLPConfig(hidden=(50, 50), activation="silu"),
+        ConvConfig(widths=(16, 32), blocks=1, hidden=100),
+        ShortcutConvConfig(widths=(16, 32), blocks=1, hidden=100),
+    ],
+    ids=["mlp", "conv", "shortcut-conv"],
 )
 async def test_layers_that_fill_no_vector_agree_to_rounding(
-    device: Device, network: MLPConfig | ConvConfig, threads: int, with_threads: Callable[[int], None]
+    device: Device,
+    network: MLPConfig | ConvConfig | ShortcutConvConfig,
+    threads: int,
+    with_threads: Callable[[int], None],
 ) -> None:
     """Torch computes the values after the last full vector otherwise; a warm-up can miss what few images show."""
     with_threads(threads)
@@ -227,11 +236,11 @@ async def test_warm_up_finds_out_how_much_fits(device: Device) -> None:
 
 async def test_known_plans_are_not_measured_again(device: Device) -> None:
     """With known plans, each forward pass runs once, in its largest size."""
-    sound = {name: BatchPlan({1: 0.1, 8: 0.2}, inline_images=1) for name in ("encode", "decode", "render", "score")}
+    sound = {name: BatchPlan({1: 0.1, 8: 0.2}, inline_images=1) for name in PASSES}
     model = Limited()
 
     assert await Runner(model, device, max_batch_images=8).warm_up(sound) == sound
-    assert model.computed == [8, 8, 8]
+    assert model.computed == [8, 8, 8, 8]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +265,7 @@ async def test_odd_plans_are_measured_again(device: Device, odd: BatchPlan) -> N
     sound = BatchPlan({1: 0.1})
     runner = Runner(Limited(), device, max_batch_images=4)
 
-    await runner.warm_up({"encode": sound, "decode": sound, "render": sound, "score": odd})
+    await runner.warm_up({**dict.fromkeys(PASSES, sound), "score": odd})
 
     assert runner.plans["score"] != odd
     assert 1 <= runner.max_images("score") <= 4
@@ -311,7 +320,7 @@ async def test_plans_of_other_forward_passes_are_measured_again(device: Device) 
     """Plans for other forward passes, of another release for example, are measured again."""
     runner = Runner(make_model(GREY), device, max_batch_images=4)
 
-    assert (await runner.warm_up({"dream": BatchPlan({1: 0.0})})).keys() == {"encode", "decode", "render", "score"}
+    assert (await runner.warm_up({"dream": BatchPlan({1: 0.0})})).keys() == set(PASSES)
 
 
 @pytest.mark.parametrize("name", ["decode", "render"])

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from model_store import VAE, VAEConfig
-from model_store.vae import ConvConfig
+from model_store.vae import ConvConfig, ShortcutConvConfig
 from model_store.vae.config import (
     BernoulliConfig,
     DiscretisedLogisticConfig,
@@ -39,6 +39,12 @@ KINDS = {
     "residual-vector": VAEConfig(
         image_shape=(1, 8, 8), latent_shape=(3,), network=ConvConfig(widths=(4, 8), blocks=2, hidden=6)
     ),
+    "shortcut-vector": VAEConfig(
+        image_shape=(1, 8, 8), latent_shape=(3,), network=ShortcutConvConfig(widths=(4, 8), blocks=0, hidden=6)
+    ),
+    "shortcut-grid": VAEConfig(
+        image_shape=(3, 16, 24), latent_shape=(2, 2, 3), network=ShortcutConvConfig(widths=(4, 4, 16), blocks=1)
+    ),
     "bernoulli": small_grid(likelihood=BernoulliConfig()),
     "gaussian": small_grid(likelihood=GaussianConfig()),
     "fixed-gaussian": small_grid(likelihood=GaussianConfig(standard_deviation=0.1)),
@@ -58,7 +64,8 @@ def assert_alike(model: VAE, ours: ForwardPasses) -> None:
     """Every forward pass of ONNX Runtime agrees with torch to about six digits."""
     theirs, pixels = torch_forward_passes(model), pixels_of(model.config)
     latents = torch.randn(5, *model.config.latent_shape)
-    asked = {"encode": (pixels,), "decode": (latents,), "render": (latents,), "score": (pixels, latents)}
+    scored = {"score": (pixels, latents), "error_map": (pixels, latents)}
+    asked = {"encode": (pixels,), "decode": (latents,), "render": (latents,), **scored}
     for name, compute in ours.items():
         for got, expected in zip(compute(*asked[name]), theirs[name](*asked[name]), strict=True):
             torch.testing.assert_close(got.float(), expected.float(), atol=1 if name == "render" else 1e-4, rtol=1e-4)
@@ -71,7 +78,9 @@ def test_every_kind_of_model_answers_as_with_torch(config: VAEConfig) -> None:
 
     passes = onnx_forward_passes(model)
 
-    assert passes.keys() == {"decode", "render", "score"} | ({"encode"} if config.posterior != "none" else set())
+    assert passes.keys() == {"decode", "render", "score", "error_map"} | (
+        {"encode"} if config.posterior != "none" else set()
+    )
     assert_alike(model, passes)
 
 
@@ -85,7 +94,11 @@ def test_network_of_every_recipe_has_a_translation(name: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("config", [GREY, COLOUR, KINDS["residual-vector"]], ids=["mlp", "conv-grid", "residual"])
+@pytest.mark.parametrize(
+    "config",
+    [GREY, COLOUR, KINDS["residual-vector"], KINDS["shortcut-grid"]],
+    ids=["mlp", "conv-grid", "residual", "shortcut"],
+)
 async def test_image_has_the_same_bits_alone_and_in_any_batch(config: VAEConfig) -> None:
     """On a CPU, every runtime promises this."""
     runner = Runner(make_model(config), Device(CPU, runtime="onnxruntime"), max_batch_images=16)

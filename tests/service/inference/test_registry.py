@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ import pytest
 import structlog
 import torch
 
-from model_store import InvalidName, ModelNotFound, ModelVersion, Store, StoredModel
+from model_store import (
+    Calibration,
+    InvalidName,
+    ModelNotFound,
+    ModelVersion,
+    ScoreQuantiles,
+    Store,
+    StoredModel,
+)
 from model_store.vae.device import choose_device
 from service.compute.batch_plan import BatchPlans
 from service.compute.device import Device
@@ -785,3 +794,69 @@ async def test_new_version_waits_for_the_other_workers_but_not_without_end(regis
     assert waiting == ["grey@1", False]
     assert switched == "grey@2"
     assert "workers serve different models" in [line["event"] for line in lines]
+
+
+def calibration_of(store: Store, version: ModelVersion, images: int = 500) -> Calibration:
+    """A calibration of a version."""
+    return Calibration(
+        created=datetime(2026, 11, 27, tzinfo=UTC),
+        weights_sha256=store.card(version).weights.sha256,
+        data="good parts",
+        images=images,
+        scores=ScoreQuantiles(elbo_nats=tuple(map(float, range(101))), protocol="made up"),
+    )
+
+
+async def test_calibration_is_taken_up_replaced_and_dropped(registry: Registry, store: Store) -> None:
+    """The model itself is not loaded again: it keeps its queue and its runner."""
+    before, version = registry.find("grey"), ModelVersion("grey", 1)
+    file = store.add_calibration(version, "line-3", calibration_of(store, version))
+    await registry.refresh()
+    first = registry.find("grey")
+    store.add_calibration(version, "line-3", calibration_of(store, version, images=900))
+    await registry.refresh()
+    second = registry.find("grey")
+    file.unlink()
+    await registry.refresh()
+
+    assert before.calibrations == {}
+    assert first.calibrations["line-3"].images == 500
+    assert second.calibrations["line-3"].images == 900
+    assert registry.find("grey").calibrations == {}
+    assert registry.find("grey").batcher is second.batcher is first.batcher is before.batcher
+
+
+async def test_calibration_that_was_damaged_stays_as_it_was_read(registry: Registry, store: Store) -> None:
+    """The operator reads the file and the reason, and clients notice nothing."""
+    version = ModelVersion("grey", 1)
+    file = store.add_calibration(version, "line-3", calibration_of(store, version))
+    await registry.refresh()
+    file.chmod(0o644)
+    file.write_text("{")
+    await registry.refresh()
+
+    assert registry.find("grey").calibrations["line-3"].images == 500
+    assert "must hold a calibration, but it is not JSON" in " ".join(registry.warnings)
+    assert str(store.root) not in " ".join(registry.warnings)
+
+
+async def test_version_has_not_left_while_a_request_has_it_with_another_calibration(
+    store: Store, events: Events
+) -> None:
+    """A request keeps the record that it was opened with, and its queue belongs to the same version."""
+    version = store.publish("grey", make_model(seed=1))
+    registry = make_registry(store, events)
+    await registry.refresh()
+    held = registry.find(str(version))
+    store.add_calibration(version, "line-3", calibration_of(store, version))
+    await registry.refresh()
+    store.delete(version)
+    for _ in range(2):
+        await registry.refresh()
+    assert events.left == []
+
+    del held
+    for _ in range(2):
+        await registry.refresh()
+
+    assert events.left == [str(version)]

@@ -28,7 +28,7 @@ class FullModel:
     """A model whose queue is full for requests that have not begun."""
 
     def __init__(self) -> None:
-        self.card = SimpleNamespace(model=GREY)
+        self.card = SimpleNamespace(model=GREY, is_inverted=False)
         self.is_full = False
 
     async def forward(self, _: str, rows: Any, *, client: str, is_begun: bool) -> Answer[Any]:

@@ -267,7 +267,7 @@ async def test_images_that_are_tiled_are_computed_one_after_the_other(work: Call
     passes, order = torch_forward_passes(network(tiny())), []
 
     class Model:
-        card = SimpleNamespace(model=tiny())
+        card = SimpleNamespace(model=tiny(), is_inverted=False)
         prior = NoPrior()
 
         async def forward(

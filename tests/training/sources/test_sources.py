@@ -13,6 +13,7 @@ from PIL import Image, JpegImagePlugin
 
 from model_store.pictures import picture_to_pixels
 from training.errors import BadData, DataNotFound
+from training.recipe import DataRecipe
 from training.sources import arrays, folder, idx, read
 
 from ..conftest import bars, idx_bytes
@@ -24,7 +25,7 @@ SPLITS = {"train": 10, "valid": 4, "test": 6}
 
 def test_idx_files_are_read_plain_and_packed(idx_folder: Path) -> None:
     """All values agree, and the test set is kept."""
-    splits = read(idx_folder, SHAPE, "none", strict=False)
+    splits = read(idx_folder, SHAPE, DataRecipe(), strict=False)
 
     assert torch.equal(splits.train, bars(400))
     assert splits.test is not None
@@ -63,7 +64,7 @@ def test_npy_holds_training_images(tmp_path: Path) -> None:
     """An array (N, H, W) holds grey images."""
     np.save(tmp_path / "bars.npy", bars(10)[:, 0].numpy())
 
-    splits = read(tmp_path / "bars.npy", SHAPE, "none", strict=False)
+    splits = read(tmp_path / "bars.npy", SHAPE, DataRecipe(), strict=False)
 
     assert torch.equal(splits.train, bars(10))
     assert splits.test is None
@@ -149,7 +150,7 @@ def test_array_file_that_cannot_be_read_is_one_line(tmp_path: Path, case: str) -
     (tmp_path / case).write_bytes(contents[case])
 
     with pytest.raises(BadData, match=rf"^Cannot use \S+{case}: NumPy cannot read it \(.+\)\.$") as found:
-        read(tmp_path / case, SHAPE, "none", strict=False)
+        read(tmp_path / case, SHAPE, DataRecipe(), strict=False)
     assert "\n" not in str(found.value)
 
 
@@ -157,7 +158,7 @@ def test_float_array_is_scaled(tmp_path: Path) -> None:
     """Many libraries hold images as floats in [0, 1]."""
     np.save(tmp_path / "bars.npy", bars(4)[:, 0].numpy() / np.float32(255))
 
-    assert torch.equal(read(tmp_path / "bars.npy", SHAPE, "none", strict=False).train, bars(4))
+    assert torch.equal(read(tmp_path / "bars.npy", SHAPE, DataRecipe(), strict=False).train, bars(4))
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
@@ -177,7 +178,7 @@ def test_arrays_that_are_left_out_are_named(tmp_path: Path, capsys: pytest.Captu
     """Labels are not images."""
     npz(tmp_path / "bars.npz", x_train=bars(4)[:, 0].numpy(), x_val=bars(2)[:, 0].numpy(), y_train=np.zeros(4))
 
-    splits = read(tmp_path / "bars.npz", SHAPE, "none", strict=False)
+    splits = read(tmp_path / "bars.npz", SHAPE, DataRecipe(), strict=False)
 
     assert splits.validation is not None
     assert len(splits.validation) == 2
@@ -218,7 +219,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_folder_is_read_to_any_depth_in_order(pictures: Path) -> None:
     """Every picture is resized by the recipe's rule."""
-    splits = folder.read_folder(pictures, SHAPE, "stretch", strict=True)
+    splits = folder.read_folder(pictures, SHAPE, DataRecipe(resize="stretch"), strict=True)
 
     assert splits.train.shape == (3, 1, 8, 8)
     assert splits.train[:, 0, 0, 0].tolist() == [10, 255, 255]
@@ -229,7 +230,7 @@ def test_broken_picture_is_named_counted_and_skipped(pictures: Path, capsys: pyt
     """The other pictures are used."""
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
 
-    train = folder.read_folder(pictures, SHAPE, "cover", strict=False).train
+    train = folder.read_folder(pictures, SHAPE, DataRecipe(resize="cover"), strict=False).train
     said = capsys.readouterr().out
 
     assert len(train) == 3
@@ -243,7 +244,7 @@ def test_broken_exif_does_not_stop_a_run(pictures: Path) -> None:
     exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x02\x00\x00\xff\xff\xff\xff"
     Image.new("L", (8, 8)).save(pictures / "camera.jpg", exif=exif)
 
-    train = folder.read_folder(pictures, SHAPE, "cover", strict=True).train
+    train = folder.read_folder(pictures, SHAPE, DataRecipe(resize="cover"), strict=True).train
 
     assert len(train) == 4
 
@@ -253,7 +254,7 @@ def test_broken_picture_is_an_error_when_strict(pictures: Path) -> None:
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
 
     with pytest.raises(BadData, match=r"broken\.png"):
-        folder.read_folder(pictures, SHAPE, "cover", strict=True)
+        folder.read_folder(pictures, SHAPE, DataRecipe(resize="cover"), strict=True)
 
 
 def test_picture_of_another_size_needs_a_rule(pictures: Path) -> None:
@@ -261,7 +262,7 @@ def test_picture_of_another_size_needs_a_rule(pictures: Path) -> None:
     with pytest.raises(
         BadData, match=r"size than the recipe's 8×8 .* 1 of 8×16, such as \S+b\.jpg; .* set data\.resize"
     ):
-        folder.read_folder(pictures, SHAPE, "none", strict=True)
+        folder.read_folder(pictures, SHAPE, DataRecipe(), strict=True)
 
 
 def filled(folder: Path, count: int) -> None:
@@ -277,7 +278,7 @@ def test_folders_of_splits_divide_the_data(tmp_path: Path, validation: str, caps
     for name, count in {"train": 5, validation: 3, "test": 2, "extra": 1}.items():
         filled(tmp_path / "data" / name, count)
 
-    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+    splits = folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=True)
 
     assert splits.validation is not None
     assert splits.test is not None
@@ -292,7 +293,7 @@ def test_folder_without_test_pictures_may_have_a_validation_split(tmp_path: Path
     filled(tmp_path / "data" / "train", 5)
     filled(tmp_path / "data" / "val", 3)
 
-    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+    splits = folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=True)
 
     assert splits.validation is not None
     assert (len(splits.train), len(splits.validation), splits.test) == (5, 3, None)
@@ -304,7 +305,7 @@ def test_two_folders_of_one_split_are_an_error(tmp_path: Path) -> None:
         filled(tmp_path / "data" / name, 1)
 
     with pytest.raises(BadData, match="val and valid are the same split"):
-        folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+        folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=True)
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,7 +316,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "data" / "deep" / "loop").symlink_to(tmp_path / "data")
     (tmp_path / "data" / "deep" / "above").symlink_to(tmp_path)
 
-    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+    splits = folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=True)
 
     assert len(splits.train) == 3
     assert "2 folders that a link leads to a second time" in capsys.readouterr().out
@@ -329,7 +330,7 @@ def test_formats_that_pillow_reads_are_read(tmp_path: Path, name: str, picture_f
     """All usual suffixes of a format are known, in upper and lower case."""
     Image.new("L", (8, 8), 77).save(tmp_path / name, picture_format)
 
-    assert len(folder.read_folder(tmp_path, SHAPE, "none", strict=True).train) == 1
+    assert len(folder.read_folder(tmp_path, SHAPE, DataRecipe(), strict=True).train) == 1
 
 
 def test_format_that_is_not_named_is_never_opened(tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ def test_format_that_is_not_named_is_never_opened(tmp_path: Path) -> None:
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
 
     with pytest.raises(BadData, match="not a picture of a format that can be read"):
-        folder.read_folder(tmp_path, SHAPE, "none", strict=True)
+        folder.read_folder(tmp_path, SHAPE, DataRecipe(), strict=True)
 
 
 def test_files_that_are_left_out_are_counted_by_suffix(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -347,7 +348,7 @@ def test_files_that_are_left_out_are_counted_by_suffix(pictures: Path, capsys: p
         (pictures / "deep" / f"{number}.HEIC").write_bytes(b"heic")
     (pictures / "README").write_text("no suffix")
 
-    folder.read_folder(pictures, SHAPE, "stretch", strict=True)
+    folder.read_folder(pictures, SHAPE, DataRecipe(resize="stretch"), strict=True)
 
     assert "5 files without the suffix of a picture that can be read: 3 .heic, " in capsys.readouterr().out
 
@@ -359,7 +360,7 @@ def test_hidden_and_generated_files_are_left_out(tmp_path: Path, capsys: pytest.
     filled(tmp_path / "data" / "@eaDir", 1)
     (tmp_path / "data" / "._00000.png").write_bytes(b"fork")
 
-    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=True)
+    splits = folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=True)
 
     assert len(splits.train) == 2
     assert "3 hidden or generated: ._00000.png, .thumbnails, @eaDir" in capsys.readouterr().out
@@ -371,7 +372,7 @@ def test_picture_of_too_many_pixels_is_named_in_our_words(
     """Pillow's own words speak of an attack; the trainer must know only the limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
     with pytest.raises(DataNotFound):
-        folder.read_folder(pictures, SHAPE, "cover", strict=False)
+        folder.read_folder(pictures, SHAPE, DataRecipe(resize="cover"), strict=False)
 
     said = " ".join(capsys.readouterr().out.split())
     assert "it has more than 178,956,970 pixels; save it smaller" in said
@@ -385,7 +386,7 @@ def test_animation_is_named_and_skipped(tmp_path: Path, suffix: str, capsys: pyt
     frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
     frames[0].save(tmp_path / "data" / f"moving.{suffix}", save_all=True, append_images=frames[1:])
 
-    splits = folder.read_folder(tmp_path / "data", SHAPE, "none", strict=False)
+    splits = folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=False)
 
     assert len(splits.train) == 1
     assert f"moving.{suffix}: it has several frames" in capsys.readouterr().out
@@ -395,7 +396,7 @@ def test_lab_picture_is_named_counted_and_skipped(pictures: Path, capsys: pytest
     """Pillow opens it, but cannot convert it."""
     Image.new("LAB", (8, 8)).save(pictures / "lab.tif")
 
-    train = folder.read_folder(pictures, SHAPE, "cover", strict=False).train
+    train = folder.read_folder(pictures, SHAPE, DataRecipe(resize="cover"), strict=False).train
     said = capsys.readouterr().out
 
     assert len(train) == 3
@@ -427,7 +428,7 @@ def test_every_error_of_pillow_skips_its_picture(
 
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, where, fail)
 
-    train = folder.read_folder(pictures, SHAPE, "cover", strict=False).train
+    train = folder.read_folder(pictures, SHAPE, DataRecipe(resize="cover"), strict=False).train
 
     said = capsys.readouterr().out
 
@@ -441,7 +442,7 @@ def test_pictures_of_another_size_are_one_line(tmp_path: Path, capsys: pytest.Ca
     filled(tmp_path / "data", 300)
 
     with pytest.raises(BadData, match=r"300 of 300 pictures .* 16×16 .* 300 of 8×8, .* set data\.resize to contain"):
-        folder.read_folder(tmp_path / "data", (1, 16, 16), "none", strict=False)
+        folder.read_folder(tmp_path / "data", (1, 16, 16), DataRecipe(), strict=False)
     assert capsys.readouterr().out == ""
 
 
@@ -451,7 +452,7 @@ def test_many_broken_pictures_are_counted(tmp_path: Path, capsys: pytest.Capture
     for number in range(300):
         (tmp_path / "data" / f"broken-{number}.png").write_bytes(b"")
 
-    folder.read_folder(tmp_path / "data", SHAPE, "none", strict=False)
+    folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=False)
     said = capsys.readouterr().out
 
     assert len(said.splitlines()) == 21
@@ -464,7 +465,7 @@ def test_picture_that_is_not_a_file_is_named(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "data" / "broken.png").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "data" / "pipe.png")
 
-    folder.read_folder(tmp_path / "data", SHAPE, "none", strict=False)
+    folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=False)
     said = capsys.readouterr().out
 
     assert "broken.png: it is not a file, or is a link that leads nowhere" in said
@@ -476,7 +477,7 @@ def test_file_names_outside_utf8_are_read_and_escaped(tmp_path: Path, capsys: py
     filled(tmp_path / "data", 1)
     Path(os.fsdecode(bytes(tmp_path / "data") + b"/\xe9t\xe9.png")).write_bytes(b"broken")
 
-    folder.read_folder(tmp_path / "data", SHAPE, "none", strict=False)
+    folder.read_folder(tmp_path / "data", SHAPE, DataRecipe(), strict=False)
 
     assert r"\udce9t\udce9.png" in capsys.readouterr().out
 
@@ -487,4 +488,4 @@ def test_place_without_images_is_an_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(DataNotFound, match=f"{place}: it (does not exist|has no pictures)"):
-        read(tmp_path / place, SHAPE, "none", strict=False)
+        read(tmp_path / place, SHAPE, DataRecipe(), strict=False)

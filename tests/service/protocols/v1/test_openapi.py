@@ -32,7 +32,7 @@ async def paths(client: httpx.AsyncClient) -> dict[str, Any]:
         ("decode", "post", LATENTS, PICTURES),
         ("sample", "get", set(), PICTURES),
         ("reconstruct", "post", IMAGES_IN, PICTURES),
-        ("score", "post", IMAGES_IN, {"application/json"}),
+        ("score", "post", IMAGES_IN, PICTURES - {"application/vnd.safetensors"}),
         ("interpolate", "post", IMAGES_IN, PICTURES),
         ("traverse", "get", set(), PICTURES),
     ],
@@ -91,7 +91,7 @@ async def test_named_operations_describe_the_model_in_their_path(paths: dict[str
     named = [parameter["name"] for parameter in paths["/v1/models/{model}/sample"]["get"]["parameters"]]
     of_the_card = [parameter["name"] for parameter in paths["/v1/models/{model}"]["get"]["parameters"]]
 
-    assert sorted(named) == ["format", "jpeg_quality", "model", "n", "seed", "temperature"]
+    assert sorted(named) == ["format", "jpeg_quality", "model", "n", "sampler", "seed", "temperature"]
     assert of_the_card == ["model"]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -11,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from fastapi import FastAPI
+from PIL import Image
 
-from model_store import ScoreQuantiles, Store
+from model_store import Calibration, LatentSummary, ModelVersion, ScoreQuantiles, Store
 from model_store.vae import DiscretisedLogisticConfig, MLPConfig, UniformConfig, VAEConfig
 from service.settings import Settings
 from training.evaluate.bounds import score as evaluated
@@ -32,7 +35,35 @@ def store(store: Store) -> Store:
     store.publish("uniform", make_model(small(prior=UniformConfig())))
     store.publish("eight-bit", make_model(small(likelihood=DiscretisedLogisticConfig())))
     store.publish("known", make_model(GREY), scores=USUAL)
+    calibrated = store.publish("calibrated", make_model(GREY))
+    for name, first in (("default", -200.0), ("strict", 1000.0)):
+        store.add_calibration(calibrated, name, calibration(store, calibrated, first))
     return store
+
+
+def calibration(store: Store, version: ModelVersion, first_elbo: float) -> Calibration:
+    """Normal images whose ELBO begins there; their other statistics lie from 0 to 100."""
+    hundred = tuple(float(number) for number in range(101))
+    scores = ScoreQuantiles(
+        elbo_nats=tuple(first_elbo + number for number in hundred),
+        log_likelihood_nats=hundred,
+        kl_nats=hundred,
+        latent_distance=hundred,
+        corrected_nats=hundred,
+        typicality=hundred,
+        pixel_nats=hundred,
+        protocol="made up",
+    )
+    latents = LatentSummary(mean=(0, 0, 0), standard_deviation=(1, 1, 1), kl_nats=None)
+    digest = store.card(version).weights.sha256
+    return Calibration(
+        created=datetime(2026, 11, 27, tzinfo=UTC),
+        weights_sha256=digest,
+        data="good parts",
+        images=500,
+        scores=scores,
+        latents=latents,
+    )
 
 
 @pytest.fixture
@@ -124,19 +155,131 @@ async def test_more_images_than_a_batch_are_scored_as_each_alone(app: FastAPI, c
     assert len(set(together["elbo_nats"])) == 100
 
 
-async def test_unseeded_score_tells_the_seed_that_gives_it_again(client: httpx.AsyncClient) -> None:
-    """X-Seed has the seed, as in every answer in which something was drawn."""
-    first = await ok(await client.post("/v1/models/grey/score", content=picture(), headers=PNG))
-    again = await client.post(f"/v1/models/grey/score?seed={first.headers['x-seed']}", content=picture(), headers=PNG)
+@pytest.mark.parametrize("model", ["grey", "uniform", "eight-bit"])
+async def test_picture_has_one_score_without_a_seed(client: httpx.AsyncClient, model: str) -> None:
+    """The same picture has the same score in each call and at each place of a batch: all images share their noise."""
+    alone = await scored(client, model, "importance_samples=3", grey(4)[2:3])
+    together = await scored(client, model, "importance_samples=3", grey(4)[[0, 2, 1, 2]])
 
-    assert again.content == first.content
+    for name in ("elbo_nats", "log_likelihood_nats", "kl_nats", "importance_weighted_nats"):
+        assert together[name][1] == together[name][3] == alone[name][0]
+    assert "the same noise for all images" in alone["protocol"]
 
 
-async def test_score_is_json_and_nothing_else(client: httpx.AsyncClient) -> None:
+async def test_only_a_seed_that_was_sent_is_told(client: httpx.AsyncClient) -> None:
+    """X-Seed has the seed of noise by place; without one nothing was drawn anew."""
+    shared = await ok(await client.post("/v1/models/grey/score", content=picture(), headers=PNG))
+    seeded = await ok(await client.post("/v1/models/grey/score?seed=7", content=picture(), headers=PNG))
+
+    assert "x-seed" not in shared.headers
+    assert seeded.headers["x-seed"] == "7"
+
+
+async def test_score_without_a_map_is_json_and_nothing_else(client: httpx.AsyncClient) -> None:
     """Score in another format is 406."""
     response = await client.post("/v1/models/grey/score?format=npy", content=picture(), headers=PNG)
 
     assert response.status_code == 406
+
+
+async def test_map_has_the_error_of_each_pixel(client: httpx.AsyncClient) -> None:
+    """Its sum over the pixels is the negative log-likelihood, in npy and JSON alike, for one draw and for several."""
+    for query in ("map=true", "map=true&seed=7&importance_samples=70"):
+        found = await scored(client, "eight-bit", query)
+        response = await client.post(
+            f"/v1/models/eight-bit/score?{query}&format=npy", content=npy(grey(4)), headers=NPY
+        )
+        error_map = np.load(io.BytesIO((await ok(response)).content))
+
+        assert error_map.shape == (4, 8, 8)
+        np.testing.assert_allclose(error_map, found["error_map_nats"], rtol=1e-6)
+        np.testing.assert_allclose(error_map.sum((1, 2)), np.negative(found["log_likelihood_nats"]), rtol=1e-4)
+
+
+async def test_map_changes_no_score(client: httpx.AsyncClient) -> None:
+    """The numbers with a map and without one are the same, but for rounding."""
+    plain, mapped = [await scored(client, "grey", query) for query in ("seed=3", "seed=3&map=true")]
+
+    np.testing.assert_allclose(mapped["elbo_nats"], plain["elbo_nats"], rtol=1e-5)
+    assert "error_map_nats" not in plain
+
+
+async def test_picture_of_a_map_has_the_colours_of_the_normal_images(client: httpx.AsyncClient) -> None:
+    """One picture for one image; several make a grid, and a grey model's map has colours too."""
+    one = await client.post("/v1/models/calibrated/score?map=true&format=png", content=npy(grey(1)), headers=NPY)
+    four = await client.post("/v1/models/calibrated/score?map=true&format=webp", content=npy(grey(4)), headers=NPY)
+
+    with Image.open(io.BytesIO((await ok(one)).content), formats=["PNG"]) as picture_of_one:
+        assert (picture_of_one.mode, picture_of_one.size) == ("RGB", (8, 8))
+    with Image.open(io.BytesIO((await ok(four)).content), formats=["WEBP"]) as sheet:
+        assert sheet.size == (17, 17)
+
+
+async def test_picture_of_a_map_needs_the_errors_of_normal_pixels(client: httpx.AsyncClient) -> None:
+    """Without them a colour would mean nothing; the message names the command and the other format."""
+    response = await client.post("/v1/models/known/score?map=true&format=png", content=npy(grey(1)), headers=NPY)
+
+    assert response.status_code == 422
+    assert "python -m training.calibrate known@1" in response.json()["detail"]
+    assert "format=npy" in response.json()["detail"]
+
+
+async def test_image_is_compared_with_the_calibration_that_is_named(client: httpx.AsyncClient) -> None:
+    """By default with the calibration of the name default, else with the model's own test images."""
+    own = await scored(client, "known", "")
+    default = await scored(client, "calibrated", "")
+    strict = await scored(client, "calibrated", "calibration=strict")
+
+    assert own["compared_with"] == "the model's own test images"
+    assert default["compared_with"] == "default"
+    assert strict["compared_with"] == "strict"
+    assert strict["percentile"] == [0, 0, 0, 0]
+    assert (await scored(client, "grey", ""))["compared_with"] is None
+
+
+async def test_percentile_is_of_the_statistic_that_is_named(client: httpx.AsyncClient) -> None:
+    """All of them are in the answer, each by its own quantiles."""
+    found = await scored(client, "calibrated", "statistic=kl")
+
+    assert found["percentile"] == found["percentiles"]["kl"]
+    np.testing.assert_allclose(found["percentile"], 100 - np.clip(found["kl_nats"], 0, 100), atol=1e-3)
+    assert set(found["percentiles"]) == {"elbo", "reconstruction", "kl", "distance", "complexity", "typicality"}
+    assert found["percentiles"]["distance"] is not None
+    assert found["percentiles"]["complexity"] is not None
+    assert found["anomalous"] is None
+
+
+async def test_image_below_the_threshold_is_anomalous(client: httpx.AsyncClient) -> None:
+    """Fewer normal images are as unusual than the threshold says."""
+    found = await scored(client, "calibrated", "statistic=kl&threshold=q50")
+    strict = await scored(client, "calibrated", "calibration=strict&threshold=q01")
+
+    assert found["anomalous"] == [percentile < 50 for percentile in found["percentile"]]
+    assert strict["anomalous"] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("model", "query", "remedy"),
+    [
+        ("calibrated", "calibration=line-9", "has no calibration line-9 (it has default, strict)"),
+        ("known", "calibration=line-9", "has no calibration line-9 (it has none)"),
+        ("known", "statistic=kl", "has no quantiles of the statistic kl; measure normal images"),
+        ("grey", "threshold=q01", "has no quantiles of the statistic elbo; measure normal images"),
+        ("calibrated", "threshold=q01&binarise=threshold", "use binarise=sample"),
+        ("calibrated", "threshold=q51", "threshold"),
+        ("calibrated", "threshold=1", "threshold"),
+        ("calibrated", "statistic=likelihood", "statistic"),
+        ("calibrated", "calibration=../../etc", "calibration"),
+    ],
+)
+async def test_comparison_that_is_not_possible_is_refused(
+    client: httpx.AsyncClient, model: str, query: str, remedy: str
+) -> None:
+    """The 422 names the remedy."""
+    response = await client.post(f"/v1/models/{model}/score?{query}", content=npy(grey(1)), headers=NPY)
+
+    assert response.status_code == 422
+    assert remedy in response.json()["detail"]
 
 
 @pytest.mark.usefixtures("unharmed")

@@ -1,0 +1,1 @@
+"""How well each statistic of a score tells unusual images from normal ones."""
