@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from .card import LatentSummary, Sha256
 from .errors import UnusableCalibration
@@ -26,7 +26,8 @@ class Calibration(Record):
     """The scores of a set of normal images under one version of a model.
 
     `weights_sha256` is the hash of that version's weights: scores under other weights cannot be compared. `latents` is
-    None for a model whose latents have more values than a card can list.
+    None for a model whose latents have more values than a card can list. The scores were estimated by that number of
+    posterior `draws`; scores by more draws are less noisy.
     """
 
     format: Literal[1] = FORMAT
@@ -34,8 +35,15 @@ class Calibration(Record):
     weights_sha256: Sha256
     data: Annotated[str, Field(max_length=1000)]
     images: Annotated[Count, Field(ge=1)]
+    draws: Annotated[Count, Field(ge=1)]
     scores: ScoreQuantiles
     latents: Annotated[LatentSummary | None, Field(exclude_if=lambda latents: latents is None)] = None
+
+    @model_validator(mode="after")
+    def _distances_need_latents(self) -> Self:
+        if self.scores.latent_distance is not None and self.latents is None:
+            raise ValueError("scores.latent_distance are distances from latents, but latents are missing; add them")
+        return self
 
     def to_json(self) -> str:
         """The content of the file."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 
 from . import weights
@@ -350,8 +351,12 @@ class Store:
         except OSError as error:
             raise UnusableCalibration(file, error.strerror or str(error)) from error
         found = parse_calibration(file, content)
-        if found.weights_sha256 != self.card(version).weights.sha256:
+        card = self.card(version)
+        if found.weights_sha256 != card.weights.sha256:
             raise UnusableCalibration(file, f"it belongs to other weights than {version} has")
+        values = prod(card.model.example_latent_shape)
+        if found.latents and {len(found.latents.mean), len(found.latents.standard_deviation)} != {values}:
+            raise UnusableCalibration(file, f"its latents must have {values} values, as latents of {version} have")
         return found
 
     def add_calibration(self, version: ModelVersion, name: str, calibration: Calibration) -> Path:
@@ -363,14 +368,26 @@ class Store:
             TooManyCalibrations: the version cannot have another.
             OSError: the store cannot be written.
         """
-        check_name(name)
         with self._place.lock(version.name):
-            self.resolve(str(version))
-            others = self._place.calibrations(version).keys() - {name}
-            if len(others) >= MAX_CALIBRATIONS:
-                raise TooManyCalibrations(version, MAX_CALIBRATIONS, self._place.calibration_file(version, name).parent)
+            self.check_calibration(version, name)
             self._place.write_calibration(version, name, calibration.to_json())
         return self._place.calibration_file(version, name)
+
+    def check_calibration(self, version: ModelVersion, name: str) -> None:
+        """Check that a calibration of that name can be written, before images are measured for it.
+
+        Raises:
+            InvalidName: no calibration can have that name.
+            ModelNotFound: there is no such version.
+            TooManyCalibrations: the version cannot have another.
+            OSError: the store cannot be written.
+        """
+        check_name(name)
+        self.resolve(str(version))
+        others = self._place.calibrations(version).keys() - {name}
+        if len(others) >= MAX_CALIBRATIONS:
+            raise TooManyCalibrations(version, MAX_CALIBRATIONS, self._place.calibration_file(version, name).parent)
+        self._place.try_to_write_calibration(version)
 
     def prepare(self, name: str) -> None:
         """Try to write where `publish` will write, so that a read-only store is found before a long training.
@@ -440,18 +457,20 @@ class Store:
     def copy(self, version: ModelVersion, target: Store, name: str | None = None) -> ModelVersion:
         """Copy a version into another store, or into this one, as the next version of `name`, else of its own name.
 
-        Its calibrations are copied too. The copy is read back before readers can see it. A store that is not there is
-        made. Files and folders whose names begin with `.` or `_` are left out.
+        Its calibrations that can be read are copied too. The copy is read back before readers can see it. A store that
+        is not there is made. Files and folders whose names begin with `.` or `_` are left out.
 
         Raises:
             InvalidName: no model can have that name.
             UnknownFormat, CorruptWeights: the version cannot be read, or the copy does not read back.
-            UnusableCalibration: a calibration of the version cannot be read.
             NoNumberLeft, UnusableNumber, VersionExists: the other store cannot give the copy a number.
             OSError: a file cannot be read or written; a version has only regular files.
         """
         name, source = check_name(name or version.name), self._place.files(version)
-        calibrations = {each: self.calibration(version, each) for each in self._place.calibrations(version)}
+        calibrations: dict[str, Calibration] = {}
+        for each in self._place.calibrations(version):
+            with suppress(UnusableCalibration):
+                calibrations[each] = self.calibration(version, each)
         with target._place.lock(name):
             copy = target._place.next_version(name)
             with target._place.incoming(copy, source.paths()) as incoming:

@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             stored = store.load(version)
             if (lack := stored.card.model.lacks("score")) is not None:
                 raise CannotMeasure(version, *lack)
+            store.check_calibration(version, options.name)
             dataset = normal_images(stored.card, options.data, options.resize, options.cache)
             model = stored.vae.to(choose_device(options.device))
             found = calibration(model, dataset, stored.card.weights.sha256, options.importance_samples)
@@ -76,13 +77,17 @@ def normal_images(card: Card, place: Path | None, resize: Resize | None, cache: 
         DataNotFound, BadData, DownloadFailed: there are no images, or they cannot be used.
     """
     if place is None:
-        return load_test(card, None, cache)
+        return load_test(card, None, cache, resize)
     as_trained = cast("Resize", card.training.data.resize) if card.training else "none"
     return load_test(card, place, cache, resize or as_trained, is_other=True)
 
 
 def calibration(model: VAE, dataset: Dataset, weights_sha256: str, draws: int = 1) -> Calibration:
-    """The calibration of a model by the test images of a data set, which count as normal."""
+    """The calibration of a model by the test images of a data set, which count as normal.
+
+    Raises:
+        NotFinite: a score is infinite or NaN.
+    """
     use = latent_use(model, dataset.test)
     latents = use.summary() if len(use.mean) <= MOST_LATENT_VALUES else None
     return Calibration(
@@ -90,6 +95,7 @@ def calibration(model: VAE, dataset: Dataset, weights_sha256: str, draws: int = 
         weights_sha256=weights_sha256,
         data=dataset.name,
         images=len(dataset.test),
+        draws=draws,
         scores=scored(model, dataset.test, latents, draws).quantiles(tested_images(dataset)),
         latents=latents,
     )

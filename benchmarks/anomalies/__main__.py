@@ -45,7 +45,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     digits, garments = family(options.mnist), family(options.fashion)
     photos = sorted(path for path in options.photos.iterdir() if path.suffix in (".png", ".jpg"))
-    command = "python -m benchmarks.anomalies --mnist DIR --fashion DIR --photos DIR"
+    command = f"python -m benchmarks.anomalies --mnist DIR --fashion DIR --photos DIR --epochs {options.epochs}"
     tables = [page.Table("The run", ("", ""), list(machine(command).items()), NOTE)]
     with tempfile.TemporaryDirectory() as scratch:
         shipped, own = Store(), Store(Path(scratch, "store"))
@@ -56,7 +56,7 @@ def main() -> None:
             normal_rows = _shuffled(normal.test, generator)
             unusual = {label: _shuffled(rows, generator)[:COMPARED] for label, rows in others.items()}
             unusual |= changed(normal_rows[CALIBRATION : CALIBRATION + COMPARED], generator)
-            tables.append(measured(f"{name}", _load(shipped, model), normal_rows, CALIBRATION, unusual))
+            tables.append(measured(name, _load(shipped, model), normal_rows, CALIBRATION, unusual))
         without, nines = _without_nines(digits, Path(scratch, "digits.npz"))
         train("mnist", Path(scratch, "digits.npz"), own.root, f"name=others epochs={options.epochs}")
         tables.append(

@@ -16,7 +16,7 @@ from ..vae.device import dtype_of
 from ..vae.family import Direction
 from ..vae.likelihoods import PointImage
 from ..vae.posterior import DiagonalGaussian, Point
-from ..vae.priors import NoPrior
+from ..vae.priors import NoPrior, Prior
 from .config import DiffusersConfig
 
 _MODULES: Mapping[Direction, tuple[str, ...]] = {
@@ -40,7 +40,7 @@ class DiffusersAutoencoder(nn.Module):
     def __init__(self, config: DiffusersConfig) -> None:
         super().__init__()
         self.config = config
-        self.prior = NoPrior()
+        self.prior, self.samplers = NoPrior(), dict[str, Prior]()
         self.network = _network(config)
 
     def encode(self, images: Tensor) -> DiagonalGaussian | Point:

@@ -219,6 +219,19 @@ class Folder:
         """
         return read_file(self.calibration_file(version, name), at_most)
 
+    def try_to_write_calibration(self, version: ModelVersion) -> None:
+        """Write a folder where calibrations of a version would be written, and remove it.
+
+        Raises:
+            OSError: a calibration could not be written.
+        """
+        folder = self._calibrations(version)
+        probe = make_folder(folder) / f".probe-{secrets.token_hex(4)}"
+        probe.mkdir()
+        for made in (probe, folder, folder.parent):
+            with suppress(OSError):  # with calibrations, a folder is not empty
+                made.rmdir()
+
     def write_calibration(self, version: ModelVersion, name: str, content: str) -> None:
         """Write a calibration of a version, or replace it in one step. The lock must be held.
 
@@ -322,10 +335,10 @@ class Folder:
         if path.is_symlink():
             path.unlink()
             sync_folder(path.parent)
-            return
-        path.rename(outgoing)
-        sync_folder(path.parent)
-        shutil.rmtree(outgoing)
+        else:
+            path.rename(outgoing)
+            sync_folder(path.parent)
+            shutil.rmtree(outgoing)
         shutil.rmtree(self._calibrations(version), ignore_errors=True)  # the number is not given again
 
     def _highest_number(self, name: str) -> tuple[int, Path]:

@@ -17,7 +17,7 @@ from ..vae.networks.doubling import fold_doublings
 from ..vae.networks.residual import Residual, added, as_read_by
 from ..vae.networks.strips import convolved_in_strips, halved_in_strips, strips_of
 from ..vae.posterior import Point
-from ..vae.priors import NoPrior
+from ..vae.priors import NoPrior, Prior
 from .config import WIDTH, TAESDConfig
 
 _LARGEST_LATENT = 3.0  # a decoder squashes its latents into ±3
@@ -38,7 +38,7 @@ class TAESD(nn.Module):
     def __init__(self, config: TAESDConfig) -> None:
         super().__init__()
         self.config = config
-        self.prior = NoPrior()
+        self.prior, self.samplers = NoPrior(), dict[str, Prior]()
         self.encoder = _encoder(config)
         self.decoder = _decoder(config)
 

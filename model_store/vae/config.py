@@ -50,7 +50,7 @@ _FLOAT32_BYTES = 4
 MIN_DEVIATION, MAX_DEVIATION = 1e-3, 10.0
 # A coupling has a layer for all values of a latent, and a mixture holds a number for each value of each component.
 MAX_LEARNED_VALUES = 1024
-MAX_MIXTURE_NUMBERS = 2**18
+MAX_MIXTURE_NUMBERS = 2**16
 
 
 class MLPConfig(Record):
@@ -93,7 +93,7 @@ class ConvConfig(ConvolutionsConfig):
 
 
 class ShortcutConvConfig(ConvolutionsConfig):
-    """Residual convolutional networks for pictures, which leave neither a frame nor a checkerboard in them.
+    """Residual convolutional networks for pictures, which add no checkerboard, and no frame to gradients.
 
     Each width is one, two or four times the width before, as the shortcuts between resolutions need it.
     """

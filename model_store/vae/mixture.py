@@ -79,7 +79,7 @@ class Conditional:
 
     def probability(self, value: Tensor, sign: int | Tensor) -> Tensor:
         """The probability of a smaller value than each of (B,); where `sign` is −1, of a larger one."""
-        distances = self._distances(value) * torch.as_tensor(sign).view(-1, 1)
+        distances = self._distances(value) * torch.as_tensor(sign, device=value.device).view(-1, 1)
         probability: Tensor = (self._log_weights.exp() * torch.special.ndtr(distances)).sum(1)
         return probability
 

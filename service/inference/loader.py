@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 import structlog
 
-from model_store import VAE, Card, ModelVersion, Store
+from model_store import Card, ModelVersion, Store
 from model_store.free_memory import return_freed_memory
 from model_store.vae import Prior
 
@@ -89,8 +89,7 @@ class Loader:
     async def _load(self, version: ModelVersion, *, is_undisturbed: bool) -> ServedModel:
         stored = await asyncio.to_thread(self.store.load, version)
         prior = in_blocks(stored.model.prior)  # before the network is changed for its device
-        fitted = stored.model.samplers.items() if isinstance(stored.model, VAE) else ()
-        samplers = {kind: in_blocks(cast("Prior", sampler)) for kind, sampler in fitted}
+        samplers = {kind: in_blocks(cast("Prior", sampler)) for kind, sampler in stored.model.samplers.items()}
         try:
             runner = await self.device.prepare(
                 Runner,

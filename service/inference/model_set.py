@@ -18,21 +18,19 @@ class ModelSet:
     Attributes:
         default: a name, name@version or name@alias; or the reason for which there is no default.
         aliases: the version that each `name@alias` means; the version is one of the models.
+        calibrations: words for each calibration that the models have, which differ if its file was replaced.
     """
 
     models: dict[ModelVersion, ServedModel]
     default: str | StoreError
     aliases: dict[str, ModelVersion] = field(default_factory=dict)
+    calibrations: list[str] = field(default_factory=list)
 
     @cached_property
     def number(self) -> int:
         """A number by which workers tell whether they have loaded the same models with all that belongs to them."""
         weights = [(str(version), self.models[version].card.weights.sha256) for version in sorted(self.models)]
-        calibrations = [
-            (str(version), sorted((name, each.created) for name, each in self.models[version].calibrations.items()))
-            for version in sorted(self.models)
-        ]
-        everything = weights, str(self.default), sorted(self.aliases.items()), calibrations
+        everything = weights, str(self.default), sorted(self.aliases.items()), sorted(self.calibrations)
         return int.from_bytes(blake2b(repr(everything).encode(), digest_size=8).digest())
 
     def find(self, reference: str) -> ServedModel:

@@ -219,7 +219,7 @@ class Registry:
             for _, versions in groupby(reading.versions, key=lambda version: version.name):
                 wanted |= await self._load_newest(list(versions))
             aliases = await self._load_named(reading, wanted)
-            wanted, faults = await asyncio.to_thread(self._calibrated, wanted)
+            wanted, calibrations, faults = await asyncio.to_thread(self._calibrated, wanted)
             self._refreshed, self._unreadable, self._published = True, None, reading.versions
             self._aliases, self._unusable_aliases = reading.aliases, reading.unusable_aliases
             self._model_warnings = [*_alias_warnings(reading.aliases, aliases), *faults]
@@ -227,7 +227,7 @@ class Registry:
             self._refusals.keep_only(reading.versions)
             if self._next is None:
                 self._switch_by = time.monotonic() + self._patience_s
-            self._next = ModelSet(wanted, reading.default, aliases)
+            self._next = ModelSet(wanted, reading.default, aliases, calibrations)
             self._switch_if_agreed()
 
     def share(self, workers: int) -> None:
@@ -340,16 +340,30 @@ class Registry:
                     break
         return meanings
 
-    def _calibrated(self, models: dict[ModelVersion, ServedModel]) -> tuple[dict[ModelVersion, ServedModel], list[str]]:
-        """The models with the calibrations that the store has for them now, and what an operator must mend."""
-        warnings: list[str] = []
-        calibrated = {}
+    def _calibrated(
+        self, models: dict[ModelVersion, ServedModel]
+    ) -> tuple[dict[ModelVersion, ServedModel], list[str], list[str]]:
+        """The models with the calibrations that the store has for them now.
+
+        Beside them are words for each sound calibration, by which workers tell whether they have read the same, and
+        what an operator must mend. A file that was damaged is not among the words: another worker may never have read
+        it.
+        """
+        calibrated, marks, warnings = {}, [], []
         for version, model in models.items():
-            calibrations, faults = self._watch.calibrations(version)
+            try:
+                found = self._watch.calibrations(version)
+            except OSError as error:
+                warnings.append(f"The calibrations of {version} cannot be listed ({error.strerror}). They stay.")
+                calibrated[version] = model
+                continue
+            calibrations = {each.name: each.calibration for each in found if each.calibration}
             is_same = calibrations == model.calibrations
             calibrated[version] = model if is_same else replace(model, calibrations=calibrations)
-            warnings += faults
-        return calibrated, warnings
+            marks += [f"{version} {each.name} {each.identity}" for each in found if not each.fault]
+            warnings += [each.fault for each in found if each.fault]
+        self._watch.forget_calibrations(models)
+        return calibrated, marks, warnings
 
     async def _load(self, version: ModelVersion) -> ServedModel | None:
         """Load a version, unless it is loaded already; None if it cannot be served."""

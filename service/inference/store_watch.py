@@ -57,8 +57,9 @@ class Reading(NamedTuple):
 
 
 class ReadCalibration(NamedTuple):
-    """A calibration as it was read last, the numbers of its file then, and the fault that it has now."""
+    """A calibration by its name, as it was read last; the numbers of its file, and the fault that the file has now."""
 
+    name: str
     identity: tuple[int, ...] | None
     calibration: Calibration | None
     fault: str | None
@@ -77,7 +78,7 @@ class StoreWatch:
         self._files: dict[ModelVersion, Fingerprint] = {}
         self._changed: dict[ModelVersion, str] = {}
         self._hidden: dict[ModelVersion, str] = {}  # served versions that cannot be read now, each with its folder
-        self._calibrations: dict[tuple[ModelVersion, str], ReadCalibration] = {}
+        self._calibrations: dict[ModelVersion, dict[str, ReadCalibration]] = {}
 
     def read(self, served: Collection[ModelVersion]) -> Reading:
         """Read the store. Versions that are `served` and may still be there are among the versions.
@@ -94,6 +95,7 @@ class StoreWatch:
         misplaced = self._store.misplaced()
         hidden = self._hidden = {version: path for version in served if (path := _unreadable(version, listing))}
         if served and not (listing.versions or hidden):
+            self._hidden = dict.fromkeys(served, "")
             return self._reading(self._default, served, misplaced, [ALL_GONE])
         self._unusable_aliases = unusable
         self._aliases = aliases | {name: self._aliases[name] for name in unusable if name in self._aliases}
@@ -125,37 +127,38 @@ class StoreWatch:
         }
         return Reading(default, aliases, self._unusable_aliases, sorted(versions), misplaced, warnings)
 
-    def calibrations(self, version: ModelVersion) -> tuple[dict[str, Calibration], list[str]]:
-        """The calibrations of a version, and what an operator must mend. A file is read when it has changed.
+    def calibrations(self, version: ModelVersion) -> list[ReadCalibration]:
+        """The calibrations of a version. A file is read when it has changed.
 
-        A calibration that cannot be read any more stays as it was read last.
+        A calibration that cannot be read any more stays as it was read last, and so do all of them while the version
+        cannot be read.
+
+        Raises:
+            OSError: they cannot be listed.
         """
-        found: dict[str, Calibration] = {}
-        warnings: list[str] = []
-        before = {name: known for (of, name), known in self._calibrations.items() if of == version}
-        try:
-            files = self._store.calibrations(version)
-        except OSError as error:
-            fault = f"The calibrations of {version} cannot be listed ({error.strerror}). They stay as they are."
-            kept = {name: known.calibration for name, known in before.items() if known.calibration}
-            return kept, [] if version in self._hidden else [fault]
-        for name, identity in files.items():
+        before = self._calibrations.get(version, {})
+        if version in self._hidden:
+            return list(before.values())
+        found: dict[str, ReadCalibration] = {}
+        for name, identity in self._store.calibrations(version).items():
             known = before.get(name)
             if known is None or known.identity != identity or known.fault:
-                known = self._calibrations[version, name] = self._read_calibration(version, name, identity, known)
-            if known.calibration:
-                found[name] = known.calibration
-            if known.fault:
-                warnings.append(known.fault)
-        return found, warnings
+                known = self._read_calibration(version, name, identity, known)
+            found[name] = known
+        self._calibrations[version] = found
+        return list(found.values())
+
+    def forget_calibrations(self, but_of: Collection[ModelVersion]) -> None:
+        """Forget the calibrations of versions that are not served any more."""
+        self._calibrations = {version: self._calibrations.get(version, {}) for version in but_of}
 
     def _read_calibration(
         self, version: ModelVersion, name: str, identity: tuple[int, ...] | None, before: ReadCalibration | None
     ) -> ReadCalibration:
         try:
-            return ReadCalibration(identity, self._store.calibration(version, name), None)
+            return ReadCalibration(name, identity, self._store.calibration(version, name), None)
         except StoreError as error:
-            return ReadCalibration(identity, before.calibration if before else None, str(error))
+            return ReadCalibration(name, identity, before.calibration if before else None, str(error))
 
     def check(self, version: ModelVersion, card: Card, files: Fingerprint) -> None:
         """Remember the card of a version that is going to be served, and the files that it was read from.

@@ -33,7 +33,7 @@ from .session import Session
 ROWS_PER_BATCH = 64  # repeated images; after each batch, other requests are computed
 BATCH_BYTES = 16_777_216  # of repeated images and their draws, unless a single repetition has more
 DEFAULT = "default"  # the name of the calibration that needs no parameter
-CARDS = "the model's own test images"
+CARDS, CARDS_DRAWS = "the model's own test images", 1
 
 _CODEC_COST = 100  # how many times longer a lossless codec takes for a byte than arithmetic on arrays does
 
@@ -56,10 +56,11 @@ class Wish(NamedTuple):
 
 
 class NormalImages(NamedTuple):
-    """The images with which others are compared: a name, their scores, and their latents."""
+    """The images with which others are compared: a name, their scores by a number of draws, and their latents."""
 
     name: str
     scores: ScoreQuantiles
+    draws: int
     latents: LatentSummary | None
 
 
@@ -124,8 +125,7 @@ async def score(
             (nats,) = await session.forward("score", repeated, latents)
         else:
             (maps,) = await session.forward("error_map", repeated, latents)
-            error_map -= maps.view(len(draws), *error_map.shape).sum(0) / importance_samples
-            nats = maps.flatten(1).sum(1)
+            nats = await offload(maps.nbytes, add_to_map, error_map, maps, importance_samples)
         await session.by_prior(session.prior, size, estimate.add, drawn, nats)
     found = await offload(_CODEC_COST * binarised.nbytes, statistics_of, estimate, binarised, normal)
     percentiles = {each: normal.scores.percentiles(each, found) if normal else None for each in STATISTICS}
@@ -133,7 +133,9 @@ async def score(
         error_map = await offload(16 * error_map.nbytes, coloured, error_map, normal.scores.pixel_nats)
     wanted, bound = percentiles[wish.statistic], estimate.bound
     bits = bits_per_dimension(bound.elbo_nats, config.image_shape) if config.likelihood.is_8_bit else None
-    drawn_words = f"K = {importance_samples} posterior draws, {describe_seed(seed)}"
+    words = [describe_protocol(config, binarise), f"K = {importance_samples} posterior draws", describe_seed(seed)]
+    if normal and normal.draws != importance_samples:
+        words.append(f"compared with scores of K = {normal.draws}")
     return Score(
         bound=bound,
         bits_per_dimension=bits,
@@ -142,9 +144,15 @@ async def score(
         are_anomalous=[each < wish.threshold for each in wanted or []] if wish.threshold is not None else None,
         compared_with=normal,
         error_map=error_map,
-        protocol=f"{describe_protocol(config, binarise)}, {drawn_words}",
+        protocol=", ".join(words),
         seed=seed,
     )
+
+
+def add_to_map(error_map: Tensor, maps: Tensor, importance_samples: int) -> Tensor:
+    """Add the mean error of some draws to a map (B, H, W); returns log p(x|z) of each draw, (L·B,)."""
+    error_map -= maps.view(-1, *error_map.shape).sum(0) / importance_samples
+    return maps.flatten(1).sum(1)
 
 
 def repeats_per_batch(card: Card, images: int) -> int:
@@ -191,14 +199,14 @@ def normal_images(model: ServedModel, config: VAEConfig, binarise: Binarise, wis
 def _calibration_or_card(model: ServedModel, name: str | None) -> NormalImages | None:
     chosen = model.calibrations.get(name or DEFAULT)
     if chosen is not None:
-        return NormalImages(name or DEFAULT, chosen.scores, chosen.latents)
+        return NormalImages(name or DEFAULT, chosen.scores, chosen.draws, chosen.latents)
     if name is not None:
         there = f"it has {', '.join(model.calibrations)}" if model.calibrations else "it has none"
         remedy = f"make one: python -m training.calibrate {model.name} --data PATH --name {name}"
         raise NotSupportedByModel(model.name, f"has no calibration {name} ({there})", remedy)
     if model.card.scores is None:
         return None
-    return NormalImages(CARDS, model.card.scores, model.card.latents)
+    return NormalImages(CARDS, model.card.scores, CARDS_DRAWS, model.card.latents)
 
 
 def statistics_of(estimate: Estimate, binarised: Tensor, normal: NormalImages | None) -> Statistics:

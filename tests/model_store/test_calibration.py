@@ -5,8 +5,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from model_store import Calibration, InvalidName, ModelVersion, ScoreQuantiles, Store, UnusableCalibration
+from model_store import (
+    Calibration,
+    InvalidName,
+    LatentSummary,
+    ModelVersion,
+    ScoreQuantiles,
+    Store,
+    UnusableCalibration,
+)
 from model_store import calibration as calibrations
 from model_store.errors import ModelNotFound, TooManyCalibrations
 
@@ -20,6 +29,7 @@ def made(store: Store, version: ModelVersion = GREY, first: float = -100.0) -> C
         weights_sha256=store.card(version).weights.sha256,
         data="good parts",
         images=500,
+        draws=1,
         scores=ScoreQuantiles(elbo_nats=tuple(first + number for number in range(101)), protocol="made up"),
     )
 
@@ -52,6 +62,31 @@ def test_calibration_of_other_weights_is_refused(store: Store) -> None:
     with pytest.raises(UnusableCalibration, match="belongs to other weights") as refusal:
         store.calibration(GREY, "line-3")
     assert str(file) in str(refusal.value)
+
+
+@pytest.mark.parametrize("values", [1, 2, 4])
+def test_calibration_with_latents_of_another_length_is_refused(store: Store, values: int) -> None:
+    """A distance from them would be wrong, or no number at all: grey's latents have three values."""
+    latents = LatentSummary(mean=(0.0,) * values, standard_deviation=(1.0,) * values, kl_nats=None)
+    store.add_calibration(GREY, "line-3", made(store).model_copy(update={"latents": latents}))
+
+    with pytest.raises(UnusableCalibration, match="must have 3 values"):
+        store.calibration(GREY, "line-3")
+
+
+def test_distances_need_the_latents_that_they_are_from() -> None:
+    """An image would have no distance to compare with the quantiles."""
+    hundred = tuple(map(float, range(101)))
+
+    with pytest.raises(ValidationError, match="latents are missing"):
+        Calibration(
+            created=datetime(2026, 11, 27, tzinfo=UTC),
+            weights_sha256="0" * 64,
+            data="good parts",
+            images=500,
+            draws=1,
+            scores=ScoreQuantiles(elbo_nats=hundred, latent_distance=hundred, protocol="made up"),
+        )
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', '{"format": 1, "data": 5}'])
@@ -90,6 +125,14 @@ def test_calibration_needs_its_version(store: Store) -> None:
     assert not (store.root / "unknown").exists()
 
 
+def test_check_leaves_nothing_behind(store: Store) -> None:
+    """Before images are measured, it is known that their calibration can be written."""
+    before = sorted(store.root.rglob("*"))
+    store.check_calibration(GREY, "line-3")
+
+    assert sorted(store.root.rglob("*")) == before
+
+
 def test_version_has_a_bounded_number_of_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the folder to delete one from; to replace one is still possible."""
     monkeypatch.setattr("model_store.store.MAX_CALIBRATIONS", 2)
@@ -108,6 +151,17 @@ def test_copy_takes_the_calibrations_along(store: Store, tmp_path: Path) -> None
     copy = store.copy(GREY, other, "plant")
 
     assert other.calibration(copy, "line-3") == made(store)
+
+
+def test_broken_calibration_does_not_hold_up_a_copy(store: Store, tmp_path: Path) -> None:
+    """The version is sound, and so is its other calibration."""
+    store.add_calibration(GREY, "sound", made(store))
+    store.add_calibration(GREY, "broken", made(store)).write_text("{")
+    other = Store(tmp_path / "other")
+
+    copy = store.copy(GREY, other)
+
+    assert other.calibrations(copy).keys() == {"sound"}
 
 
 def test_deleted_version_loses_its_calibrations(store: Store) -> None:

@@ -107,6 +107,31 @@ def test_calibration_that_cannot_be_made_is_refused(
     assert store.calibrations(VERSION) == {}
 
 
+def test_name_is_checked_before_images_are_read(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A measurement of minutes would be lost."""
+    monkeypatch.setattr("training.calibrate.load_test", lambda *_, **__: pytest.fail("images were read"))
+
+    assert calibrate(store, Path("nowhere"), "--name", "line 3") == 1
+    assert "is not the name" in "".join(capsys.readouterr())
+
+
+def test_model_whose_scores_are_not_finite_is_refused(
+    store: Store, normal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message is a sentence, and nothing is written."""
+    model = make_model(GREY)
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.fill_(1e38)
+    store.publish("broken", model)
+
+    assert main(["broken", "--data", str(normal), "--store", str(store.root), "--name", "x"]) == 1
+    assert "not finite" in "".join(capsys.readouterr())
+    assert store.calibrations(ModelVersion("broken", 1)) == {}
+
+
 def test_model_without_a_posterior_is_refused(store: Store, normal: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A plain autoencoder has no score; the message names the remedy."""
     store.publish("plain", make_model(GREY.model_copy(update={"posterior": "point"})))

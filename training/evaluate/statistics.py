@@ -21,6 +21,7 @@ from model_store.vae.scoring_protocol import (
 )
 
 from .. import console
+from ..errors import NotFinite
 from .bounds import batches_of
 
 _PIXELS = 2_000_000  # of which the quantiles are taken: evenly taken from all of them
@@ -52,6 +53,7 @@ def scored(model: VAE, pixels: Tensor, latents: LatentSummary | None, draws: int
 
     Raises:
         NoPosterior: the model has no posterior distribution.
+        NotFinite: a score is infinite or NaN.
     """
     config, device = model.config, model.device
     parts = batches_of(config, pixels)
@@ -71,8 +73,11 @@ def scored(model: VAE, pixels: Tensor, latents: LatentSummary | None, draws: int
             pixel_nats -= log_likelihoods / draws
         errors.append(pixel_nats.flatten()[::every].double().cpu().numpy())
         found.append(_statistics(estimate, binarised, latents))
+    together = _together(found)
+    if not np.isfinite(together.elbo_nats).all():
+        raise NotFinite(len(pixels))
     protocol = f"{describe_protocol(config)}, K = {draws} posterior draws, {describe_seed(None)}"
-    return Scored(_together(found), np.concatenate(errors), protocol)
+    return Scored(together, np.concatenate(errors), protocol)
 
 
 def _statistics(estimate: Estimate, binarised: Tensor, latents: LatentSummary | None) -> Statistics:

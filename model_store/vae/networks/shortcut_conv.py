@@ -1,7 +1,7 @@
 """Residual convolutional encoder and decoder for pictures, for latent vectors and latent grids.
 
 The network has the blocks of `conv.py`. All its convolutions keep straight lines (`straight_lines.py`), so that a
-picture gets neither a frame nor a checkerboard. There is no normalisation, and an activation is between every two
+picture gets no checkerboard, and a gradient no frame. There is no normalisation, and an activation is between every two
 convolutions.
 
 Halvings and doublings have shortcuts without weights (Chen et al. 2024, "Deep compression autoencoder for efficient

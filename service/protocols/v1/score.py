@@ -168,8 +168,8 @@ def _bytes_to_write(wanted: Format, session: Session, image_shape: ImageShape, c
         return own + has_map * JSON_VALUE_BYTES * height * (width + 1)
     if wanted == "npy" or wanted == "safetensors":  # noqa: PLR1714  # mypy narrows no tuple
         return 3 * _FLOAT32_BYTES * height * width
-    # the colours of a pixel are float64 before they are rounded
-    return 64 * height * width + pictures.bytes_to_encode(wanted, (3, height, width), count)
+    # the colours of a pixel are float64 before they are rounded: 83 bytes at the peak
+    return 96 * height * width + pictures.bytes_to_encode(wanted, (3, height, width), count)
 
 
 ENDPOINT = Endpoint(

@@ -1,4 +1,4 @@
-"""The convolutional network for pictures leaves neither a frame nor a checkerboard in them."""
+"""The convolutional network for pictures adds no checkerboard, and no frame to gradients."""
 
 from __future__ import annotations
 

@@ -803,6 +803,7 @@ def calibration_of(store: Store, version: ModelVersion, images: int = 500) -> Ca
         weights_sha256=store.card(version).weights.sha256,
         data="good parts",
         images=images,
+        draws=1,
         scores=ScoreQuantiles(elbo_nats=tuple(map(float, range(101))), protocol="made up"),
     )
 
@@ -838,6 +839,54 @@ async def test_calibration_that_was_damaged_stays_as_it_was_read(registry: Regis
     assert registry.find("grey").calibrations["line-3"].images == 500
     assert "must hold a calibration, but it is not JSON" in " ".join(registry.warnings)
     assert str(store.root) not in " ".join(registry.warnings)
+
+
+async def test_calibrations_stay_while_the_store_is_away(registry: Registry, store: Store) -> None:
+    """A volume that is not mounted for a moment does not change how pictures are judged."""
+    version = ModelVersion("grey", 1)
+    store.add_calibration(version, "line-3", calibration_of(store, version))
+    await registry.refresh()
+    away = store.root.rename(store.root.with_name("away"))
+    store.root.mkdir()
+    await registry.refresh()
+    assert ALL_GONE in registry.warnings
+    assert "line-3" in registry.find("grey").calibrations
+
+    store.root.rmdir()
+    away.rename(store.root)
+    await registry.refresh()
+
+    assert "line-3" in registry.find("grey").calibrations
+
+
+async def test_calibration_that_was_deleted_does_not_come_back(registry: Registry, store: Store) -> None:
+    """A broken file of its name is not the calibration that was read before the deletion."""
+    version = ModelVersion("grey", 1)
+    file = store.add_calibration(version, "line-3", calibration_of(store, version))
+    await registry.refresh()
+    file.unlink()
+    await registry.refresh()
+    file.write_text("{")
+    await registry.refresh()
+
+    assert registry.find("grey").calibrations == {}
+
+
+async def test_workers_agree_though_one_of_them_has_never_read_a_damaged_calibration(
+    registry: Registry, store: Store, events: Events
+) -> None:
+    """A worker that was started later does not have the numbers that the others read before the damage."""
+    version = ModelVersion("grey", 1)
+    file = store.add_calibration(version, "line-3", calibration_of(store, version))
+    await registry.refresh()
+    file.write_text("{")
+    await registry.refresh()
+    later = make_registry(store, events)
+    await later.refresh()
+
+    assert "line-3" in registry.find("grey").calibrations
+    assert "line-3" not in later.find("grey").calibrations
+    assert registry._served.number == later._served.number
 
 
 async def test_version_has_not_left_while_a_request_has_it_with_another_calibration(

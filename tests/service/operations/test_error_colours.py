@@ -16,7 +16,7 @@ def test_ordinary_picture_is_dark() -> None:
 
 def test_larger_error_is_brighter() -> None:
     """From nothing over the largest normal error to white beyond all normal ones."""
-    errors = torch.tensor([[[0.0, 5.0, 9.0, 9.9, 10.0, 21.0]]])
+    errors = torch.tensor([[[0.0, 5.0, 9.0, 9.9, 10.0, 10.1]]])
 
     brightness = coloured(errors, QUANTILES).float().sum(1).flatten()
 

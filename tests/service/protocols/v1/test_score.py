@@ -61,6 +61,7 @@ def calibration(store: Store, version: ModelVersion, first_elbo: float) -> Calib
         weights_sha256=digest,
         data="good parts",
         images=500,
+        draws=1,
         scores=scores,
         latents=latents,
     )
@@ -235,6 +236,15 @@ async def test_image_is_compared_with_the_calibration_that_is_named(client: http
     assert strict["compared_with"] == "strict"
     assert strict["percentile"] == [0, 0, 0, 0]
     assert (await scored(client, "grey", ""))["compared_with"] is None
+
+
+async def test_answer_says_that_the_normal_images_had_another_number_of_draws(client: httpx.AsyncClient) -> None:
+    """Scores by more draws are less noisy, so that their ranks are a little too near the middle."""
+    alike = await scored(client, "calibrated", "")
+    finer = await scored(client, "calibrated", "importance_samples=5")
+
+    assert "compared" not in alike["protocol"]
+    assert finer["protocol"].endswith("compared with scores of K = 1")
 
 
 async def test_percentile_is_of_the_statistic_that_is_named(client: httpx.AsyncClient) -> None:
