@@ -46,7 +46,7 @@ def cache_folder(cache: Path, paths: Sequence[Path], shape: Shape, rules: DataRe
     for path in paths:
         status = path.stat() if path.exists() else None
         known = (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
-        digest.update(json.dumps([os.fspath(path), *known]).encode())
+        digest.update(json.dumps([os.path.abspath(path), *known]).encode())  # a resumed run has an absolute place
     return cache.expanduser() / _FOLDER / digest.hexdigest()[:32]
 
 

@@ -197,3 +197,19 @@ def test_model_is_trained_on_mapped_pixels(recipe_file: Path, pictures: Path, tm
 
     assert main([str(recipe_file), "--data", str(pictures), *places, *changes]) == 0
     assert [str(version) for version in Store(tmp_path / "store").versions()] == ["bars@1"]
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_resumed_run_finds_the_pixels_of_a_relative_place(
+    recipe_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run remembers the absolute path of its images; only the broken pictures are opened again."""
+    monkeypatch.chdir(tmp_path)
+    places = ["--store", "store", "--runs", "runs", "--cache", "cache"]
+    assert main([str(recipe_file), "--data", pictures.name, *places, "--hours", "0.0000001"]) == 0
+    (run,) = Path("runs").iterdir()
+    opened = watch(monkeypatch)
+
+    assert main(["--resume", str(run), "--hours", "1"]) == 0
+    assert {path.name for path in opened} == {"g15_31.png", "g3_7.png"}
+    assert only_folder(tmp_path / "cache").is_dir()
