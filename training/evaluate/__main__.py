@@ -30,7 +30,7 @@ from ..publish import prepare
 from ..recipe import DataRecipe, Recipe
 from ..sources.download import DEFAULT_CACHE
 from .any_size import DEFAULT_SIDE, report_any_size
-from .figures import figures
+from .figures import MAX_FIGURE_BYTES, figures
 from .report import IMPORTANCE_SAMPLES, Report, report
 
 MAX_FIGURE_BYTES = 2**26
