@@ -33,7 +33,6 @@ from .any_size import DEFAULT_SIDE, report_any_size
 from .figures import MAX_FIGURE_BYTES, figures
 from .report import IMPORTANCE_SAMPLES, Report, report
 
-MAX_FIGURE_BYTES = 2**26
 NAMES_NO_IMAGES = "it does not name images to measure the model on; name test images with --data"
 
 
@@ -52,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
             for warning in found.warnings:
                 console.warn(f"Warning: {warning}")
             if options.publish:
-                version = publish_measured(store, stored, found)
+                is_whole = options.images is None and not options.other_data
+                version = publish_measured(store, stored, found, is_whole=is_whole)
                 console.say(f"Published {version} in {store.folder(version)}.")
         except Stopped as stopped:
             console.say("Stopped; nothing is measured.")
@@ -85,31 +85,40 @@ def measure(stored: StoredModel, options: argparse.Namespace) -> Report:
     return dataclasses.replace(found, files=figures(stored.vae.cpu(), first.test))
 
 
-def publish_measured(store: Store, stored: StoredModel, found: Report) -> ModelVersion:
+def publish_measured(store: Store, stored: StoredModel, found: Report, *, is_whole: bool) -> ModelVersion:
     """Publish the weights of a version again, as a new version with these numbers and figures beside its others.
 
-    A number replaces the card's number of the same name, and a figure the figure of the same name.
+    A number replaces the card's number of the same name, and a figure the figure of the same name. The summary of the
+    latents and the quantiles of scores replace the card's if the measurement `is_whole`: of all test images of the
+    model's own data. The calibrations of the version are copied.
 
     Raises:
         CannotPublish: the store cannot be written.
     """
     card, folder = stored.card, store.folder(stored.version)
+    keeps_own = not is_whole and (card.scores is not None or found.scores is None)  # scores depend on the latents
+    first, second = (card, found) if keeps_own else (found, card)
     metrics = {metric.name: metric for metric in (*card.metrics, *found.metrics)}
     try:
         kept = {path.name: read_file(path, MAX_FIGURE_BYTES) for path in sorted(folder.glob("[!._]*.png"))}
+        calibrations = {name: store.calibration(stored.version, name) for name in store.calibrations(stored.version)}
         original = store.load(stored.version)  # the measured one may have another precision, and be on another device
-        return store.publish(
+        version = store.publish(
             stored.version.name,
             original.model,
             source=card.source,
             preview=card.preview,
             training=card.training,
+            fit=card.fit,
             metrics=tuple(metrics.values()),
-            latents=found.latents or card.latents,
-            scores=found.scores or card.scores,
+            latents=first.latents or second.latents,
+            scores=first.scores or second.scores,
             warnings=tuple(dict.fromkeys((*card.warnings, *found.warnings))),
             files={**kept, **found.files},
         )
+        for name, calibration in calibrations.items():
+            store.add_calibration(version, name, calibration)
+        return version
     except (StoreError, OSError) as error:
         raise CannotPublish(store.root, error) from error
 
