@@ -114,7 +114,7 @@ def read_folder(
     }
     groups = {}
     if rules.groups is not None:
-        groups = {split: groups_of(folder, pictures.names, rules.groups) for split, pictures in read.items()}
+        groups = groups_of(folder, {split: pictures.names for split, pictures in read.items()}, rules.groups)
         check_apart(folder, groups)
     pixels = {split: pictures.pixels for split, pictures in read.items()}
     return Splits(
