@@ -99,6 +99,34 @@ def test_model_of_any_size_is_measured_on_an_array(store: Store, tmp_path: Path)
     assert "4 pictures of bars.npy, cropped to 16×16, values in [0, 1]" in metric.protocol
 
 
+def test_model_of_any_size_is_measured_on_the_test_images_of_arrays(store: Store, tmp_path: Path) -> None:
+    """Images to train on are not counted."""
+    pixels = bars(5, side=16)[:, 0].numpy()
+    np.savez(tmp_path / "bars.npz", train=pixels, test=pixels[:2])
+
+    call = ["tiny", "--store", str(store.root), "--data", str(tmp_path / "bars.npz"), "--publish"]
+    assert evaluate(call) == 0
+
+    assert all("2 pictures of bars.npz," in metric.protocol for metric in card(store, "tiny@2").metrics)
+
+
+@pytest.mark.parametrize(("split", "found"), [("train", 3), ("other", 4)])
+def test_model_of_any_size_is_measured_on_the_test_pictures_of_a_folder(
+    store: Store, pictures: Path, split: str, found: int
+) -> None:
+    """As in a training, `test` is a part of the folder only if `train` is beside it."""
+    (pictures / "broken.png").unlink()
+    (pictures / "3.png").unlink()
+    pictures.rename(pictures.parent / "test")
+    (pictures / split).mkdir(parents=True)
+    (pictures.parent / "test").rename(pictures / "test")
+    Image.new("RGB", (16, 16)).save(pictures / split / "0.png")
+
+    assert evaluate(["tiny", "--store", str(store.root), "--data", str(pictures), "--side", "24", "--publish"]) == 0
+
+    assert all(f"{found} pictures of pictures," in metric.protocol for metric in card(store, "tiny@2").metrics)
+
+
 def test_model_of_any_size_needs_data(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """Its card names no images."""
     assert evaluate(["tiny", "--store", str(store.root)]) == 1
