@@ -30,8 +30,8 @@ from .arguments import at_least_one, path_argument
 from .data import Dataset
 from .devices import device_name
 from .errors import BadData, CannotFit, CannotPublish, TrainingError
-from .evaluate.__main__ import load_test
 from .evaluate.figures import MAX_FIGURE_BYTES, figures
+from .evaluate.images import load_test
 from .evaluate.report import report
 from .fitting import BINARISATIONS, fit, posteriors_of
 from .publish import git_commit, prepare

@@ -9,31 +9,23 @@ if __name__ == "__main__":
 
 import argparse
 import dataclasses
-import json
-from pathlib import Path
 from typing import get_args
 
-from pydantic import ValidationError
-
-from model_store import Card, ModelVersion, Store, StoredModel, StoreError, store_folder, tables
+from model_store import ModelVersion, Store, StoredModel, StoreError, store_folder, tables
 from model_store.files import read_file
 from model_store.pictures import Resize
 from model_store.vae.device import NoSuchDevice, choose_device
-from model_store.vae.record import validation_messages
 
 from .. import console
 from ..arguments import at_least_one, path_argument
-from ..data import Dataset, load_dataset, load_test_images
 from ..devices import use_threads
-from ..errors import BadData, BadRecipe, CannotPublish, TrainingError
+from ..errors import BadRecipe, CannotPublish, TrainingError
 from ..publish import prepare
-from ..recipe import DataRecipe, Recipe
 from ..sources.download import DEFAULT_CACHE
 from .any_size import DEFAULT_SIDE, report_any_size
 from .figures import MAX_FIGURE_BYTES, figures
+from .images import NAMES_NO_IMAGES, load_test
 from .report import IMPORTANCE_SAMPLES, Report, report
-
-NAMES_NO_IMAGES = "it does not name images to measure the model on; name test images with --data"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -121,46 +113,6 @@ def publish_measured(store: Store, stored: StoredModel, found: Report, *, is_who
         return version
     except (StoreError, OSError) as error:
         raise CannotPublish(store.root, error) from error
-
-
-def load_test(
-    card: Card,
-    place: Path | None,
-    cache: Path = DEFAULT_CACHE,
-    resize: Resize | None = None,
-    *,
-    is_other: bool = False,
-) -> Dataset:
-    """Read the images to measure a model on.
-
-    The card of a model that was trained here has a recipe: its images are read and divided as they were for the
-    training. For another model, or if `is_other`, take the test images of `place`, or all of its images.
-
-    Raises:
-        BadRecipe: the card has no recipe and `place` is None, or the recipe is of another release.
-        BadData: the images are not the ones that the card names, or cannot be used.
-        DataNotFound, DownloadFailed: there are no images.
-    """
-    if card.training is None or is_other:
-        if place is None:
-            raise BadRecipe("of the card", NAMES_NO_IMAGES)
-        rules = DataRecipe(resize=resize or "none", background=card.background, invert=card.is_inverted)
-        return load_test_images(place, card.model.example_shape, rules, cache)
-    if resize is not None:
-        raise BadRecipe("of the card", "the recipe itself has data.resize; leave out --resize")
-    try:
-        recipe = Recipe.model_validate_json(json.dumps(card.training.recipe))
-    except ValidationError as error:
-        raise BadRecipe("of the card", f"it is of another release ({validation_messages(error, Recipe)[0]})") from error
-    dataset = load_dataset(recipe, place, cache=cache)
-    if dataset.summary().sha256 != card.training.data.sha256:
-        trained_on = card.training.data.name
-        raise BadData(
-            dataset.name,
-            f"the model was trained on other images ({trained_on}); name those with --data, or measure it on these "
-            "with --other-data",
-        )
-    return dataset
 
 
 def argument_parser() -> argparse.ArgumentParser:
