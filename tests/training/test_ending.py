@@ -173,7 +173,7 @@ def pieces(terminal: int) -> Iterator[str]:
             yield os.read(terminal, 4096).decode(errors="replace")
         except OSError:
             return
-    pytest.fail(f"the command neither says what is expected nor ends within {PATIENCE_S} seconds")
+    pytest.fail(f"the command neither says the expected words nor ends within {PATIENCE_S} seconds")
 
 
 def read_until(terminal: int, pattern: str) -> str:

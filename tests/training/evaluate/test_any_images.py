@@ -181,7 +181,7 @@ def test_new_version_keeps_the_rest_of_the_card(call: list[str], idx_folder: Pat
 def test_few_or_other_images_leave_the_quantiles(
     call: list[str], idx_folder: Path, tmp_path: Path, selection: list[str]
 ) -> None:
-    """The service compares scores with those of all test images; the numbers name the images that were measured."""
+    """The service compares scores with the scores of all test images; the numbers name their images."""
     main(call)
     store = Store(tmp_path / "the store")
     np.save(tmp_path / "other.npy", bars(7)[:, 0].numpy())
@@ -196,7 +196,7 @@ def test_few_or_other_images_leave_the_quantiles(
 
 
 def test_few_images_give_quantiles_to_a_model_without(recipe: Recipe, idx_folder: Path, tmp_path: Path) -> None:
-    """Quantiles of few images are better than none, and their protocol has the number."""
+    """The protocol of the quantiles has the number of images."""
     store = Store(tmp_path / "store")
     store.publish("bars", VAE(recipe.model))
 
