@@ -27,7 +27,7 @@ from . import console
 from .arguments import at_least_one, path_argument
 from .data import Dataset
 from .errors import CannotMeasure, TrainingError
-from .evaluate.__main__ import load_test
+from .evaluate.images import load_test
 from .evaluate.latents import latent_use
 from .evaluate.report import tested_images
 from .evaluate.statistics import scored

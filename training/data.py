@@ -99,7 +99,8 @@ def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
     """Make the three splits. If the source lacks a split, the recipe's seed draws its images, or its groups.
 
     Raises:
-        BadData: the training images or their groups are too few to divide.
+        BadData: the training images or their groups are too few to divide, or the cache has no room for the splits.
+        OSError: the cache cannot be written.
     """
     count = len(splits.train)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -115,15 +116,15 @@ def divide(name: str, splits: Splits, recipe: Recipe) -> Dataset:
         drawn_test, drawn_validation, rest = torch.split(order, [tests, validations, count - tests - validations])
     else:
         drawn_test, drawn_validation, rest = draw_groups(name, splits.groups, [tests, validations], generator)
+
+    def drawn(indices: Tensor, split: str) -> Tensor:
+        return rows_of(name, splits.train, indices, splits.folder, split)
+
     return Dataset(
         name=name,
-        train=rows_of(splits.train, rest, splits.folder, "train"),
-        validation=(
-            rows_of(splits.train, drawn_validation, splits.folder, "validation")
-            if splits.validation is None
-            else splits.validation
-        ),
-        test=rows_of(splits.train, drawn_test, splits.folder, "test") if splits.test is None else splits.test,
+        train=drawn(rest, "train"),
+        validation=drawn(drawn_validation, "validation") if splits.validation is None else splits.validation,
+        test=drawn(drawn_test, "test") if splits.test is None else splits.test,
         resize=recipe.data.resize,
         background=recipe.data.background,
         is_inverted=recipe.data.invert,

@@ -20,6 +20,7 @@ import torch
 from pydantic import ValidationError
 
 from model_store import VAE, FitSummary, ModelVersion, Store, StoredModel, StoreError, VAEConfig, store_folder
+from model_store.files import read_file
 from model_store.vae import Flow, FlowConfig, Mixture, MixtureConfig, UniformConfig
 from model_store.vae.device import NoSuchDevice, choose_device, dtype_of
 from model_store.vae.record import validation_messages
@@ -29,8 +30,8 @@ from .arguments import at_least_one, path_argument
 from .data import Dataset
 from .devices import device_name
 from .errors import BadData, CannotFit, CannotPublish, TrainingError
-from .evaluate.__main__ import load_test
-from .evaluate.figures import figures
+from .evaluate.figures import MAX_FIGURE_BYTES, figures
+from .evaluate.images import load_test
 from .evaluate.report import report
 from .fitting import BINARISATIONS, fit, posteriors_of
 from .publish import git_commit, prepare
@@ -152,8 +153,9 @@ def publish(store: Store, stored: StoredModel, model: VAE, dataset: Dataset, fit
     model.to(dtype_of(model.decoder)).eval().requires_grad_(False)  # a file has tensors of one type
     found = report(model, dataset)
     model = model.cpu()
-    card = stored.card
+    card, curves = stored.card, store.folder(stored.version) / "curves.png"
     try:
+        kept = {curves.name: read_file(curves, MAX_FIGURE_BYTES)} if curves.exists() else {}  # of the training
         return store.publish(
             stored.version.name,
             model,
@@ -165,7 +167,7 @@ def publish(store: Store, stored: StoredModel, model: VAE, dataset: Dataset, fit
             latents=found.latents,
             scores=found.scores,
             warnings=found.warnings,
-            files=figures(model, dataset.test),
+            files={**kept, **figures(model, dataset.test)},
         )
     except (StoreError, OSError) as error:
         raise CannotPublish(store.root, error) from error

@@ -70,8 +70,9 @@ class DataRecipe(Record):
     )
     groups: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_groups)] | None = Field(
         default=None,
-        description="pictures of a group are in one split only: `folder`, or a regular expression for a picture's path "
-        "inside the folder of --data, whose parentheses match the name of the group",
+        description="pictures of a group are in one split only: `folder`, or a regular expression whose parentheses "
+        "match the name of the group in a picture's path; the path begins below the folder of --data, or below "
+        "`train`, `test` or another folder of a split; a picture without such a name is a group of its own",
     )
     validation_fraction: Fraction = Field(
         default=0.05, description="the part of the training images that chooses the weights"

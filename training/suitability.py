@@ -14,6 +14,7 @@ from model_store.vae.pixels import to_images
 MAX_NOISE_SHARE = 0.3
 
 _IMAGES = 2048  # of the training images, evenly apart
+_VALUES = 2**24  # fewer images are taken if they have more values: each takes 8 bytes, and as much in copies
 
 
 def likelihood_warning(config: VAEConfig, pixels: Tensor) -> str | None:
@@ -33,7 +34,8 @@ def noise_share(pixels: Tensor) -> float:
     A value p in [0, 1] becomes 1 with probability p, which has the variance p(1 − p). By the law of total variance,
     the mean of these variances is a part of the whole, m(1 − m), where m is the mean of all values.
     """
-    values = to_images(pixels[:: math.ceil(len(pixels) / _IMAGES)].cpu()).double()
+    images = max(1, min(_IMAGES, _VALUES // math.prod(pixels.shape[1:])))
+    values = to_images(pixels[:: math.ceil(len(pixels) / images)].cpu()).double()
     mean = values.mean().item()
     whole = mean * (1 - mean)
     return (values * (1 - values)).mean().item() / whole if whole else 0.0

@@ -14,7 +14,7 @@ from model_store.files import read_file
 from training.console import say
 from training.data import Dataset
 from training.errors import BadData, DataNotFound
-from training.evaluate.__main__ import load_test
+from training.evaluate.images import load_test
 from training.loop import start, train
 from training.recipe import read_recipe
 from training.sources import idx

@@ -4,10 +4,13 @@ import dataclasses
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,7 @@ from training.loop import Run
 from training.validation import Validation
 
 SECONDS = 1800.0
+PATIENCE_S = 120.0  # a slow machine imports torch within it
 
 
 @pytest.fixture
@@ -139,33 +143,53 @@ def test_ctrl_c_on_a_terminal_offers_to_publish_the_best_epoch(
     process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env={**os.environ, "TERM": "dumb"})
     os.close(its)
     terminal = os.fdopen(ours, "r+b", buffering=0)
-    read_until(terminal.fileno(), r"epoch   2/")
-    process.send_signal(signal.SIGINT)
-    said = read_until(terminal.fileno(), r"\[y/N\] ")
-    terminal.write(f"{answer}\n".encode())
-    read_to_end(terminal.fileno())
-    terminal.close()
+    with terminal, killed_at_the_end(process):
+        read_until(terminal.fileno(), r"epoch   2/")
+        process.send_signal(signal.SIGINT)
+        said = read_until(terminal.fileno(), r"\[y/N\] ")
+        terminal.write(f"{answer}\n".encode())
+        read_to_end(terminal.fileno())
+        assert process.wait(timeout=PATIENCE_S) == status
 
-    assert process.wait(timeout=60) == status
     assert re.search(r"Continue it with: .*Publish the weights of epoch \d+, the best so far", said, re.DOTALL)
     assert [str(version) for version in Store(tmp_path / "the store").versions()] == versions
+
+
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave no command behind that trains or waits for an answer."""
+    try:
+        yield
+    finally:
+        process.kill()  # which does nothing after its end
+        process.wait()
+
+
+def pieces(terminal: int) -> Iterator[str]:
+    """The text of a terminal as it comes, until the command has closed it, for which Linux gives an error."""
+    end = time.monotonic() + PATIENCE_S
+    while (left_s := end - time.monotonic()) > 0 and select.select([terminal], [], [], left_s)[0]:
+        try:
+            yield os.read(terminal, 4096).decode(errors="replace")
+        except OSError:
+            return
+    pytest.fail(f"the command neither says the expected words nor ends within {PATIENCE_S} seconds")
 
 
 def read_until(terminal: int, pattern: str) -> str:
     """The text of a terminal up to a pattern."""
     said = ""
-    while not re.search(pattern, said):
-        said += os.read(terminal, 4096).decode(errors="replace")
-    return said
+    for piece in pieces(terminal):
+        said += piece
+        if re.search(pattern, said):
+            return said
+    pytest.fail(f"the command has ended without {pattern}: {said}")
 
 
 def read_to_end(terminal: int) -> None:
-    """Read until the command has closed its terminal, for which Linux gives an error."""
-    try:
-        while os.read(terminal, 4096):
-            pass
-    except OSError:
-        return
+    """Read until the command has closed its terminal."""
+    for _ in pieces(terminal):
+        pass
 
 
 def test_question_is_not_asked_without_a_terminal() -> None:

@@ -50,6 +50,8 @@ def test_fitted_prior_is_a_new_version_with_the_same_networks(
     protocol = next(metric.protocol for metric in after.card.metrics if metric.name == "elbo_nats")
     assert "the KL to the flow by the posterior draws" in protocol
     assert after.card.scores is not None
+    curves = [(store.folder(each.version) / "curves.png").read_bytes() for each in (before, after)]
+    assert curves[0] == curves[1]  # of the same training
     assert evaluate(["bars", *places, "--importance-samples", "2"]) == 0
 
 

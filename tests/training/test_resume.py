@@ -165,7 +165,7 @@ def test_signal_during_an_evaluation_is_one_line(
     """An evaluation keeps nothing."""
     main([*call, "--set", "epochs=1"])
     capsys.readouterr()
-    monkeypatch.setattr("training.evaluate.__main__.load_dataset", sends(signal.SIGINT))
+    monkeypatch.setattr("training.evaluate.images.load_dataset", sends(signal.SIGINT))
 
     assert evaluate(["bars", "--store", str(tmp_path / "the store")]) == 130
     assert capsys.readouterr().out == "Stopped; nothing is measured.\n"

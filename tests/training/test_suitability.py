@@ -39,6 +39,21 @@ def test_black_and_white_images_have_no_noise(pixels: torch.Tensor) -> None:
     assert noise_share(pixels) == 0
 
 
+@pytest.mark.parametrize(("side", "most"), [(8, 2048), (512, 64), (8192, 1)])
+def test_share_of_noise_reads_few_large_images(side: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All training images as float64 could be more than the memory; an image is read however large it is."""
+    read: list[int] = []
+
+    def count(pixels: torch.Tensor) -> torch.Tensor:
+        read.append(len(pixels))
+        return torch.zeros(1)
+
+    monkeypatch.setattr("training.suitability.to_images", count)
+    noise_share(torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(8192, 1, side, side))
+
+    assert read == [most]
+
+
 def test_grey_images_have_a_warning_with_the_remedy(recipe: Recipe, recipe_file: Path, greys: torch.Tensor) -> None:
     """The remedy is a flag, and with it there is no warning."""
     warning = likelihood_warning(recipe.model, greys)

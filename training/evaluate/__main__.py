@@ -9,32 +9,23 @@ if __name__ == "__main__":
 
 import argparse
 import dataclasses
-import json
-from pathlib import Path
 from typing import get_args
 
-from pydantic import ValidationError
-
-from model_store import Card, ModelVersion, Store, StoredModel, StoreError, store_folder, tables
+from model_store import ModelVersion, Store, StoredModel, StoreError, store_folder, tables
 from model_store.files import read_file
 from model_store.pictures import Resize
 from model_store.vae.device import NoSuchDevice, choose_device
-from model_store.vae.record import validation_messages
 
 from .. import console
 from ..arguments import at_least_one, path_argument
-from ..data import Dataset, load_dataset, load_test_images
 from ..devices import use_threads
-from ..errors import BadData, BadRecipe, CannotPublish, TrainingError
+from ..errors import BadRecipe, CannotPublish, TrainingError
 from ..publish import prepare
-from ..recipe import DataRecipe, Recipe
 from ..sources.download import DEFAULT_CACHE
 from .any_size import DEFAULT_SIDE, report_any_size
-from .figures import figures
+from .figures import MAX_FIGURE_BYTES, figures
+from .images import NAMES_NO_IMAGES, load_test
 from .report import IMPORTANCE_SAMPLES, Report, report
-
-MAX_FIGURE_BYTES = 2**26
-NAMES_NO_IMAGES = "it does not name images to measure the model on; name test images with --data"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
             for warning in found.warnings:
                 console.warn(f"Warning: {warning}")
             if options.publish:
-                version = publish_measured(store, stored, found)
+                is_whole = options.images is None and not options.other_data
+                version = publish_measured(store, stored, found, is_whole=is_whole)
                 console.say(f"Published {version} in {store.folder(version)}.")
         except Stopped as stopped:
             console.say("Stopped; nothing is measured.")
@@ -85,73 +77,42 @@ def measure(stored: StoredModel, options: argparse.Namespace) -> Report:
     return dataclasses.replace(found, files=figures(stored.vae.cpu(), first.test))
 
 
-def publish_measured(store: Store, stored: StoredModel, found: Report) -> ModelVersion:
+def publish_measured(store: Store, stored: StoredModel, found: Report, *, is_whole: bool) -> ModelVersion:
     """Publish the weights of a version again, as a new version with these numbers and figures beside its others.
 
-    A number replaces the card's number of the same name, and a figure the figure of the same name.
+    A number replaces the card's number of the same name, and a figure the figure of the same name. The summary of the
+    latents and the quantiles of scores replace the card's if the measurement `is_whole`: of all test images of the
+    model's own data. The calibrations of the version are copied.
 
     Raises:
         CannotPublish: the store cannot be written.
     """
     card, folder = stored.card, store.folder(stored.version)
+    keeps_own = not is_whole and (card.scores is not None or found.scores is None)  # scores depend on the latents
+    first, second = (card, found) if keeps_own else (found, card)
     metrics = {metric.name: metric for metric in (*card.metrics, *found.metrics)}
     try:
         kept = {path.name: read_file(path, MAX_FIGURE_BYTES) for path in sorted(folder.glob("[!._]*.png"))}
+        calibrations = {name: store.calibration(stored.version, name) for name in store.calibrations(stored.version)}
         original = store.load(stored.version)  # the measured one may have another precision, and be on another device
-        return store.publish(
+        version = store.publish(
             stored.version.name,
             original.model,
             source=card.source,
             preview=card.preview,
             training=card.training,
+            fit=card.fit,
             metrics=tuple(metrics.values()),
-            latents=found.latents or card.latents,
-            scores=found.scores or card.scores,
+            latents=first.latents or second.latents,
+            scores=first.scores or second.scores,
             warnings=tuple(dict.fromkeys((*card.warnings, *found.warnings))),
             files={**kept, **found.files},
         )
+        for name, calibration in calibrations.items():
+            store.add_calibration(version, name, calibration)
+        return version
     except (StoreError, OSError) as error:
         raise CannotPublish(store.root, error) from error
-
-
-def load_test(
-    card: Card,
-    place: Path | None,
-    cache: Path = DEFAULT_CACHE,
-    resize: Resize | None = None,
-    *,
-    is_other: bool = False,
-) -> Dataset:
-    """Read the images to measure a model on.
-
-    The card of a model that was trained here has a recipe: its images are read and divided as they were for the
-    training. For another model, or if `is_other`, take the test images of `place`, or all of its images.
-
-    Raises:
-        BadRecipe: the card has no recipe and `place` is None, or the recipe is of another release.
-        BadData: the images are not the ones that the card names, or cannot be used.
-        DataNotFound, DownloadFailed: there are no images.
-    """
-    if card.training is None or is_other:
-        if place is None:
-            raise BadRecipe("of the card", NAMES_NO_IMAGES)
-        rules = DataRecipe(resize=resize or "none", background=card.background, invert=card.is_inverted)
-        return load_test_images(place, card.model.example_shape, rules, cache)
-    if resize is not None:
-        raise BadRecipe("of the card", "the recipe itself has data.resize; leave out --resize")
-    try:
-        recipe = Recipe.model_validate_json(json.dumps(card.training.recipe))
-    except ValidationError as error:
-        raise BadRecipe("of the card", f"it is of another release ({validation_messages(error, Recipe)[0]})") from error
-    dataset = load_dataset(recipe, place, cache=cache)
-    if dataset.summary().sha256 != card.training.data.sha256:
-        trained_on = card.training.data.name
-        raise BadData(
-            dataset.name,
-            f"the model was trained on other images ({trained_on}); name those with --data, or measure it on these "
-            "with --other-data",
-        )
-    return dataset
 
 
 def argument_parser() -> argparse.ArgumentParser:

@@ -26,7 +26,7 @@ from ..data import place_name
 from ..errors import BadData, DataNotFound, NotFinite
 from ..recipe import DataRecipe
 from ..sources import read_arrays
-from ..sources.folder import SUFFIXES, decode_picture
+from ..sources.folder import SUFFIXES, decode_picture, split_folders
 from ..sources.listing import list_pictures
 from .figures import PAIRS, reconstructions
 from .report import Report
@@ -44,7 +44,9 @@ class Errors(NamedTuple):
 
 
 def report_any_size(model: Network, place: Path, *, side: int = DEFAULT_SIDE, most: int | None = None) -> Report:
-    """Measure a model on the pictures of a place, at most the first `most`, and draw some of them.
+    """Measure a model on the test pictures of a place, at most the first `most`, and draw some of them.
+
+    A place that has no test pictures is taken whole.
 
     A picture is cropped at its centre to sides of at most `side` pixels that the model takes.
 
@@ -98,7 +100,7 @@ def error_metrics(errors: Sequence[Errors], where: str) -> list[Metric]:
 
 
 def cropped_pictures(place: Path, config: FamilyConfig, side: int, most: int | None = None) -> Iterator[Tensor]:
-    """Uint8 pixels (C, H, W) of the first pictures of a folder or array, cropped at the centre.
+    """Uint8 pixels (C, H, W) of the first test pictures of a folder or array, cropped at the centre.
 
     A picture that cannot be read is skipped with a warning, and one that is too small for the model without one.
 
@@ -130,9 +132,12 @@ def common_crops(pictures: Sequence[Tensor], config: FamilyConfig) -> Tensor:
 
 
 def _pictures(place: Path, channels: int) -> Sequence[Path | Pixels]:
-    """The pictures of a folder, or the images of an array."""
+    """The test pictures of a folder or an array, or all of its pictures if it has none for a test."""
     arrays = read_arrays(place, (channels, 1, 1), DataRecipe())
-    return list_pictures(place, SUFFIXES).pictures if arrays is None else list(arrays.train.numpy())
+    if arrays is None:
+        parts = split_folders(place)
+        return list_pictures(parts.get("test", place) if "train" in parts else place, SUFFIXES).pictures
+    return list((arrays.train if arrays.test is None else arrays.test).numpy())
 
 
 def _pixels(picture: Path | Pixels, channels: int) -> Tensor | BadData:

@@ -17,6 +17,7 @@ from model_store.vae.pixels import to_images, to_pixels
 
 SAMPLES = 64
 PAIRS = 16
+MAX_FIGURE_BYTES = 2**26  # of a stored version
 
 _MIN_SIDE = 448
 

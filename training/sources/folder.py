@@ -114,7 +114,7 @@ def read_folder(
     }
     groups = {}
     if rules.groups is not None:
-        groups = {split: groups_of(folder, pictures.names, rules.groups) for split, pictures in read.items()}
+        groups = groups_of(folder, {split: pictures.names for split, pictures in read.items()}, rules.groups)
         check_apart(folder, groups)
     pixels = {split: pictures.pixels for split, pictures in read.items()}
     return Splits(
@@ -197,7 +197,6 @@ def read_into_file(
         OSError: the cache cannot be written.
     """
     place = cache_folder(cache, paths, image_shape, rules)
-    check_disk(place, folder, 2 * len(paths) * prod(image_shape))  # in the order of the folder, and of the splits
     warn(
         f"The {len(paths):,} pictures of {folder} do not fit into the memory; their pixels are kept in {place}, which "
         "you may delete after the last run."
@@ -205,6 +204,8 @@ def read_into_file(
     with locked(place):
         file = PixelFile(place, image_shape)
         file.load()
+        if unread := len(paths) - file.read:  # the rest, and all pictures again in the order of the splits
+            check_disk(place, folder, (unread + len(paths)) * prod(image_shape))
         again = [paths[index] for index in file.skipped]  # for their reasons
         reasons = dict(zip(file.skipped, results_of(again, image_shape, rules), strict=True))
         rest = results_of(paths[file.read :], image_shape, rules)

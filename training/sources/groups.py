@@ -15,24 +15,32 @@ from model_store.vae.sentences import counted
 from ..errors import BadData
 
 FOLDER = "folder"
+_PARENT = "(?s)^.*(?=/)"
 _NAMED = 3
 
 
-def groups_of(place: Path, names: Sequence[str], groups: str) -> list[str]:
-    """The group of each picture, by its path below the folder `place`.
+def groups_of(place: Path, names: Mapping[str, Sequence[str]], groups: str) -> dict[str, list[str]]:
+    """The group of each picture of the splits of a place, by its path below the folder of its split.
 
     `groups` is `folder`, for the folder of the picture, or a regular expression: the group is the part of the path that
-    its parentheses match, or that it matches if it has none. A picture that it does not match is a group of its own.
+    its parentheses match, or that it matches if it has none. A picture that it does not match, or that is in no folder
+    below that of its split, is a group of its own, which no other split has.
 
     Raises:
         BadData: the expression does not match any picture.
     """
-    if groups == FOLDER:
-        return [name.rpartition("/")[0] for name in names]
-    found = [re.search(groups, name) for name in names]
-    if not any(found):
-        raise BadData(place, f"data.groups={groups} does not match the path of any picture, such as {names[0]}")
-    return [match[min(1, match.re.groups)] or name if match else name for match, name in zip(found, names, strict=True)]
+    pattern = re.compile(_PARENT if groups == FOLDER else groups)
+    found = {split: [pattern.search(name) for name in some] for split, some in names.items()}
+    if not any(match for matches in found.values() for match in matches):
+        first = next(name for some in names.values() for name in some)
+        raise BadData(place, f"data.groups={groups} does not match the path of any picture, such as {first}")
+    return {
+        split: [
+            (match and match[min(1, pattern.groups)]) or f"{split}/{name}"
+            for match, name in zip(matches, names[split], strict=True)
+        ]
+        for split, matches in found.items()
+    }
 
 
 def check_apart(place: Path, groups: Mapping[str, Sequence[str]]) -> None:

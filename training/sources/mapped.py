@@ -46,7 +46,7 @@ def cache_folder(cache: Path, paths: Sequence[Path], shape: Shape, rules: DataRe
     for path in paths:
         status = path.stat() if path.exists() else None
         known = (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
-        digest.update(json.dumps([os.fspath(path), *known]).encode())
+        digest.update(json.dumps([os.path.abspath(path), *known]).encode())  # a resumed run has an absolute place
     return cache.expanduser() / _FOLDER / digest.hexdigest()[:32]
 
 
@@ -134,7 +134,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_disk(folder: Path, place: Path, needed: int) -> None:
+def check_disk(folder: Path, place: object, needed: int) -> None:
     """Check that the disk of a cache has room for pixels.
 
     Raises:
@@ -150,12 +150,13 @@ def check_disk(folder: Path, place: Path, needed: int) -> None:
         )
 
 
-def rows_of(pixels: Tensor, indices: Tensor, folder: Path | None, split: str) -> Tensor:
-    """The rows of pixels (N, C, H, W) with these indices, in their order.
+def rows_of(name: str, pixels: Tensor, indices: Tensor, folder: Path | None, split: str) -> Tensor:
+    """The rows of pixels (N, C, H, W) with these indices, in their order; `name` is that of their place, for errors.
 
     Rows of a mapped file become another mapped file in its `folder`, which is made once; in memory they are copied.
 
     Raises:
+        BadData: the cache has no room for the file.
         OSError: the file cannot be written.
     """
     if folder is None or not len(indices):
@@ -165,6 +166,7 @@ def rows_of(pixels: Tensor, indices: Tensor, folder: Path | None, split: str) ->
     path = folder / f"{split}-{digest[:32]}.bin"
     with locked(folder):
         if not path.exists():
+            check_disk(folder, name, len(indices) * prod(shape))
             partial = path.with_suffix(".partial")
             with open(partial, "wb") as file:
                 for some in torch.split(indices, pictures_at_once(shape)):

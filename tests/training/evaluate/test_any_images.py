@@ -10,7 +10,9 @@ from PIL import Image
 from model_store import VAE, Card, Store
 from model_store.vae.pixels import to_images
 from training.__main__ import main
+from training.calibrate import main as calibrate
 from training.evaluate.__main__ import main as evaluate
+from training.fit_prior import main as fit_prior
 from training.recipe import Recipe
 
 from ...model_store.importing.conftest import tiny
@@ -97,6 +99,34 @@ def test_model_of_any_size_is_measured_on_an_array(store: Store, tmp_path: Path)
     assert "4 pictures of bars.npy, cropped to 16×16, values in [0, 1]" in metric.protocol
 
 
+def test_model_of_any_size_is_measured_on_the_test_images_of_arrays(store: Store, tmp_path: Path) -> None:
+    """Images to train on are not counted."""
+    pixels = bars(5, side=16)[:, 0].numpy()
+    np.savez(tmp_path / "bars.npz", train=pixels, test=pixels[:2])
+
+    call = ["tiny", "--store", str(store.root), "--data", str(tmp_path / "bars.npz"), "--publish"]
+    assert evaluate(call) == 0
+
+    assert all("2 pictures of bars.npz," in metric.protocol for metric in card(store, "tiny@2").metrics)
+
+
+@pytest.mark.parametrize(("split", "found"), [("train", 3), ("other", 4)])
+def test_model_of_any_size_is_measured_on_the_test_pictures_of_a_folder(
+    store: Store, pictures: Path, split: str, found: int
+) -> None:
+    """As in a training, `test` is a part of the folder only if `train` is beside it."""
+    (pictures / "broken.png").unlink()
+    (pictures / "3.png").unlink()
+    pictures.rename(pictures.parent / "test")
+    (pictures / split).mkdir(parents=True)
+    (pictures.parent / "test").rename(pictures / "test")
+    Image.new("RGB", (16, 16)).save(pictures / split / "0.png")
+
+    assert evaluate(["tiny", "--store", str(store.root), "--data", str(pictures), "--side", "24", "--publish"]) == 0
+
+    assert all(f"{found} pictures of pictures," in metric.protocol for metric in card(store, "tiny@2").metrics)
+
+
 def test_model_of_any_size_needs_data(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """Its card names no images."""
     assert evaluate(["tiny", "--store", str(store.root)]) == 1
@@ -130,19 +160,66 @@ def test_model_without_quantiles_gets_them_in_a_new_version(recipe: Recipe, idx_
 
 
 def test_new_version_keeps_the_rest_of_the_card(call: list[str], idx_folder: Path, tmp_path: Path) -> None:
-    """The training, its curves and the numbers that were not measured again are as before."""
+    """The training, its curves, the fit and the numbers that were not measured again are as before."""
     main(call)
     store = Store(tmp_path / "the store")
     places = ["--store", str(store.root), "--data", str(idx_folder)]
+    assert fit_prior(["bars", *places, "--steps", "5", "--couplings", "2", "--width", "8"]) == 0
 
     assert evaluate(["bars", *places, "--importance-samples", "7", "--publish"]) == 0
 
-    before, after = card(store, "bars@1"), card(store, "bars@2")
+    before, after = card(store, "bars@2"), card(store, "bars@3")
+    assert before.fit is not None
     changed = {metric.name for metric, old in zip(after.metrics, before.metrics, strict=True) if metric != old}
     assert changed == {"importance_weighted_nats"}
     assert after.model_copy(update={"created": before.created, "metrics": before.metrics}) == before
-    curves = [(store.folder(store.resolve(name)) / "curves.png").read_bytes() for name in ("bars@1", "bars@2")]
+    curves = [(store.folder(store.resolve(name)) / "curves.png").read_bytes() for name in ("bars@1", "bars@3")]
     assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("selection", [["--images", "3"], ["--other-data"]], ids=["few", "other"])
+def test_few_or_other_images_leave_the_quantiles(
+    call: list[str], idx_folder: Path, tmp_path: Path, selection: list[str]
+) -> None:
+    """The service compares scores with the scores of all test images; the numbers name their images."""
+    main(call)
+    store = Store(tmp_path / "the store")
+    np.save(tmp_path / "other.npy", bars(7)[:, 0].numpy())
+    place = tmp_path / "other.npy" if "--other-data" in selection else idx_folder
+
+    assert evaluate(["bars", "--store", str(store.root), "--data", str(place), *selection, "--publish"]) == 0
+
+    before, after = card(store, "bars@1"), card(store, "bars@2")
+    assert before.scores is not None
+    assert (after.scores, after.latents) == (before.scores, before.latents)
+    assert value(after, "mse") != value(before, "mse")
+
+
+def test_few_images_give_quantiles_to_a_model_without(recipe: Recipe, idx_folder: Path, tmp_path: Path) -> None:
+    """The protocol of the quantiles has the number of images."""
+    store = Store(tmp_path / "store")
+    store.publish("bars", VAE(recipe.model))
+
+    assert evaluate(["bars", "--store", str(store.root), "--data", str(idx_folder), "--images", "3", "--publish"]) == 0
+
+    after = card(store, "bars@2")
+    assert after.scores is not None
+    assert after.scores.protocol.startswith("3 test images of idx, ")
+    assert after.latents is not None
+
+
+def test_calibrations_are_copied_to_the_new_version(recipe: Recipe, idx_folder: Path, tmp_path: Path) -> None:
+    """The weights are the same, so the quantiles of normal images hold for the new version too."""
+    store = Store(tmp_path / "store")
+    before = store.publish("bars", VAE(recipe.model))
+    places = ["--store", str(store.root), "--data", str(idx_folder)]
+    assert calibrate(["bars", *places, "--name", "line-3"]) == 0
+
+    assert evaluate(["bars", *places, "--publish"]) == 0
+
+    after = store.resolve("bars@2")
+    assert list(store.calibrations(after)) == ["line-3"]
+    assert store.calibration(after, "line-3") == store.calibration(before, "line-3")
 
 
 def test_model_is_measured_on_other_images_if_the_user_says_so(

@@ -86,9 +86,47 @@ def test_groups_are_drawn_by_the_seed(recipe_file: Path, people: Path) -> None:
 
 def test_picture_that_the_pattern_does_not_match_is_a_group_of_its_own(tmp_path: Path) -> None:
     """The other pictures are still grouped."""
-    names = ["a/p1_0.png", "b/p1_1.png", "c/other.png"]
+    names = {"train": ["a/p1_0.png", "b/p1_1.png", "c/other.png"]}
 
-    assert groups_of(tmp_path, names, r"(p\d+)_") == ["p1", "p1", "c/other.png"]
+    assert groups_of(tmp_path, names, r"(p\d+)_") == {"train": ["p1", "p1", "train/c/other.png"]}
+
+
+def test_picture_that_is_in_no_folder_is_a_group_of_its_own(tmp_path: Path) -> None:
+    """A group of the other pictures has all of its folder, at any depth."""
+    names = {"train": ["0.png", "1.png", "p1/a/2.png", "p1/a/3.png"], "test": ["0.png"]}
+
+    assert groups_of(tmp_path, names, "folder") == {
+        "train": ["train/0.png", "train/1.png", "p1/a", "p1/a"],
+        "test": ["test/0.png"],
+    }
+
+
+@pytest.mark.parametrize("groups", ["folder", r"^p\d+(?=/)"])
+def test_pictures_without_a_group_may_have_one_name_in_two_splits(recipe_file: Path, people: Path, groups: str) -> None:
+    """Many data sets number the pictures of each split from 0."""
+    for split in ("train", "test"):
+        (people / split).mkdir()
+        Image.new("L", (8, 8), 250).save(people / split / "0.png")
+    for person in range(PEOPLE):
+        (people / f"p{person}").rename(people / "train" / f"p{person}")
+
+    dataset = load_dataset(grouped(recipe_file, f"data.groups='{groups}'"), people)
+
+    assert persons(dataset.test) == {12}
+    assert sum(map(len, splits(dataset))) == PEOPLE * EACH + 2
+    assert not persons(dataset.train) & persons(dataset.validation)
+
+
+def test_path_begins_below_the_folder_of_the_split(recipe_file: Path, people: Path) -> None:
+    """An expression with the name of that folder does not match, and the error shows a path that could."""
+    (people / "test").mkdir()
+    (people / "p0").rename(people / "train")
+    Image.new("L", (8, 8), 250).save(people / "test" / "t.png")
+
+    with pytest.raises(BadData, match=r"does not match the path of any picture, such as \w+\.png"):
+        load_dataset(grouped(recipe_file, "data.groups='^train/(p0)'"), people)
+    with pytest.raises(BadData, match=r"data\.groups=folder does not match the path of any picture, such as \w+\.png"):
+        load_dataset(grouped(recipe_file, "data.groups=folder"), people)
 
 
 def test_pattern_that_matches_nothing_is_an_error(recipe_file: Path, people: Path) -> None:

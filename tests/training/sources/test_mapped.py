@@ -61,6 +61,11 @@ def watch(patch: pytest.MonkeyPatch, at_most: int = 1000) -> list[Path]:
     return opened
 
 
+def leave_free(patch: pytest.MonkeyPatch, free_bytes: int) -> None:
+    """Let every disk have that much room."""
+    patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free_bytes))
+
+
 def is_mapped(pixels: torch.Tensor) -> bool:
     """Whether pixels are in a file of this process' map of memory."""
     address = pixels.data_ptr()
@@ -101,9 +106,10 @@ def test_mapped_images_are_those_in_memory(
 def test_second_run_does_not_read_the_pictures_again(
     recipe: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only the broken pictures are opened again, for the warnings."""
+    """Only the broken pictures are opened again, for the warnings; the disk may be full by then."""
     first = load(recipe, pictures, tmp_path / "cache").summary()
     opened = watch(monkeypatch)
+    leave_free(monkeypatch, 0)
     capsys.readouterr()
 
     assert load(recipe, pictures, tmp_path / "cache").summary() == first
@@ -163,10 +169,39 @@ def test_cache_without_room_is_an_error_before_any_work(
     recipe: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The remedy is another cache."""
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    leave_free(monkeypatch, 10)
 
     with pytest.raises(BadData, match=r"take 7,680 bytes in the cache .*cache, where 10 are free; name another cache"):
         load(recipe, pictures, tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_stopped_reading_needs_room_for_the_rest_alone(
+    recipe: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has 29 pictures of 64 bytes and a broken one; 30 more, and the 60 of the splits, are to be written."""
+    with monkeypatch.context() as patch:
+        watch(patch, at_most=35)
+        with pytest.raises(KeyboardInterrupt):
+            load(recipe, pictures, tmp_path / "cache")
+
+    leave_free(monkeypatch, 5759)
+    with pytest.raises(BadData, match="take 5,760 bytes"):
+        load(recipe, pictures, tmp_path / "cache")
+    leave_free(monkeypatch, 5760)
+    assert load(recipe, pictures, tmp_path / "cache").train.shape[1:] == (1, 8, 8)
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_missing_split_needs_room_for_its_images(
+    recipe: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another seed divides the pixels, which are all there, in another way."""
+    load(recipe, pictures, tmp_path / "cache")
+    leave_free(monkeypatch, 10)
+
+    with pytest.raises(BadData, match=r"Cannot use pictures: its pixels .* take 3,136 bytes in the cache"):
+        load(recipe.model_copy(update={"seed": 4}), pictures, tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("no_memory")
@@ -197,3 +232,19 @@ def test_model_is_trained_on_mapped_pixels(recipe_file: Path, pictures: Path, tm
 
     assert main([str(recipe_file), "--data", str(pictures), *places, *changes]) == 0
     assert [str(version) for version in Store(tmp_path / "store").versions()] == ["bars@1"]
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_resumed_run_finds_the_pixels_of_a_relative_place(
+    recipe_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run remembers the absolute path of its images; only the broken pictures are opened again."""
+    monkeypatch.chdir(tmp_path)
+    places = ["--store", "store", "--runs", "runs", "--cache", "cache"]
+    assert main([str(recipe_file), "--data", pictures.name, *places, "--hours", "0.0000001"]) == 0
+    (run,) = Path("runs").iterdir()
+    opened = watch(monkeypatch)
+
+    assert main(["--resume", str(run), "--hours", "1"]) == 0
+    assert {path.name for path in opened} == {"g15_31.png", "g3_7.png"}
+    assert only_folder(tmp_path / "cache").is_dir()
