@@ -467,10 +467,6 @@ class Store:
             OSError: a file cannot be read or written; a version has only regular files.
         """
         name, source = check_name(name or version.name), self._place.files(version)
-        calibrations: dict[str, Calibration] = {}
-        for each in self._place.calibrations(version):
-            with suppress(UnusableCalibration):
-                calibrations[each] = self.calibration(version, each)
         with target._place.lock(name):
             copy = target._place.next_version(name)
             with target._place.incoming(copy, source.paths()) as incoming:
@@ -479,9 +475,18 @@ class Store:
                 except StoreError:
                     self.load(version)  # if the fault is in the original, the message names its files
                     raise
-        for each, calibration in calibrations.items():
-            target.add_calibration(copy, each, calibration)
+        self.copy_calibrations(version, target, copy)
         return copy
+
+    def copy_calibrations(self, version: ModelVersion, target: Store, copy: ModelVersion) -> None:
+        """Copy the calibrations of a version that can be read to a version with the same weights, in any store.
+
+        Raises:
+            OSError: a calibration cannot be written.
+        """
+        for name in self._place.calibrations(version):
+            with suppress(UnusableCalibration):
+                target.add_calibration(copy, name, self.calibration(version, name))
 
     def delete(self, version: ModelVersion, *, force: bool = False) -> None:
         """Delete a version for good: its number is not given again. A reader that has opened its files reads on.

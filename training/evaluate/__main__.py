@@ -93,7 +93,6 @@ def publish_measured(store: Store, stored: StoredModel, found: Report, *, is_who
     metrics = {metric.name: metric for metric in (*card.metrics, *found.metrics)}
     try:
         kept = {path.name: read_file(path, MAX_FIGURE_BYTES) for path in sorted(folder.glob("[!._]*.png"))}
-        calibrations = {name: store.calibration(stored.version, name) for name in store.calibrations(stored.version)}
         original = store.load(stored.version)  # the measured one may have another precision, and be on another device
         version = store.publish(
             stored.version.name,
@@ -108,8 +107,7 @@ def publish_measured(store: Store, stored: StoredModel, found: Report, *, is_who
             warnings=tuple(dict.fromkeys((*card.warnings, *found.warnings))),
             files={**kept, **found.files},
         )
-        for name, calibration in calibrations.items():
-            store.add_calibration(version, name, calibration)
+        store.copy_calibrations(stored.version, store, version)
         return version
     except (StoreError, OSError) as error:
         raise CannotPublish(store.root, error) from error
