@@ -20,8 +20,7 @@ MEDIA_TYPES: dict[Format, str] = {
     "jpeg": PICTURES["jpeg"],
     "webp": PICTURES["webp"],
 }
-SCORE_FORMATS: tuple[Format, ...] = ("json",)
-MAP_FORMATS: tuple[Format, ...] = ("json", "npy", "png", "jpeg", "webp")
+SCORE_FORMATS: tuple[Format, ...] = ("json", "npy", "png", "jpeg", "webp")
 LATENT_FORMATS: tuple[Format, ...] = ("json", "npy", "safetensors")
 IMAGE_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp", "json", "npy", "safetensors")
 

@@ -222,7 +222,7 @@ def test_file_that_is_not_safetensors_is_found(store: Store) -> None:
         ),
         pytest.param(
             lambda card: card["model"]["network"].update(kind="gan"),
-            "network must have one of mlp, conv as its kind, not gan",
+            "network must have one of mlp, conv, shortcut_conv as its kind, not gan",
             id="unknown-network",
         ),
         pytest.param(

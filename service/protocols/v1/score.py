@@ -16,7 +16,7 @@ from model_store.version import NAME, is_name
 
 from ...formats import pictures, tensors
 from ...http.call import Call
-from ...http.negotiation import MAP_FORMATS, SCORE_FORMATS, Format, choose_format
+from ...http.negotiation import SCORE_FORMATS, Format, choose_format
 from ...http.router import Endpoint
 from ...offload import offload
 from ...operations.score import Score, Wish, score
@@ -46,7 +46,7 @@ def _check_calibration(name: str | None) -> str | None:
 class ScoreParameters(Parameters, PictureParameters):
     """The query of score."""
 
-    format: Annotated[AnswerFormat, offered(MAP_FORMATS)] = None
+    format: Annotated[AnswerFormat, offered(SCORE_FORMATS)] = None
     importance_samples: Annotated[int, Field(ge=1, le=INT32_MAX, description="K of the importance-weighted bound")] = 1
     binarise: Annotated[
         Binarise, Field(description="grey pixels of a model of binary ones: drawn with the seed, or cut at the middle")
@@ -75,14 +75,14 @@ class ScoreParameters(Parameters, PictureParameters):
         ),
     ] = None
     map: Annotated[
-        bool, Field(description="also the error of each pixel, −log p in nats; format=npy and pictures are the map")
+        bool, Field(description="also the error of each pixel, −log p in nats; other formats than JSON are the map")
     ] = False
 
     def wish(self, wanted: Format) -> Wish:
         """How the images are to be judged, for an answer in that format."""
         percentile = None if self.threshold is None else float(self.threshold.removeprefix("q"))
         error_map: Literal["nats", "colours"] = "nats" if wanted in ("json", "npy") else "colours"
-        return Wish(self.calibration, self.statistic, percentile, error_map if self.map else None)
+        return Wish(self.calibration, self.statistic, percentile, error_map if self.map or wanted != "json" else None)
 
 
 class ScoreAnswer(OperationAnswer):
@@ -114,10 +114,9 @@ class ScoreAnswer(OperationAnswer):
 async def answer(call: Call, session: Session, parameters: ScoreParameters) -> Response:
     """The evidence lower bound of each image, its terms, the tighter importance-weighted bound, and its percentiles.
 
-    With `map=true` there is also the error of each pixel.
+    With `map=true` there is also the error of each pixel; other formats than JSON are the map alone.
     """
-    formats = MAP_FORMATS if parameters.map else SCORE_FORMATS
-    wanted = choose_format(parameters.format, call.headers.get("accept"), formats)
+    wanted = choose_format(parameters.format, call.headers.get("accept"), SCORE_FORMATS)
     session.written_bytes = partial(_bytes_to_write, wanted, session, has_map=parameters.map)
     pixels = await read_images(call, session, parameters.resize)
     work = score(
@@ -179,6 +178,6 @@ ENDPOINT = Endpoint(
     parameters=ScoreParameters,
     answer=answer,
     answer_schema=ScoreAnswer,
-    responses=responses(MAP_FORMATS, reads_body=True),
+    responses=responses(SCORE_FORMATS, reads_body=True),
     request_body=images_body,
 )

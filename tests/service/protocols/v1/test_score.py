@@ -176,11 +176,22 @@ async def test_only_a_seed_that_was_sent_is_told(client: httpx.AsyncClient) -> N
     assert seeded.headers["x-seed"] == "7"
 
 
-async def test_score_without_a_map_is_json_and_nothing_else(client: httpx.AsyncClient) -> None:
-    """Score in another format is 406."""
-    response = await client.post("/v1/models/grey/score?format=npy", content=picture(), headers=PNG)
+async def test_score_has_no_safetensors(client: httpx.AsyncClient) -> None:
+    """A format that score does not have is 406."""
+    response = await client.post("/v1/models/grey/score?format=safetensors", content=picture(), headers=PNG)
 
     assert response.status_code == 406
+
+
+async def test_format_without_room_for_numbers_is_the_map(client: httpx.AsyncClient) -> None:
+    """`map=true` may be left out there, and a client may ask by Accept."""
+    asked = await client.post("/v1/models/grey/score?map=true&format=npy", content=picture(), headers=PNG)
+    accepted = await client.post(
+        "/v1/models/grey/score", content=picture(), headers={**PNG, "Accept": "application/x-npy"}
+    )
+
+    assert accepted.headers["content-type"] == "application/x-npy"
+    assert (await ok(accepted)).content == (await ok(asked)).content
 
 
 async def test_map_has_the_error_of_each_pixel(client: httpx.AsyncClient) -> None:
