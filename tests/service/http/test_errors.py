@@ -300,7 +300,7 @@ CASES = {
     "temperature-too-high": (get("/v1/sample?temperature=2.1"), 422, "The query parameter temperature must"),
     "temperature-that-is-not-finite": (get("/v1/sample?temperature=nan"), 422, "The query parameter temperature must"),
     "unknown-parameter": (get("/v1/sample?sead=7"),
-                          422, "is not known; did you mean seed? The known names are format, jpeg_quality, n, sampler, seed,"),
+                          422, "is not known; did you mean seed? The known names are format, jpeg_quality, n, sampler"),
     "parameter-given-twice": (get("/v1/sample?seed=1&seed=4"), 422, "parameter seed is given 2 times; give it once"),
     "parameter-given-thrice": (get("/v1/traverse?dims=1&steps=2&steps=2&steps=2"), 422, "steps is given 3 times"),
     "dimension-that-is-no-number": (get("/v1/traverse?dims=1,x"), 422, "parameter dims.1 must be a whole number"),
