@@ -20,7 +20,7 @@ SCORES = ScoreQuantiles(
 
 
 def at(value: float) -> Statistics:
-    """One image, all of whose statistics have that value."""
+    """Statistics of a single image, which all have that value."""
     return Statistics(*(np.array([value]) for _ in range(5)))
 
 
