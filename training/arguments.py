@@ -1,10 +1,14 @@
-"""The values of the commands' flags: each function reads one text of the command line."""
+"""The flags that commands share, and their values: each other function reads one text of the command line."""
 
 from __future__ import annotations
 
 import math
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
+
+from model_store import store_folder
+
+from .sources.download import DEFAULT_CACHE
 
 
 def path_argument(text: str) -> Path:
@@ -42,3 +46,24 @@ def hours_argument(text: str) -> float:
     if not 0 < hours < math.inf:
         raise ArgumentTypeError(f"{text} is not a number of hours above 0, such as 0.5")
     return hours
+
+
+def add_places_and_device(parser: ArgumentParser, *, store: str) -> None:
+    """Add --store, --device and --cache, as commands for a stored model have them; `store` says what the store is."""
+    parser.add_argument(
+        "--store",
+        type=store_folder,
+        default=store_folder(),
+        metavar="DIR",
+        help=f"{store}; default: LATENTD_STORE, now %(default)s",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto"
+    )
+    parser.add_argument(
+        "--cache",
+        type=path_argument,
+        default=DEFAULT_CACHE,
+        metavar="DIR",
+        help="the folder to keep downloads in; default: %(default)s",
+    )

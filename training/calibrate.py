@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast, get_args
 
-from model_store import Calibration, Card, Store, StoreError, store_folder
+from model_store import Calibration, Card, Store, StoreError
 from model_store.card import MOST_LATENT_VALUES
 from model_store.pictures import Resize
 from model_store.vae import VAE
@@ -24,14 +24,13 @@ from model_store.vae.device import NoSuchDevice, choose_device
 from model_store.vae.sentences import counted
 
 from . import console
-from .arguments import at_least_one, path_argument
+from .arguments import add_places_and_device, at_least_one, path_argument
 from .data import Dataset
 from .errors import CannotMeasure, TrainingError
 from .evaluate.images import load_test
 from .evaluate.latents import latent_use
 from .evaluate.report import tested_images
 from .evaluate.statistics import scored
-from .sources.download import DEFAULT_CACHE
 
 FEW_IMAGES = 100  # with fewer, the first percentile is a single image
 
@@ -122,23 +121,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resize", choices=get_args(Resize), help="for images of another size; default: as in training"
     )
-    parser.add_argument(
-        "--store",
-        type=store_folder,
-        default=store_folder(),
-        metavar="DIR",
-        help="the store of the model; default: LATENTD_STORE, now %(default)s",
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto"
-    )
-    parser.add_argument(
-        "--cache",
-        type=path_argument,
-        default=DEFAULT_CACHE,
-        metavar="DIR",
-        help="the folder to keep downloads in; default: %(default)s",
-    )
+    add_places_and_device(parser, store="the store of the model")
     return parser
 
 

@@ -19,14 +19,14 @@ from typing import Literal, cast, get_args
 import torch
 from pydantic import ValidationError
 
-from model_store import VAE, FitSummary, ModelVersion, Store, StoredModel, StoreError, VAEConfig, store_folder
+from model_store import VAE, FitSummary, ModelVersion, Store, StoredModel, StoreError, VAEConfig
 from model_store.files import read_file
 from model_store.vae import Flow, FlowConfig, Mixture, MixtureConfig, UniformConfig
 from model_store.vae.device import NoSuchDevice, choose_device, dtype_of
 from model_store.vae.record import validation_messages
 
 from . import console
-from .arguments import at_least_one, path_argument
+from .arguments import add_places_and_device, at_least_one, path_argument
 from .data import Dataset
 from .devices import device_name
 from .errors import BadData, CannotFit, CannotPublish, TrainingError
@@ -35,7 +35,6 @@ from .evaluate.images import load_test
 from .evaluate.report import report
 from .fitting import BINARISATIONS, fit, posteriors_of
 from .publish import git_commit, prepare
-from .sources.download import DEFAULT_CACHE
 
 Role = Literal["prior", "sampler"]
 Kind = Literal["flow", "mixture"]
@@ -204,23 +203,7 @@ def argument_parser() -> argparse.ArgumentParser:
         ("components", "of a mixture: its Gaussians"),
     ):
         parser.add_argument(f"--{name}", type=at_least_one, metavar="N", help=what)
-    parser.add_argument(
-        "--store",
-        type=store_folder,
-        default=store_folder(),
-        metavar="DIR",
-        help="the store of the model and of its new version; default: LATENTD_STORE, now %(default)s",
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto"
-    )
-    parser.add_argument(
-        "--cache",
-        type=path_argument,
-        default=DEFAULT_CACHE,
-        metavar="DIR",
-        help="the folder to keep downloads in; default: %(default)s",
-    )
+    add_places_and_device(parser, store="the store of the model and of its new version")
     return parser
 
 

@@ -18,7 +18,7 @@ MAX_LOG_SCALE = 2.0  # of one coupling: a density that is fitted to few points c
 
 
 class Coupling(nn.Module):
-    """One affine coupling of D values: some are kept, and decide the scale and the shift of the others.
+    """An affine coupling of D values: the values that are kept decide the scale and the shift of the others.
 
     The digits of a value's number in base 2 decide whether it is kept. Two couplings, which share a digit, keep one
     half of the values each; the next two have the next digit. So every value meets every other one after 2·log₂ D

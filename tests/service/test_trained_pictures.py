@@ -69,7 +69,7 @@ def npy(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def noise() -> np.ndarray:
-    """One grey picture, uint8 (8, 8)."""
+    """A grey picture, uint8 (8, 8)."""
     return np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
 
 

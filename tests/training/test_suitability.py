@@ -55,7 +55,7 @@ def test_share_of_noise_reads_few_large_images(side: int, most: int, monkeypatch
 
 
 def test_grey_images_have_a_warning_with_the_remedy(recipe: Recipe, recipe_file: Path, greys: torch.Tensor) -> None:
-    """The remedy is a flag, and with it there is no warning."""
+    """The remedy is a flag, with which a run does not warn."""
     warning = likelihood_warning(recipe.model, greys)
 
     assert noise_share(greys) > MAX_NOISE_SHARE

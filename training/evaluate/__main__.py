@@ -11,17 +11,16 @@ import argparse
 import dataclasses
 from typing import get_args
 
-from model_store import ModelVersion, Store, StoredModel, StoreError, store_folder, tables
+from model_store import ModelVersion, Store, StoredModel, StoreError, tables
 from model_store.files import read_file
 from model_store.pictures import Resize
 from model_store.vae.device import NoSuchDevice, choose_device
 
 from .. import console
-from ..arguments import at_least_one, path_argument
+from ..arguments import add_places_and_device, at_least_one, path_argument
 from ..devices import use_threads
 from ..errors import BadRecipe, CannotPublish, TrainingError
 from ..publish import prepare
-from ..sources.download import DEFAULT_CACHE
 from .any_size import DEFAULT_SIDE, report_any_size
 from .figures import MAX_FIGURE_BYTES, figures
 from .images import NAMES_NO_IMAGES, load_test
@@ -128,13 +127,7 @@ def argument_parser() -> argparse.ArgumentParser:
         choices=get_args(Resize),
         help="for a model that was not trained here, or with --other-data: how to bring images to the model's size",
     )
-    parser.add_argument(
-        "--store",
-        type=store_folder,
-        default=store_folder(),
-        metavar="DIR",
-        help="the store of the model; default: LATENTD_STORE, now %(default)s",
-    )
+    add_places_and_device(parser, store="the store of the model")
     parser.add_argument(
         "--importance-samples",
         type=at_least_one,
@@ -161,17 +154,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--images", type=at_least_one, metavar="N", help="measure the first N test images only")
     parser.add_argument(
-        "--device", default="auto", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N; default: auto"
-    )
-    parser.add_argument(
         "--threads", type=at_least_one, metavar="N", help="threads that compute on a CPU; default: one for each core"
-    )
-    parser.add_argument(
-        "--cache",
-        type=path_argument,
-        default=DEFAULT_CACHE,
-        metavar="DIR",
-        help="the folder to keep downloads in; default: %(default)s",
     )
     return parser
 
